@@ -1,0 +1,1 @@
+"""fastvae: variational autoencoders from one process to a cluster."""

@@ -1,0 +1,39 @@
+"""The records that data, models and objectives hand to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Some examples of one global batch, as a model reads them."""
+
+    x: Tensor  # [B, ...] what the encoder reads
+    target: Tensor  # [B, ...] what the likelihood scores; x itself unless the data say otherwise
+    condition: Tensor | None = None  # [B, ...] what encoder and decoder are told beside x
+    mask: Tensor | None = None  # [B, ...] 1 where target counts, 0 where it does not
+    lengths: Tensor | None = None  # [B] int64, for sequences
+    rows: Tensor | None = None  # [B] int64, each example's index in its data set
+
+    def __len__(self) -> int:
+        return self.x.shape[0]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+        """This batch on ``device``; the record itself if it is there already."""
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved = {name: t.to(device, non_blocking=non_blocking) for name, t in tensors.items() if t is not None}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAETerms:
+    """What one forward pass of a VAE gives: the two halves of the ELBO, apart, in nats per example."""
+
+    z: Tensor  # [B, D], or [K, B, D] with K importance samples
+    rate: Tensor  # [B] KL(q(z|x) || p(z)); with K samples [K, B] log q(z|x) - log p(z)
+    distortion: Tensor  # [B] or [K, B], -log p(x|z)
+    rate_per_dimension: Tensor | None = None  # [D] KL of each latent dimension, summed over the B examples
