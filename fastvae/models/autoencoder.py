@@ -1,0 +1,72 @@
+"""The deterministic autoencoder: what a VAE is compared with."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fastvae.models.vae import as_batch
+from fastvae.records import Batch, VAETerms
+
+
+class AutoEncoder(nn.Module):
+    """Encoder and decoder trained by squared error; no noise, no prior, no likelihood.
+
+    It honours a VAE's ``forward``, so that the same loop trains it: the rate is 0 and the distortion the squared error
+    of each example, summed over its pixels. That is no number of nats: `distortion_unit` says so.
+
+    Args:
+        encoder: from x [B, ...] to a code [B, D], such as `fastvae.nn.MLP`. Of a pair (mu, logvar) the mean is the
+            code, but the other head then gets no gradient, and DDP wants one for every parameter.
+        decoder: from the code [B, D] to a reconstruction [B, ...].
+    """
+
+    distortion_unit = "squared error"
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+
+    def encode(self, batch: Batch | Tensor) -> Tensor:
+        """The code of each example, [B, D]."""
+        code = self.encoder(as_batch(batch).x)
+        return code[0] if isinstance(code, tuple) else code
+
+    def decode(self, z: Tensor, batch: Batch | Tensor | None = None) -> Tensor:
+        """The reconstruction [B, ...] of each code [B, D]."""
+        return self.decoder(z)
+
+    def forward(
+        self,
+        batch: Batch | Tensor,
+        noise_key: Tensor | None = None,
+        num_samples: int = 1,
+        *,
+        first_sample: int = 0,
+        evaluation: bool = False,
+        per_dimension: bool = False,
+    ) -> VAETerms:
+        """The code, a rate of 0 and the squared error, each [B]; the noise key is not read.
+
+        Raises:
+            ValueError: more than one sample is asked of a model that draws none, or a rate per dimension.
+        """
+        if num_samples != 1 or per_dimension:
+            raise ValueError(
+                f"AutoEncoder: draws nothing and has no rate, got num_samples={num_samples},"
+                f" per_dimension={per_dimension}; use num_samples=1 and no free bits, or a VAE"
+            )
+        batch = as_batch(batch)
+        code = self.encode(batch)
+        target = batch.target.flatten(1)
+        error = (self.decode(code, batch).flatten(1).float() - target.float()).square()
+        if batch.mask is not None:
+            error = torch.where(batch.mask.expand_as(batch.target).flatten(1).bool(), error, 0.0)
+        distortion = error.sum(1)
+        return VAETerms(z=code, rate=torch.zeros_like(distortion), distortion=distortion)
+
+    @torch.no_grad()
+    def reconstruct(self, batch: Batch | Tensor) -> Tensor:
+        """Each example through code and back, [B, ...]."""
+        return self.decode(self.encode(batch))

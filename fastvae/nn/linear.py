@@ -1,0 +1,31 @@
+"""The encoder of the linear VAE, whose optimum is probabilistic PCA."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class LinearEncoder(nn.Module):
+    """mu is linear in x, logvar the same for every example: the exact posterior's form for a linear decoder.
+
+    With a linear decoder and a Gaussian likelihood of one variance, the ELBO's optimum is the maximum-likelihood
+    solution of probabilistic PCA (Lucas et al. 2019, arXiv 1911.02469), which makes this model an exact test.
+
+    Args:
+        input_dim: numbers in one example, whatever its shape.
+        latent_dim: D.
+    """
+
+    def __init__(self, input_dim: int, latent_dim: int) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.mu = nn.Linear(input_dim, latent_dim)
+        self.logvar = nn.Parameter(torch.zeros(latent_dim))  # [D] log variance of q(z|x), shared by all x
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """From x [B, ...] to mu and logvar, each [B, D]."""
+        mu = self.mu(x.flatten(1).to(self.mu.weight.dtype))
+        # Autocast makes the linear layer's output narrower than the parameter; the pair must have one type.
+        mu = mu.to(self.logvar.dtype)
+        return mu, self.logvar.expand_as(mu)

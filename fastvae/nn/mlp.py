@@ -1,0 +1,122 @@
+"""The textbook's network: fully connected encoder and decoder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Activation = Literal["relu", "tanh"]
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
+
+
+class MLPEncoder(nn.Module):
+    """x [B, ...] -> hidden layers -> mu and logvar [B, D] of q(z|x).
+
+    Args:
+        input_dim: numbers in one example; x is flattened.
+        hidden_dim: width of the hidden layer, or the widths of several, in the order of the data's way.
+        latent_dim: D.
+        activation: "relu" or "tanh".
+    """
+
+    def __init__(
+        self, input_dim: int, hidden_dim: int | Sequence[int], latent_dim: int, activation: Activation = "relu"
+    ) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.hidden, width = _hidden_layers("MLPEncoder", input_dim, hidden_dim, activation)
+        self.mu = _linear(width, latent_dim)
+        self.logvar = _linear(width, latent_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """From x [B, ...] of any number type to mu and logvar, each [B, D]."""
+        hidden = self.hidden(x.flatten(1).to(self.mu.weight.dtype))
+        return self.mu(hidden), self.logvar(hidden)
+
+
+class MLP(nn.Module):
+    """x [N, ...] -> hidden layers -> one linear output [N, *output_dim].
+
+    Args:
+        input_dim: numbers in one example; x is flattened.
+        hidden_dim: width of the hidden layer, or the widths of several, in the order of the data's way; () for none.
+        output_dim: numbers in one output, or the shape of one, such as (1, 28, 28).
+        activation: "relu" or "tanh".
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_dim: int | Sequence[int],
+        output_dim: int | Sequence[int],
+        activation: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        self.output_shape = (output_dim,) if isinstance(output_dim, int) else tuple(output_dim)
+        self.hidden, width = _hidden_layers(type(self).__name__, input_dim, hidden_dim, activation)
+        self.output = _linear(width, math.prod(self.output_shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From x [N, ...] of any number type to [N, *output_dim]."""
+        hidden = self.hidden(x.flatten(1).to(self.output.weight.dtype))
+        return self.output(hidden).unflatten(1, self.output_shape)
+
+
+class MLPDecoder(MLP):
+    """z [N, D] -> hidden layers -> the likelihood's parameters [N, *output_dim].
+
+    Args:
+        latent_dim: D.
+        hidden_dim: width of the hidden layer, or the widths of several, from z to x; () for a linear decoder.
+        output_dim: numbers in one example, or the shape of one, such as (1, 28, 28).
+        activation: "relu" or "tanh".
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        hidden_dim: int | Sequence[int],
+        output_dim: int | Sequence[int],
+        activation: Activation = "relu",
+    ) -> None:
+        super().__init__(latent_dim, hidden_dim, output_dim, activation)
+
+    @torch.no_grad()
+    def set_output_bias(self, output: Tensor) -> None:
+        """Start the output at ``output``, the event's shape: for binary pixels the logit of the mean train pixel.
+
+        `fastvae.Bernoulli.output_for_mean` makes that logit; a network that starts there spends no step on learning it.
+        """
+        if output.numel() != self.output.bias.numel():
+            raise ValueError(
+                f"MLPDecoder.set_output_bias: output must hold {self.output.bias.numel()} numbers, got shape"
+                f" {list(output.shape)}; give one number for each output"
+            )
+        self.output.bias.copy_(output.flatten())
+
+
+def _hidden_layers(
+    where: str, input_dim: int, hidden_dim: int | Sequence[int], activation: str
+) -> tuple[nn.Sequential, int]:
+    if activation not in _ACTIVATIONS:
+        raise ValueError(f"{where}: activation must be one of {sorted(_ACTIVATIONS)}, got {activation!r}")
+    widths = (input_dim, hidden_dim) if isinstance(hidden_dim, int) else (input_dim, *hidden_dim)
+    if min(widths) < 1:
+        raise ValueError(f"{where}: every layer needs at least one unit, got widths {list(widths)}")
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise(widths):
+        layers += [_linear(fan_in, fan_out), _ACTIVATIONS[activation]()]
+    return nn.Sequential(*layers), widths[-1]
+
+
+def _linear(input_dim: int, output_dim: int) -> nn.Linear:
+    """A linear layer as yburda/iwae starts it: Glorot-uniform weights and no bias."""
+    layer = nn.Linear(input_dim, output_dim)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
