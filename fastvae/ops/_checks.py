@@ -1,0 +1,89 @@
+"""What the operators ask of their input, said once: "operator: rule, value, remedy", the same words on every backend."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_MAX_COLUMNS = 2**34  # a counter word holds column // 4
+_MAX_STREAM = 2**32
+MAX_SAMPLES = 2**16  # the sample has sixteen bits of the stream
+
+
+def check_tensor(where: str, name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{where}: {name} must be a Tensor, got {type(value).__name__}")
+
+
+def check_key(where: str, key: Tensor, device: torch.device | None = None) -> None:
+    check_tensor(where, "key", key)
+    if key.dtype != torch.int64:
+        raise TypeError(f"{where}: key must be int64, got {key.dtype}; make it with fastvae.noise_key(seed, step, first_row)")
+    if key.shape != (3,):
+        raise ValueError(
+            f"{where}: key must have shape [3] (seed, step, first_row), got {list(key.shape)}; make it with fastvae.noise_key"
+        )
+    if device is not None and key.device != device:
+        raise ValueError(f"{where}: key must be on mu's device {device}, got {key.device}; move it with key.to({str(device)!r})")
+
+
+def check_stream(where: str, stream: int) -> None:
+    if not isinstance(stream, int):
+        raise TypeError(f"{where}: stream must be an integer, got {type(stream).__name__}; make it with fastvae.ops.stream")
+    if not 0 <= stream < _MAX_STREAM:
+        raise ValueError(f"{where}: stream must be at least 0 and below 2**32, got {stream}; make it with fastvae.ops.stream")
+
+
+def check_columns(where: str, columns: int) -> None:
+    if columns > _MAX_COLUMNS:
+        raise ValueError(f"{where}: an example must have at most 2**34 columns of noise, got {columns}; split it over streams")
+
+
+def check_floating(where: str, name: str, x: Tensor) -> None:
+    check_tensor(where, name, x)
+    if x.dtype not in FLOATING:
+        raise TypeError(f"{where}: {name} must be float32, bfloat16, float16 or float64, got {x.dtype}; convert it with .float()")
+
+
+def check_same(where: str, name: str, x: Tensor, like_name: str, like: Tensor) -> None:
+    """``x`` must be as ``like`` is: shape, dtype and device."""
+    check_tensor(where, name, x)
+    if x.shape != like.shape:
+        raise ValueError(f"{where}: {name} must have {like_name}'s shape {list(like.shape)}, got {list(x.shape)}")
+    if x.dtype != like.dtype:
+        raise TypeError(f"{where}: {name} must have {like_name}'s dtype {like.dtype}, got {x.dtype}; convert one of them")
+    if x.device != like.device:
+        raise ValueError(f"{where}: {name} must be on {like_name}'s device {like.device}, got {x.device}; move one of them")
+
+
+def check_gaussian(where: str, mu: Tensor, logvar: Tensor, key: Tensor, stream: int) -> None:
+    """mu and logvar [B, ...] of one shape, floating dtype and device; the key on that device."""
+    check_floating(where, "mu", mu)
+    if mu.dim() == 0:
+        raise ValueError(f"{where}: mu must have shape [B, ...], got a tensor without dimensions; add one with mu.unsqueeze(0)")
+    check_same(where, "logvar", logvar, "mu", mu)
+    check_key(where, key, mu.device)
+    check_stream(where, stream)
+    check_columns(where, math.prod(mu.shape[1:]))
+
+
+def check_size(where: str, name: str, value: int) -> None:
+    if not isinstance(value, int):
+        raise TypeError(f"{where}: {name} must be an integer, got {type(value).__name__}")
+    if value < 0:
+        raise ValueError(f"{where}: {name} must be at least 0, got {value}")
+
+
+def check_samples(where: str, num_samples: int, first_sample: int, stream: int) -> None:
+    """The samples first_sample to first_sample + num_samples - 1 must fit the stream's sixteen bits."""
+    check_size(where, "num_samples", num_samples)
+    check_size(where, "first_sample", first_sample)
+    last = (stream & (MAX_SAMPLES - 1)) + first_sample + num_samples
+    if last > MAX_SAMPLES:
+        raise ValueError(
+            f"{where}: stream's sample + first_sample + num_samples must be at most {MAX_SAMPLES}, got {last}; "
+            "draw further samples under another step of the key"
+        )

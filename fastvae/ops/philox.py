@@ -1,0 +1,89 @@
+"""The noise alone: Philox4x32-10's words, as integers, as uniforms and as normals.
+
+Element (i, j) is a function of the key, the row first_row + i of the global batch, the column j and the stream; of nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastvae.ops import reference
+from fastvae.ops._checks import check_columns, check_key, check_size, check_stream
+from fastvae.ops._library import define
+
+
+def _fake(dtype: torch.dtype) -> Any:
+    def fake(key: Tensor, rows: int, columns: int, stream: int) -> Tensor:
+        return key.new_empty((rows, columns), dtype=dtype)
+
+    return fake
+
+
+def _float32_normal(key: Tensor, rows: int, columns: int, stream: int) -> Tensor:
+    return reference.philox_normal(key, rows, columns, stream)
+
+
+_ARGUMENTS = "(Tensor key, SymInt rows, SymInt columns, int stream) -> Tensor"
+_normal = define("philox_normal" + _ARGUMENTS, _float32_normal, _fake(torch.float32))
+_uniform = define("philox_uniform" + _ARGUMENTS, reference.philox_uniform, _fake(torch.float32))
+_integers = define("philox_integers" + _ARGUMENTS, reference.philox_integers, _fake(torch.int64))
+
+
+def philox_normal(key: Tensor, rows: int, columns: int, *, stream: int = 0) -> Tensor:
+    """Standard normal noise, a pure function of its arguments: the noise that the operators with ``rsample`` in their name add.
+
+    Words 0 and 1 of a Philox block give its first two columns by Box & Muller (1958), cosine first, words 2 and 3 the other two.
+    |noise| <= 6.77, and never infinite.
+
+    Args:
+        key: int64 ``[3]`` from ``noise_key``; the noise lives on its device.
+        rows: How many rows; row i is the global batch's row first_row + i.
+        columns: How many columns, at most 2**34.
+        stream: What the noise is for, from ``fastvae.ops.stream``.
+
+    Returns:
+        float32 ``[rows, columns]``.
+
+    Raises:
+        TypeError, ValueError: The key has another dtype or shape, or a number is out of its range.
+    """
+    _check("philox_normal", key, rows, columns, stream)
+    noise: Tensor = _normal(key, rows, columns, stream)
+    return noise
+
+
+def philox_uniform(key: Tensor, rows: int, columns: int, *, stream: int = 0) -> Tensor:
+    """Uniform noise strictly inside (0, 1): word * 2**-32 + 2**-33 in float32, and 1 - 2**-24 where that would round to 1.
+
+    The same bits on every backend. Arguments and errors are those of ``philox_normal``.
+
+    Returns:
+        float32 ``[rows, columns]``.
+    """
+    _check("philox_uniform", key, rows, columns, stream)
+    noise: Tensor = _uniform(key, rows, columns, stream)
+    return noise
+
+
+def philox_integers(key: Tensor, rows: int, columns: int, *, stream: int = 0) -> Tensor:
+    """The words themselves: Philox4x32-10 (Salmon et al. 2011) of key words (seed, step) and counter words (column // 4, row, row >> 32, stream).
+
+    The same bits on every backend. Arguments and errors are those of ``philox_normal``.
+
+    Returns:
+        int64 ``[rows, columns]`` of values 0 to 2**32 - 1: word column % 4 of its block.
+    """
+    _check("philox_integers", key, rows, columns, stream)
+    words: Tensor = _integers(key, rows, columns, stream)
+    return words
+
+
+def _check(where: str, key: Tensor, rows: int, columns: int, stream: int) -> None:
+    check_key(where, key)
+    check_size(where, "rows", rows)
+    check_size(where, "columns", columns)
+    check_columns(where, columns)
+    check_stream(where, stream)
