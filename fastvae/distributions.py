@@ -82,7 +82,23 @@ class DiagonalGaussian:
         """KL to N(0, I) of each latent dimension, summed over the B examples: [D] nats."""
         return self._kl_per_element().flatten(1).sum(0)
 
-    def _kl_per_element(mu: Tensor, logvar: Tensor) -> Tensor:
+    def _kl_per_element(self) -> Tensor:
+        return _kl_per_element(_at_least_float32(self.mu), _at_least_float32(self.logvar))
+
+
+def kl_divergence(posterior: DiagonalGaussian, prior: DiagonalGaussian) -> Tensor:
+    """KL(posterior || prior) of two diagonal Gaussians in closed form: [B] nats per example.
+
+    With l the difference of the log variances and m that of the means in units of the prior's standard deviation,
+    each dimension gives ``(m^2 + expm1(l) - l) / 2``: the formula for N(0, I), moved and scaled.
+    """
+    prior_logvar = _at_least_float32(prior.logvar)
+    mean_shift = (_at_least_float32(posterior.mu) - prior.mu) * torch.exp(-0.5 * prior_logvar)
+    per_element = _kl_per_element(mean_shift, _at_least_float32(posterior.logvar) - prior_logvar)
+    return _sum_trailing(per_element, posterior.mu.dim() - 1)
+
+
+def _kl_per_element(mu: Tensor, logvar: Tensor) -> Tensor:
     return 0.5 * (mu.square() + exp_minus_one_minus(logvar))
 
 
