@@ -1,5 +1,12 @@
-"""The fused operators: each one schema, a reference in plain PyTorch, and native kernels where the library is loaded."""
+"""The fused operators: one schema each, a reference in plain PyTorch, native kernels where the library is loaded."""
 
-from fastvae.ops.gaussian_rsample_kl import gaussian_rsample_kl
-from fastvae.ops.noise import Use, noise_key, stream
-from fastvae.ops.philox import philox_integers, philox_normal, philox_uniform
+from fastvae.ops._backend import Backend as Backend
+from fastvae.ops._backend import backend as backend
+from fastvae.ops.gaussian_rsample_kl import gaussian_rsample_kl as gaussian_rsample_kl
+from fastvae.ops.gaussian_rsample_log_ratio import gaussian_rsample_log_ratio as gaussian_rsample_log_ratio
+from fastvae.ops.noise import Use as Use
+from fastvae.ops.noise import noise_key as noise_key
+from fastvae.ops.noise import stream as stream
+from fastvae.ops.philox import philox_integers as philox_integers
+from fastvae.ops.philox import philox_normal as philox_normal
+from fastvae.ops.philox import philox_uniform as philox_uniform

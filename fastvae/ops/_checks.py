@@ -1,4 +1,4 @@
-"""What the operators ask of their input, said once: "operator: rule, value, remedy", the same words on every backend."""
+"""What the operators ask of their input, said once and in the same words on every backend: rule, value, remedy."""
 
 from __future__ import annotations
 
@@ -21,31 +21,39 @@ def check_tensor(where: str, name: str, value: object) -> None:
 def check_key(where: str, key: Tensor, device: torch.device | None = None) -> None:
     check_tensor(where, "key", key)
     if key.dtype != torch.int64:
-        raise TypeError(f"{where}: key must be int64, got {key.dtype}; make it with fastvae.noise_key(seed, step, first_row)")
+        raise TypeError(f"{where}: key must be int64, got {key.dtype}; make it with fastvae.noise_key")
     if key.shape != (3,):
         raise ValueError(
-            f"{where}: key must have shape [3] (seed, step, first_row), got {list(key.shape)}; make it with fastvae.noise_key"
+            f"{where}: key must have shape [3] (seed, step, first_row), got {list(key.shape)}; "
+            "make it with fastvae.noise_key"
         )
     if device is not None and key.device != device:
-        raise ValueError(f"{where}: key must be on mu's device {device}, got {key.device}; move it with key.to({str(device)!r})")
+        raise ValueError(
+            f"{where}: key must be on mu's device {device}, got {key.device}; move it with key.to({str(device)!r})"
+        )
 
 
 def check_stream(where: str, stream: int) -> None:
+    remedy = "make it with fastvae.ops.stream"
     if not isinstance(stream, int):
-        raise TypeError(f"{where}: stream must be an integer, got {type(stream).__name__}; make it with fastvae.ops.stream")
+        raise TypeError(f"{where}: stream must be an integer, got {type(stream).__name__}; {remedy}")
     if not 0 <= stream < _MAX_STREAM:
-        raise ValueError(f"{where}: stream must be at least 0 and below 2**32, got {stream}; make it with fastvae.ops.stream")
+        raise ValueError(f"{where}: stream must be at least 0 and below 2**32, got {stream}; {remedy}")
 
 
 def check_columns(where: str, columns: int) -> None:
     if columns > _MAX_COLUMNS:
-        raise ValueError(f"{where}: an example must have at most 2**34 columns of noise, got {columns}; split it over streams")
+        raise ValueError(
+            f"{where}: an example must have at most 2**34 columns of noise, got {columns}; split it over streams"
+        )
 
 
 def check_floating(where: str, name: str, x: Tensor) -> None:
     check_tensor(where, name, x)
     if x.dtype not in FLOATING:
-        raise TypeError(f"{where}: {name} must be float32, bfloat16, float16 or float64, got {x.dtype}; convert it with .float()")
+        raise TypeError(
+            f"{where}: {name} must be float32, bfloat16, float16 or float64, got {x.dtype}; convert it with .float()"
+        )
 
 
 def check_same(where: str, name: str, x: Tensor, like_name: str, like: Tensor) -> None:
@@ -54,16 +62,16 @@ def check_same(where: str, name: str, x: Tensor, like_name: str, like: Tensor) -
     if x.shape != like.shape:
         raise ValueError(f"{where}: {name} must have {like_name}'s shape {list(like.shape)}, got {list(x.shape)}")
     if x.dtype != like.dtype:
-        raise TypeError(f"{where}: {name} must have {like_name}'s dtype {like.dtype}, got {x.dtype}; convert one of them")
+        raise TypeError(f"{where}: {name} must have {like_name}'s dtype {like.dtype}, got {x.dtype}; convert one")
     if x.device != like.device:
-        raise ValueError(f"{where}: {name} must be on {like_name}'s device {like.device}, got {x.device}; move one of them")
+        raise ValueError(f"{where}: {name} must be on {like_name}'s device {like.device}, got {x.device}; move one")
 
 
 def check_gaussian(where: str, mu: Tensor, logvar: Tensor, key: Tensor, stream: int) -> None:
-    """mu and logvar [B, ...] of one shape, floating dtype and device; the key on that device."""
+    """``mu`` and ``logvar`` [B, ...] of one shape, floating dtype and device; the key on that device."""
     check_floating(where, "mu", mu)
     if mu.dim() == 0:
-        raise ValueError(f"{where}: mu must have shape [B, ...], got a tensor without dimensions; add one with mu.unsqueeze(0)")
+        raise ValueError(f"{where}: mu must have shape [B, ...], got []; add the dimension with mu.unsqueeze(0)")
     check_same(where, "logvar", logvar, "mu", mu)
     check_key(where, key, mu.device)
     check_stream(where, stream)

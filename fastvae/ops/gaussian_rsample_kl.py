@@ -1,4 +1,4 @@
-"""Draw z = mu + exp(logvar/2) * noise and reduce KL(q(z|x) || N(0, I)) in one pass: schema, checks, fake kernels, autograd."""
+"""Draw z = mu + exp(logvar/2) * noise and reduce KL(q(z|x) || N(0, I)) in one pass."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastvae.ops import reference
 from fastvae.ops._checks import check_gaussian
-from fastvae.ops._library import below_autograd, define, differentiable, set_autograd
+from fastvae.ops._library import below_autograd, call, define, differentiable, set_autograd
 
 
 def _fake(mu: Tensor, logvar: Tensor, key: Tensor, stream: int) -> tuple[Tensor, Tensor]:
@@ -53,15 +53,11 @@ class _GaussianRsampleKL(torch.autograd.Function):
             return _forward(mu, logvar, key, stream)
 
     @staticmethod
-    def backward(ctx: Any, grad_z: Tensor | None, grad_kl: Tensor | None) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad_z: Tensor | None, grad_kl: Tensor | None) -> Any:
         mu, logvar, key = ctx.saved_tensors
         need_mu, need_logvar = ctx.needs_input_grad[:2]
         args = (grad_z, grad_kl, mu, logvar, key, ctx.stream, need_mu, need_logvar)
-        if torch.is_grad_enabled():
-            grad_mu, grad_logvar = _DifferentiableBackward.apply(*args)
-        else:
-            with below_autograd():
-                grad_mu, grad_logvar = _backward(*args)
+        grad_mu, grad_logvar = call(_backward, _DifferentiableBackward, args, needs_grad=True)
         return grad_mu if need_mu else None, grad_logvar if need_logvar else None, None, None
 
 
@@ -74,10 +70,10 @@ def gaussian_rsample_kl(mu: Tensor, logvar: Tensor, key: Tensor, *, stream: int 
     z = mu + exp(logvar/2) * noise,  KL = sum_d (mu_d**2 + exp(logvar_d) - 1 - logvar_d) / 2
     (Kingma & Welling 2014, arXiv:1312.6114, equation 10 and appendix B).
 
-    The noise is ``philox_normal(key, B, D, stream=stream)`` (of float64 for float64 input): the same whatever the batch split, backend,
-    device and number of threads. Nothing but mu and logvar is kept for the backward pass. Sums run in float32, and KL is never negative.
-    logvar is not clamped: above 88 (in float32) KL and its gradient are infinite, above 177 z is too, logvar = inf gives a KL of NaN, and
-    NaN propagates, within its own row.
+    The noise is ``philox_normal(key, B, D, stream=stream)`` (in float64 for float64 input): the same whatever the
+    batch split, backend, device and number of threads. Nothing but mu and logvar is kept for the backward pass.
+    Sums run in float32, and KL is never negative. logvar is not clamped: above 88 (in float32) KL and its gradient
+    are infinite, above 177 z is too, logvar = inf gives a KL of NaN. NaN propagates, within its own row.
 
     Args:
         mu: ``[B, ...]`` means of q(z|x); float32, bfloat16, float16 or float64, any strides.
@@ -91,14 +87,7 @@ def gaussian_rsample_kl(mu: Tensor, logvar: Tensor, key: Tensor, *, stream: int 
     Raises:
         TypeError: A wrong type or dtype. ValueError: A wrong shape or device, or a number out of its range.
     """
-    if torch.compiler.is_compiling():
-        check_gaussian("gaussian_rsample_kl", mu, logvar, key, stream)
-        z, kl = _forward(mu, logvar, key, stream)
-        return z, kl
     check_gaussian("gaussian_rsample_kl", mu, logvar, key, stream)
-    if torch.is_grad_enabled() and (mu.requires_grad or logvar.requires_grad):
-        z, kl = _GaussianRsampleKL.apply(mu, logvar, key, stream)
-    else:
-        with below_autograd():
-            z, kl = _forward(mu, logvar, key, stream)
+    needs_grad = mu.requires_grad or logvar.requires_grad
+    z, kl = call(_forward, _GaussianRsampleKL, (mu, logvar, key, stream), needs_grad)
     return z, kl

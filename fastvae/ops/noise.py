@@ -1,6 +1,6 @@
 """Where noise comes from: the key of a batch, and the stream of a use.
 
-Noise is a pure function of (seed, step, row of the global batch, column, stream). Nothing here reads a global generator.
+Noise is a pure function of (seed, step, row of the global batch, column, stream). Nothing reads a global generator.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def noise_key(seed: int, step: int = 0, first_row: int = 0, *, device: torch.dev
     Args:
         seed: The run's seed, 0 <= seed < 2**32.
         step: The training step, 0 <= step < 2**32. Evaluation uses step 0 and the evaluation bit of ``stream``.
-        first_row: Where the batch's first example lies in the global batch (in evaluation: in the data set), 0 <= first_row < 2**62.
+        first_row: Where the batch's first example lies in the global batch (in evaluation: in the data set),
+            0 <= first_row < 2**62.
         device: Where the key lives: the device of the tensors that it goes with.
 
     Returns:

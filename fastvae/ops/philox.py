@@ -1,6 +1,7 @@
 """The noise alone: Philox4x32-10's words, as integers, as uniforms and as normals.
 
-Element (i, j) is a function of the key, the row first_row + i of the global batch, the column j and the stream; of nothing else.
+Element (i, j) is a function of the key, the row first_row + i of the global batch, the column j and the stream; of
+nothing else.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ _integers = define("philox_integers" + _ARGUMENTS, reference.philox_integers, _f
 
 
 def philox_normal(key: Tensor, rows: int, columns: int, *, stream: int = 0) -> Tensor:
-    """Standard normal noise, a pure function of its arguments: the noise that the operators with ``rsample`` in their name add.
+    """Standard normal noise, a pure function of its arguments: what the operators named ``rsample`` scale and add.
 
-    Words 0 and 1 of a Philox block give its first two columns by Box & Muller (1958), cosine first, words 2 and 3 the other two.
-    |noise| <= 6.77, and never infinite.
+    Words 0 and 1 of a Philox block give its first two columns by Box & Muller (1958), cosine first, and words 2 and 3
+    the other two. |noise| <= 6.77, and never infinite.
 
     Args:
         key: int64 ``[3]`` from ``noise_key``; the noise lives on its device.
@@ -56,7 +57,7 @@ def philox_normal(key: Tensor, rows: int, columns: int, *, stream: int = 0) -> T
 
 
 def philox_uniform(key: Tensor, rows: int, columns: int, *, stream: int = 0) -> Tensor:
-    """Uniform noise strictly inside (0, 1): word * 2**-32 + 2**-33 in float32, and 1 - 2**-24 where that would round to 1.
+    """Uniform noise strictly inside (0, 1): word * 2**-32 + 2**-33 in float32, 1 - 2**-24 where that rounds to 1.
 
     The same bits on every backend. Arguments and errors are those of ``philox_normal``.
 
@@ -69,9 +70,10 @@ def philox_uniform(key: Tensor, rows: int, columns: int, *, stream: int = 0) -> 
 
 
 def philox_integers(key: Tensor, rows: int, columns: int, *, stream: int = 0) -> Tensor:
-    """The words themselves: Philox4x32-10 (Salmon et al. 2011) of key words (seed, step) and counter words (column // 4, row, row >> 32, stream).
+    """The words themselves: Philox4x32-10 (Salmon et al. 2011).
 
-    The same bits on every backend. Arguments and errors are those of ``philox_normal``.
+    The key words are (seed, step), the counter words (column // 4, row & 0xffffffff, row >> 32, stream). The same
+    bits on every backend. Arguments and errors are those of ``philox_normal``.
 
     Returns:
         int64 ``[rows, columns]`` of values 0 to 2**32 - 1: word column % 4 of its block.

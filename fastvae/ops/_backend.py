@@ -1,0 +1,36 @@
+"""Which kernels run: asked of the dispatcher itself, for each operator and device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from fastvae.ops import _native
+from fastvae.ops._library import NAMESPACE, operators
+
+_DEVICES = ("CPU", "CUDA")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """What runs when an operator is called on a kind of device."""
+
+    operator: str  # as in torch.ops.fastvae
+    device: str  # "cpu" or "cuda"
+    name: Literal["native", "reference"]
+    reason: str  # why; for the reference, the loader's own message
+
+
+def backend() -> tuple[Backend, ...]:
+    """The backend of every operator on every kind of device that the library could serve, with the reason."""
+    return tuple(_backend_on(operator, device) for operator in operators() for device in _DEVICES)
+
+
+def _backend_on(operator: str, device: str) -> Backend:
+    key = getattr(torch._C.DispatchKey, device)
+    if getattr(getattr(torch.ops, NAMESPACE), operator).default.has_kernel_for_dispatch_key(key):
+        return Backend(operator=operator, device=device.lower(), name="native", reason="the native library is loaded")
+    reason = "the native library has no such kernel" if _native.loaded else _native.reason
+    return Backend(operator=operator, device=device.lower(), name="reference", reason=reason)

@@ -1,0 +1,19 @@
+"""The operators' math in plain PyTorch: what the native kernels are tested against, and what runs without them.
+
+It works on any device and under torch.compile. Values are computed in float32 (in float64 for float64 input) and
+rounded once, at the end. Whatever is summed is summed in one fixed order, so that no bit depends on the batch's split
+or on the number of threads.
+"""
+
+from fastvae.ops.reference.gaussian import compute_dtype as compute_dtype
+from fastvae.ops.reference.gaussian import exp_minus_one_minus as exp_minus_one_minus
+from fastvae.ops.reference.gaussian import gaussian_rsample_kl as gaussian_rsample_kl
+from fastvae.ops.reference.gaussian import gaussian_rsample_kl_backward as gaussian_rsample_kl_backward
+from fastvae.ops.reference.gaussian import gaussian_rsample_log_ratio as gaussian_rsample_log_ratio
+from fastvae.ops.reference.gaussian import gaussian_rsample_log_ratio_backward as gaussian_rsample_log_ratio_backward
+from fastvae.ops.reference.gaussian import sum_in_order as sum_in_order
+from fastvae.ops.reference.philox import box_muller as box_muller
+from fastvae.ops.reference.philox import philox4x32_10 as philox4x32_10
+from fastvae.ops.reference.philox import philox_integers as philox_integers
+from fastvae.ops.reference.philox import philox_normal as philox_normal
+from fastvae.ops.reference.philox import philox_uniform as philox_uniform
