@@ -30,7 +30,7 @@ class BoundLikelihood(Protocol):
         ...
 
     def log_prob(self, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """log p(target|z) in nats per example: [B], or [K, B] where the output holds K samples."""
+        """Log p(target|z) in nats per example: [B], or [K, B] where the output holds K samples."""
         ...
 
     def sample(self, noise_key: Tensor, *, stream: int | None = None) -> Tensor:

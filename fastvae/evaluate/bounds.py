@@ -1,0 +1,189 @@
+"""Bounds on log p(x) over a data set: ELBO and importance-weighted bound, in nats per example, bits per dimension."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fastvae.evaluate.latent import LatentMoments, active_units, posterior_means
+from fastvae.objective import log_mean_exp
+from fastvae.records import Batch, VAETerms
+
+Reduce = Callable[[Tensor], Tensor]  # the sum of a tensor over all ranks
+
+
+class KeyedBatch(Protocol):
+    """Some examples and the key of their noise: (seed, 0, index of the first in the data set)."""
+
+    @property
+    def batch(self) -> Batch:
+        """The examples."""
+        ...
+
+    @property
+    def key(self) -> Tensor:
+        """int64 [3], see `fastvae.noise_key`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Means over a data set, all ranks' examples together. None where a number has no meaning for model or data."""
+
+    num_examples: int
+    num_samples: int  # K draws of z for each example
+    elbo_nats: float | None = None  # -(rate + distortion)
+    nll_nats: float | None = None  # minus the importance-weighted bound of K draws; minus the ELBO with one
+    nll_standard_error_nats: float | None = None  # of nll_nats, from its spread over the examples
+    rate_nats: float | None = None  # KL(q(z|x) || N(0, I)) in closed form
+    distortion_nats: float | None = None  # -log p(x|z), mean over the draws
+    bits_per_dim: float | None = None  # of discrete data, from nll_nats
+    active_units: int | None = None  # latent dimensions whose posterior mean varies over the data
+    squared_error: float | None = None  # a deterministic autoencoder's only number, a sum over an example's values
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[KeyedBatch],
+    *,
+    num_samples: int = 1,
+    chunk_rows: int = 4096,
+    all_reduce_sum: Reduce | None = None,
+    log_jacobian_nats: float | None = None,
+    event_numel: int | None = None,
+) -> Evaluation:
+    """ELBO and importance-weighted bound of ``model`` on this rank's ``batches``, averaged over all ranks' examples.
+
+    The noise is that of evaluation and belongs to each example, so that no score depends on batch size, rank or chunk.
+
+    Args:
+        model: any module with ``forward(batch, noise_key) -> VAETerms``, not wrapped. It gets ``evaluation=True`` where
+            its forward takes that. One that takes no ``num_samples`` (and ``first_sample``), and a deterministic one,
+            is evaluated with one draw whatever is asked; the result's ``num_samples`` says so.
+        batches: records with ``batch`` and ``key``; a rank may have none.
+        num_samples: K draws for each example, at most 65536 (Burda et al. 2016, arXiv 1509.00519, equation 8).
+        chunk_rows: draws times examples that are decoded at a time, which bounds the memory; a chunk has two draws at
+            least. The result does not depend on it.
+        all_reduce_sum: the sum of a tensor over all ranks; None for a single process.
+        log_jacobian_nats: how much larger -log p of the discrete example is than nll_nats: log |dy/dx| of the map from
+            the model's x to unit-wide bins y, as 64 log 17 for dequantised digits; 0 for binary pixels; None: no bits.
+        event_numel: number of dimensions that bits are counted for; None: no bits.
+
+    Raises:
+        ValueError: no rank has an example, or num_samples or chunk_rows is below 1.
+    """
+    if num_samples < 1 or chunk_rows < 1:
+        raise ValueError(f"evaluate: num_samples and chunk_rows must be at least 1, got {num_samples} and {chunk_rows}")
+    if _is_deterministic(model) or not _takes(model, "num_samples"):
+        num_samples = 1
+    reduce = all_reduce_sum if all_reduce_sum is not None else _identity
+    was_training = model.training
+    model.eval()
+    try:
+        sums, moments, device = _local_sums(model, batches, num_samples, chunk_rows)
+    finally:
+        model.train(was_training)
+    totals = reduce(sums.to(device))
+    num_examples = int(totals[0].item())
+    if num_examples == 0:
+        raise ValueError(
+            "evaluate: batches must hold at least one example over all ranks, got 0; check the data's size"
+        )
+    nll, nll_square, rate, distortion = (totals[1:] / num_examples).tolist()
+    if _is_deterministic(model):
+        return Evaluation(squared_error=distortion, num_examples=num_examples, num_samples=num_samples)
+    return Evaluation(
+        num_examples=num_examples,
+        num_samples=num_samples,
+        elbo_nats=-(rate + distortion),
+        nll_nats=nll,
+        nll_standard_error_nats=math.sqrt(max(nll_square - nll * nll, 0.0) / num_examples),
+        rate_nats=rate,
+        distortion_nats=distortion,
+        bits_per_dim=_bits_per_dim(nll, log_jacobian_nats, event_numel),
+        active_units=_reduced_active_units(moments, num_examples, reduce, device),
+    )
+
+
+def _local_sums(
+    model: nn.Module, batches: Iterable[KeyedBatch], num_samples: int, chunk_rows: int
+) -> tuple[Tensor, LatentMoments, torch.device]:
+    """Over this rank's examples: their number and the sums of nll, its square, rate and distortion, [5] float64."""
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    sums, moments = torch.zeros(5, dtype=torch.float64, device=device), LatentMoments()
+    for keyed in batches:
+        nll, rate, distortion = (t.double() for t in _score(model, keyed, num_samples, chunk_rows))
+        sums += torch.stack((torch.ones_like(nll), nll, nll.square(), rate, distortion)).sum(1)
+        mu = posterior_means(model, keyed.batch)
+        if mu is not None:
+            moments.add(mu)
+    return sums, moments, device
+
+
+def _score(model: nn.Module, keyed: KeyedBatch, num_samples: int, chunk_rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Minus the bound, the rate in closed form and the mean distortion of each example, each [B] nats."""
+    single = _terms(model, keyed)
+    if num_samples == 1:
+        return single.rate + single.distortion, single.rate, single.distortion
+    log_weights, distortion = [], torch.zeros_like(single.distortion, dtype=torch.float64)
+    for first_sample, num in _chunks(num_samples, chunk_rows // max(len(keyed.batch), 1)):
+        terms = _terms(model, keyed, num_samples=num, first_sample=first_sample)
+        # K numbers for an example are kept, not K images: the mean over them all is then the same for every chunk.
+        log_weights.append(-(terms.rate + terms.distortion).double())
+        distortion += terms.distortion.double().sum(0)
+    return -log_mean_exp(torch.cat(log_weights)), single.rate, distortion / num_samples
+
+
+def _terms(model: nn.Module, keyed: KeyedBatch, **options: int) -> VAETerms:
+    """One forward pass, with the keywords that are not at their defaults and that the model's forward takes."""
+    keywords: dict[str, Any] = {name: value for name, value in options.items() if value}
+    if _takes(model, "evaluation"):
+        keywords["evaluation"] = True
+    return model(keyed.batch, keyed.key, **keywords)
+
+
+def _takes(model: nn.Module, keyword: str) -> bool:
+    parameters = inspect.signature(model.forward).parameters
+    return keyword in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _chunks(num_samples: int, largest: int) -> Iterator[tuple[int, int]]:
+    """(first, number) of near-equal chunks of the samples, none of one sample: that would ask for the closed form."""
+    num_chunks = max(1, min(math.ceil(num_samples / max(largest, 1)), num_samples // 2))
+    edges = [num_samples * i // num_chunks for i in range(num_chunks + 1)]
+    for first, stop in pairwise(edges):
+        yield first, stop - first
+
+
+def _reduced_active_units(
+    moments: LatentMoments, num_examples: int, reduce: Reduce, device: torch.device
+) -> int | None:
+    """Active units over all ranks. A rank without examples does not know D, so the ranks that know say it first."""
+    known = 0 if moments.sums is None else moments.sums.shape[1]
+    num_dims, num_knowing = reduce(torch.tensor([known, int(known > 0)], dtype=torch.float64, device=device)).tolist()
+    if not num_knowing:
+        return None
+    empty = torch.zeros(2, round(num_dims / num_knowing), dtype=torch.float64, device=device)
+    return active_units(reduce(empty if moments.sums is None else moments.sums), num_examples)
+
+
+def _bits_per_dim(nll_nats: float, log_jacobian_nats: float | None, event_numel: int | None) -> float | None:
+    if log_jacobian_nats is None or event_numel is None:
+        return None
+    return (nll_nats + log_jacobian_nats) / (event_numel * math.log(2))
+
+
+def _is_deterministic(model: nn.Module) -> bool:
+    return getattr(model, "distortion_unit", "nats") != "nats"
+
+
+def _identity(tensor: Tensor) -> Tensor:
+    return tensor
