@@ -1,0 +1,136 @@
+"""Fetching published files: mirrors, checksum, one process at a time, never a half-written file."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import os
+import sys
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+_CHUNK_BYTES = 2**16
+_LOCK_TIMEOUT_S = 1800.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteFile:
+    """A published file."""
+
+    name: str
+    num_bytes: int
+    sha256: str
+    mirrors: tuple[str, ...]
+    """Addresses of folders that hold ``name``, tried in order."""
+    crc32: int
+    """CRC-32 of its decompressed content: a repacked or unpacked copy is recognised by it."""
+
+
+def fetch(file: RemoteFile, folder: Path, *, timeout_s: float = 20.0, show_progress: bool = True) -> Path:
+    """``folder / file.name``, downloaded from the first mirror that has it if it is not there yet.
+
+    Any number of processes may call this at once: one downloads, the others wait for it. The bytes go to a temporary
+    file beside the final one, which is renamed only when size and SHA-256 are right.
+
+    Args:
+        file: what to fetch.
+        folder: where to; made if missing.
+        timeout_s: how long a mirror may be silent, in seconds.
+        show_progress: draw a bar on stderr when that is a terminal (a line otherwise).
+
+    Raises:
+        ValueError: no mirror gave the file, or the folder cannot be written; the message says what to put where.
+    """
+    path = folder / file.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{file.name}.lock", timeout=_LOCK_TIMEOUT_S):
+            if not path.is_file():
+                _download(file, path, timeout_s, show_progress)
+    except Timeout as error:
+        raise ValueError(f"{path}: another process holds {error.lock_file} for {_LOCK_TIMEOUT_S:.0f} s") from error
+    except OSError as error:
+        raise ValueError(f"cannot write {file.name} to {folder} ({error}); {_by_hand(file, folder)}") from error
+    return path
+
+
+def _download(file: RemoteFile, path: Path, timeout_s: float, show_progress: bool) -> None:
+    failures = []
+    for mirror in file.mirrors:
+        url = mirror.rstrip("/") + "/" + file.name
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            _copy(url, temporary, file, timeout_s, show_progress)
+            os.replace(temporary, path)
+            return
+        except _MirrorError as error:
+            failures.append(f"  {url}: {error}")
+        finally:
+            temporary.unlink(missing_ok=True)
+    raise ValueError(f"could not download {file.name}; {_by_hand(file, path.parent)}:\n" + "\n".join(failures))
+
+
+def _by_hand(file: RemoteFile, folder: Path) -> str:
+    return f"get the file with sha256 {file.sha256} by other means and put it into {folder}"
+
+
+class _MirrorError(Exception):
+    """A mirror did not give the file; the next one may."""
+
+
+def _copy(url: str, path: Path, file: RemoteFile, timeout_s: float, show_progress: bool) -> None:
+    digest, done = hashlib.sha256(), 0
+    with path.open("wb") as out, _progress(file, show_progress) as advance:
+        for piece in _pieces(url, timeout_s):
+            done += len(piece)
+            if done > file.num_bytes:  # never fill the disk with what a wrong server sends
+                raise _MirrorError(f"sends more than the {file.num_bytes} bytes published")
+            digest.update(piece)
+            out.write(piece)
+            advance(len(piece))
+        out.flush()
+        os.fsync(out.fileno())
+    if done != file.num_bytes:
+        raise _MirrorError(f"sent {done} bytes of {file.num_bytes}")
+    if digest.hexdigest() != file.sha256:
+        raise _MirrorError(f"sent a file with sha256 {digest.hexdigest()}")
+
+
+def _pieces(url: str, timeout_s: float) -> Iterator[bytes]:
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": "fastvae"})
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:
+            yield from _read_all(response)
+    except (OSError, http.client.HTTPException, ValueError) as error:  # URLError and time-outs are OSErrors
+        raise _MirrorError(str(error) or type(error).__name__) from error
+
+
+def _read_all(response: IO[bytes]) -> Iterator[bytes]:
+    while piece := response.read(_CHUNK_BYTES):
+        yield piece
+
+
+class _Advance:
+    def __init__(self, bar: Progress, file: RemoteFile) -> None:
+        self._bar, self._task = bar, bar.add_task(file.name, total=file.num_bytes)
+
+    def __call__(self, num_bytes: int) -> None:
+        self._bar.advance(self._task, num_bytes)
+
+
+@contextlib.contextmanager
+def _progress(file: RemoteFile, shown: bool) -> Iterator[_Advance]:
+    console = Console(stderr=True)
+    if shown and not console.is_terminal:
+        print(f"downloading {file.name} ({file.num_bytes / 2**20:.1f} MiB)", file=sys.stderr, flush=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not (shown and console.is_terminal)) as bar:
+        yield _Advance(bar, file)

@@ -1,0 +1,163 @@
+"""The sharded, resumable stream of batches: a pure function of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fastvae.data.order import MAX_SEED, order_index, share
+from fastvae.data.preprocess import Preprocess
+from fastvae.data.source import Source
+from fastvae.ops import noise_key
+from fastvae.records import Batch
+
+_ORDER_BLOCK = 8192  # positions put in order at once: fills NumPy's loops, and is 64 KiB
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroBatch:
+    """Consecutive examples of one global batch, with the key of their noise."""
+
+    batch: Batch
+    key: Tensor  # int64 [3]: (seed, step, first_row)
+    first_row: int  # place of the first example in the global batch (in evaluation: in the data set)
+    size: int  # number of examples; may be 0
+
+
+class Loader:
+    """Training batches of one rank.
+
+    Step ``s`` takes the positions ``[s * global_batch_size, (s + 1) * global_batch_size)`` of the endless stream that
+    ``order_index`` defines; rank ``rank`` takes its contiguous share of them, cut into ``accumulation`` micro-batches.
+    Nothing is remembered between steps but a table of indices, so any step can be loaded at any time.
+
+    Args:
+        source: the training examples.
+        preprocess: makes the batch of raw examples.
+        global_batch_size: examples per step over all ranks, at most ``len(source)``.
+        seed: the run's seed, ``0 .. 2**32 - 1``: of the order, and of the noise keys.
+        rank, world_size: this process among all.
+        accumulation: micro-batches per step and rank.
+        device: where the batches go; preprocessing runs there.
+
+    Raises:
+        ValueError: a number is out of its range; the rule and the value are named.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        preprocess: Preprocess,
+        *,
+        global_batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        accumulation: int = 1,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        _check_world(rank, world_size, seed)
+        if not 1 <= global_batch_size <= len(source):
+            raise ValueError(
+                f"Loader: global_batch_size must be in 1 .. {len(source)}, the number of training examples, "
+                f"got {global_batch_size}; use a smaller batch or more data"
+            )
+        if accumulation < 1:
+            raise ValueError(f"Loader: accumulation must be at least 1, got {accumulation}")
+        self._source, self._preprocess, self._seed = source, preprocess, seed
+        self._global_batch_size, self._device = global_batch_size, torch.device(device)
+        self._start, self._stop = share(global_batch_size, world_size, rank)
+        local_shares = (share(self._stop - self._start, accumulation, part) for part in range(accumulation))
+        self._micro_shares = [(self._start + start, self._start + stop) for start, stop in local_shares]
+        self._steps_per_block = max(1, _ORDER_BLOCK // max(1, self._stop - self._start))
+        self._block, self._block_number = torch.empty((0, 0), dtype=torch.int64), -1
+
+    def load(self, step: int) -> list[MicroBatch]:
+        """The micro-batches of ``step``: exactly ``accumulation``, in order; some are empty when the shares are small.
+
+        Raises:
+            ValueError: ``step`` is not in ``0 .. 2**32 - 1``.
+        """
+        indices = self.indices(step)
+        return [
+            self._load(step, first, indices[first - self._start : last - self._start])
+            for first, last in self._micro_shares
+        ]
+
+    def indices(self, step: int) -> Tensor:
+        """The indices, int64 ``[local batch]``, of this rank's examples of ``step``."""
+        if not 0 <= step < 2**32:
+            raise ValueError(f"Loader: step must be in 0 .. 2**32 - 1, got {step}")
+        number, place = divmod(step, self._steps_per_block)
+        if number != self._block_number:
+            self._block, self._block_number = self._order_block(number), number
+        return self._block[place]
+
+    def epoch(self, step: int) -> float:
+        """Epochs done when ``step`` begins."""
+        return step * self._global_batch_size / len(self._source)
+
+    def _order_block(self, number: int) -> Tensor:
+        """Indices ``[steps, local batch]`` of a block of steps: one long call in place of many short ones."""
+        steps = number * self._steps_per_block + torch.arange(self._steps_per_block)
+        positions = steps[:, None] * self._global_batch_size + torch.arange(self._start, self._stop)
+        return order_index(positions, len(self._source), self._seed)
+
+    def _load(self, step: int, first_row: int, indices: Tensor) -> MicroBatch:
+        key = noise_key(self._seed, step, first_row, device=self._device)
+        return _micro_batch(self._source, self._preprocess, indices, key, first_row, evaluation=False)
+
+
+def evaluation_batches(
+    source: Source,
+    preprocess: Preprocess,
+    *,
+    batch_size: int,
+    seed: int,
+    rank: int = 0,
+    world_size: int = 1,
+    device: torch.device | str = "cpu",
+) -> Iterator[MicroBatch]:
+    """This rank's contiguous share of the whole source, in order, with the keys of evaluation.
+
+    The key of a batch is ``(seed, 0, index of its first example)`` and preprocessing sets the evaluation bit, so that
+    no score depends on batch size, rank or training step. Every rank gets the same number of batches, because wrapped
+    models may talk to each other in forward; the last may be empty.
+
+    Raises:
+        ValueError: a number is out of its range; the rule and the value are named.
+    """
+    _check_world(rank, world_size, seed)
+    if batch_size < 1:
+        raise ValueError(f"evaluation_batches: batch_size must be at least 1, got {batch_size}")
+    return _evaluation_batches(source, preprocess, batch_size, seed, (rank, world_size), torch.device(device))
+
+
+def _evaluation_batches(
+    source: Source, preprocess: Preprocess, batch_size: int, seed: int, world: tuple[int, int], device: torch.device
+) -> Iterator[MicroBatch]:
+    rank, world_size = world
+    start, stop = share(len(source), world_size, rank)
+    largest_share = -(-len(source) // world_size)
+    for offset in range(0, largest_share, batch_size):
+        first, last = min(start + offset, stop), min(start + offset + batch_size, stop)
+        key = noise_key(seed, 0, first, device=device)
+        yield _micro_batch(source, preprocess, torch.arange(first, last), key, first, evaluation=True)
+
+
+def _micro_batch(
+    source: Source, preprocess: Preprocess, indices: Tensor, key: Tensor, first_row: int, *, evaluation: bool
+) -> MicroBatch:
+    raw = source[indices].to(key.device)
+    batch = preprocess(raw, key, indices=indices, evaluation=evaluation)
+    return MicroBatch(batch=batch, key=key, first_row=first_row, size=len(indices))
+
+
+def _check_world(rank: int, world_size: int, seed: int) -> None:
+    if world_size < 1 or not 0 <= rank < world_size:
+        raise ValueError(f"data: rank must be in 0 .. world_size - 1, got rank={rank}, world_size={world_size}")
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"data: seed must be in 0 .. 2**32 - 1, got {seed}")

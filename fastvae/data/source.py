@@ -1,0 +1,289 @@
+"""Sources: where raw examples come from, by index."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, TensorDataset
+
+_CHUNK = 8192  # rows looked at together when a whole source is read: bounds the temporaries
+
+
+class Source(ABC):
+    """Examples that can be read by index: ``source[indices]`` gives the raw examples, ``uint8`` or ``float32``."""
+
+    event_shape: tuple[int, ...]
+    """Shape of one example: ``(C, H, W)`` for images."""
+    dtype: torch.dtype
+    """``torch.uint8`` for discrete pixels, ``torch.float32`` for continuous data."""
+    levels: int | None
+    """How many values a discrete pixel can take (``0 .. levels - 1``); None for continuous data."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        """Raw examples ``[B, *event_shape]`` at int64 ``indices`` ``[B]``; a new tensor each time."""
+
+    @property
+    def labels(self) -> Tensor | None:
+        """int64 ``[len(self)]``, or None where the data have no labels."""
+        return None
+
+
+class TensorSource(Source):
+    """Examples that lie in memory.
+
+    Args:
+        examples: ``[N, ...]``, uint8 (or bool) or floating point, N >= 1 and finite; kept as uint8 or float32.
+        labels: int64 ``[N]``, or None.
+        levels: values that a uint8 pixel can take; None finds out: 2 where no pixel is above 1 (so 0/1 data are
+            binary, whatever their type), else 256.
+        name: how error messages call it.
+
+    Raises:
+        ValueError: no examples, a NaN or an infinity (its index is named), or labels of another length.
+        TypeError: a dtype that is neither uint8, bool nor floating point.
+    """
+
+    def __init__(
+        self, examples: Tensor, labels: Tensor | None = None, *, levels: int | None = None, name: str = "data"
+    ) -> None:
+        if examples.ndim < 2 or examples.numel() == 0:
+            raise ValueError(
+                f"{name}: examples must be [N, ...] with N >= 1 and at least one number each, "
+                f"got shape {list(examples.shape)}"
+            )
+        self._examples = _as_uint8_or_float32(examples, name).contiguous()
+        self._labels = None if labels is None else check_labels(labels, len(examples), name)
+        self.event_shape = tuple(examples.shape[1:])
+        self.dtype = self._examples.dtype
+        self.levels = None
+        if self.dtype == torch.uint8:
+            highest = int(self._examples.max())
+            self.levels = (2 if highest <= 1 else 256) if levels is None else levels
+            if highest >= self.levels:
+                raise ValueError(f"{name}: pixels must be in 0 .. {self.levels - 1}, got {highest}")
+
+    def __len__(self) -> int:
+        return self._examples.shape[0]
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        return self._examples.index_select(0, indices)
+
+    @property
+    def labels(self) -> Tensor | None:
+        """int64 ``[N]``, or None."""
+        return self._labels
+
+
+class DatasetSource(Source):
+    """A user's indexable data set, whose items are ``x`` or ``(x, y, ...)``, read item by item.
+
+    Args:
+        dataset: has ``len()`` and ``dataset[i]`` for ``0 <= i < len``.
+        name: how error messages call it.
+
+    Raises:
+        ValueError: no items.
+        TypeError: it cannot be indexed, or its items are not numbers.
+    """
+
+    def __init__(self, dataset: Any, *, name: str = "data") -> None:
+        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+            raise TypeError(
+                f"{name}: a data set must have len() and be indexable, got {type(dataset).__name__}; "
+                "an iterable one can be turned into a list first"
+            )
+        if len(dataset) == 0:
+            raise ValueError(f"{name}: the data set is empty; at least one example is needed")
+        self._dataset, self._name = dataset, name
+        first = self._example(0)
+        self.event_shape, self.dtype = tuple(first.shape), first.dtype
+        self.levels = 256 if first.dtype == torch.uint8 else None
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        if indices.numel() == 0:
+            return torch.empty((0, *self.event_shape), dtype=self.dtype)
+        return torch.stack([self._checked_example(index) for index in indices.tolist()])
+
+    @cached_property
+    def _labels(self) -> Tensor | None:
+        for name in ("targets", "labels"):  # torchvision's convention, and the commonest other one
+            if (values := getattr(self._dataset, name, None)) is not None:
+                return check_labels(torch.as_tensor(values), len(self), self._name)
+        if _label_of(self._dataset[0]) is None:
+            return None
+        values = [_label_of(self._dataset[index]) for index in range(len(self))]
+        return check_labels(torch.as_tensor(values), len(self), self._name)
+
+    @property
+    def labels(self) -> Tensor | None:
+        """int64 ``[N]``: from ``dataset.targets`` or ``.labels``, else from the items, each of which is read once."""
+        return self._labels
+
+    def _example(self, index: int) -> Tensor:
+        item = self._dataset[index]
+        example = item[0] if isinstance(item, (tuple, list)) and len(item) and not _is_number(item[0]) else item
+        try:
+            tensor = torch.as_tensor(example if isinstance(example, Tensor) else np.asarray(example))
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"{self._name}: item {index} must be an array of numbers or (array, label), "
+                f"got {type(example).__name__}: {error}"
+            ) from error
+        tensor = tensor.unsqueeze(0) if tensor.ndim == 0 else tensor
+        return _as_uint8_or_float32(tensor.unsqueeze(0), f"{self._name}, item {index}").squeeze(0)
+
+    def _checked_example(self, index: int) -> Tensor:
+        example = self._example(index)
+        if tuple(example.shape) != self.event_shape or example.dtype != self.dtype:
+            raise ValueError(
+                f"{self._name}: all items must be alike; item 0 has shape {list(self.event_shape)} and {self.dtype}, "
+                f"item {index} {list(example.shape)} and {example.dtype}"
+            )
+        return example
+
+
+class SubsetSource(Source):
+    """Some examples of another source, named by their indices ``[M]`` there."""
+
+    def __init__(self, source: Source, indices: Tensor) -> None:
+        if indices.numel() == 0:
+            raise ValueError(f"SubsetSource: at least one of the {len(source)} examples must be taken, got none")
+        self._source, self._indices = source, indices
+        self.event_shape, self.dtype, self.levels = source.event_shape, source.dtype, source.levels
+
+    def __len__(self) -> int:
+        return self._indices.numel()
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        return self._source[self._indices.index_select(0, indices)]
+
+    @property
+    def labels(self) -> Tensor | None:
+        """int64 ``[M]``: those of the examples taken, or None."""
+        labels = self._source.labels
+        return None if labels is None else labels.index_select(0, self._indices)
+
+
+def as_source(data: Any, *, name: str = "data") -> Source:
+    """A source of anything that holds examples.
+
+    Args:
+        data: a ``Source`` (returned as it is), an array or tensor ``[N, ...]``, a pair ``(examples, labels)`` of
+            those, a ``TensorDataset``, or any indexable data set whose items are ``x`` or ``(x, y)``.
+        name: how error messages call it.
+
+    Raises:
+        ValueError: empty data, NaN or infinity, items of different shapes.
+        TypeError: nothing of the kinds above.
+    """
+    if isinstance(data, Source):
+        return data
+    if isinstance(data, TensorDataset):
+        data = data.tensors[:2]
+    if isinstance(data, (tuple, list)) and len(data) in (1, 2) and all(_is_array(part) for part in data):
+        if isinstance(data, list):  # [x0, x1] may be two examples as well as examples and labels
+            return DatasetSource(data, name=name)
+        labels = _to_tensor(data[1], f"{name} labels") if len(data) == 2 else None
+        return TensorSource(_to_tensor(data[0], name), labels, name=name)
+    if _is_array(data):
+        return TensorSource(_to_tensor(data, name), name=name)
+    if isinstance(data, (Dataset, Sequence)) or hasattr(data, "__getitem__"):
+        return DatasetSource(data, name=name)
+    raise TypeError(
+        f"{name}: must be an array or tensor [N, ...], a pair (examples, labels) or an indexable data set, "
+        f"got {type(data).__name__}"
+    )
+
+
+def split_every(source: Source, test_every: int) -> tuple[Source, Source]:
+    """Train and test part of one source: every ``test_every``-th example, counted from 0, is a test example.
+
+    Raises:
+        ValueError: ``test_every < 2``, or fewer than two examples.
+    """
+    if test_every < 2 or len(source) < 2:
+        raise ValueError(
+            f"split_every: a split needs test_every >= 2 and at least two examples, "
+            f"got test_every={test_every} and {len(source)} examples"
+        )
+    indices = torch.arange(len(source))
+    is_test = indices % test_every == 0
+    return take(source, indices[~is_test]), take(source, indices[is_test])
+
+
+def take(source: Source, indices: Tensor) -> Source:
+    """The examples at ``indices``: in memory if ``source`` is, else a view."""
+    if not isinstance(source, TensorSource):
+        return SubsetSource(source, indices)
+    labels = source.labels
+    return TensorSource(source[indices], None if labels is None else labels[indices], levels=source.levels)
+
+
+def chunks(num_examples: int) -> list[Tensor]:
+    """All indices ``0 .. num_examples - 1``, a few thousand at a time."""
+    return list(torch.arange(num_examples).split(_CHUNK))
+
+
+def check_labels(labels: Tensor, num_examples: int, name: str) -> Tensor:
+    """``labels`` as int64 ``[num_examples]``; ValueError where they are of another length, negative or not whole."""
+    labels = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if tuple(labels.shape) != (num_examples,):
+        raise ValueError(f"{name}: labels must have shape [{num_examples}], one per example, got {list(labels.shape)}")
+    whole = labels.to(torch.int64)
+    if labels.is_complex() or not torch.equal(whole.to(labels.dtype), labels) or int(whole.min()) < 0:
+        raise ValueError(f"{name}: labels must be whole numbers >= 0, got {labels.dtype} from {labels.min().item()}")
+    return whole
+
+
+def _as_uint8_or_float32(examples: Tensor, name: str) -> Tensor:
+    if examples.dtype in (torch.uint8, torch.bool):
+        return examples.to(torch.uint8)
+    if not examples.is_floating_point():
+        raise TypeError(
+            f"{name}: examples must be uint8, bool or floating point, got {examples.dtype}; "
+            "convert pixels with .to(torch.uint8), measurements with .float()"
+        )
+    examples = examples.detach().to(torch.float32)
+    for rows in torch.arange(len(examples)).split(_CHUNK):  # in chunks: isfinite makes temporaries of this size
+        finite = torch.isfinite(examples[rows[0] : rows[-1] + 1]).flatten(1).all(dim=1)
+        if not bool(finite.all()):
+            index = int(rows[0]) + int((~finite).nonzero()[0])
+            raise ValueError(f"{name}: every number must be finite in float32, got NaN or infinity in example {index}")
+    return examples
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (np.ndarray, Tensor))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) or (isinstance(value, Tensor) and value.ndim == 0)
+
+
+def _to_tensor(array: Any, name: str) -> Tensor:
+    if isinstance(array, Tensor):
+        return array.detach().cpu()
+    try:
+        return torch.from_numpy(np.array(array))  # a copy: the file or the user's array may be read-only, or change
+    except TypeError as error:
+        raise TypeError(f"{name}: must hold numbers that PyTorch knows, got {array.dtype}") from error
+
+
+def _label_of(item: Any) -> Any:
+    """The label of an item ``(x, y, ...)``; None where the item is an example alone."""
+    if not isinstance(item, (tuple, list)) or len(item) < 2 or _is_number(item[0]):
+        return None
+    return item[1] if _is_number(item[1]) else None
