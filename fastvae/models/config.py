@@ -32,6 +32,9 @@ class ModelConfig:
     """p(x|z): "bernoulli" for pixels in [0, 1], "gaussian" (learned variance) for real values. Autoencoders: none."""
     likelihood_logvar: Literal["scalar", "per-dimension"] = "scalar"
     """One learned variance for all values of the Gaussian likelihood, or one for each."""
+    likelihood_logvar_start: float = -3.0
+    """Log variance that the Gaussian likelihood starts from; about that of pixels in [0, 1]. Far above the data's
+    variance z looks useless, and the posterior collapses before the learned variance has come down."""
     likelihood_logvar_floor: float = -10.0
     """The Gaussian likelihood's log variance stays above this."""
 
@@ -41,10 +44,10 @@ class ModelConfig:
                 "ModelConfig: latent_dim and every width of hidden_dim must be at least 1,"
                 f" got {self.latent_dim} and {self.hidden_dim}"
             )
-        if not self.likelihood_logvar_floor < 0:
+        if not self.likelihood_logvar_floor < self.likelihood_logvar_start:
             raise ValueError(
-                "ModelConfig: likelihood_logvar_floor must be below 0, where the log variance starts,"
-                f" got {self.likelihood_logvar_floor}"
+                "ModelConfig: likelihood_logvar_floor must be below likelihood_logvar_start,"
+                f" got {self.likelihood_logvar_floor} and {self.likelihood_logvar_start}"
             )
 
 
@@ -91,4 +94,4 @@ def _build_likelihood(config: ModelConfig, event_shape: tuple[int, ...]) -> Bern
     if config.likelihood == "bernoulli":
         return Bernoulli()
     variances = event_shape if config.likelihood_logvar == "per-dimension" else None
-    return Gaussian(variances, logvar_floor=config.likelihood_logvar_floor)
+    return Gaussian(variances, logvar=config.likelihood_logvar_start, logvar_floor=config.likelihood_logvar_floor)
