@@ -1,0 +1,78 @@
+// What memory safety needs of a kernel's arguments, in the words of the Python checks (fastvae/ops/_checks.py), which come first and say
+// more: these also hold for callers of torch.ops.fastvae.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <optional>
+
+namespace fastvae {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+constexpr int64_t kMaxColumns = int64_t{1} << 34;  // a counter word holds column // 4
+constexpr int64_t kMaxStream = int64_t{1} << 32;
+
+inline bool is_floating(ScalarType type) {
+  return type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::BFloat16 || type == ScalarType::Half;
+}
+
+// What sums over columns come in: float64 for float64, else float32.
+inline ScalarType sum_type(ScalarType type) { return type == ScalarType::Double ? type : ScalarType::Float; }
+
+inline bool same_device(const Tensor& a, const Tensor& b) {
+  return a.is_cpu() == b.is_cpu() && a.get_device_index() == b.get_device_index();
+}
+
+inline void check_noise(const char* where, const Tensor& key, int64_t columns, int64_t stream) {
+  STD_TORCH_CHECK(key.scalar_type() == ScalarType::Long && key.dim() == 1 && key.size(0) == 3, where,
+                  ": key must be int64 of shape [3] (seed, step, first_row); make it with fastvae.noise_key");
+  STD_TORCH_CHECK(stream >= 0 && stream < kMaxStream, where, ": stream must be at least 0 and below 2**32, got ", stream);
+  STD_TORCH_CHECK(columns >= 0 && columns <= kMaxColumns, where, ": an example must have at most 2**34 columns of noise, got ", columns);
+}
+
+inline void check_like(const char* where, const char* name, const Tensor& x, const char* like_name, const Tensor& like) {
+  bool same = x.dim() == like.dim();
+  for (int64_t d = 0; same && d < x.dim(); ++d) same = x.size(d) == like.size(d);
+  STD_TORCH_CHECK(same && x.scalar_type() == like.scalar_type() && same_device(x, like), where, ": ", name, " must have ", like_name,
+                  "'s shape, dtype and device; convert one of them");
+}
+
+// Rows and columns of x [B, ...] seen as [B, D].
+struct Matrix {
+  int64_t rows, columns;
+};
+
+inline Matrix as_matrix(const char* where, const char* name, const Tensor& x) {
+  STD_TORCH_CHECK(x.dim() > 0 && is_floating(x.scalar_type()), where, ": ", name, " must have shape [B, ...] and a floating dtype");
+  int64_t columns = 1;
+  for (int64_t d = 1; d < x.dim(); ++d) columns *= x.size(d);
+  return {x.size(0), columns};
+}
+
+inline Matrix check_gaussian(const char* where, const Tensor& mu, const Tensor& logvar, const Tensor& key, int64_t stream) {
+  const Matrix shape = as_matrix(where, "mu", mu);
+  check_like(where, "logvar", logvar, "mu", mu);
+  check_noise(where, key, shape.columns, stream);
+  STD_TORCH_CHECK(same_device(key, mu), where, ": key must be on mu's device; move it with key.to(mu.device)");
+  return shape;
+}
+
+// A contiguous tensor of these sizes on x's device, uninitialised.
+inline Tensor empty_on(const Tensor& x, std::initializer_list<int64_t> sizes, ScalarType type) {
+  return torch::stable::new_empty(x, {sizes.begin(), sizes.size()}, type);
+}
+
+inline Tensor as_contiguous(const Tensor& x) { return x.is_contiguous() ? x : torch::stable::contiguous(x); }
+
+inline Tensor empty_contiguous_like(const Tensor& x) { return torch::stable::new_empty(x, x.sizes(), x.scalar_type()); }
+
+inline void* pointer(const Tensor& x) { return x.numel() ? x.data_ptr() : nullptr; }
+inline void* pointer(const std::optional<Tensor>& x) { return x ? pointer(*x) : nullptr; }
+
+}  // namespace fastvae

@@ -1,0 +1,76 @@
+// gaussian_rsample_kl and its backward on the CPU: arguments in, kernel, tensors out.
+#include <algorithm>
+#include <tuple>
+#include <vector>
+
+#include "cpu/launch.h"
+
+namespace fastvae {
+namespace {
+
+int64_t segments_of(int64_t columns) { return columns > kSegment ? (columns + kSegment - 1) / kSegment : 1; }
+
+// kl[i] = the sum of row i's segments, in order.
+template <class Scalar>
+void add_segments(const std::vector<double>& partial, int64_t rows, int64_t segments, Scalar* kl) {
+  for (int64_t i = 0; i < rows; ++i) {
+    double total = 0;
+    for (int64_t s = 0; s < segments; ++s) total += partial[i * segments + s];
+    kl[i] = static_cast<Scalar>(total);
+  }
+}
+
+std::tuple<Tensor, Tensor> gaussian_rsample_kl(Tensor mu, Tensor logvar, Tensor key, int64_t stream) {
+  const auto [rows, columns] = check_gaussian("gaussian_rsample_kl", mu, logvar, key, stream);
+  mu = as_contiguous(mu);
+  logvar = as_contiguous(logvar);
+  Tensor z = empty_contiguous_like(mu);
+  Tensor kl = empty_on(mu, {rows}, sum_type(mu.scalar_type()));
+  const int64_t segments = segments_of(columns);
+  std::vector<double> partial(rows * segments);
+  const GaussianForward arguments{read_key(key, stream), columns,    segments,      pointer(mu),
+                                  pointer(logvar),       pointer(z), partial.data()};
+  run_parallel(kernels().gaussian_rsample_kl[dtype_of(mu)], arguments, rows * segments, std::min(columns, kSegment));
+  if (rows == 0) return {z, kl};
+  if (kl.scalar_type() == ScalarType::Double) {
+    add_segments(partial, rows, segments, static_cast<double*>(kl.data_ptr()));
+  } else {
+    add_segments(partial, rows, segments, static_cast<float*>(kl.data_ptr()));
+  }
+  return {z, kl};
+}
+
+std::tuple<Tensor, Tensor> gaussian_rsample_kl_backward(std::optional<Tensor> grad_z, std::optional<Tensor> grad_kl, Tensor mu,
+                                                        Tensor logvar, Tensor key, int64_t stream, bool need_mu, bool need_logvar) {
+  const char* where = "gaussian_rsample_kl_backward";
+  const auto [rows, columns] = check_gaussian(where, mu, logvar, key, stream);
+  if (grad_z) {
+    check_like(where, "grad_z", *grad_z, "mu", mu);
+    grad_z = as_contiguous(*grad_z);
+  }
+  if (grad_kl) {
+    STD_TORCH_CHECK(grad_kl->dim() == 1 && grad_kl->size(0) == rows && grad_kl->scalar_type() == sum_type(mu.scalar_type()) &&
+                        same_device(*grad_kl, mu),
+                    where, ": grad_kl must have kl's shape, dtype and device");
+    grad_kl = as_contiguous(*grad_kl);
+  }
+  mu = as_contiguous(mu);
+  logvar = as_contiguous(logvar);
+  Tensor grad_mu = need_mu ? empty_contiguous_like(mu) : empty_on(mu, {0}, mu.scalar_type());
+  Tensor grad_logvar = need_logvar ? empty_contiguous_like(mu) : empty_on(mu, {0}, mu.scalar_type());
+  if (rows * columns == 0) return {grad_mu, grad_logvar};
+  const int64_t segments = segments_of(columns);
+  const GaussianBackward arguments{read_key(key, stream), columns,     segments,         pointer(grad_z),     pointer(grad_kl),
+                                   pointer(mu),           pointer(logvar), pointer(grad_mu), pointer(grad_logvar)};
+  run_parallel(kernels().gaussian_rsample_kl_backward[dtype_of(mu)], arguments, rows * segments, std::min(columns, kSegment));
+  return {grad_mu, grad_logvar};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(fastvae, CPU, m) {
+  m.impl("gaussian_rsample_kl", TORCH_BOX(&gaussian_rsample_kl));
+  m.impl("gaussian_rsample_kl_backward", TORCH_BOX(&gaussian_rsample_kl_backward));
+}
+
+}  // namespace fastvae

@@ -1,0 +1,122 @@
+// Kernels of gaussian_rsample_kl, forward and backward: one pass over a row, its noise made in registers.
+#pragma once
+
+#include "cpu/noise_kernel.h"
+#include "gaussian_math.h"
+
+namespace fastvae {
+namespace FASTVAE_LANES {
+
+// `columns` columns, kChains chains wide, from `block` on; kWhole says that all of them exist.
+template <class T, int kChains, bool kWhole, class Real>
+FASTVAE_INLINE void forward_group(const PhiloxRow& row, uint32_t block, const T* mu, const T* logvar, T* z, int64_t columns,
+                                  KLSums<Real>& sums) {
+  constexpr int kVectors = kChains * Walk<T>::kVectors, kWidth = Walk<T>::kWidth;
+  Real noise[kVectors];
+  Walk<T>::template normals<kChains>(row, block, noise);
+#pragma GCC unroll 8
+  for (int v = 0; v < kVectors; ++v) {
+    const int64_t at = v * kWidth, count = kWhole ? kWidth : columns - at;
+    Real m, lv;
+    load_some(m, mu + at, count);  // lanes past the end are mu = logvar = 0, whose KL is 0
+    load_some(lv, logvar + at, count);
+    const Exponential<Real> sigma = exponential(lv * 0.5f);
+    sums.add(m, sigma);
+    store_some(z + at, sigma.value * noise[v] + m, count);
+  }
+}
+
+template <class T>
+void gaussian_rsample_kl(const GaussianForward& a, int64_t begin, int64_t end) {
+  using Real = typename Walk<T>::Real;
+  constexpr int64_t kChain = Walk<T>::kColumns, kGroup = 2 * kChain;
+  for (int64_t unit = begin; unit < end; ++unit) {
+    const int64_t i = unit / a.segments, first = (unit - i * a.segments) * kSegment;
+    const int64_t last = a.columns - first < kSegment ? a.columns : first + kSegment;
+    const PhiloxRow row = noise_row(a.key, i);
+    const T* mu = static_cast<const T*>(a.mu) + i * a.columns;
+    const T* logvar = static_cast<const T*>(a.logvar) + i * a.columns;
+    T* z = static_cast<T*>(a.z) + i * a.columns;
+    double total = 0;
+    for (int64_t c = first; c < last;) {
+      const int64_t stop = last - c < kFlush ? last : c + kFlush;
+      KLSums<Real> sums;
+      for (; c + kGroup <= stop; c += kGroup) {
+        forward_group<T, 2, true>(row, static_cast<uint32_t>(c / 4), mu + c, logvar + c, z + c, kGroup, sums);
+      }
+      for (; c < stop; c += kChain) {
+        const int64_t left = stop - c;
+        forward_group<T, 1, false>(row, static_cast<uint32_t>(c / 4), mu + c, logvar + c, z + c, left, sums);
+      }
+      c = stop;
+      total += sum_lanes(sums.total());
+    }
+    a.kl[unit] = total;
+  }
+}
+
+// grad_mu = grad_z + grad_kl mu;  grad_logvar = grad_z noise sigma / 2 + grad_kl (exp(logvar) - 1) / 2.
+template <class T, int kChains, bool kWhole, bool kNoise, class Scalar>
+FASTVAE_INLINE void backward_group(const GaussianBackward& a, const PhiloxRow& row, uint32_t block, int64_t offset, int64_t columns,
+                                   Scalar grad_kl) {
+  using Real = typename Walk<T>::Real;
+  constexpr int kVectors = kChains * Walk<T>::kVectors, kWidth = Walk<T>::kWidth;
+  Real noise[kVectors];
+  if constexpr (kNoise) Walk<T>::template normals<kChains>(row, block, noise);
+#pragma GCC unroll 8
+  for (int v = 0; v < kVectors; ++v) {
+    const int64_t at = offset + v * kWidth, count = kWhole ? kWidth : columns - v * kWidth;
+    Real g{};
+    if (a.grad_z) load_some(g, static_cast<const T*>(a.grad_z) + at, count);
+    if (a.grad_mu) {
+      Real grad = g;
+      if (a.grad_kl) {
+        Real m;
+        load_some(m, static_cast<const T*>(a.mu) + at, count);
+        grad = m * grad_kl + g;
+      }
+      store_some(static_cast<T*>(a.grad_mu) + at, grad, count);
+    }
+    if (a.grad_logvar) {
+      Real lv;
+      load_some(lv, static_cast<const T*>(a.logvar) + at, count);
+      const Exponential<Real> sigma = exponential(lv * 0.5f);
+      Real grad{};
+      if constexpr (kNoise) grad = g * 0.5f * (sigma.value * noise[v]);
+      if (a.grad_kl) grad = kl_by_logvar(sigma) * grad_kl + grad;
+      store_some(static_cast<T*>(a.grad_logvar) + at, grad, count);
+    }
+  }
+}
+
+template <class T, bool kNoise>
+FASTVAE_INLINE void backward_units(const GaussianBackward& a, int64_t begin, int64_t end) {
+  using Scalar = decltype(sum_lanes(typename Walk<T>::Real{}));
+  constexpr int64_t kChain = Walk<T>::kColumns, kGroup = 2 * kChain;
+  for (int64_t unit = begin; unit < end; ++unit) {
+    const int64_t i = unit / a.segments, first = (unit - i * a.segments) * kSegment;
+    const int64_t last = a.columns - first < kSegment ? a.columns : first + kSegment;
+    const PhiloxRow row = noise_row(a.key, i);
+    const Scalar grad_kl = a.grad_kl ? static_cast<const Scalar*>(a.grad_kl)[i] : Scalar{0};
+    const int64_t base = i * a.columns;
+    int64_t c = first;
+    for (; c + kGroup <= last; c += kGroup) {
+      backward_group<T, 2, true, kNoise>(a, row, static_cast<uint32_t>(c / 4), base + c, kGroup, grad_kl);
+    }
+    for (; c < last; c += kChain) {
+      backward_group<T, 1, false, kNoise>(a, row, static_cast<uint32_t>(c / 4), base + c, last - c, grad_kl);
+    }
+  }
+}
+
+template <class T>
+void gaussian_rsample_kl_backward(const GaussianBackward& a, int64_t begin, int64_t end) {
+  if (a.grad_z && a.grad_logvar) {
+    backward_units<T, true>(a, begin, end);
+  } else {
+    backward_units<T, false>(a, begin, end);
+  }
+}
+
+}  // namespace FASTVAE_LANES
+}  // namespace fastvae

@@ -1,0 +1,51 @@
+// One lane of the formulas: the scalar primitives that philox.h and gaussian_math.h are written in.
+//
+// The formulas are templates. A CUDA thread, the emulated grid of the tests and float64 instantiate them with scalars (namespace
+// fastvae::scalar, this file); the CPU kernels instantiate the same text with vectors (cpu/simd.h), once per instruction set, each in
+// a namespace of its own so that the linker never mixes them.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__CUDACC__)
+#define FASTVAE_INLINE __host__ __device__ __forceinline__
+#else
+#define FASTVAE_INLINE inline __attribute__((always_inline))
+#endif
+
+#ifndef FASTVAE_LANES
+#define FASTVAE_LANES scalar
+#endif
+
+namespace fastvae {
+
+namespace FASTVAE_LANES {
+
+template <class To, class From>
+FASTVAE_INLINE To same_bits(const From& from) {
+  static_assert(sizeof(To) == sizeof(From), "a cast of bits keeps the size");
+  To to;
+  memcpy(&to, &from, sizeof(To));
+  return to;
+}
+
+FASTVAE_INLINE uint32_t as_bits(float x) { return same_bits<uint32_t>(x); }
+FASTVAE_INLINE float as_float(uint32_t x) { return same_bits<float>(x); }
+FASTVAE_INLINE int32_t as_signed(uint32_t x) { return static_cast<int32_t>(x); }
+FASTVAE_INLINE uint32_t as_unsigned(int32_t x) { return static_cast<uint32_t>(x); }
+FASTVAE_INLINE float to_float(int32_t x) { return static_cast<float>(x); }
+FASTVAE_INLINE float square_root(float x) { return sqrtf(x); }
+
+// A scalar of the formulas (a constant) as a value of the lanes.
+template <class F>
+FASTVAE_INLINE F splat(float x) {
+  return F{} + x;
+}
+
+// The product of two 32-bit words that lie in the low halves of 64-bit lanes; what is in the high halves does not count.
+FASTVAE_INLINE uint64_t multiply_words(uint64_t a, uint32_t b) { return static_cast<uint64_t>(static_cast<uint32_t>(a)) * b; }
+
+}  // namespace FASTVAE_LANES
+}  // namespace fastvae
