@@ -49,14 +49,17 @@ def save_reconstructions(
         )
     above, below = _images(originals), _images(reconstructions)
     columns = max(1, min(columns, len(above)))
-    bands = []
-    for first in range(0, len(above), columns):
-        row = slice(first, first + columns)
-        bands.append(
-            _mosaic(np.concatenate((_padded(above[row], columns), _padded(below[row], columns))), columns, gap=0)
-        )
-    note = "upper row of each pair: test data, lower row: mean of p(x|z) at the posterior mean"
-    _save_image(path, _stacked(bands, above.shape[2]), title, note)
+    gap = _gap(above.shape[2])
+    pairs = [
+        _mosaic(np.concatenate([_padded(half[first : first + columns], columns) for half in (above, below)]), columns)
+        for first in range(0, len(above), columns)
+    ]
+    image = _stacked(pairs, 2 * gap)
+    quarter, period = pairs[0].shape[0] / 4, pairs[0].shape[0] + 2 * gap
+    rows = [
+        (i * period + at, name) for i in range(len(pairs)) for at, name in ((quarter, "data"), (3 * quarter, "model"))
+    ]
+    _save_image(path, image, title, "test examples, and the mean of p(x|z) at their posterior means", rows)
 
 
 def save_samples(
@@ -76,7 +79,7 @@ def save_samples(
     images = _images(samples)
     columns = columns or max(1, math.ceil(math.sqrt(len(images))))
     rows = math.ceil(len(images) / columns)
-    grid = _mosaic(_padded(images, rows * columns), columns, gap=_gap(images.shape[2]))
+    grid = _mosaic(_padded(images, rows * columns), columns)
     _save_image(path, grid, title, "mean of p(x|z), z drawn from N(0, I)")
 
 
@@ -198,31 +201,37 @@ def _gap(width: int) -> int:
     return max(1, round(_GAP * width))
 
 
-def _mosaic(images: Array, columns: int, gap: int) -> Array:
-    """[R * columns, H, W, 3] -> one image, with white gaps between the rows; columns are always a gap apart."""
+def _mosaic(images: Array, columns: int) -> Array:
+    """[R * columns, H, W, 3] -> one image of R rows, with white gaps."""
     count, height, width, _ = images.shape
-    side = _gap(width)
-    canvas = np.ones((count // columns, height + gap, columns, width + side, 3), images.dtype)
-    canvas[:, :height, :, :width] = images.reshape(count // columns, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
-    canvas = canvas.reshape(count // columns * (height + gap), columns * (width + side), 3)
-    return canvas[: canvas.shape[0] - gap, : canvas.shape[1] - side]
+    gap, rows = _gap(width), count // columns
+    canvas = np.ones((rows, height + gap, columns, width + gap, 3), images.dtype)
+    canvas[:, :height, :, :width] = images.reshape(rows, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
+    return canvas.reshape(rows * (height + gap), columns * (width + gap), 3)[:-gap, :-gap]
 
 
-def _stacked(bands: Sequence[Array], image_width: int) -> Array:
-    """Bands one above the other, white between them."""
-    space = np.ones((2 * _gap(image_width), *bands[0].shape[1:]), bands[0].dtype)
-    parts = [part for band in bands for part in (band, space)]
-    return np.concatenate(parts[:-1])
+def _stacked(bands: Sequence[Array], space: int) -> Array:
+    """Bands one above the other, ``space`` white pixels between them."""
+    white = np.ones((space, *bands[0].shape[1:]), bands[0].dtype)
+    return np.concatenate([part for band in bands for part in (band, white)][:-1])
 
 
-def _save_image(path: Path, image: Array, title: str, note: str) -> None:
-    height_in = _GRID_WIDTH_IN * image.shape[0] / image.shape[1]
-    figure = Figure(figsize=(_GRID_WIDTH_IN, height_in + 0.75), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
-    axes.imshow(image, interpolation="nearest", aspect="equal")
-    axes.set_axis_off()
+def _save_image(path: Path, image: Array, title: str, note: str, rows: Sequence[tuple[float, str]] = ()) -> None:
+    """Draw ``image`` with a title above, a note below and, left of it, names at the heights (in pixels) of ``rows``."""
+    left, right, top, bottom = (0.62 if rows else 0.12), 0.12, 0.42, 0.36  # inches around the image
+    shown_width = _GRID_WIDTH_IN - left - right
+    shown_height = shown_width * image.shape[0] / image.shape[1]
+    height = shown_height + top + bottom
+    figure = Figure(figsize=(_GRID_WIDTH_IN, height), dpi=150)
+    place = (left / _GRID_WIDTH_IN, bottom / height, shown_width / _GRID_WIDTH_IN, shown_height / height)
+    axes = figure.add_axes(place)
+    axes.imshow(image, interpolation="nearest", aspect="auto")
+    axes.set_yticks([at for at, _ in rows], [name for _, name in rows])
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
     axes.set_title(title)
-    figure.text(0.5, 0.0, note, ha="center", va="bottom", fontsize=7.5, color="0.35")
+    axes.set_xlabel(note, fontsize=8, color="0.35", labelpad=6)
     figure.savefig(path)
 
 
