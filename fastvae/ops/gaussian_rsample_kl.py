@@ -73,7 +73,7 @@ def gaussian_rsample_kl(mu: Tensor, logvar: Tensor, key: Tensor, *, stream: int 
     The noise is ``philox_normal(key, B, D, stream=stream)`` (in float64 for float64 input): the same whatever the
     batch split, backend, device and number of threads. Nothing but mu and logvar is kept for the backward pass.
     Sums run in float32, and KL is never negative. logvar is not clamped: above 88 (in float32) KL and its gradient
-    are infinite, above 177 z is too, logvar = inf gives a KL of NaN. NaN propagates, within its own row.
+    are infinite, above 177 z is too. NaN propagates, within its own row.
 
     Args:
         mu: ``[B, ...]`` means of q(z|x); float32, bfloat16, float16 or float64, any strides.

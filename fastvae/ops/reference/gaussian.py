@@ -18,7 +18,8 @@ def exp_minus_one_minus(x: Tensor) -> Tensor:
     series = torch.zeros_like(x)
     for n in range(_SERIES_TERMS[x.dtype] + 1, 1, -1):
         series = series * near + 1 / math.factorial(n)
-    return torch.where(x.abs() < 1, series * near * near, torch.expm1(x) - x)
+    # From 1000 on exp overflows whatever the dtype: the clamp only keeps inf - inf out.
+    return torch.where(x.abs() < 1, series * near * near, torch.expm1(x) - x.clamp(max=1000))
 
 
 def sum_in_order(terms: Tensor, dim: int) -> Tensor:

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fastvae import ops
+from fastvae.ops import Use, noise_key, stream
+
+
+def test_a_key_holds_seed_step_and_first_row() -> None:
+    key = noise_key(2**32 - 1, np.int64(7), 2**40)
+    assert key.dtype == torch.int64
+    assert key.tolist() == [2**32 - 1, 7, 2**40]
+    assert noise_key(3).tolist() == [3, 0, 0]
+    assert noise_key(3, device="meta").device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ((-1,), "noise_key: seed must be at least 0 and below 2**32, got -1"),
+        ((2**32,), "noise_key: seed must be at least 0 and below 2**32, got 4294967296"),
+        ((0, 2**32), "noise_key: step must be at least 0 and below 2**32, got 4294967296"),
+        ((0, 0, -5), "noise_key: first_row must be at least 0 and below 2**62, got -5"),
+    ],
+)
+def test_a_number_out_of_range_is_a_value_error(numbers: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match="^" + message.replace("*", r"\*") + "$"):
+        noise_key(*numbers)
+
+
+def test_a_number_that_is_no_integer_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match=r"^noise_key: seed must be an integer, got 1\.0 of type float$"):
+        noise_key(1.0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^stream: use must be an integer, got 'latent' of type str$"):
+        stream("latent")  # type: ignore[arg-type]
+
+
+def test_a_stream_packs_its_fields() -> None:
+    assert stream(Use.LATENT) == 0
+    assert stream(Use.GENERATION, site=3, sample=9, evaluation=True) == 1 << 31 | 4 << 24 | 3 << 16 | 9
+    assert stream(127, 255, 65535, True) == 2**32 - 1
+    assert [use.value for use in Use] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("field", "limit"), [("use", 2**7), ("site", 2**8), ("sample", 2**16)])
+def test_a_stream_field_out_of_range_is_a_value_error(field: str, limit: int) -> None:
+    for value in (-1, limit):
+        with pytest.raises(ValueError, match=f"^stream: {field} must be at least 0 and below .*, got {value}$"):
+            stream(**{"use": 0, field: value})
+
+
+def test_streams_never_meet() -> None:
+    fields = [(use, site, sample, ev) for use in Use for site in (0, 1, 255) for sample in (0, 65535) for ev in (0, 1)]
+    assert len({stream(use, site, sample, bool(ev)) for use, site, sample, ev in fields}) == len(fields)
+
+
+def test_the_global_generator_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    key = noise_key(1)
+    ops.philox_normal(key, 5, 5)
+    ops.philox_uniform(key, 5, 5)
+    mu = torch.zeros(5, 5, requires_grad=True)
+    ops.gaussian_rsample_kl(mu, mu, key)[0].sum().backward()
+    ops.gaussian_rsample_log_ratio(mu, mu, key, 3)[1].sum().backward()
+    assert torch.equal(torch.get_rng_state(), before)
