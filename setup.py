@@ -7,8 +7,8 @@ FASTVAE_BUILD says how much the build matters:
     off       do not try.
 
 What happened is written to fastvae/_build_info.json, which ships in the wheel: pip hides what this file prints.
-torch is no build requirement on purpose: pip would download gigabytes into its isolated environment. The kernels use
-torch's stable ABI, so the headers of the torch in the target environment (>= 2.10) serve, and so does every later torch.
+torch is no build requirement on purpose: pip would download gigabytes into its isolated environment. The headers of the
+torch in the target environment serve, and through torch's stable ABI (2.10) the library runs with every later torch.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from setuptools.errors import BaseError, CCompilerError
 
 ROOT = Path(__file__).resolve().parent
 MODES = ("auto", "require", "off")
-# Compiled per instruction set inside the kernels, chosen at run time: so no -march=native; and exact: so no -ffast-math.
+# No -march=native: the kernels choose their instruction set at run time. No -ffast-math: they are exact.
 STABLE_ABI = ["-O3", "-DTORCH_STABLE_ONLY", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
 CXX_FLAGS = [*STABLE_ABI, "-g0", "-Wall", "-fvisibility=hidden"]
 NVCC_FLAGS = [*STABLE_ABI, "-DUSE_CUDA", "-Xcompiler", "-fvisibility=hidden"]

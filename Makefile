@@ -1,0 +1,52 @@
+# make train    set up, then train on real handwritten digits: two processes, under two minutes
+# make test     set up, then everything that CI runs
+# make setup    .venv with pinned dependencies and the native library; a second call finds nothing to do
+# make lint     ruff and mypy;    make bench    every benchmark;    make clean    remove all of it but runs/
+
+PYTHON ?= python3
+RECIPE ?= digits
+ARGS ?=
+
+BIN := .venv/bin
+CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+PROCESSES := $(shell [ $(CORES) -ge 2 ] && echo 2 || echo 1)
+THREADS := $(shell echo $$(( $(CORES) / $(PROCESSES) )))
+# A compiler that appears later gets its build: the stamp names what the build could be.
+COMPILER := $(shell command -v c++ || command -v g++ || command -v clang++)
+BACKEND := $(if $(COMPILER),native,reference)
+BUILT := .venv/.built-$(BACKEND)
+SOURCES := setup.py pyproject.toml $(wildcard csrc/* csrc/*/*)
+
+.PHONY: setup train test lint bench clean
+
+setup: $(BUILT)
+
+.venv/.installed: constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "make: fastvae needs Python >= 3.10; choose one with PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -r constraints.txt
+	touch $@
+
+$(BUILT): .venv/.installed $(SOURCES)
+	$(BIN)/python -m pip install --disable-pip-version-check --no-build-isolation --no-deps -e .
+	touch $@
+
+train: setup
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/torchrun --standalone --nproc-per-node $(PROCESSES) -m fastvae train $(RECIPE) $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	@if command -v nvcc >/dev/null; then PYTHON=$(BIN)/python bash csrc/compile_check.sh; else echo "nvcc not found: the .cu files are not compiled"; fi
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: setup
+	for benchmark in benchmarks/bench_*.py; do $(BIN)/python $$benchmark $(ARGS) || exit 1; done
+
+clean:
+	rm -rf .venv build dist *.egg-info fastvae/_C.*.so fastvae/_build_info.json
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find fastvae tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

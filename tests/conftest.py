@@ -1,0 +1,49 @@
+"""What every test gets: no network beyond this machine, no screen, and a header that says which backend is tested."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from typing import Any
+
+import pytest
+
+os.environ["MPLBACKEND"] = "Agg"
+
+
+class NetworkUse(RuntimeError):
+    """A test reached for another machine."""
+
+
+def is_local(address: Any) -> bool:
+    """Whether a socket address stays on this machine."""
+    if not isinstance(address, tuple):  # a Unix socket's path
+        return True
+    host = address[0]
+    if host in ("localhost", socket.gethostname(), ""):
+        return True
+    try:
+        parsed = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return parsed.is_loopback or parsed.is_unspecified
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's own connections fail by name; a test that needs a server starts one on localhost."""
+    connect = socket.socket.connect
+
+    def connect_locally(self: socket.socket, address: Any) -> None:
+        if not is_local(address):
+            raise NetworkUse(f"tests use no network, but one connects to {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect_locally)
+
+
+def pytest_report_header() -> str:
+    from fastvae.ops import _native
+
+    return f"fastvae backend: {'native' if _native.loaded else 'reference'} ({_native.reason})"
