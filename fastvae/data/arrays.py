@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -44,13 +45,15 @@ def load_arrays(path: Path, *, max_bytes: int) -> tuple[TensorSource, TensorSour
     try:
         with zipfile.ZipFile(path) as archive:
             return _load_members(archive, path, max_bytes)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        # RuntimeError: an encrypted member; NotImplementedError: an unknown compression
+    except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a readable .npz archive ({error})") from error
 
 
 def _load_members(archive: zipfile.ZipFile, path: Path, max_bytes: int) -> tuple[TensorSource, TensorSource | None]:
     names = {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
+    for member in archive.infolist():
+        if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{path}: {member.filename!r} is encrypted or oddly compressed; save it with numpy.savez")
 
     def read(name: str | None) -> NDArray[np.generic] | None:
         if name is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,7 +71,9 @@ def as_data(
     """``Data`` of anything that ``as_source`` takes; a ``Data`` is returned as it is.
 
     Args:
-        train: the training examples: uint8 are pixels with 256 levels, bool are binary, floats are continuous.
+        train: the training examples: uint8 are pixels (binary ones if none is above 1), floats are continuous. A pair
+            ``(train, test)`` of data sets is taken apart; a pair of arrays is that if both hold examples of one shape,
+            else it is ``(examples, labels)``.
         test: the test examples; without them every ``test_every``-th example of ``train`` is one.
         binarize, dequantize, seed: what is done to the pixels, see ``DataConfig``; the seed of static binarisation.
         test_every: see ``test``.
@@ -82,6 +85,8 @@ def as_data(
     """
     if isinstance(train, Data):
         return train
+    if test is None and _is_train_and_test(train):
+        train, test = train
     source = as_source(train, name=name)
     parts = split_every(source, test_every) if test is None else (source, as_source(test, name=f"{name} (test)"))
     preprocess = Preprocess(levels=_levels(*parts))
@@ -108,6 +113,15 @@ def prepare(data: Data, binarize: Binarize, dequantize: bool, seed: int) -> Data
         for source in (data.train, data.test)
     )
     return replace(data, train=train, test=test, preprocess=Preprocess(levels=2))
+
+
+def _is_train_and_test(data: Any) -> bool:
+    if not isinstance(data, tuple) or len(data) != 2:
+        return False
+    first, second = (part.shape if isinstance(part, (np.ndarray, Tensor)) else None for part in data)
+    if first is None or second is None:
+        return True  # not two arrays: two data sets, or an array and its labels in a list, which as_source refuses
+    return len(second) > 1 and first[1:] == second[1:]
 
 
 def _levels(train: Source, test: Source) -> int | None:

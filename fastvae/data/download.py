@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import http.client
 import os
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -118,19 +119,11 @@ def _read_all(response: IO[bytes]) -> Iterator[bytes]:
         yield piece
 
 
-class _Advance:
-    def __init__(self, bar: Progress, file: RemoteFile) -> None:
-        self._bar, self._task = bar, bar.add_task(file.name, total=file.num_bytes)
-
-    def __call__(self, num_bytes: int) -> None:
-        self._bar.advance(self._task, num_bytes)
-
-
 @contextlib.contextmanager
-def _progress(file: RemoteFile, shown: bool) -> Iterator[_Advance]:
+def _progress(file: RemoteFile, shown: bool) -> Iterator[Callable[[int], None]]:
     console = Console(stderr=True)
     if shown and not console.is_terminal:
         print(f"downloading {file.name} ({file.num_bytes / 2**20:.1f} MiB)", file=sys.stderr, flush=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not (shown and console.is_terminal)) as bar:
-        yield _Advance(bar, file)
+        yield functools.partial(bar.advance, bar.add_task(file.name, total=file.num_bytes))

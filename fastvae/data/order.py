@@ -15,8 +15,8 @@ Words = NDArray[np.uint64]
 MAX_EXAMPLES = 2**62  # so that the power of two above it still fits a signed word
 MAX_SEED = 2**32 - 1
 
-# Wide halves need fewer rounds, halves of one or two bits (small data sets) as many.
-_ROUNDS = 10
+# With 16 rounds all orders of 2 to 6 examples are equally frequent (chi-square over 120 000 epochs); with 12 not yet.
+_ROUNDS = 16
 _GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: the increment of SplitMix64
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import TensorDataset
 
 _CHUNK = 8192  # rows looked at together when a whole source is read: bounds the temporaries
 
@@ -192,15 +192,14 @@ def as_source(data: Any, *, name: str = "data") -> Source:
     if isinstance(data, Source):
         return data
     if isinstance(data, TensorDataset):
-        data = data.tensors[:2]
-    if isinstance(data, (tuple, list)) and len(data) in (1, 2) and all(_is_array(part) for part in data):
-        if isinstance(data, list):  # [x0, x1] may be two examples as well as examples and labels
-            return DatasetSource(data, name=name)
-        labels = _to_tensor(data[1], f"{name} labels") if len(data) == 2 else None
-        return TensorSource(_to_tensor(data[0], name), labels, name=name)
+        examples, *others = data.tensors
+        labels = next((tensor for tensor in others if tensor.ndim == 1 and not tensor.is_floating_point()), None)
+        return TensorSource(_to_tensor(examples, name), labels, name=name)
+    if isinstance(data, tuple) and len(data) == 2 and all(_is_array(part) for part in data):
+        return TensorSource(_to_tensor(data[0], name), _to_tensor(data[1], f"{name} labels"), name=name)
     if _is_array(data):
         return TensorSource(_to_tensor(data, name), name=name)
-    if isinstance(data, (Dataset, Sequence)) or hasattr(data, "__getitem__"):
+    if hasattr(data, "__getitem__") and not isinstance(data, (Mapping, str, bytes)):
         return DatasetSource(data, name=name)
     raise TypeError(
         f"{name}: must be an array or tensor [N, ...], a pair (examples, labels) or an indexable data set, "
@@ -278,7 +277,7 @@ def _to_tensor(array: Any, name: str) -> Tensor:
         return array.detach().cpu()
     try:
         return torch.from_numpy(np.array(array))  # a copy: the file or the user's array may be read-only, or change
-    except TypeError as error:
+    except (TypeError, ValueError) as error:  # ValueError: the other byte order
         raise TypeError(f"{name}: must hold numbers that PyTorch knows, got {array.dtype}") from error
 
 
