@@ -153,9 +153,11 @@ class Gaussian(nn.Module):
 def _aligned(where: str, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Events flattened to P numbers: output [B, P] or [K, B, P], target [B, P] in the output's type."""
     batch, event = target.shape[0], math.prod(target.shape[1:])
-    if output.shape == target.shape or (output.shape[:1] == (batch,) and math.prod(output.shape[1:]) == event):
+    has_samples = output.dim() > 1 and output.shape[1] == batch and math.prod(output.shape[2:]) == event
+    # With one example and one sample both readings fit; the target's own shape decides, then the plain one.
+    if output.shape[1:] != target.shape and output.shape[:1] == (batch,) and math.prod(output.shape[1:]) == event:
         output = output.reshape(batch, event)
-    elif output.dim() > 1 and output.shape[1] == batch and math.prod(output.shape[2:]) == event:
+    elif has_samples:
         output = output.reshape(output.shape[0], batch, event)
     else:
         raise ValueError(
