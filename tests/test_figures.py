@@ -1,0 +1,90 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fastvae import figures
+
+
+def images(*shape, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB"), dtype=float)
+
+
+@pytest.mark.parametrize("shape", [(7, 64), (7, 8, 8), (30, 1, 8, 8), (5, 3, 6, 9), (1, 4, 4)])
+def test_images_of_every_shape_are_drawn(tmp_path, shape):
+    figures.save_samples(tmp_path / "samples.png", images(*shape))
+    figures.save_reconstructions(tmp_path / "pairs.png", images(*shape), images(*shape, seed=1))
+    for name in ("samples.png", "pairs.png"):
+        assert pixels(tmp_path / name).std() > 10
+
+
+def test_the_pixels_of_the_samples_are_on_the_picture(tmp_path):
+    path = tmp_path / "samples.png"
+    figures.save_samples(path, torch.tensor([[[0.0]], [[1.0]], [[0.5]], [[0.25]]]), columns=2)
+    height, width, _ = (picture := pixels(path)).shape
+    rows, columns = (int(0.3 * height), int(0.7 * height)), (int(0.25 * width), int(0.75 * width))
+    assert [picture[r, c, 0] / 255 for r in rows for c in columns] == pytest.approx([0, 1, 0.5, 0.25], abs=0.01)
+
+
+def test_values_outside_the_range_are_clipped_not_rescaled(tmp_path):
+    inside, outside = torch.tensor([[[0.0, 1.0, 0.5, 0.5]]]), torch.tensor([[[-3.0, 2.0, 0.5, 0.5]]])
+    for name, value in {"a.png": inside, "b.png": outside}.items():
+        figures.save_samples(tmp_path / name, value)
+    assert np.array_equal(pixels(tmp_path / "a.png"), pixels(tmp_path / "b.png"))
+
+
+@pytest.mark.parametrize("shape", [(4, 7), (4, 2, 8, 8), (4,)])
+def test_what_is_no_image_is_refused(tmp_path, shape):
+    with pytest.raises(ValueError, match="must be images"):
+        figures.save_samples(tmp_path / "samples.png", images(*shape))
+
+
+def test_pairs_of_unequal_shape_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"originals' shape \[4, 8, 8\], got \[4, 64\]"):
+        figures.save_reconstructions(tmp_path / "pairs.png", images(4, 8, 8), images(4, 64))
+
+
+@pytest.mark.parametrize("num_dims", [1, 2, 10])
+@pytest.mark.parametrize("num_labels", [None, 3, 20])
+def test_latents_are_drawn_with_and_without_labels(tmp_path, num_dims, num_labels):
+    means = images(200, num_dims)
+    labels = None if num_labels is None else torch.arange(200) % num_labels
+    figures.save_latents(tmp_path / "a.png", means, labels)
+    figures.save_latents(tmp_path / "b.png", means, labels)
+    assert pixels(tmp_path / "a.png").std() > 5
+    assert np.array_equal(pixels(tmp_path / "a.png"), pixels(tmp_path / "b.png"))
+
+
+def test_one_point_and_equal_points_are_drawn(tmp_path):
+    figures.save_latents(tmp_path / "a.png", torch.zeros(1, 5))
+    figures.save_latents(tmp_path / "b.png", torch.zeros(9, 5), torch.zeros(9, dtype=torch.int64))
+    assert pixels(tmp_path / "b.png").std() > 5
+
+
+def write_metrics(path, records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+
+
+def test_curves_have_one_panel_for_each_value_that_is_there(tmp_path):
+    both = [{"kind": "train", "step": s, "elbo_nats": -100 / (s + 1), "rate_nats": 1.0 * s} for s in range(30)]
+    both += [{"kind": "evaluation", "step": 30, "elbo_nats": -3.0, "rate_nats": None}]
+    write_metrics(tmp_path / "both.jsonl", both)
+    write_metrics(tmp_path / "one.jsonl", [{"kind": "evaluation", "step": 1, "squared_error": 2.5}])
+    for name in ("both", "one"):
+        figures.save_curves(tmp_path / f"{name}.png", tmp_path / f"{name}.jsonl")
+    wide, narrow = pixels(tmp_path / "both.png"), pixels(tmp_path / "one.png")
+    assert wide.shape[1] == pytest.approx(2 * narrow.shape[1], abs=2)
+
+
+def test_metrics_without_values_are_refused(tmp_path):
+    write_metrics(tmp_path / "metrics.jsonl", [{"kind": "train", "step": 1, "lr": 0.1}])
+    with pytest.raises(ValueError, match=r"save_curves: .* must hold one of elbo_nats"):
+        figures.save_curves(tmp_path / "curves.png", tmp_path / "metrics.jsonl")
