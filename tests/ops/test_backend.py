@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from fastvae import ops
+from fastvae.ops import reference
+from tests.ops.cases import gaussian, native_on_cpu, python
+
+NATIVE = [b.operator for b in ops.backend() if b.device == "cpu" and b.name == "native"]
+no_native = pytest.mark.skipif(not NATIVE, reason=f"no native kernel is loaded: {ops.backend()[0].reason}")
+
+
+def test_every_operator_says_what_runs_and_why() -> None:
+    records = ops.backend()
+    assert {b.operator for b in records} >= {"gaussian_rsample_kl", "gaussian_rsample_kl_backward", "philox_normal"}
+    for record in records:
+        assert record.device in {"cpu", "cuda"}
+        assert record.name in {"native", "reference"}
+        assert record.reason
+
+
+@no_native
+def test_the_reference_passes_the_same_tests() -> None:
+    """All of this folder runs on the backend that is loaded; here it runs again on the reference, in a new process."""
+    run = python(["-m", "pytest", "-q", "-x", "tests/ops"], FASTVAE_BACKEND="reference")
+    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
+
+
+def test_the_reference_can_be_chosen() -> None:
+    code = "from fastvae import ops; print({(b.name, b.reason) for b in ops.backend()})"
+    run = python(["-c", code], FASTVAE_BACKEND="reference")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "{('reference', 'FASTVAE_BACKEND=reference')}"
+
+
+def test_an_unknown_backend_is_refused_by_name() -> None:
+    run = python(["-c", "import fastvae.ops"], FASTVAE_BACKEND="fast")
+    assert run.returncode != 0
+    assert "FASTVAE_BACKEND must be one of auto, native, reference, got 'fast'" in run.stderr
+
+
+@no_native
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_native_and_reference_agree(dtype: torch.dtype) -> None:
+    mu, logvar = gaussian((65, 131), dtype)
+    key = ops.noise_key(3, 1, 2**32 - 7)
+    assert torch.equal(ops.philox_integers(key, 65, 131), reference.philox_integers(key, 65, 131, 0))
+    assert torch.equal(ops.philox_uniform(key, 65, 131), reference.philox_uniform(key, 65, 131, 0))
+    z, kl = ops.gaussian_rsample_kl(mu, logvar, key, stream=6)
+    expected_z, expected_kl = reference.gaussian_rsample_kl(mu, logvar, key, 6)
+    tolerance = 2e-5 if dtype == torch.float32 else 1e-13
+    torch.testing.assert_close(z, expected_z, rtol=0, atol=tolerance)
+    torch.testing.assert_close(kl, expected_kl, rtol=tolerance, atol=0)
+
+
+def test_the_wanted_backend_runs() -> None:
+    if os.environ.get("FASTVAE_BACKEND") == "native":
+        assert native_on_cpu("gaussian_rsample_kl")
+    if os.environ.get("FASTVAE_BACKEND") == "reference":
+        assert not native_on_cpu("gaussian_rsample_kl")
