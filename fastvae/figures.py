@@ -59,7 +59,9 @@ def save_reconstructions(
     rows = [
         (i * period + at, name) for i in range(len(pairs)) for at, name in ((quarter, "data"), (3 * quarter, "model"))
     ]
-    _save_image(path, image, title, "test examples, and the mean of p(x|z) at their posterior means", rows)
+    _save_image(
+        path, image, title, "test examples, and what the model makes of their mean latents (no noise drawn)", rows
+    )
 
 
 def save_samples(
@@ -84,7 +86,7 @@ def save_samples(
 
 
 def save_latents(path: Path, means: Tensor, labels: Tensor | None = None, *, title: str = "Latent space") -> None:
-    """Draw the posterior means on their first two principal axes, coloured by label.
+    """Draw the mean latents on their first two principal axes, coloured by label.
 
     Args:
         path: the PNG to write.
@@ -100,7 +102,7 @@ def save_latents(path: Path, means: Tensor, labels: Tensor | None = None, *, tit
         axes.scatter(points[:, 0], points[:, 1], s=size, linewidths=0, alpha=0.7)
     else:
         _scatter_by_label(axes, points, labels.cpu().numpy(), size)
-    axes.set(title=f"{title}: posterior means of {len(points):,} test examples", xlabel=names[0], ylabel=names[1])
+    axes.set(title=f"{title}: mean latents of {len(points):,} test examples", xlabel=names[0], ylabel=names[1])
     axes.set_aspect("equal", adjustable="datalim")
     _tidy(axes)
     figure.savefig(path)
