@@ -63,12 +63,25 @@ inline Matrix check_gaussian(const char* where, const Tensor& mu, const Tensor& 
   return shape;
 }
 
+// The gradients that a backward operator is given: grad_z as mu, grad_kl [B] in the type of sums.
+inline void check_gradients(const char* where, const std::optional<Tensor>& grad_z, const std::optional<Tensor>& grad_kl,
+                            const Tensor& mu) {
+  if (grad_z) check_like(where, "grad_z", *grad_z, "mu", mu);
+  STD_TORCH_CHECK(!grad_kl || (grad_kl->dim() == 1 && grad_kl->size(0) == mu.size(0) &&
+                               grad_kl->scalar_type() == sum_type(mu.scalar_type()) && same_device(*grad_kl, mu)),
+                  where, ": grad_kl must have kl's shape, dtype and device");
+}
+
 // A contiguous tensor of these sizes on x's device, uninitialised.
 inline Tensor empty_on(const Tensor& x, std::initializer_list<int64_t> sizes, ScalarType type) {
   return torch::stable::new_empty(x, {sizes.begin(), sizes.size()}, type);
 }
 
 inline Tensor as_contiguous(const Tensor& x) { return x.is_contiguous() ? x : torch::stable::contiguous(x); }
+
+inline std::optional<Tensor> as_contiguous(const std::optional<Tensor>& x) {
+  return x ? std::optional<Tensor>(as_contiguous(*x)) : std::nullopt;
+}
 
 inline Tensor empty_contiguous_like(const Tensor& x) { return torch::stable::new_empty(x, x.sizes(), x.scalar_type()); }
 

@@ -62,7 +62,7 @@ FASTVAE_INLINE PhiloxWords<W> philox_blocks(const PhiloxRow& row, W blocks) {
   const W product1 = multiply_words(word2, kPhiloxMultiplier1);                             // round 2
   PhiloxWords<W> x = {(product1 >> 32) ^ uint64_t{row.first_low ^ key0}, product1,
                       product0 ^ uint64_t{row.second_high ^ key1}, W{} + uint64_t{row.second_low}};
-#pragma GCC unroll 8
+  FASTVAE_UNROLL(8)
   for (int round = 2; round < kPhiloxRounds; ++round) {
     key0 += kPhiloxWeyl0;
     key1 += kPhiloxWeyl1;

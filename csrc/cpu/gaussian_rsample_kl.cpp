@@ -24,7 +24,7 @@ std::tuple<Tensor, Tensor> gaussian_rsample_kl(Tensor mu, Tensor logvar, Tensor 
   const auto [rows, columns] = check_gaussian("gaussian_rsample_kl", mu, logvar, key, stream);
   mu = as_contiguous(mu);
   logvar = as_contiguous(logvar);
-  Tensor z = empty_contiguous_like(mu);
+  Tensor z = with_huge_pages(empty_contiguous_like(mu));
   Tensor kl = empty_on(mu, {rows}, sum_type(mu.scalar_type()));
   const int64_t segments = segments_of(columns);
   std::vector<double> partial(rows * segments);
@@ -44,20 +44,13 @@ std::tuple<Tensor, Tensor> gaussian_rsample_kl_backward(std::optional<Tensor> gr
                                                         Tensor logvar, Tensor key, int64_t stream, bool need_mu, bool need_logvar) {
   const char* where = "gaussian_rsample_kl_backward";
   const auto [rows, columns] = check_gaussian(where, mu, logvar, key, stream);
-  if (grad_z) {
-    check_like(where, "grad_z", *grad_z, "mu", mu);
-    grad_z = as_contiguous(*grad_z);
-  }
-  if (grad_kl) {
-    STD_TORCH_CHECK(grad_kl->dim() == 1 && grad_kl->size(0) == rows && grad_kl->scalar_type() == sum_type(mu.scalar_type()) &&
-                        same_device(*grad_kl, mu),
-                    where, ": grad_kl must have kl's shape, dtype and device");
-    grad_kl = as_contiguous(*grad_kl);
-  }
+  check_gradients(where, grad_z, grad_kl, mu);
+  grad_z = as_contiguous(grad_z);
+  grad_kl = as_contiguous(grad_kl);
   mu = as_contiguous(mu);
   logvar = as_contiguous(logvar);
-  Tensor grad_mu = need_mu ? empty_contiguous_like(mu) : empty_on(mu, {0}, mu.scalar_type());
-  Tensor grad_logvar = need_logvar ? empty_contiguous_like(mu) : empty_on(mu, {0}, mu.scalar_type());
+  Tensor grad_mu = need_mu ? with_huge_pages(empty_contiguous_like(mu)) : empty_on(mu, {0}, mu.scalar_type());
+  Tensor grad_logvar = need_logvar ? with_huge_pages(empty_contiguous_like(mu)) : empty_on(mu, {0}, mu.scalar_type());
   if (rows * columns == 0) return {grad_mu, grad_logvar};
   const int64_t segments = segments_of(columns);
   const GaussianBackward arguments{read_key(key, stream), columns,     segments,         pointer(grad_z),     pointer(grad_kl),

@@ -14,7 +14,7 @@ FASTVAE_INLINE void forward_group(const PhiloxRow& row, uint32_t block, const T*
   constexpr int kVectors = kChains * Walk<T>::kVectors, kWidth = Walk<T>::kWidth;
   Real noise[kVectors];
   Walk<T>::template normals<kChains>(row, block, noise);
-#pragma GCC unroll 8
+  FASTVAE_UNROLL(8)
   for (int v = 0; v < kVectors; ++v) {
     const int64_t at = v * kWidth, count = kWhole ? kWidth : columns - at;
     Real m, lv;
@@ -63,7 +63,7 @@ FASTVAE_INLINE void backward_group(const GaussianBackward& a, const PhiloxRow& r
   constexpr int kVectors = kChains * Walk<T>::kVectors, kWidth = Walk<T>::kWidth;
   Real noise[kVectors];
   if constexpr (kNoise) Walk<T>::template normals<kChains>(row, block, noise);
-#pragma GCC unroll 8
+  FASTVAE_UNROLL(8)
   for (int v = 0; v < kVectors; ++v) {
     const int64_t at = offset + v * kWidth, count = kWhole ? kWidth : columns - v * kWidth;
     Real g{};

@@ -1,6 +1,10 @@
 // From tensors to kernels, on the CPU.
 #pragma once
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include "checks.h"
 #include "cpu/kernels.h"
 
@@ -17,6 +21,19 @@ inline Dtype dtype_of(const Tensor& x) {
     default:
       return kFloat32;
   }
+}
+
+// Ask for huge pages under a large fresh output, before anything touches it: zeroing 4 KiB pages one fault at a time costs more than
+// the kernels themselves. Where the system refuses, nothing changes.
+inline Tensor with_huge_pages(Tensor x) {
+#if defined(__linux__)
+  constexpr uintptr_t kHugePage = uintptr_t{1} << 21;
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(x.data_ptr());
+  const uintptr_t first = (begin + kHugePage - 1) & ~(kHugePage - 1);
+  const uintptr_t last = (begin + x.numel() * x.element_size()) & ~(kHugePage - 1);
+  if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#endif
+  return x;
 }
 
 inline NoiseKey read_key(const Tensor& key, int64_t stream) {

@@ -29,7 +29,7 @@ struct WriteUniform {
   static FASTVAE_INLINE void write(const PhiloxRow& row, uint32_t block, float* to, int64_t count) {
     U words[2 * kChains];
     Single::words<kChains>(row, block, words);
-#pragma GCC unroll 4
+    FASTVAE_UNROLL(4)
     for (int v = 0; v < 2 * kChains; ++v) store_some(to + v * kLanes, uniform<F>(words[v]), count - v * kLanes);
   }
 };
@@ -40,7 +40,7 @@ struct WriteNormal {
   static FASTVAE_INLINE void write(const PhiloxRow& row, uint32_t block, float* to, int64_t count) {
     F normals[2 * kChains];
     Single::normals<kChains>(row, block, normals);
-#pragma GCC unroll 4
+    FASTVAE_UNROLL(4)
     for (int v = 0; v < 2 * kChains; ++v) store_some(to + v * kLanes, normals[v], count - v * kLanes);
   }
 };

@@ -18,7 +18,7 @@ struct Single {
   // The words of the chains' columns, vector after vector, starting at column 4 * block.
   template <int kChains>
   static FASTVAE_INLINE void words(const PhiloxRow& row, uint32_t block, U (&radius)[kChains], U (&angle)[kChains]) {
-#pragma GCC unroll 2
+    FASTVAE_UNROLL(2)
     for (int chain = 0; chain < kChains; ++chain) {
       const W blocks = lane_blocks() + uint64_t{block + chain * static_cast<uint32_t>(kLanes / 2)};
       const PhiloxWords<W> x = philox_blocks(row, blocks);
@@ -31,7 +31,7 @@ struct Single {
   static FASTVAE_INLINE void words(const PhiloxRow& row, uint32_t block, U (&out)[kChains * kVectors]) {
     U radius[kChains], angle[kChains];
     words<kChains>(row, block, radius, angle);
-#pragma GCC unroll 2
+    FASTVAE_UNROLL(2)
     for (int chain = 0; chain < kChains; ++chain) {
       out[2 * chain] = (U)interleave_low((F)radius[chain], (F)angle[chain]);
       out[2 * chain + 1] = (U)interleave_high((F)radius[chain], (F)angle[chain]);
@@ -42,7 +42,7 @@ struct Single {
   static FASTVAE_INLINE void normals(const PhiloxRow& row, uint32_t block, F (&out)[kChains * kVectors]) {
     U radius[kChains], angle[kChains];
     words<kChains>(row, block, radius, angle);
-#pragma GCC unroll 2
+    FASTVAE_UNROLL(2)
     for (int chain = 0; chain < kChains; ++chain) {
       F cosine, sine;
       box_muller(radius[chain], angle[chain], cosine, sine);

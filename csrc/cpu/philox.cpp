@@ -8,7 +8,7 @@ Tensor draw(const char* where, ScalarType type, void (*kernel)(const NoiseArgume
             int64_t columns, int64_t stream) {
   check_noise(where, key, columns, stream);
   STD_TORCH_CHECK(rows >= 0, where, ": rows must be at least 0, got ", rows);
-  Tensor out = empty_on(key, {rows, columns}, type);
+  Tensor out = with_huge_pages(empty_on(key, {rows, columns}, type));
   run_parallel(kernel, NoiseArguments{read_key(key, stream), columns, pointer(out)}, columns ? rows : 0, columns);
   return out;
 }

@@ -61,9 +61,9 @@ namespace FASTVAE_LANES {
 FASTVAE_INLINE float sum_lanes(F x) {
   float lanes[kLanes];
   memcpy(lanes, &x, sizeof(lanes));
-#pragma GCC unroll 4
+  FASTVAE_UNROLL(4)
   for (int half = kLanes / 2; half > 0; half /= 2) {
-#pragma GCC unroll 8
+    FASTVAE_UNROLL(8)
     for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
   }
   return lanes[0];

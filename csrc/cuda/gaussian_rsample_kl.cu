@@ -1,0 +1,108 @@
+// gaussian_rsample_kl and its backward on CUDA.
+#include "cuda/gaussian_rsample_kl_body.h"
+
+#include <tuple>
+
+#include "cuda/launch.h"
+
+namespace fastvae {
+namespace {
+
+template <bool kAligned, class T>
+__global__ void __launch_bounds__(kThreadsPerBlock) forward_kernel(GaussianForwardArguments<T> arguments) {
+  gaussian_rsample_kl_body<kAligned>(DeviceGrid{}, arguments);
+}
+
+template <bool kAligned, class T>
+__global__ void __launch_bounds__(kThreadsPerBlock) backward_kernel(GaussianBackwardArguments<T> arguments) {
+  gaussian_rsample_kl_backward_body<kAligned>(DeviceGrid{}, arguments);
+}
+
+template <class Real>
+__global__ void __launch_bounds__(kThreadsPerBlock) segments_kernel(const Real* partial, int64_t rows, int64_t segments, Real* kl) {
+  add_segments_body(DeviceGrid{}, partial, rows, segments, kl);
+}
+
+template <class T>
+unsigned blocks_of(const DeviceRows<T>& shape) {
+  return blocks_for(shape.rows * shape.segments * shape.team);
+}
+
+template <class T>
+bool rows_are_aligned(int64_t columns, std::initializer_list<const void*> pointers) {
+  return columns % kPack<T> == 0 && std::all_of(pointers.begin(), pointers.end(), is_aligned);
+}
+
+std::tuple<Tensor, Tensor> gaussian_rsample_kl(Tensor mu, Tensor logvar, Tensor key, int64_t stream) {
+  const Matrix matrix = check_gaussian("gaussian_rsample_kl", mu, logvar, key, stream);
+  const torch::stable::accelerator::DeviceGuard guard(mu.get_device_index());
+  mu = as_contiguous(mu);
+  logvar = as_contiguous(logvar);
+  key = as_contiguous(key);
+  Tensor z = empty_contiguous_like(mu);
+  Tensor kl = empty_on(mu, {matrix.rows}, sum_type(mu.scalar_type()));
+  if (matrix.rows == 0) return {z, kl};
+  with_storage(mu, [&](auto storage) {
+    using T = decltype(storage);
+    using Real = typename Compute<T>::Real;
+    const cudaStream_t queue = current_stream(mu);
+    const DeviceRows<T> shape = share_rows<T>(device_key(key, stream), matrix.rows, matrix.columns);
+    Tensor partial = shape.segments == 1 ? kl : empty_on(mu, {matrix.rows, shape.segments}, kl.scalar_type());
+    const GaussianForwardArguments<T> arguments{shape, static_cast<const T*>(pointer(mu)), static_cast<const T*>(pointer(logvar)),
+                                                static_cast<T*>(pointer(z)), static_cast<Real*>(pointer(partial))};
+    const bool aligned = rows_are_aligned<T>(matrix.columns, {arguments.mu, arguments.logvar, arguments.z});
+    (aligned ? forward_kernel<true, T> : forward_kernel<false, T>)<<<blocks_of(shape), kThreadsPerBlock, 0, queue>>>(arguments);
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    if (shape.segments > 1) {
+      segments_kernel<Real><<<blocks_for(matrix.rows), kThreadsPerBlock, 0, queue>>>(arguments.kl, matrix.rows, shape.segments,
+                                                                                     static_cast<Real*>(pointer(kl)));
+      STD_CUDA_KERNEL_LAUNCH_CHECK();
+    }
+  });
+  return {z, kl};
+}
+
+std::tuple<Tensor, Tensor> gaussian_rsample_kl_backward(std::optional<Tensor> grad_z, std::optional<Tensor> grad_kl, Tensor mu,
+                                                        Tensor logvar, Tensor key, int64_t stream, bool need_mu, bool need_logvar) {
+  const char* where = "gaussian_rsample_kl_backward";
+  const Matrix matrix = check_gaussian(where, mu, logvar, key, stream);
+  check_gradients(where, grad_z, grad_kl, mu);
+  const torch::stable::accelerator::DeviceGuard guard(mu.get_device_index());
+  grad_z = as_contiguous(grad_z);
+  grad_kl = as_contiguous(grad_kl);
+  mu = as_contiguous(mu);
+  logvar = as_contiguous(logvar);
+  key = as_contiguous(key);
+  Tensor grad_mu = need_mu ? empty_contiguous_like(mu) : empty_on(mu, {0}, mu.scalar_type());
+  Tensor grad_logvar = need_logvar ? empty_contiguous_like(mu) : empty_on(mu, {0}, mu.scalar_type());
+  if (matrix.rows * matrix.columns == 0) return {grad_mu, grad_logvar};
+  with_storage(mu, [&](auto storage) {
+    using T = decltype(storage);
+    using Real = typename Compute<T>::Real;
+    const DeviceRows<T> shape = share_rows<T>(device_key(key, stream), matrix.rows, matrix.columns);
+    const GaussianBackwardArguments<T> arguments{
+        shape,
+        static_cast<const T*>(pointer(grad_z)),
+        static_cast<const Real*>(pointer(grad_kl)),
+        static_cast<const T*>(pointer(mu)),
+        static_cast<const T*>(pointer(logvar)),
+        static_cast<T*>(pointer(grad_mu)),
+        static_cast<T*>(pointer(grad_logvar)),
+    };
+    const bool aligned = rows_are_aligned<T>(
+        matrix.columns, {arguments.grad_z, arguments.mu, arguments.logvar, arguments.grad_mu, arguments.grad_logvar});
+    (aligned ? backward_kernel<true, T> : backward_kernel<false, T>)<<<blocks_of(shape), kThreadsPerBlock, 0, current_stream(mu)>>>(
+        arguments);
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
+  });
+  return {grad_mu, grad_logvar};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(fastvae, CUDA, m) {
+  m.impl("gaussian_rsample_kl", TORCH_BOX(&gaussian_rsample_kl));
+  m.impl("gaussian_rsample_kl_backward", TORCH_BOX(&gaussian_rsample_kl_backward));
+}
+
+}  // namespace fastvae

@@ -1,0 +1,48 @@
+// philox_integers, philox_uniform, philox_normal on CUDA.
+#include "cuda/launch.h"
+#include "cuda/philox_body.h"
+
+namespace fastvae {
+namespace {
+
+template <class Draw>
+__global__ void __launch_bounds__(kThreadsPerBlock) philox_kernel(DeviceKey key, int64_t rows, int64_t columns, typename Draw::Out* out) {
+  philox_body<Draw>(DeviceGrid{}, key, rows, columns, out);
+}
+
+template <class Draw>
+Tensor draw(const char* where, ScalarType type, Tensor key, int64_t rows, int64_t columns, int64_t stream) {
+  check_noise(where, key, columns, stream);
+  STD_TORCH_CHECK(rows >= 0, where, ": rows must be at least 0, got ", rows);
+  const torch::stable::accelerator::DeviceGuard guard(key.get_device_index());
+  key = as_contiguous(key);
+  Tensor out = empty_on(key, {rows, columns}, type);
+  const int64_t blocks = rows * ((columns + 3) / 4);
+  if (blocks == 0) return out;
+  philox_kernel<Draw><<<blocks_for(blocks), kThreadsPerBlock, 0, current_stream(key)>>>(
+      device_key(key, stream), rows, columns, static_cast<typename Draw::Out*>(out.data_ptr()));
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  return out;
+}
+
+Tensor philox_integers(Tensor key, int64_t rows, int64_t columns, int64_t stream) {
+  return draw<DrawIntegers>("philox_integers", ScalarType::Long, key, rows, columns, stream);
+}
+
+Tensor philox_uniform(Tensor key, int64_t rows, int64_t columns, int64_t stream) {
+  return draw<DrawUniforms>("philox_uniform", ScalarType::Float, key, rows, columns, stream);
+}
+
+Tensor philox_normal(Tensor key, int64_t rows, int64_t columns, int64_t stream) {
+  return draw<DrawNormals>("philox_normal", ScalarType::Float, key, rows, columns, stream);
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(fastvae, CUDA, m) {
+  m.impl("philox_integers", TORCH_BOX(&philox_integers));
+  m.impl("philox_uniform", TORCH_BOX(&philox_uniform));
+  m.impl("philox_normal", TORCH_BOX(&philox_normal));
+}
+
+}  // namespace fastvae
