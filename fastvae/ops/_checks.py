@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -76,6 +77,19 @@ def check_gaussian(where: str, mu: Tensor, logvar: Tensor, key: Tensor, stream: 
     check_key(where, key, mu.device)
     check_stream(where, stream)
     check_columns(where, math.prod(mu.shape[1:]))
+
+
+def check_prior(where: str, name: str, x: Tensor, mu: Tensor) -> None:
+    """A prior's parameter has mu's shape or that of one example, mu's dtype and device."""
+    check_tensor(where, name, x)
+    if x.shape == mu.shape[1:]:
+        x = x.expand(mu.shape)
+    check_same(where, name, x, "mu", mu)
+
+
+def check_choice(where: str, name: str, value: str, choices: Iterable[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{where}: {name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def check_size(where: str, name: str, value: int) -> None:

@@ -14,11 +14,10 @@ from torch import Tensor
 
 NAMESPACE = "fastvae"
 LIBRARY = torch.library.Library(NAMESPACE, "DEF")
-
 _operators: list[str] = []
 
 # Calls under this guard skip the operator's own autograd kernel: for the inside of the autograd.Function that is it.
-below_autograd = torch._C._AutoDispatchBelowAutograd
+_below_autograd = torch._C._AutoDispatchBelowAutograd
 
 
 def define(schema: str, reference: Callable[..., Any], fake: Callable[..., Any]) -> Any:
@@ -35,26 +34,72 @@ def operators() -> tuple[str, ...]:
     return tuple(_operators)
 
 
-def set_autograd(op: Any, function: type[torch.autograd.Function]) -> None:
-    """Make ``function``, whose forward calls ``op`` under ``below_autograd``, the operator's autograd kernel."""
-    LIBRARY.impl(op, function.apply, "Autograd")
-
-
 def call(op: Any, function: type[torch.autograd.Function], args: tuple[Any, ...], needs_grad: bool) -> Any:
     """Call an operator by the shortest way; what its own dispatch would do takes twice as long on small tensors."""
     if torch.compiler.is_compiling():
         return op(*args)
     if needs_grad and torch.is_grad_enabled():
         return function.apply(*args)
-    with below_autograd():
+    with _below_autograd():
         return op(*args)
 
 
-def differentiable(op: Any, formula: Callable[..., Any]) -> type[torch.autograd.Function]:
-    """An autograd.Function that calls a backward operator, and differentiates it as the formula in plain PyTorch.
+def register_autograd(
+    forward: Any,
+    backward: Any,
+    formula: Callable[..., Any],
+    *,
+    differentiable: tuple[int, ...],
+    kept_outputs: int = 0,
+) -> type[torch.autograd.Function]:
+    """Make ``backward`` the gradient of ``forward``, and return the autograd.Function for ``call``.
 
-    So a double backward, and every further one, is autograd's own work on the reference.
+    The schemas agree: ``forward`` takes tensors first, then numbers; ``backward`` takes the outputs' gradients, those
+    tensors, the kept outputs, those numbers, and, where there is a choice, whether each differentiable input needs its
+    gradient.
+
+    Args:
+        forward: The operator.
+        backward: Its backward operator.
+        formula: The backward operator in plain PyTorch, from which double backward is derived.
+        differentiable: Positions of the inputs that have gradients.
+        kept_outputs: How many of the forward's last outputs have no gradient, and are kept for the backward.
     """
+    tensors = sum("Tensor" in str(argument.type) for argument in forward._schema.arguments)
+    gradients = len(forward._schema.returns) - kept_outputs
+    choice = len(differentiable) > 1
+    backward_function = _register_double_backward(backward, formula)
+
+    class Operator(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *args: Any) -> Any:
+            with _below_autograd():
+                outputs = forward(*args)
+            kept = outputs[gradients:] if kept_outputs else ()
+            ctx.mark_non_differentiable(*kept)
+            ctx.save_for_backward(*args[:tensors], *kept)
+            ctx.numbers = args[tensors:]
+            ctx.set_materialize_grads(False)
+            return outputs
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Tensor | None) -> Any:
+            results: list[Tensor | None] = [None] * (tensors + len(ctx.numbers))
+            if all(grad is None for grad in grads):
+                return tuple(results)
+            needs = [ctx.needs_input_grad[i] for i in differentiable]
+            args = (*grads[:gradients], *ctx.saved_tensors, *ctx.numbers, *(needs if choice else ()))
+            found = call(backward, backward_function, args, needs_grad=True)
+            for i, need, gradient in zip(differentiable, needs, found if choice else (found,), strict=True):
+                results[i] = gradient if need else None
+            return tuple(results)
+
+    LIBRARY.impl(forward, Operator.apply, "Autograd")
+    return Operator
+
+
+def _register_double_backward(op: Any, formula: Callable[..., Any]) -> type[torch.autograd.Function]:
+    """Differentiate a backward operator as its formula: all further derivatives are autograd's, of plain PyTorch."""
 
     class BackwardOperator(torch.autograd.Function):
         @staticmethod
@@ -62,7 +107,7 @@ def differentiable(op: Any, formula: Callable[..., Any]) -> type[torch.autograd.
             ctx.save_for_backward(*(arg if isinstance(arg, Tensor) else None for arg in args))
             ctx.constants = [None if isinstance(arg, Tensor) else arg for arg in args]
             ctx.set_materialize_grads(False)
-            with below_autograd():
+            with _below_autograd():
                 return op(*args)
 
         @staticmethod
@@ -70,8 +115,7 @@ def differentiable(op: Any, formula: Callable[..., Any]) -> type[torch.autograd.
             args = [c if t is None else t for c, t in zip(ctx.constants, ctx.saved_tensors, strict=True)]
             return _vector_jacobian(formula, args, ctx.needs_input_grad, cotangents)
 
-    BackwardOperator.__name__ = f"{op._schema.name}_autograd"
-    set_autograd(op, BackwardOperator)
+    LIBRARY.impl(op, BackwardOperator.apply, "Autograd")
     return BackwardOperator
 
 
@@ -85,9 +129,9 @@ def _vector_jacobian(
         outputs = formula(*args)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         pairs = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if c is not None and o.requires_grad]
-        inputs = [arg for arg, need in zip(args, needed, strict=True) if need]
         if not pairs:
             return (None,) * len(args)
+        inputs = [arg for arg, need in zip(args, needed, strict=True) if need]
         ends, weights = zip(*pairs, strict=True)
         found = iter(torch.autograd.grad(ends, inputs, weights, create_graph=create_graph, allow_unused=True))
     return tuple(next(found) if need else None for need in needed)

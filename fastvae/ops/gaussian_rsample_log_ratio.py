@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor
 
 from fastvae.ops import reference
 from fastvae.ops._checks import check_gaussian, check_samples
-from fastvae.ops._library import below_autograd, call, define, differentiable, set_autograd
+from fastvae.ops._library import call, define, register_autograd
 
 
 def _fake(
@@ -47,30 +44,7 @@ _backward = define(
     reference.gaussian_rsample_log_ratio_backward,
     _fake_backward,
 )
-_DifferentiableBackward = differentiable(_backward, reference.gaussian_rsample_log_ratio_backward)
-
-
-class _GaussianRsampleLogRatio(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, mu: Tensor, logvar: Tensor, key: Tensor, num_samples: int, stream: int, first_sample: int
-    ) -> Any:
-        ctx.save_for_backward(mu, logvar, key)  # neither noise nor samples: the backward draws them again
-        ctx.numbers = (num_samples, stream, first_sample)
-        ctx.set_materialize_grads(False)
-        with below_autograd():
-            return _forward(mu, logvar, key, num_samples, stream, first_sample)
-
-    @staticmethod
-    def backward(ctx: Any, grad_z: Tensor | None, grad_log_ratio: Tensor | None) -> Any:
-        mu, logvar, key = ctx.saved_tensors
-        need_mu, need_logvar = ctx.needs_input_grad[:2]
-        args = (grad_z, grad_log_ratio, mu, logvar, key, *ctx.numbers, need_mu, need_logvar)
-        grad_mu, grad_logvar = call(_backward, _DifferentiableBackward, args, needs_grad=True)
-        return grad_mu if need_mu else None, grad_logvar if need_logvar else None, None, None, None, None
-
-
-set_autograd(_forward, _GaussianRsampleLogRatio)
+_function = register_autograd(_forward, _backward, reference.gaussian_rsample_log_ratio_backward, differentiable=(0, 1))
 
 
 def gaussian_rsample_log_ratio(
@@ -102,5 +76,5 @@ def gaussian_rsample_log_ratio(
     check_gaussian("gaussian_rsample_log_ratio", mu, logvar, key, stream)
     check_samples("gaussian_rsample_log_ratio", num_samples, first_sample, stream)
     args = (mu, logvar, key, num_samples, stream, first_sample)
-    z, log_ratio = call(_forward, _GaussianRsampleLogRatio, args, mu.requires_grad or logvar.requires_grad)
+    z, log_ratio = call(_forward, _function, args, mu.requires_grad or logvar.requires_grad)
     return z, log_ratio

@@ -9,6 +9,8 @@ from fastvae.ops.reference.gaussian import compute_dtype as compute_dtype
 from fastvae.ops.reference.gaussian import exp_minus_one_minus as exp_minus_one_minus
 from fastvae.ops.reference.gaussian import gaussian_rsample_kl as gaussian_rsample_kl
 from fastvae.ops.reference.gaussian import gaussian_rsample_kl_backward as gaussian_rsample_kl_backward
+from fastvae.ops.reference.gaussian import gaussian_rsample_kl_full as gaussian_rsample_kl_full
+from fastvae.ops.reference.gaussian import gaussian_rsample_kl_full_backward as gaussian_rsample_kl_full_backward
 from fastvae.ops.reference.gaussian import gaussian_rsample_log_ratio as gaussian_rsample_log_ratio
 from fastvae.ops.reference.gaussian import gaussian_rsample_log_ratio_backward as gaussian_rsample_log_ratio_backward
 from fastvae.ops.reference.gaussian import sum_in_order as sum_in_order

@@ -76,6 +76,86 @@ def gaussian_rsample_kl_backward(
     return _needed(grad_mu, mu, need_mu), _needed(grad_logvar, logvar, need_logvar)
 
 
+def gaussian_rsample_kl_full(
+    mu: Tensor,
+    logvar: Tensor,
+    prior_mu: Tensor | None,
+    prior_logvar: Tensor | None,
+    key: Tensor,
+    stream: int,
+    reduction: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same z; KL(q || p) = sum ((mu - prior_mu)**2 p + exp(l) - 1 - l) / 2.
+
+    p is the prior's precision exp(-prior_logvar), and l = logvar - prior_logvar. Reduction 0 keeps mu's shape, 1 sums over each example, 2 over the batch, 3 does both.
+    """
+    m, lv = _as_rows(mu, compute_dtype(mu)), _as_rows(logvar, compute_dtype(mu))
+    noise = philox_normal(key, m.shape[0], m.shape[1], stream, m.dtype)
+    z = (m + torch.exp(lv / 2) * noise).to(mu.dtype).view(mu.shape)
+    difference, precision, ratio = _against_prior(m, lv, prior_mu, prior_logvar)
+    terms = (difference * difference * precision + exp_minus_one_minus(ratio)) / 2
+    empty = terms.new_empty(0)
+    if reduction == 0:
+        return z, terms.view(mu.shape), empty
+    kl = sum_in_order(terms, dim=1) if reduction & 1 else empty
+    return z, kl, sum_in_order(terms, dim=0) if reduction & 2 else empty
+
+
+def gaussian_rsample_kl_full_backward(
+    grad_z: Tensor | None,  # [B, ...]
+    grad_kl: Tensor | None,  # [B], or as mu without a reduction
+    grad_kl_per_dimension: Tensor | None,  # [D]
+    mu: Tensor,
+    logvar: Tensor,
+    prior_mu: Tensor | None,
+    prior_logvar: Tensor | None,
+    key: Tensor,
+    stream: int,
+    reduction: int,
+    need_mu: bool,
+    need_logvar: bool,
+    need_prior_mu: bool,
+    need_prior_logvar: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Chain rule with p and l as above: dKL/dmu = (mu - prior_mu) p = -dKL/dprior_mu, dKL/dlogvar = (exp(l) - 1) / 2,
+    dKL/dprior_logvar = -((mu - prior_mu)**2 p + exp(l) - 1) / 2.
+    """
+    m, lv = _as_rows(mu, compute_dtype(mu)), _as_rows(logvar, compute_dtype(mu))
+    difference, precision, ratio = _against_prior(m, lv, prior_mu, prior_logvar)
+    kl_mu, kl_logvar = difference * precision, torch.expm1(ratio) / 2
+    grads_kl = [None if grad_kl is None or reduction == 2 else _per_example(grad_kl, m)]
+    grads_kl += [grad_kl_per_dimension.to(m.dtype) if grad_kl_per_dimension is not None and reduction & 2 else None]
+    grads = [torch.zeros_like(m) for _ in range(4)]
+    for g in grads_kl:
+        if g is not None:
+            terms = (kl_mu, kl_logvar, -kl_mu, -(difference * kl_mu / 2 + kl_logvar))
+            grads = [grad + g * term for grad, term in zip(grads, terms, strict=True)]
+    if grad_z is not None:
+        noise = philox_normal(key, m.shape[0], m.shape[1], stream, m.dtype)
+        g = _as_rows(grad_z, m.dtype)
+        grads[0], grads[1] = grads[0] + g, grads[1] + g * torch.exp(lv / 2) * noise / 2
+    needs = (need_mu, need_logvar, need_prior_mu, need_prior_logvar)
+    grad_mu, grad_logvar, grad_prior_mu, grad_prior_logvar = (
+        _needed(grad, mu, need) for grad, need in zip(grads, needs, strict=True)
+    )
+    return grad_mu, grad_logvar, grad_prior_mu, grad_prior_logvar
+
+
+def _against_prior(
+    m: Tensor, lv: Tensor, prior_mu: Tensor | None, prior_logvar: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(difference of means, the prior's precision, difference of log variances), each [B, D]."""
+    if prior_mu is None or prior_logvar is None:
+        return m, torch.ones_like(m), lv
+    prior_lv = _as_rows(prior_logvar, m.dtype)
+    return m - _as_rows(prior_mu, m.dtype), torch.exp(-prior_lv), lv - prior_lv
+
+
+def _per_example(gradient: Tensor, m: Tensor) -> Tensor:
+    """[B] -> [B, 1], [B, ...] -> [B, D]"""
+    return gradient.to(m.dtype).reshape(m.shape[0], 1 if gradient.dim() == 1 else m.shape[1])
+
+
 def gaussian_rsample_log_ratio(
     mu: Tensor, logvar: Tensor, key: Tensor, num_samples: int, stream: int, first_sample: int
 ) -> tuple[Tensor, Tensor]:
