@@ -1,0 +1,86 @@
+"""The diagnosis names what is there, what is missing, and what to run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fastvae import doctor, ops
+from fastvae.ops import _native
+
+EVERY_TOPIC = ["versions", "operators", "cpu", "cuda", "distributed", "data"]
+
+
+def finding(name: str) -> doctor.Finding:
+    return next(found for found in doctor.report().findings if found.name == name)
+
+
+def test_every_topic_is_covered_and_every_operator_named_with_its_backend() -> None:
+    report = doctor.report()
+    assert list(dict.fromkeys(found.topic for found in report.findings)) == EVERY_TOPIC
+    text = str(report)
+    for backend in ops.backend():
+        line = next(line for line in text.splitlines() if line.split()[0] == backend.operator)
+        assert f"{backend.device} {backend.name}" in line
+        assert backend.reason in text
+
+
+def test_versions_are_those_that_run() -> None:
+    assert finding("torch").value == torch.__version__
+    assert sys.executable in finding("python").value
+    assert str(Path(doctor.__file__).parent) in finding("fastvae").value
+
+
+def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_PACKAGES", ("torch", "no-such-package-here"))
+    found = finding("no-such-package-here")
+    assert (found.value, found.remedy) == ("missing", "pip install no-such-package-here")
+
+
+def test_the_reference_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_native, "loaded", False)
+    monkeypatch.setattr(_native, "reason", "fastvae._C does not load (planted)")
+    monkeypatch.delenv("FASTVAE_BACKEND", raising=False)
+    monkeypatch.delenv("CXX", raising=False)
+    found = finding("backend")
+    assert found.value == "reference: fastvae._C does not load (planted)"
+    assert found.remedy is not None
+    assert _native.BUILD_COMMAND in found.remedy
+
+    monkeypatch.setenv("PATH", "")
+    assert "install a C++ compiler" in str(finding("backend").remedy)
+
+    monkeypatch.setenv("FASTVAE_BACKEND", "reference")
+    assert "unset FASTVAE_BACKEND" in str(finding("backend").remedy)
+
+
+def test_the_data_folder_is_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FASTVAE_DATA", str(tmp_path / "gone"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert "does not exist" in finding("FASTVAE_DATA").value
+    assert finding("mnist").value == "not usable"
+    assert "train-images-idx3-ubyte.gz" in str(finding("mnist").remedy)
+
+    monkeypatch.setenv("FASTVAE_DATA", str(tmp_path))
+    assert finding("FASTVAE_DATA").remedy is None
+
+
+def test_the_end_says_what_to_fix_or_that_nothing_is() -> None:
+    broken = doctor.Finding(topic="cpu", name="cores", value="none", remedy="buy some")
+    fine = doctor.Finding(topic="cpu", name="cores", value="2")
+    assert str(doctor.Report(findings=(broken,), backends=())).splitlines()[-2:] == [
+        "to fix",
+        f"  {'cores':18} buy some",
+    ]
+    assert "nothing" in str(doctor.Report(findings=(fine,), backends=())).splitlines()[-1]
+
+
+def test_the_diagnosis_leaves_the_machine_as_it_was(tmp_path: Path) -> None:
+    code = "from fastvae.doctor import report_text; print(report_text())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "to fix" in done.stdout
+    assert list(tmp_path.iterdir()) == []
