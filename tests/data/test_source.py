@@ -127,7 +127,7 @@ def test_numbers_that_are_not_finite_are_named(bad: float) -> None:
 
 def test_a_nan_in_a_data_set_is_named_when_it_is_read() -> None:
     source = as_source([torch.zeros(2), torch.tensor([0.0, float("nan")])])
-    with pytest.raises(ValueError, match="item 1.*finite"):
+    with pytest.raises(ValueError, match=r"item 1.*finite"):
         source[torch.tensor([1])]
 
 
