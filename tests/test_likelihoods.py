@@ -120,6 +120,12 @@ def test_draws_depend_on_the_key_and_not_on_the_split(likelihood):
     assert not torch.equal(whole, likelihood(output).sample(ops.noise_key(1), stream=7))
 
 
+def test_pixels_do_not_share_the_noise_of_the_latents_they_come_from():
+    latent_noise = ops.philox_normal(ops.noise_key(0), 5, 3, stream=ops.stream(ops.Use.GENERATION))
+    draws = Gaussian(logvar=0.0)(torch.zeros(5, 3)).sample(ops.noise_key(0))
+    assert not torch.isclose(draws, latent_noise).any()
+
+
 def test_draws_have_the_mean_and_the_variance_they_should():
     logits = torch.tensor([-2.0, 0.0, 1.0]).expand(20_000, 3)
     draws = Bernoulli()(logits).sample(ops.noise_key(0))

@@ -164,6 +164,15 @@ def test_an_empty_batch_gives_an_empty_loss_with_zero_gradients(free_bits):
     assert torch.equal(weight.grad, torch.zeros(2))
 
 
+def test_an_empty_share_of_the_rate_has_a_gradient_of_zero():
+    per_dimension = torch.zeros(2, requires_grad=True)
+    terms = VAETerms(
+        z=torch.zeros(0, 2), rate=torch.zeros(0), distortion=torch.zeros(0), rate_per_dimension=per_dimension
+    )
+    elbo(terms, free_bits=FreeBits(floor_nats=0.5, mask=torch.tensor([True, False]))).loss.sum().backward()
+    assert torch.equal(per_dimension.grad, torch.zeros(2))
+
+
 def test_free_bits_need_the_rate_of_each_dimension():
     with pytest.raises(ValueError, match="per_dimension=True"):
         elbo(terms_of(6), free_bits=FreeBits(floor_nats=0.5, mask=torch.ones(2, dtype=torch.bool)))

@@ -99,6 +99,14 @@ def test_one_sample_is_the_elbo():
     assert (result.num_examples, result.num_samples) == (10, 1)
 
 
+def test_the_noise_is_that_of_evaluation():
+    model, x = small_model(), images(10)
+    terms = model(x, ops.noise_key(0), evaluation=True)
+    result = evaluate(model, batches_of(x, 10))
+    assert result.distortion_nats == pytest.approx(terms.distortion.mean().item())
+    assert result.distortion_nats != pytest.approx(model(x, ops.noise_key(0)).distortion.mean().item())
+
+
 @pytest.mark.parametrize(("size", "chunk_rows"), [(10, 10**6), (10, 30), (4, 1), (3, 16), (1, 5)])
 @pytest.mark.parametrize("num_samples", [1, 2, 3, 17])
 def test_no_score_depends_on_batch_size_or_chunk(size, chunk_rows, num_samples):

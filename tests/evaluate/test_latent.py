@@ -11,7 +11,7 @@ from fastvae.records import Batch
 def test_active_units_are_those_whose_mean_varies_whatever_the_split(sizes):
     spread = torch.tensor([1.0, 0.11, 0.09, 0.0])  # variances 1, 0.0121, 0.0081, 0 against 0.01
     mu = torch.randn(1000, 4, generator=torch.Generator().manual_seed(0))
-    mu = (mu - mu.mean(0)) / mu.std(0, correction=0) * spread + 100  # a large mean must not drown a small variance
+    mu = (mu - mu.mean(0)) / mu.std(0, correction=0) * spread + 1000  # a large mean must not drown a small variance
     moments = LatentMoments()
     for part in mu.split(sizes):
         moments.add(part)
