@@ -122,9 +122,15 @@ FASTVAE_INLINE void box_muller(uint32_t radius_word, uint32_t angle_word, double
   const bool upper_half = radius_word >> 31;
   const double v = (upper_half ? ~radius_word : radius_word) * 0x1p-32 + 0x1p-33;
   const double radius = ::sqrt(-2.0 * (upper_half ? ::log1p(-v) : ::log(v)));
-  const double angle = 6.283185307179586 * (angle_word * 0x1p-32 + 0x1p-33);
-  cosine = radius * ::cos(angle);
-  sine = radius * ::sin(angle);
+  const double turns = angle_word * 0x1p-32 + 0x1p-33;
+#if defined(__CUDA_ARCH__)
+  ::sincospi(2.0 * turns, &sine, &cosine);  // without the reduction of huge angles, whose call would spill registers
+#else
+  sine = ::sin(6.283185307179586 * turns);
+  cosine = ::cos(6.283185307179586 * turns);
+#endif
+  sine *= radius;
+  cosine *= radius;
 }
 
 // The four normals of one block of a row, F float or double: one thread's share.

@@ -13,8 +13,9 @@ __global__ void __launch_bounds__(kThreadsPerBlock) forward_kernel(GaussianForwa
   gaussian_rsample_kl_body<kAligned>(DeviceGrid{}, arguments);
 }
 
+// The 1 keeps ptxas from spilling the float64 kernel's registers for the sake of occupancy.
 template <bool kAligned, class T>
-__global__ void __launch_bounds__(kThreadsPerBlock) backward_kernel(GaussianBackwardArguments<T> arguments) {
+__global__ void __launch_bounds__(kThreadsPerBlock, 1) backward_kernel(GaussianBackwardArguments<T> arguments) {
   gaussian_rsample_kl_backward_body<kAligned>(DeviceGrid{}, arguments);
 }
 

@@ -1,8 +1,8 @@
 """The only file that loads fastvae._C, the native library; it keeps the reason when it cannot.
 
-Loading registers the CPU and CUDA kernels under the operators' names, and the dispatcher prefers them to the reference. FASTVAE_BACKEND
-decides whether that happens: ``auto`` (the default: native where the library is there), ``native`` (an error where it is not) or
-``reference`` (never).
+Loading registers the CPU and CUDA kernels under the operators' names, and the dispatcher prefers them to the reference.
+FASTVAE_BACKEND decides whether that happens: ``auto`` (the default: native where the library is there), ``native`` (an
+error where it is not) or ``reference`` (never).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _say(choice: str) -> None:
         log.info("backend: %s (%s)", "native" if loaded else "reference", reason)
     else:
         log.warning(
-            "fastvae runs its reference in plain PyTorch, several times slower in the sample-and-KL operators: %s. To build the library: %s",
+            "fastvae runs its reference in plain PyTorch, several times slower: %s. Build the library: %s",
             reason,
             BUILD_COMMAND,
         )

@@ -1,4 +1,4 @@
-"""The CUDA kernels' bodies, run on the host with an emulated grid (fibers for threads): indexing, tails, shuffles and sums."""
+"""The CUDA kernels' bodies on the host, with an emulated grid (fibers for threads): indexing, tails, shuffles, sums."""
 
 from __future__ import annotations
 
