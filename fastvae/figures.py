@@ -113,7 +113,7 @@ def save_curves(path: Path, metrics: Path, *, title: str = "Training") -> None:
 
     Args:
         path: the PNG to write.
-        metrics: lines of JSON with ``kind`` ("train" or "evaluation"), ``step`` and the values.
+        metrics: lines of JSON with ``kind`` ("train", "evaluation" or "final"), ``step`` and the values.
         title: stands above the picture.
 
     Raises:
@@ -132,8 +132,8 @@ def save_curves(path: Path, metrics: Path, *, title: str = "Training") -> None:
 
 def _draw_curve(axes: Axes, records: Sequence[dict[str, Any]], name: str) -> None:
     settled = []
-    for kind, label, style in (("train", "train", "-"), ("evaluation", "test", "o-")):
-        chosen = [(r["step"], r[name]) for r in records if r.get("kind") == kind and r.get(name) is not None]
+    for kinds, label, style in ((("train",), "train", "-"), (("evaluation", "final"), "test", "o-")):
+        chosen = [(r["step"], r[name]) for r in records if r.get("kind") in kinds and r.get(name) is not None]
         if chosen:
             steps, values = zip(*chosen, strict=True)
             axes.plot(steps, values, style, label=label, linewidth=1.2, markersize=3.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -37,3 +38,17 @@ class VAETerms:
     rate: Tensor  # [B] KL(q(z|x) || p(z)); with K samples [K, B] log q(z|x) - log p(z)
     distortion: Tensor  # [B] or [K, B], -log p(x|z)
     rate_per_dimension: Tensor | None = None  # [D] KL of each latent dimension, summed over the B examples
+
+
+class KeyedBatch(Protocol):
+    """Some consecutive examples, and the key of their noise."""
+
+    @property
+    def batch(self) -> Batch:
+        """The examples."""
+        ...
+
+    @property
+    def key(self) -> Tensor:
+        """int64 [3]: (seed, step, first_row), see `fastvae.noise_key`; in evaluation (seed, 0, index in the data set)."""
+        ...

@@ -7,30 +7,16 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fastvae.evaluate.latent import LatentMoments, active_units, posterior_means
 from fastvae.objective import log_mean_exp
-from fastvae.records import Batch, VAETerms
+from fastvae.records import KeyedBatch, VAETerms
 
 Reduce = Callable[[Tensor], Tensor]  # the sum of a tensor over all ranks
-
-
-class KeyedBatch(Protocol):
-    """Some examples and the key of their noise: (seed, 0, index of the first in the data set)."""
-
-    @property
-    def batch(self) -> Batch:
-        """The examples."""
-        ...
-
-    @property
-    def key(self) -> Tensor:
-        """int64 [3], see `fastvae.noise_key`."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
