@@ -97,7 +97,7 @@ def save_latents(path: Path, means: Tensor, labels: Tensor | None = None, *, tit
     points, names = _project(means.detach().cpu().double().numpy())
     figure = Figure(figsize=(6.4, 5.6), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    size = float(np.clip(6000 / max(len(points), 1), 2, 20))
+    size = float(np.clip(6000 / max(len(points), 1), 5, 20))
     if labels is None:
         axes.scatter(points[:, 0], points[:, 1], s=size, linewidths=0, alpha=0.7)
     else:

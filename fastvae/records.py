@@ -50,5 +50,5 @@ class KeyedBatch(Protocol):
 
     @property
     def key(self) -> Tensor:
-        """int64 [3]: (seed, step, first_row), see `fastvae.noise_key`; in evaluation (seed, 0, index in the data set)."""
+        """int64 [3]: (seed, step, first_row), see `fastvae.noise_key`; in evaluation (seed, 0, first index)."""
         ...

@@ -1,0 +1,100 @@
+"""Which process this is, among how many, on which device: read from torchrun's environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """One process's place in the run."""
+
+    rank: int = 0
+    local_rank: int = 0
+    world_size: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def is_main(self) -> bool:
+        """True on the one process that prints and writes what only one process should."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait for every process of the run."""
+        if self.world_size > 1:
+            # A sum on the CPU rather than dist.barrier(), which would pick a GPU by itself under NCCL.
+            dist.all_reduce(torch.zeros(1))
+
+    def broadcast_text(self, text: str | None) -> str | None:
+        """Rank 0's text (or None) on every rank."""
+        if self.world_size == 1:
+            return text
+        payload = bytes(text or "", "utf-8")
+        size = torch.tensor([len(payload) if text is not None else -1])
+        dist.broadcast(size, src=0)
+        if size.item() < 0:
+            return None
+        data = (
+            torch.tensor(list(payload), dtype=torch.uint8)
+            if self.is_main
+            else torch.zeros(int(size), dtype=torch.uint8)
+        )
+        dist.broadcast(data, src=0)
+        return bytes(data.tolist()).decode("utf-8")
+
+
+def _environment_int(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name, str(default))
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{name} must be a whole number, got {text!r}; torchrun sets it, or unset it") from None
+
+
+def choose_device(name: str, local_rank: int) -> torch.device:
+    """``auto`` is this process's GPU where PyTorch sees one and the CPU elsewhere; ``cpu`` and ``cuda`` insist."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu or cuda, got {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "device cuda was asked for, but PyTorch sees no GPU here; `fastvae doctor` says why, or use cpu"
+        )
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", local_rank % torch.cuda.device_count())
+
+
+def world_from_environment(device: str = "auto", environment: Mapping[str, str] | None = None) -> World:
+    """This process's place as torchrun's RANK, LOCAL_RANK and WORLD_SIZE say; one process where they are unset."""
+    variables = os.environ if environment is None else environment
+    local_rank = _environment_int(variables, "LOCAL_RANK", 0)
+    return World(
+        rank=_environment_int(variables, "RANK", 0),
+        local_rank=local_rank,
+        world_size=_environment_int(variables, "WORLD_SIZE", 1),
+        device=choose_device(device, local_rank),
+    )
+
+
+@contextmanager
+def enter_world(device: str = "auto", *, timeout_minutes: float = 10.0) -> Iterator[World]:
+    """The process group for as long as the block runs; one that the caller made before is used and left alone."""
+    world = world_from_environment(device)
+    if world.device.type == "cuda":
+        torch.cuda.set_device(world.device)
+    owns_group = world.world_size > 1 and not dist.is_initialized()
+    if owns_group:
+        backend = "cpu:gloo,cuda:nccl" if world.device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
+    try:
+        yield world
+    finally:
+        if owns_group:
+            dist.destroy_process_group()

@@ -1,0 +1,89 @@
+"""The settings of a training run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fastvae.objective import ObjectiveConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a model is trained. Counts are in optimizer steps and in examples over all processes."""
+
+    steps: int = 1000
+    """Optimizer steps of the whole run."""
+    global_batch_size: int = 128
+    """Examples in one optimizer step, over all processes and micro-batches together."""
+    accumulation: int = 1
+    """Micro-batches that each process splits its share of a global batch into; saves memory, changes no result."""
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    """AdamW (decoupled weight decay) or Adam; both fused."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """How the learning rate goes on after the warm-up: down to zero along a half cosine, or level."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises linearly from near zero to its peak."""
+    weight_decay: float = 0.0
+    """Weight decay; matrices only, never biases, norms or learned variances."""
+    beta1: float = 0.9
+    """Decay of Adam's average of gradients."""
+    beta2: float = 0.999
+    """Decay of Adam's average of squared gradients."""
+    adam_eps: float = 1e-8
+    """Adam's addition to the denominator."""
+    max_grad_norm: float | None = None
+    """Clip the gradient of the global batch to this 2-norm; None leaves it as it is."""
+    ema: float | None = None
+    """Decay of an exponential moving average of the weights, which evaluation then uses; None for off."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """fp32, or bf16 autocast (weights, losses and noise stay float32)."""
+    compile: bool = False
+    """Compile the model with torch.compile; the first step then takes up to a minute longer."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes the GPU where there is one."""
+    strategy: Literal["auto", "single", "ddp"] = "auto"
+    """How processes cooperate; auto is single for one process and ddp for more."""
+    timeout_minutes: float = 10.0
+    """How long a process waits for a silent peer before it gives up."""
+    log_every: int = 50
+    """Steps between lines in metrics.jsonl."""
+    eval_every: int | None = None
+    """Steps between evaluations on the test set; None evaluates at the end only."""
+    checkpoint_every: int | None = 1000
+    """Steps between checkpoints; None saves at the end and on a stop signal only."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints are kept."""
+    eval_batch_size: int = 256
+    """Examples that are evaluated at a time by each process; no result depends on it."""
+    final_samples: int = 100
+    """Importance samples of the bound that ends the run; 1 gives the ELBO only."""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """What is minimised."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "global_batch_size", "accumulation", "log_every", "keep_checkpoints", "eval_batch_size"):
+            _require(getattr(self, name) >= 1, name, "must be at least 1", getattr(self, name))
+        for name in ("eval_every", "checkpoint_every"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, name, "must be at least 1, or None for off", value)
+        _require(self.final_samples >= 1, "final_samples", "must be at least 1", self.final_samples)
+        _require(math.isfinite(self.lr) and self.lr > 0, "lr", "must be a positive number", self.lr)
+        _require(self.warmup_steps >= 0, "warmup_steps", "must be at least 0", self.warmup_steps)
+        for name in ("weight_decay", "adam_eps"):
+            value = getattr(self, name)
+            _require(math.isfinite(value) and value >= 0, name, "must be a number >= 0", value)
+        for name in ("beta1", "beta2"):
+            _require(0 <= getattr(self, name) < 1, name, "must be in [0, 1)", getattr(self, name))
+        norm = self.max_grad_norm
+        _require(norm is None or norm > 0, "max_grad_norm", "must be positive, or None for off", norm)
+        _require(self.ema is None or 0 < self.ema < 1, "ema", "must be in (0, 1), or None for off", self.ema)
+        _require(self.timeout_minutes > 0, "timeout_minutes", "must be positive", self.timeout_minutes)
+
+
+def _require(holds: bool, name: str, rule: str, value: object) -> None:
+    if not holds:
+        raise ValueError(f"train.{name} {rule}, got {value!r}")

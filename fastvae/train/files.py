@@ -1,0 +1,31 @@
+"""Files that are whole or not there: written beside their name, synced, renamed, and the folder synced."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def fsync_path(path: Path) -> None:
+    """Have the operating system put a file's data, or a folder's names, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a small text file so that a reader, or a crash, sees the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    fsync_path(temporary)
+    temporary.replace(path)
+    fsync_path(path.parent)
+
+
+def dump_json(value: Any) -> str:
+    """JSON with sorted keys: equal values give equal bytes. NaN and infinities are refused."""
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"

@@ -1,0 +1,101 @@
+"""What a run says of itself: ``metrics.jsonl``, TensorBoard, ``status.json``, and a line or a bar on the terminal."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from fastvae.distributed import World
+from fastvae.train.files import dump_json, write_atomic
+
+
+def write_status(run_dir: Path, world: World, state: str, step: int, **details: Any) -> None:
+    """Say how the run stands in ``status.json``: running, preempted, done or failed, with step and reason."""
+    if world.is_main:
+        write_atomic(run_dir / "status.json", dump_json({"state": state, "step": step, "time": time.time(), **details}))
+
+
+class MetricsLog:
+    """Rank 0's record of the run; the other ranks' calls do nothing."""
+
+    def __init__(self, run_dir: Path, world: World, *, total_steps: int, first_step: int) -> None:
+        self._active = world.is_main
+        if not self._active:
+            return
+        self._path = run_dir / "metrics.jsonl"
+        _drop_after(self._path, first_step)
+        self._file = self._path.open("a", encoding="utf-8")
+        # Steps after the checkpoint that this run goes on from are logged again: TensorBoard drops the old ones.
+        self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=first_step + 1)
+        self._console = Console(stderr=True)
+        self._total_steps = total_steps
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task("train", total=total_steps, completed=first_step, rate="", numbers="")
+        self._progress.start()
+
+    def write(self, kind: str, step: int, values: Mapping[str, float | int | None]) -> None:
+        """Append one record; a value that is not finite is kept as null, since JSON has no NaN."""
+        if not self._active:
+            return
+        finite = {k: v if v is None or math.isfinite(v) else None for k, v in values.items()}
+        self._file.write(json.dumps({"kind": kind, "step": step, **finite}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            if value is not None:
+                self._board.add_scalar(f"{kind}/{name}", value, step)
+        if not self._console.is_terminal:
+            numbers = "  ".join(f"{name} {value:.5g}" for name, value in values.items() if value is not None)
+            print(f"{kind} {step}/{self._total_steps}  {numbers}", file=sys.stderr, flush=True)
+
+    def advance(self, step: int, rate: str = "", numbers: str = "") -> None:
+        """Move the bar."""
+        if self._active and self._console.is_terminal:
+            fields = {name: text for name, text in (("rate", rate), ("numbers", numbers)) if text}
+            self._progress.update(self._task, completed=step, **fields)  # type: ignore[arg-type]
+
+    def say(self, text: str) -> None:
+        """One line for the person who watches."""
+        if self._active:
+            self._console.print(text, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """End the bar and close the files."""
+        if self._active:
+            self._progress.stop()
+            self._file.close()
+            self._board.close()
+
+
+def _drop_after(path: Path, step: int) -> None:
+    """Forget the records of steps that will be run again, and a last line that a crash cut short."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            break
+        if record["step"] > step:
+            break
+        if record["kind"] != "final":  # a run that goes on will have another end
+            kept.append(line + "\n")
+    write_atomic(path, "".join(kept))

@@ -1,0 +1,100 @@
+"""What a finished run leaves for people: its weights, and pictures of what it learned."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from fastvae import figures
+from fastvae.data import Data, Source, evaluation_batches
+from fastvae.ops import noise_key
+from fastvae.records import Batch
+from fastvae.train.files import fsync_path
+
+WEIGHTS = "model.safetensors"
+_MAX_LATENTS = 5000  # points of the latent picture: more would only cover each other
+
+
+def write_weights(path: Path, model: nn.Module) -> None:
+    """Write the model's weights; a reader, or a crash, sees the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    safetensors.torch.save_model(model, str(temporary))
+    fsync_path(temporary)
+    temporary.replace(path)
+    fsync_path(path.parent)
+
+
+def write_pictures(run_dir: Path, model: nn.Module, data: Data, seed: int) -> None:
+    """The pictures that model and data allow: curves always, latents of an encoder, the images of image data."""
+    title = data.name
+    figures.save_curves(run_dir / "curves.png", run_dir / "metrics.jsonl", title=title)
+    if hasattr(model, "encode"):
+        means, labels = latents_of_test_set(model, data, seed, limit=_MAX_LATENTS)
+        if means.shape[1] > 0:
+            figures.save_latents(run_dir / "latents.png", means, labels, title=title)
+    if is_image(data.event_shape):
+        if hasattr(model, "reconstruct"):
+            write_reconstructions(run_dir / "reconstructions.png", model, data, num=24, seed=seed)
+        if hasattr(model, "sample"):
+            write_samples(run_dir / "samples.png", model, data, num=64, seed=seed)
+
+
+def is_image(event_shape: Sequence[int]) -> bool:
+    """Whether examples of this shape can be drawn: [H, W], or [1 or 3, H, W]."""
+    return len(event_shape) == 2 or (len(event_shape) == 3 and event_shape[0] in (1, 3))
+
+
+def write_reconstructions(path: Path, model: nn.Module, data: Data, *, num: int, seed: int) -> None:
+    """Draw the first ``num`` test examples above what the model makes of them."""
+    require(model, "reconstruct", data)
+    batch = first_examples(data, data.test, num, seed, device_of(model))
+    reconstructions = model.reconstruct(batch)  # type: ignore[operator]
+    title = f"{data.name}: reconstructions"
+    figures.save_reconstructions(path, batch.target, reconstructions.view(batch.target.shape), title=title)
+
+
+def write_samples(path: Path, model: nn.Module, data: Data, *, num: int, seed: int) -> None:
+    """Draw ``num`` new examples from the prior; the same seed gives the same ones."""
+    require(model, "sample", data)
+    samples = model.sample(num, noise_key(seed, device=device_of(model)))  # type: ignore[operator]
+    figures.save_samples(path, samples.view(num, *data.event_shape), title=f"{data.name}: samples from the prior")
+
+
+def require(model: nn.Module, ability: str, data: Data) -> None:
+    """Say which part is missing for a picture.
+
+    Raises:
+        ValueError: the model cannot do it, or the examples are no images.
+    """
+    if not hasattr(model, ability):
+        raise ValueError(f"{type(model).__name__} has no {ability}: it cannot give this picture; a VAE can")
+    if not is_image(data.event_shape):
+        raise ValueError(f"{data.name}: examples of shape {list(data.event_shape)} are no images; nothing to draw")
+
+
+def first_examples(data: Data, source: Source, num: int, seed: int, device: torch.device) -> Batch:
+    """The first ``num`` examples of a source, as evaluation sees them."""
+    if num < 1:
+        raise ValueError(f"num must be at least 1, got {num}")
+    batches = evaluation_batches(source, data.preprocess, batch_size=min(num, len(source)), seed=seed, device=device)
+    return next(iter(batches)).batch
+
+
+@torch.no_grad()
+def latents_of_test_set(model: nn.Module, data: Data, seed: int, *, limit: int) -> tuple[Tensor, Tensor | None]:
+    """Posterior means of the first ``limit`` test examples, [N, D], and their labels [N] where there are any."""
+    batch = first_examples(data, data.test, limit, seed, device_of(model))
+    posterior = model.encode(batch)  # type: ignore[operator]
+    means = posterior if isinstance(posterior, Tensor) else posterior.mu
+    labels = data.test.labels
+    return means.flatten(1), None if labels is None else labels[: len(means)]
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's parameters are."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

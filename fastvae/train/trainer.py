@@ -1,0 +1,302 @@
+"""The trainer: load, step, log, evaluate, save."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from fastvae.data import Data, Loader, as_data, evaluation_batches
+from fastvae.distributed import StepReport, Strategy, World, build_strategy, enter_world
+from fastvae.distributed.stop import StopRequest
+from fastvae.evaluate import Evaluation, evaluate
+from fastvae.objective import kl_weight_at
+from fastvae.train.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from fastvae.train.config import TrainConfig
+from fastvae.train.files import dump_json, write_atomic
+from fastvae.train.metrics import MetricsLog, write_status
+from fastvae.train.optim import build_optimizer, lr_at, set_lr
+from fastvae.train.results import WEIGHTS, write_pictures, write_weights
+from fastvae.train.resume import check_same_run, plain
+from fastvae.train.state import EMA, TrainState, averaged_weights, copy_into
+from fastvae.train.step import autocast, train_step
+
+_MAX_SKIPPED_IN_A_ROW = 10
+
+
+class TrainingDiverged(RuntimeError):
+    """Gradients are not finite any more, step after step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """How a call of ``train`` ended."""
+
+    directory: Path
+    status: str  # done or preempted
+    step: int
+    signal: int | None  # the signal that stopped it
+    model: nn.Module  # holds the weights that were evaluated: the averaged ones where the run keeps an average
+    evaluation: Evaluation | None  # of the test set; None if the run was stopped
+    is_main: bool  # True on the one process that should print
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 128 + the signal's number as shells have it: 143 TERM, 130 INT, 138 USR1."""
+        return 0 if self.signal is None else 128 + (10 if self.signal == signal.SIGUSR1 else self.signal)
+
+
+def train(
+    model: nn.Module,
+    data: Any,
+    config: TrainConfig | None = None,
+    *,
+    run_dir: str | Path = "runs/custom",
+    seed: int = 0,
+    description: Mapping[str, Any] | None = None,
+) -> Run:
+    """Train ``model`` on ``data``; the same call again goes on from the newest checkpoint of ``run_dir``.
+
+    The same script serves one process and, under torchrun, many: the noise, the order of the examples and so the
+    result (to float round-off) do not depend on how many.
+
+    Args:
+        model: any module with ``forward(batch, noise_key) -> VAETerms``, such as ``fastvae.VAE``. It is trained in
+            place and should be built alike on every rank; DDP starts from rank 0's weights.
+        data: a ``fastvae.data.Data``, or an array, tensor or indexable data set (or a pair: train, test).
+        config: the settings; the defaults where None.
+        run_dir: where everything about the run is written.
+        seed: of noise and order, in ``[0, 2**32)``.
+        description: what ``config.yaml`` and the checkpoints say of model and data beside the settings.
+
+    Raises:
+        ValueError: a setting, the data or the run directory break a rule; the message names it and the remedy.
+        TrainingDiverged: the gradient is not finite any more.
+    """
+    config = config or TrainConfig()
+    with enter_world(config.device, timeout_minutes=config.timeout_minutes) as world:
+        resolved = {"seed": seed, "model": None, "data": None, **(description or {}), "train": asdict(config)}
+        stop = StopRequest(world)
+        with stop.listening():
+            trainer = _Trainer(model, as_data(data), config, Path(run_dir), seed, resolved, world)
+            return trainer.run(stop)
+
+
+class _Trainer:
+    """One process's share of a run."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Data,
+        config: TrainConfig,
+        run_dir: Path,
+        seed: int,
+        resolved: dict[str, Any],
+        world: World,
+    ) -> None:
+        self.data, self.config, self.run_dir, self.seed, self.world = data, config, run_dir, seed, world
+        self.resolved = plain(resolved)
+        self.loader = Loader(
+            data.train,
+            data.preprocess,
+            global_batch_size=config.global_batch_size,
+            seed=seed,
+            rank=world.rank,
+            world_size=world.world_size,
+            accumulation=config.accumulation,
+            device=world.device,
+        )
+        self.strategy: Strategy = build_strategy(config.strategy, world)
+        self.strategy.setup(model, partial(build_optimizer, config))
+        self.ema = EMA(config.ema, self.strategy.full_precision_parameters()) if config.ema is not None else None
+        self.state = self._resume()
+        self.skipped_in_a_row = torch.zeros((), dtype=torch.int64, device=world.device)
+        if config.compile:
+            self.strategy.module = torch.compile(self.strategy.module)  # type: ignore[assignment]
+
+    def _resume(self) -> TrainState:
+        """The state to go on from: the newest valid checkpoint of this same run, or step 0."""
+        averages = self.ema.average if self.ema is not None else {}
+        checkpoint = newest_checkpoint(self.run_dir / "checkpoints", self.world)
+        if checkpoint is not None:
+            check_same_run(checkpoint, self.resolved, self.run_dir)
+        if self.world.is_main:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            write_atomic(self.run_dir / "config.yaml", yaml.safe_dump(self.resolved, sort_keys=False))
+        self.world.barrier()
+        if checkpoint is None:
+            return TrainState.start(self.world.device, averages)
+        return load_checkpoint(checkpoint, self.strategy, averages)
+
+    def run(self, stop: StopRequest) -> Run:
+        """Train to the end or to a stop signal, then evaluate and write the results."""
+        first_step = self.state.step
+        self.log = MetricsLog(self.run_dir, self.world, total_steps=self.config.steps, first_step=first_step)
+        with ExitStack() as stack:
+            stack.callback(self.log.close)
+            self.log.say(self._headline())
+            write_status(self.run_dir, self.world, "running", first_step)
+            try:
+                number = self._loop(stop)
+                evaluation = None if number is not None else self._finish()
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                write_status(self.run_dir, self.world, "failed", self.state.step, reason=reason)
+                raise
+        status = "done" if number is None else "preempted"
+        reason = "all steps done" if number is None else signal.Signals(number).name
+        write_status(self.run_dir, self.world, status, self.state.step, reason=reason)
+        return Run(
+            directory=self.run_dir,
+            status=status,
+            step=self.state.step,
+            signal=number,
+            model=self.strategy.model,
+            evaluation=evaluation,
+            is_main=self.world.is_main,
+        )
+
+    def _loop(self, stop: StopRequest) -> int | None:
+        """Load, step, log, evaluate, save, until the last step or a signal, whose number is returned."""
+        config, state, strategy = self.config, self.state, self.strategy
+        window = _Window(self.world.device)
+        while state.step < config.steps:
+            stop.begin()
+            set_lr(strategy.optimizer, lr_at(config, state.step))
+            kl_weight = kl_weight_at(config.objective, state.step)
+            report, sums = train_step(strategy, self.loader.load(state.step), config, kl_weight)
+            if self.ema is not None:
+                self.ema.update(strategy.full_precision_parameters(), state.step)
+            state.step += 1
+            state.skipped_steps += report.skipped
+            self.skipped_in_a_row = (self.skipped_in_a_row + 1) * report.skipped
+            window.add(report, sums)
+            log_is_due = state.step in (1, config.steps) or _due(state.step, config.log_every)
+            if log_is_due:
+                self._log_window(window, kl_weight)
+            if _due(state.step, config.eval_every):
+                self._log_evaluation("evaluation", self._evaluate(num_samples=1))
+            number = stop.end()
+            if _due(state.step, config.checkpoint_every) or number is not None or state.step == config.steps:
+                self._save()
+            if number is not None and state.step < config.steps:
+                name = signal.Signals(number).name
+                self.log.say(f"{name}: saved step {state.step}; the same command goes on from there")
+                return number
+            if log_is_due:
+                window = _Window(self.world.device)  # only now: evaluating and saving are no part of the rate
+        return None
+
+    def _save(self) -> None:
+        root = self.run_dir / "checkpoints"
+        save_checkpoint(root, self.strategy, self.state, {"config": self.resolved}, self.config.keep_checkpoints)
+
+    def _log_window(self, window: _Window, kl_weight: float) -> None:
+        """Write the means over the global batches since the last call."""
+        state, config = self.state, self.config
+        examples = window.steps * config.global_batch_size
+        seconds = window.seconds()
+        loss, elbo, rate, distortion = (self.strategy.all_reduce_sum(window.sums) / examples).tolist()
+        bounds = {"loss_nats": loss, "elbo_nats": elbo, "rate_nats": rate, "distortion_nats": distortion}
+        if getattr(self.strategy.model, "distortion_unit", "nats") != "nats":
+            bounds = {"squared_error": distortion}  # a deterministic autoencoder's: no number of nats
+        values: dict[str, float | int | None] = {
+            **bounds,
+            "kl_weight": kl_weight,
+            "lr": lr_at(config, state.step - 1),
+            "grad_norm": window.grad_norm.item(),
+            "skipped_steps": int(state.skipped_steps.item()),
+            "examples_per_s": examples / seconds,
+        }
+        self.log.write("train", state.step, values)
+        headline = f"ELBO {elbo:.3f} nats" if "elbo_nats" in bounds else f"squared error {distortion:.4f}"
+        self.log.advance(state.step, f"{examples / seconds:,.0f} examples/s", headline)
+        in_a_row = int(self.skipped_in_a_row.item())
+        if in_a_row >= min(_MAX_SKIPPED_IN_A_ROW, config.steps):
+            raise TrainingDiverged(
+                f"train: the last {in_a_row} gradients up to step {state.step} were not finite, and all were skipped "
+                f"(loss {loss:.4g}, rate {rate:.4g}, distortion {distortion:.4g} nats); lower --train.lr, set "
+                "--train.max-grad-norm, or use --train.precision fp32"
+            )
+
+    def _evaluate(self, *, num_samples: int) -> Evaluation:
+        """Bounds on the test set, with the averaged weights where the run keeps any; all ranks together."""
+        model, data = self.strategy.model, self.data
+        with averaged_weights(self.strategy, self.state.ema), autocast(self.world.device, self.config.precision):
+            evaluation = evaluate(
+                model,
+                evaluation_batches(
+                    data.test,
+                    data.preprocess,
+                    batch_size=self.config.eval_batch_size,
+                    seed=self.seed,
+                    rank=self.world.rank,
+                    world_size=self.world.world_size,
+                    device=self.world.device,
+                ),
+                num_samples=num_samples,
+                all_reduce_sum=self.strategy.all_reduce_sum,
+                log_jacobian_nats=data.log_jacobian_nats,
+                event_numel=data.event_numel,
+            )
+        return evaluation
+
+    def _log_evaluation(self, kind: str, evaluation: Evaluation) -> None:
+        values = {name: value for name, value in asdict(evaluation).items() if isinstance(value, int | float)}
+        self.log.write(kind, self.state.step, values)
+
+    def _finish(self) -> Evaluation:
+        """The last evaluation, the weights that it was made with, and the pictures."""
+        evaluation = self._evaluate(num_samples=self.config.final_samples)
+        self._log_evaluation("final", evaluation)
+        copy_into(self.strategy.full_precision_parameters(), self.state.ema)
+        if self.world.is_main:
+            write_atomic(self.run_dir / "evaluation.json", dump_json(asdict(evaluation)))
+            write_weights(self.run_dir / WEIGHTS, self.strategy.model)
+            write_pictures(self.run_dir, self.strategy.model, self.data, self.seed)
+        self.world.barrier()
+        return evaluation
+
+    def _headline(self) -> str:
+        world, config = self.world, self.config
+        where = f"{world.world_size} x {world.device.type}, {self.strategy.name}, {config.precision}"
+        origin = f"from the checkpoint of step {self.state.step}" if self.state.step else "from the start"
+        if self.state.step >= config.steps:
+            origin = f"already at step {self.state.step}; for a new run remove {self.run_dir} or choose another"
+        count = sum(p.numel() for p in self.strategy.model.parameters())
+        return (
+            f"{self.data.name}: {len(self.data.train):,} examples, {count:,} parameters, {where}, "
+            f"global batch {config.global_batch_size}, {config.steps:,} steps, {origin}"
+        )
+
+
+def _due(step: int, every: int | None) -> bool:
+    return every is not None and step % every == 0
+
+
+class _Window:
+    """Sums since the last line of the log, kept on the device so that a step needs no host sync."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.steps = 0
+        self.sums = torch.zeros(4, device=device)
+        self.grad_norm = torch.zeros((), device=device)
+        self._started = time.perf_counter()
+
+    def add(self, report: StepReport, sums: Tensor) -> None:
+        self.steps += 1
+        self.sums += sums
+        self.grad_norm = report.grad_norm
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self._started

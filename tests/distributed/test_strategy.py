@@ -1,0 +1,63 @@
+"""One process: steps, clipping, and what happens to a gradient that is not finite."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from fastvae.distributed import World, build_strategy, world_from_environment
+
+
+@pytest.fixture
+def strategy():
+    chosen = build_strategy("auto", World())
+    chosen.setup(nn.Linear(2, 1, bias=False), lambda named: torch.optim.Adam([p for _, p in named], lr=0.1, fused=True))
+    return chosen
+
+
+def test_auto_is_single_for_one_process(strategy) -> None:
+    assert strategy.name == "single"
+
+
+def test_step_reports_the_norm_before_clipping(strategy) -> None:
+    strategy.backward((strategy.module.weight * torch.tensor([[3.0, 4.0]])).sum())
+    report = strategy.step(max_grad_norm=1.0)
+    assert report.grad_norm.item() == pytest.approx(5.0)
+    assert not report.skipped
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("max_grad_norm", [None, 1.0])
+def test_a_gradient_that_is_not_finite_changes_nothing(strategy, bad: float, max_grad_norm: float | None) -> None:
+    strategy.backward(strategy.module.weight.sum())
+    strategy.step(None)  # so that there are moments to leave alone
+    weight = strategy.module.weight.detach().clone()
+    moments = {k: v.clone() for k, v in strategy.optimizer.state[strategy.module.weight].items()}
+    strategy.backward((strategy.module.weight * bad).sum())
+    report = strategy.step(max_grad_norm)
+    assert report.skipped
+    assert not report.finite
+    assert torch.equal(strategy.module.weight, weight)
+    for name, moment in strategy.optimizer.state[strategy.module.weight].items():
+        assert torch.equal(moment, moments[name]), name
+    strategy.backward(strategy.module.weight.sum())
+    assert not strategy.step(None).skipped
+    assert not torch.equal(strategy.module.weight, weight)
+
+
+def test_world_reads_what_torchrun_sets() -> None:
+    world = world_from_environment("cpu", {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"})
+    assert (world.rank, world.local_rank, world.world_size, world.is_main) == (3, 1, 4, False)
+    assert world_from_environment("cpu", {}).is_main
+
+
+def test_wrong_names_are_named() -> None:
+    with pytest.raises(ValueError, match="RANK must be a whole number, got 'x'"):
+        world_from_environment("cpu", {"RANK": "x"})
+    with pytest.raises(ValueError, match="strategy must be one of auto, single, ddp, got 'horovod'"):
+        build_strategy("horovod", World())
+    with pytest.raises(ValueError, match="single is for one process, got world size 2"):
+        build_strategy("single", World(world_size=2))
+    with pytest.raises(ValueError, match="two or more processes"):
+        build_strategy("ddp", World())

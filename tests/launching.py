@@ -1,0 +1,46 @@
+"""Start the real program as a user does: one process, or several through torchrun."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def command(module_or_script: Sequence[str], num_processes: int) -> list[str]:
+    """The command line for one process, or for several through torchrun."""
+    if num_processes == 1:
+        return [sys.executable, *module_or_script]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes)]
+    return [*launcher, "--", *module_or_script] if module_or_script[0] != "-m" else [*launcher, *module_or_script]
+
+
+def environment() -> dict[str, str]:
+    """This environment with one thread a process, so that results are bit-equal and processes do not fight."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def run(
+    module_or_script: Sequence[str], *, num_processes: int = 1, check: bool = True, timeout_s: float = 240
+) -> subprocess.CompletedProcess[str]:
+    """Run to the end; with ``check``, a failure shows what the program said."""
+    result = subprocess.run(
+        command(module_or_script, num_processes),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    if check and result.returncode != 0:
+        raise AssertionError(f"exit code {result.returncode}\n{result.stdout[-3000:]}\n{result.stderr[-6000:]}")
+    return result
+
+
+def fastvae(*words: str, num_processes: int = 1, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """``fastvae WORDS`` in one process, or in several through torchrun."""
+    return run(["-m", "fastvae", *words], num_processes=num_processes, check=check)

@@ -1,0 +1,134 @@
+"""The command line, as a newcomer meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastvae import cli
+from tests import launching
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("cli") / "run"
+    options = ["--train.steps=60", "--train.final-samples=4", "--model.hidden-dim", "32", "--model.latent-dim=3"]
+    result = launching.fastvae("train", "digits", f"--run-dir={directory}", *options)
+    for expected in ("elbo_nats", "nll_nats", "bits_per_dim", f"run directory  {directory}", "curves.png"):
+        assert expected in result.stdout
+    return directory
+
+
+def test_a_run_directory_holds_what_scripts_rely_on(run_dir: Path) -> None:
+    names = {path.name for path in run_dir.iterdir()}
+    assert names >= {"config.yaml", "metrics.jsonl", "checkpoints", "model.safetensors", "status.json", "tensorboard"}
+    assert names >= {"reconstructions.png", "samples.png", "latents.png", "curves.png"}
+    assert json.loads((run_dir / "status.json").read_text())["state"] == "done"
+
+
+def test_evaluate_prints_one_json_object(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["evaluate", str(run_dir), "--num-samples", "8", "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values.keys() >= {
+        "elbo_nats",
+        "nll_nats",
+        "rate_nats",
+        "distortion_nats",
+        "bits_per_dim",
+        "active_units",
+    }
+    assert values["elbo_nats"] == pytest.approx(-values["rate_nats"] - values["distortion_nats"], rel=1e-5)
+    assert -values["nll_nats"] > values["elbo_nats"]
+
+
+def test_evaluate_agrees_with_the_end_of_training(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["evaluate", str(run_dir), "--num-samples", "4", "--json"])
+    trained = json.loads((run_dir / "evaluation.json").read_text())
+    assert json.loads(capsys.readouterr().out)["nll_nats"] == pytest.approx(trained["nll_nats"], rel=1e-6)
+
+
+@pytest.mark.parametrize("command", ["sample", "reconstruct"])
+def test_pictures(run_dir: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "picture.png"
+    assert cli.main([command, str(run_dir), "--num", "12", "--out", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    with Image.open(out) as picture:
+        pixels = np.asarray(picture.convert("L"))
+    assert min(pixels.shape) >= 64
+    assert pixels.std() > 10
+
+
+def test_samples_depend_on_the_seed_only(run_dir: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        cli.main(["sample", str(run_dir), "--seed", seed, "--out", str(tmp_path / f"{name}.png")])
+    contents = [np.asarray(Image.open(tmp_path / f"{name}.png")) for name in "abc"]
+    assert np.array_equal(contents[0], contents[1])
+    assert not np.array_equal(contents[0], contents[2])
+
+
+def test_encode_writes_posteriors_and_labels(run_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "z.npz"
+    assert cli.main(["encode", str(run_dir), "--out", str(out)]) == 0
+    with np.load(out, allow_pickle=False) as latents:
+        assert latents["mu"].shape == latents["logvar"].shape == (360, 3)
+        assert set(latents["label"]) == set(range(10))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["train", "digit"], "no recipe is named 'digit'; did you mean digits?"),
+        (["train", "digits", "--train.stepz", "3"], "no option is named '--train.stepz'; did you mean --train.steps?"),
+        (["trian", "digits"], "no command is named 'trian'; did you mean train?"),
+        (["evaluate", "here", "--num_sample", "3"], "no option is named '--num_sample'; did you mean --num-samples?"),
+        (["evaluate", "nowhere"], "nowhere holds no run: config.yaml is missing; `fastvae train RECIPE` makes one"),
+    ],
+)
+def test_wrong_words_get_one_line(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("--train.steps=0", "train.steps must be at least 1, got 0"),
+        ("--seed=-1", "seed must be in 0..2**32 - 1, got -1"),
+        ("--train.precision=fp8", "fp8"),
+        ("--train.lr=fast", "fast"),
+    ],
+)
+def test_wrong_values_are_named(option: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", "digits", option])
+    assert ended.value.code == 2
+    assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [*cli.COMMANDS, "train digits"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*command.split(), "--help"])
+    assert ended.value.code == 0
+    assert len(capsys.readouterr().out) > 200 or command in ("recipes", "doctor")
+
+
+def test_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in (*cli.COMMANDS, "train"))
+    assert cli.main(["train", "--help"]) == 0
+    assert "digits-linear" in capsys.readouterr().out
+
+
+def test_option_names_that_scripts_rely_on() -> None:
+    names = set(cli.option_names(cli.RunConfig))
+    train = "steps global-batch-size lr checkpoint-every eval-every accumulation precision device strategy ema".split()
+    assert names >= {"run-dir", "seed", "model.latent-dim", "data.dir", "train.max-grad-norm"}
+    assert names >= {f"train.{name}" for name in train}

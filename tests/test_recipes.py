@@ -1,0 +1,43 @@
+"""Recipes reach what is known of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch.nn import functional as F
+
+from fastvae.recipes import RECIPES, find_recipe
+from tests import launching
+
+PPCA_NATS, PPCA_VARIANCE = 16.860, 0.02269  # maximum likelihood of probabilistic PCA on the same split, 10 dimensions
+
+
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_linear_vae_reaches_probabilistic_pca(tmp_path: Path, num_processes: int) -> None:
+    launching.fastvae("train", "digits-linear", f"--run-dir={tmp_path}", num_processes=num_processes)
+    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    assert abs(evaluation["elbo_nats"] - PPCA_NATS) <= 0.3
+    raw = safetensors.torch.load_file(tmp_path / "model.safetensors")["likelihood.raw_logvar"]
+    assert torch.exp(F.softplus(raw) - 10).item() == pytest.approx(PPCA_VARIANCE, rel=0.02)
+    bound, noise = -evaluation["nll_nats"], 3 * evaluation["nll_standard_error_nats"]
+    assert evaluation["elbo_nats"] <= bound <= PPCA_NATS + noise
+    assert evaluation["bits_per_dim"] is None  # raw digits are treated as continuous: a density has no bits
+
+
+def test_digits_uses_its_latents(tmp_path: Path) -> None:
+    launching.fastvae("train", "digits", f"--run-dir={tmp_path}", "--train.steps=800", "--train.final-samples=20")
+    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    assert evaluation["active_units"] >= 8
+    assert evaluation["bits_per_dim"] < math.log2(17) * 0.75  # well under the flat code's 4.09 bits
+
+
+def test_every_recipe_is_complete_and_named() -> None:
+    for name in RECIPES:
+        config = find_recipe(name)
+        assert config.recipe == name
+        assert config.directory == Path("runs") / name
