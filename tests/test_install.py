@@ -1,0 +1,276 @@
+"""Every way to install, for real, offline and from a copy: each gives a package that says which backend it has and why.
+
+The copy's csrc is a stand-in of a few lines, because these tests are about setup.py; `make setup` builds the real one.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+STAND_IN = """
+#include <Python.h>
+#include <torch/csrc/stable/macros.h>
+#if !defined(TORCH_STABLE_ONLY) || TORCH_TARGET_VERSION != 0x020a000000000000 || defined(__AVX512F__)
+#error "setup.py must build for the stable ABI of torch 2.10 and for every CPU"
+#endif
+static PyObject* info(PyObject*, PyObject*) { return Py_BuildValue("{s:s}", "torch", FASTVAE_BUILT_WITH_TORCH); }
+static PyObject* capability(PyObject*, PyObject*) { return PyUnicode_FromString("stand-in"); }
+static PyMethodDef methods[] = {
+  {"build_info", info, METH_NOARGS, ""}, {"cpu_capability", capability, METH_NOARGS, ""}, {}};
+static PyModuleDef module = {PyModuleDef_HEAD_INIT, "_C", "", -1, methods};
+PyMODINIT_FUNC PyInit__C() { return PyModule_Create(&module); }
+"""
+PROBE = """
+import json, fastvae
+from fastvae.ops import _native, backend
+print(json.dumps({"file": fastvae.__file__, "loaded": _native.loaded, "reason": _native.reason,
+                  "build": _native.build_info, "backends": sorted({b.name for b in backend()})}))
+"""
+
+needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="builds the library: needs a C++ compiler")
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the checkout, as a clone has it, with the stand-in for csrc."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md", "Makefile", "constraints.txt"):
+        if (ROOT / name).exists():
+            shutil.copy2(ROOT / name, copy)
+    built = shutil.ignore_patterns("__pycache__", "*.so", "_build_info.json")
+    shutil.copytree(ROOT / "fastvae", copy / "fastvae", ignore=built)
+    (copy / "csrc" / "cpu").mkdir(parents=True)
+    (copy / "csrc" / "module.cpp").write_text(STAND_IN)
+    (copy / "launch").mkdir()
+    (copy / "launch" / "local.sh").write_text("echo a launcher\n")
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What pyproject.toml asks for in pip's isolated build, packed from this environment: no network is needed."""
+    folder = tmp_path_factory.mktemp("wheels")
+    for name in ("setuptools", "ninja"):
+        found = importlib.metadata.distribution(name)
+        tags = [line.split()[1] for line in str(found.read_text("WHEEL")).splitlines() if line.startswith("Tag:")]
+        home = f"{name}-{found.version}"
+        records = []
+        with zipfile.ZipFile(folder / f"{home}-{tags[0]}.whl", "w") as wheel:
+            for file in found.files or []:
+                script = f"{home}.data/scripts/{file.name}" if ".." in file.parts else str(file)
+                if "__pycache__" not in file.parts and file.name != "RECORD":
+                    wheel.write(file.locate(), script)
+                    records.append(f"{script},,")
+            wheel.writestr(f"{home}.dist-info/RECORD", "\n".join([*records, f"{home}.dist-info/RECORD,,\n"]))
+    return folder
+
+
+@pytest.fixture
+def no_compiler(tmp_path: Path) -> dict[str, str]:
+    """A PATH with a shell and nothing that compiles."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("sh", "env"):
+        (folder / name).symlink_to(str(shutil.which(name)))
+    return {"PATH": str(folder), "CXX": "", "CC": ""}
+
+
+def run(command: list[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run with an environment in which no setting of this machine or of the caller decides the build."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "FASTVAE_"))}
+    merged = {**inherited, "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", **environment}
+    merged = {name: value for name, value in merged.items() if value}
+    return subprocess.run(command, cwd=cwd, env=merged, capture_output=True, text=True, check=False, timeout=200)
+
+
+def pip(*arguments: str, cwd: Path, python: str = sys.executable, **environment: str) -> str:
+    """pip's output; fails with it."""
+    done = run(
+        [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python, *arguments], cwd, **environment
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def installed(tree: Path, target: Path, *arguments: str, python: str = sys.executable, **environment: str) -> dict:
+    """pip install into a folder, then what the package says of itself, asked from outside the checkout."""
+    pip("install", "--no-deps", "--target", str(target), *arguments, ".", cwd=tree, python=python, **environment)
+    return probed(target)
+
+
+def probe(target: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Ask the package in a folder; -S keeps an editable install of the checkout from standing in for what it lacks."""
+    path = os.pathsep.join([str(target), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
+    return run([sys.executable, "-S", "-c", PROBE], target.parent, PYTHONPATH=path, **environment)
+
+
+def probed(target: Path) -> dict:
+    done = probe(target)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert Path(said["file"]).parent == target / "fastvae"
+    said["stderr"] = done.stderr
+    return said
+
+
+def assert_reference(said: dict, reason: str) -> None:
+    """It runs without the library, its record and its warning say why, and what to run."""
+    assert (said["loaded"], said["backends"], said["build"]["built"]) == (False, ["reference"], False)
+    assert reason in said["build"]["reason"]
+    assert reason in said["reason"]
+    assert reason in said["stderr"]
+    assert "pip install" in said["stderr"]
+
+
+@needs_compiler
+def test_plain_install_takes_torch_from_the_target_environment(tree: Path, wheelhouse: Path, tmp_path: Path) -> None:
+    said = installed(tree, tmp_path / "site", PIP_FIND_LINKS=str(wheelhouse))
+    assert said["loaded"], said
+    assert said["build"]["torch"] == importlib.metadata.version("torch")
+    assert said["build"]["cpu_capability"] == "stand-in"
+
+
+@needs_compiler
+def test_install_without_isolation_and_a_second_build_that_compiles_nothing(tree: Path, tmp_path: Path) -> None:
+    said = installed(tree, tmp_path / "site", "--no-build-isolation")
+    assert said["loaded"], said
+
+    def objects() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in (tree / "build").rglob("*.o")}
+
+    before = objects()
+    assert before
+    command = [sys.executable, "setup.py", "build_ext", "--build-lib", str(tmp_path)]
+    assert run(command, tree).returncode == 0
+    assert objects() == before
+
+
+def test_no_compiler(tree: Path, tmp_path: Path, no_compiler: dict[str, str]) -> None:
+    said = installed(tree, tmp_path / "site", "--no-build-isolation", **no_compiler)
+    assert_reference(said, "no C++ compiler on PATH")
+
+
+def test_no_torch_at_build_time(tree: Path, wheelhouse: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
+    python = str(tmp_path / "bare" / "bin" / "python")
+    said = installed(tree, tmp_path / "site", python=python, PIP_FIND_LINKS=str(wheelhouse), CXX=sys.executable)
+    assert_reference(said, "torch was not found at build time")
+
+
+def test_build_switched_off(tree: Path, tmp_path: Path) -> None:
+    said = installed(tree, tmp_path / "site", "--no-build-isolation", FASTVAE_BUILD="off")
+    assert_reference(said, "FASTVAE_BUILD=off")
+    refused = probe(tmp_path / "site", FASTVAE_BACKEND="native")
+    assert refused.returncode != 0
+    assert "FASTVAE_BUILD=off" in refused.stderr
+
+
+@needs_compiler
+def test_a_failing_compiler_is_quoted(tree: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken-c++"
+    broken.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && echo broken 1.0 && exit\necho planted error: no >&2\nexit 1\n'
+    )
+    broken.chmod(0o755)
+    said = installed(tree, tmp_path / "site", "--no-build-isolation", CXX=str(broken))
+    assert_reference(said, "the build failed: planted error: no")
+
+
+def test_require_fails_without_a_compiler(tree: Path, tmp_path: Path, no_compiler: dict[str, str]) -> None:
+    command = [sys.executable, "setup.py", "build_ext", "--build-lib", str(tmp_path)]
+    done = run(command, tree, FASTVAE_BUILD="require", **no_compiler)
+    assert done.returncode != 0
+    assert "FASTVAE_BUILD=require, but no C++ compiler on PATH" in done.stderr
+    done = run(command, tree, FASTVAE_BUILD="yes")
+    assert "FASTVAE_BUILD must be one of auto, require, off, got 'yes'" in done.stderr
+
+
+@needs_compiler
+def test_require_fails_where_the_compiler_does(tree: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "setup.py", "build_ext", "--build-lib", str(tmp_path)]
+    assert run(command, tree, FASTVAE_BUILD="require", CXX="false").returncode != 0
+
+
+@needs_compiler
+def test_in_place_build_and_its_removal(tree: Path) -> None:
+    command = [sys.executable, "setup.py", "build_ext", "--inplace"]
+    assert run(command, tree).returncode == 0
+    assert list((tree / "fastvae").glob("_C.*.so"))
+    assert run(command, tree, FASTVAE_BUILD="off").returncode == 0
+    assert not list((tree / "fastvae").glob("_C.*.so"))
+    assert not json.loads((tree / "fastvae" / "_build_info.json").read_text())["built"]
+
+
+@needs_compiler
+def test_wheel_holds_the_library_the_record_and_the_launchers_and_nothing_stale(tree: Path, tmp_path: Path) -> None:
+    stale = tree / "fastvae" / "stale.py"
+    stale.write_text("")
+    build = ("wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), ".")
+    pip(*build, cwd=tree, FASTVAE_BUILD="off")
+    stale.unlink()
+    (tmp_path / "fastvae-0.1.0-py3-none-any.whl").unlink()  # without a library it serves every machine
+    pip(*build, cwd=tree)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        metadata = archive.read(next(name for name in names if name.endswith("METADATA"))).decode()
+        scripts = archive.read(next(name for name in names if name.endswith("entry_points.txt"))).decode()
+    assert {"fastvae/py.typed", "fastvae/_build_info.json", "fastvae/launch/local.sh"} <= set(names)
+    assert sum(name.startswith("fastvae/_C.") for name in names) == 1
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert not [name for name in names if "stale" in name or name.startswith(("csrc", "tests"))]
+    assert "Requires-Dist: torch>=2.10" in metadata
+    assert "License-Expression: Apache-2.0" in metadata
+    assert "fastvae = fastvae.cli:main" in scripts
+
+
+def test_sdist_holds_what_a_build_needs(tree: Path, tmp_path: Path) -> None:
+    for header in ("philox.h", "cpu/kernels.h", "cuda/kernel.cu", "compile_check.sh"):
+        path = tree / "csrc" / header
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    done = run([sys.executable, "setup.py", "-q", "sdist", "--dist-dir", str(tmp_path)], tree)
+    assert done.returncode == 0, done.stderr
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as packed:
+        packed.extractall(tmp_path, filter="data")
+    (source,) = tmp_path.glob("fastvae-*/")
+    files = {str(path.relative_to(tree)) for path in (tree / "csrc").rglob("*") if path.is_file()}
+    assert "csrc/cuda/kernel.cu" in files
+    for name in [*files, "launch/local.sh", "setup.py", "LICENSE", "fastvae/py.typed"]:
+        assert (source / name).is_file(), name
+    assert not (source / "fastvae" / "_build_info.json").exists()
+    said = installed(source, tmp_path / "site", "--no-build-isolation", FASTVAE_BUILD="off")
+    assert_reference(said, "FASTVAE_BUILD=off")
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_setup_is_done_once_and_again_when_the_sources_change(tree: Path, tmp_path: Path) -> None:
+    for name in ("Makefile", "constraints.txt", "setup.py", "pyproject.toml"):
+        shutil.copy2(tree / name, tmp_path)
+    (tmp_path / "csrc").mkdir()
+    (tmp_path / "csrc" / "module.cpp").touch()
+    (tmp_path / ".venv").mkdir()
+
+    def is_done() -> bool:
+        return run(["make", "--question", "setup"], tmp_path).returncode == 0
+
+    assert not is_done()
+    for stamp in (".installed", ".built-native", ".built-reference"):
+        (tmp_path / ".venv" / stamp).touch()
+    assert is_done()
+    later = (tmp_path / ".venv" / ".built-native").stat().st_mtime + 10
+    os.utime(tmp_path / "csrc" / "module.cpp", (later, later))
+    assert not is_done()
