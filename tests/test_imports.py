@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +69,20 @@ def test_no_arrow_points_up_or_sideways() -> None:
 def test_the_test_sees_the_package() -> None:
     seen = {module for path in PACKAGE.rglob("*.py") for module in imported_modules(path, PACKAGE)}
     assert "fastvae.ops.noise_key" in seen  # from fastvae.ops import noise_key
+
+
+def test_every_imported_package_is_declared() -> None:
+    requirements = importlib.metadata.requires("fastvae") or []
+    declared = {re.split(r"[^\w.-]", line)[0].lower().replace("_", "-") for line in requirements}
+    seen = {module.split(".")[0] for path in PACKAGE.rglob("*.py") for module in imported_modules(path, PACKAGE)}
+    providers = importlib.metadata.packages_distributions()
+    foreign = seen - set(sys.stdlib_module_names) - {"fastvae"}
+    undeclared = {
+        name
+        for name in foreign
+        if not {found.lower().replace("_", "-") for found in providers.get(name, [name])} & declared
+    }
+    assert undeclared == set(), "add them to pyproject.toml and constraints.txt, then run make setup"
 
 
 def test_records_depend_on_nothing() -> None:
