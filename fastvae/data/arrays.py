@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import struct
 import zipfile
@@ -11,7 +12,6 @@ from typing import IO
 
 import numpy as np
 import torch
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,6 +20,10 @@ from fastvae.data.source import TensorSource
 _EXAMPLES = ("x", "X", "data", "images", "examples", "arr_0")
 _LABELS = ("y", "Y", "labels", "targets")
 _CHUNK_BYTES = 2**20
+_MAX_HEADER_BYTES = 10_000
+# What zipfile raises on damaged archives: OSError for offsets outside the file, RuntimeError for features it lacks.
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, UnicodeDecodeError, struct.error)
+_DTYPES = ("|b1", "|u1", "|i1", *(f"{order}{kind}{size}" for order in "<>" for kind in "uif" for size in (2, 4, 8)))
 
 
 def load_arrays(path: Path, *, max_bytes: int) -> tuple[TensorSource, TensorSource | None]:
@@ -42,10 +46,11 @@ def load_arrays(path: Path, *, max_bytes: int) -> tuple[TensorSource, TensorSour
         with path.open("rb") as file:
             examples = _read_array(file, str(path), max_bytes)
         return _source(examples, None, str(path)), None
+    file = path.open("rb")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with file, zipfile.ZipFile(file) as archive:
             return _load_members(archive, path, max_bytes)
-    except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, UnicodeDecodeError) as error:
+    except _ZIP_ERRORS as error:
         raise ValueError(f"{path}: not a readable .npz archive ({error})") from error
 
 
@@ -104,23 +109,27 @@ def _read_array(file: IO[bytes], name: str, max_bytes: int) -> NDArray[np.generi
 
 
 def _read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    """Shape, whether columns come first, and dtype: a dictionary written as Python text, of literals only.
+
+    Not NumPy's own reader, which also repairs headers of Python 2 and lets its tokenizer's errors through.
+    """
+    magic = file.read(8)
+    if magic[:6] != b"\x93NUMPY" or len(magic) < 8 or magic[6] not in (1, 2, 3):
+        raise ValueError(f"{name}: not an array in NumPy's format, which begins with 93 4e 55 4d 50 59 and a version")
+    num_bytes = int.from_bytes(file.read(2 if magic[6] == 1 else 4), "little")
+    text = file.read(min(num_bytes, _MAX_HEADER_BYTES)).decode("latin1")
     try:
-        version = npy.read_magic(file)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"version {version} of the format holds structured arrays")
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran_order, dtype = read(file)
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{name}: not an array in NumPy's format ({error})") from error
-    if dtype.hasobject:
-        raise ValueError(
-            f"{name}: holds pickled Python objects, which could run code and are never loaded; save numbers"
-        )
-    if dtype.kind not in "buif":
-        raise ValueError(f"{name}: must hold bool, integer or floating point numbers, got {dtype}")
-    if any(size < 0 for size in shape):
-        raise ValueError(f"{name}: sizes must be >= 0, the header declares {list(shape)}")
-    return shape, fortran_order, dtype
+        header = ast.literal_eval(text.strip())
+        descr, fortran_order, shape = header["descr"], header["fortran_order"], tuple(header["shape"])
+    except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{name}: not an array in NumPy's format: damaged header {text[:80]!r}") from error
+    if not all(isinstance(size, int) and size >= 0 for size in shape):
+        raise ValueError(f"{name}: sizes must be whole numbers >= 0, the header declares {shape}")
+    if "O" in str(descr):
+        raise ValueError(f"{name}: holds pickled Python objects, which could run code and are not loaded; save numbers")
+    if descr not in _DTYPES:
+        raise ValueError(f"{name}: must hold bool, integer or floating point numbers, got {descr!r}")
+    return shape, bool(fortran_order), np.dtype(descr)
 
 
 def _source(array: NDArray[np.generic], labels: NDArray[np.generic] | None, name: str) -> TensorSource:
@@ -142,7 +151,7 @@ def _to_numbers(array: NDArray[np.generic], name: str) -> Tensor:
                 "save measurements as float32"
             )
         return torch.from_numpy(array.astype(np.uint8))
-    if array.dtype.kind == "f":  # includes float16, long double and the other byte order
+    if array.dtype.kind == "f":  # includes float16 and the other byte order
         with np.errstate(over="ignore"):  # an overflow becomes an infinity, which the source names
             return torch.from_numpy(array.astype(np.float32))
     return torch.from_numpy(np.ascontiguousarray(array))
