@@ -2,8 +2,12 @@
 
 from fastvae.ops._backend import Backend as Backend
 from fastvae.ops._backend import backend as backend
+from fastvae.ops.bernoulli_nll import bernoulli_nll as bernoulli_nll
+from fastvae.ops.discretized_logistic_nll import discretized_logistic_nll as discretized_logistic_nll
+from fastvae.ops.gaussian_nll import gaussian_nll as gaussian_nll
 from fastvae.ops.gaussian_rsample_kl import gaussian_rsample_kl as gaussian_rsample_kl
 from fastvae.ops.gaussian_rsample_log_ratio import gaussian_rsample_log_ratio as gaussian_rsample_log_ratio
+from fastvae.ops.multinomial_nll import multinomial_nll as multinomial_nll
 from fastvae.ops.noise import Use as Use
 from fastvae.ops.noise import noise_key as noise_key
 from fastvae.ops.noise import stream as stream

@@ -87,6 +87,60 @@ def check_prior(where: str, name: str, x: Tensor, mu: Tensor) -> None:
     check_same(where, name, x, "mu", mu)
 
 
+def check_output(where: str, name: str, output: Tensor, target_name: str, target: Tensor) -> None:
+    """A decoder's output [B, ...], or [K, B, ...] of K importance samples, for data [B, ...] on its device."""
+    check_floating(where, name, output)
+    check_tensor(where, target_name, target)
+    if target.dim() == 0:
+        raise ValueError(
+            f"{where}: {target_name} must have shape [B, ...], got []; add the dimension with unsqueeze(0)"
+        )
+    if output.shape != target.shape and output.shape[1:] != target.shape:
+        raise ValueError(
+            f"{where}: {name} must have {target_name}'s shape {list(target.shape)}, or [K, *that] of K samples, "
+            f"got {list(output.shape)}; reshape one"
+        )
+    if target.device != output.device:
+        raise ValueError(
+            f"{where}: {target_name} must be on {name}'s device {output.device}, got {target.device}; move one"
+        )
+    if target.requires_grad:
+        raise ValueError(f"{where}: {target_name} is data and gets no gradient; give {target_name}.detach()")
+
+
+def check_mask(where: str, mask: Tensor | None, target: Tensor) -> Tensor | None:
+    """The mask as bool, of the target's shape and device."""
+    if mask is None:
+        return None
+    check_tensor(where, "mask", mask)
+    if mask.shape != target.shape:
+        raise ValueError(
+            f"{where}: mask must have target's shape {list(target.shape)}, got {list(mask.shape)}; expand it"
+        )
+    if mask.device != target.device:
+        raise ValueError(f"{where}: mask must be on target's device {target.device}, got {mask.device}; move one")
+    return mask if mask.dtype == torch.bool else mask != 0
+
+
+def check_spread(where: str, name: str, parameter: Tensor, output_name: str, output: Tensor, target: Tensor) -> None:
+    """A likelihood's parameter: one number, one for each dimension, or one for each element of the output."""
+    check_tensor(where, name, parameter)
+    if parameter.dtype not in (output.dtype, torch.float32):
+        raise TypeError(
+            f"{where}: {name} must have {output_name}'s dtype {output.dtype} or be float32, got {parameter.dtype}; "
+            "convert it"
+        )
+    if parameter.numel() != 1 and parameter.shape not in (output.shape, target.shape[1:]):
+        raise ValueError(
+            f"{where}: {name} must be one number, or have an example's shape {list(target.shape[1:])} or "
+            f"{output_name}'s shape {list(output.shape)}, got {list(parameter.shape)}; expand it"
+        )
+    if parameter.device != output.device:
+        raise ValueError(
+            f"{where}: {name} must be on {output_name}'s device {output.device}, got {parameter.device}; move one"
+        )
+
+
 def check_choice(where: str, name: str, value: str, choices: Iterable[str]) -> None:
     if value not in choices:
         raise ValueError(f"{where}: {name} must be one of {', '.join(choices)}, got {value!r}")
@@ -97,6 +151,28 @@ def check_size(where: str, name: str, value: int) -> None:
         raise TypeError(f"{where}: {name} must be an integer, got {type(value).__name__}")
     if value < 0:
         raise ValueError(f"{where}: {name} must be at least 0, got {value}")
+
+
+def check_levels(where: str, num_levels: int) -> None:
+    check_size(where, "num_levels", num_levels)
+    if num_levels < 2:
+        raise ValueError(f"{where}: num_levels must be at least 2, got {num_levels}; 256 is that of 8-bit pixels")
+
+
+def check_out(where: str, out: Tensor, shape: tuple[int, int], device: torch.device) -> None:
+    """Noise is written into a float32 tensor that already is what the operator would return."""
+    check_tensor(where, "out", out)
+    if out.dtype != torch.float32:
+        raise TypeError(f"{where}: out must be float32, got {out.dtype}; convert the noise afterwards")
+    if out.shape != shape or not out.is_contiguous():
+        raise ValueError(
+            f"{where}: out must have shape {list(shape)} and be contiguous, got {list(out.shape)}; "
+            "leave it out for a new tensor"
+        )
+    if out.device != device:
+        raise ValueError(f"{where}: out must be on the key's device {device}, got {out.device}; move one")
+    if out.requires_grad:
+        raise ValueError(f"{where}: out is overwritten and gets no gradient; give out.detach()")
 
 
 def check_samples(where: str, num_samples: int, first_sample: int, stream: int) -> None:

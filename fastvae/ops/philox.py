@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fastvae.ops import reference
-from fastvae.ops._checks import check_columns, check_key, check_size, check_stream
+from fastvae.ops._checks import check_columns, check_key, check_out, check_size, check_stream
 from fastvae.ops._library import define
 
 
@@ -27,13 +27,20 @@ def _float32_normal(key: Tensor, rows: int, columns: int, stream: int) -> Tensor
     return reference.philox_normal(key, rows, columns, stream)
 
 
+def _fill_with_normal(noise: Tensor, key: Tensor, stream: int) -> None:
+    noise.copy_(_normal(key, noise.shape[0], noise.shape[1], stream))
+
+
 _ARGUMENTS = "(Tensor key, SymInt rows, SymInt columns, int stream) -> Tensor"
 _normal = define("philox_normal" + _ARGUMENTS, _float32_normal, _fake(torch.float32))
 _uniform = define("philox_uniform" + _ARGUMENTS, reference.philox_uniform, _fake(torch.float32))
+_normal_into = define(
+    "philox_normal_(Tensor(a!) noise, Tensor key, int stream) -> ()", _fill_with_normal, lambda noise, key, stream: None
+)
 _integers = define("philox_integers" + _ARGUMENTS, reference.philox_integers, _fake(torch.int64))
 
 
-def philox_normal(key: Tensor, rows: int, columns: int, *, stream: int = 0) -> Tensor:
+def philox_normal(key: Tensor, rows: int, columns: int, *, stream: int = 0, out: Tensor | None = None) -> Tensor:
     """Standard normal noise, a pure function of its arguments: what the operators named ``rsample`` scale and add.
 
     Words 0 and 1 of a Philox block give its first two columns by Box & Muller (1958), cosine first, and words 2 and 3
@@ -44,14 +51,19 @@ def philox_normal(key: Tensor, rows: int, columns: int, *, stream: int = 0) -> T
         rows: How many rows; row i is the global batch's row first_row + i.
         columns: How many columns, at most 2**34.
         stream: What the noise is for, from ``fastvae.ops.stream``.
+        out: Where to write the noise: float32 ``[rows, columns]``, contiguous, on the key's device.
 
     Returns:
-        float32 ``[rows, columns]``.
+        float32 ``[rows, columns]``: ``out`` where it is given.
 
     Raises:
-        TypeError, ValueError: The key has another dtype or shape, or a number is out of its range.
+        TypeError, ValueError: The key or out has another dtype or shape, or a number is out of its range.
     """
     _check("philox_normal", key, rows, columns, stream)
+    if out is not None:
+        check_out("philox_normal", out, (rows, columns), key.device)
+        _normal_into(out, key, stream)
+        return out
     noise: Tensor = _normal(key, rows, columns, stream)
     return noise
 

@@ -161,6 +161,33 @@ def test_kolmogorov_smirnov_and_anderson_darling(draws: Tensor) -> None:
     assert math.sqrt(3) * stats.chi2.sf(2 * a2, 1) > 1e-6
 
 
+def test_normals_into_a_tensor_that_is_there() -> None:
+    out = torch.full((33, 51), torch.nan)
+    assert philox_normal(noise_key(1, 2, 3), 33, 51, stream=4, out=out) is out
+    assert torch.equal(out, philox_normal(noise_key(1, 2, 3), 33, 51, stream=4))
+    torch.library.opcheck(
+        torch.ops.fastvae.philox_normal_.default,
+        (out, noise_key(1), 4),
+        test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("out", "error", "message"),
+    [
+        (torch.zeros(3, 4).double(), TypeError, "out must be float32, got torch.float64; convert the noise afterwards"),
+        (torch.zeros(4, 3).t(), ValueError, "out must have shape [3, 4] and be contiguous, got [3, 4]; leave it out"),
+        (torch.zeros(3, 5), ValueError, "out must have shape [3, 4] and be contiguous, got [3, 5]; leave it out"),
+        (torch.zeros(3, 4, device="meta"), ValueError, "out must be on the key's device cpu, got meta; move one"),
+        (torch.zeros(3, 4).requires_grad_(), ValueError, "out is overwritten and gets no gradient; give out.detach()"),
+    ],
+)
+def test_a_wrong_tensor_to_write_into(out: Tensor, error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as caught:
+        philox_normal(noise_key(1), 3, 4, out=out)
+    assert str(caught.value).startswith(f"philox_normal: {message}")
+
+
 @pytest.mark.parametrize("draw", [philox_normal, philox_uniform, philox_integers])
 class TestEveryDraw:
     def test_bits_do_not_depend_on_the_split(self, draw) -> None:

@@ -87,7 +87,8 @@ def gaussian_rsample_kl_full(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same z; KL(q || p) = sum ((mu - prior_mu)**2 p + exp(l) - 1 - l) / 2.
 
-    p is the prior's precision exp(-prior_logvar), and l = logvar - prior_logvar. Reduction 0 keeps mu's shape, 1 sums over each example, 2 over the batch, 3 does both.
+    p is the prior's precision exp(-prior_logvar), and l = logvar - prior_logvar. Reduction 0 keeps mu's shape, 1 sums
+    over each example, 2 over the batch, 3 does both.
     """
     m, lv = _as_rows(mu, compute_dtype(mu)), _as_rows(logvar, compute_dtype(mu))
     noise = philox_normal(key, m.shape[0], m.shape[1], stream, m.dtype)

@@ -1,0 +1,106 @@
+"""-log p(x|z) of counts under a multinomial, from logits, in one pass over the decoder's output."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastvae.ops import reference
+from fastvae.ops._checks import check_output
+from fastvae.ops._library import call, define, register_autograd
+
+
+def _fake(logits: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    nll = logits.new_empty(logits.shape[:-1], dtype=reference.compute_dtype(logits))
+    return nll, torch.empty_like(nll), torch.empty_like(nll)
+
+
+def _fake_backward(grad_nll: Tensor, logits: Tensor, counts: Tensor, logsumexp: Tensor, total: Tensor) -> Tensor:
+    return logits.new_empty(logits.shape)
+
+
+def _fake_csr(
+    logits: Tensor, crow_indices: Tensor, col_indices: Tensor, values: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _fake(logits, values)
+
+
+def _fake_csr_backward(
+    grad_nll: Tensor,
+    logits: Tensor,
+    crow_indices: Tensor,
+    col_indices: Tensor,
+    values: Tensor,
+    logsumexp: Tensor,
+    total: Tensor,
+) -> Tensor:
+    return logits.new_empty(logits.shape)
+
+
+_forward = define(
+    "multinomial_nll(Tensor logits, Tensor counts) -> (Tensor nll, Tensor logsumexp, Tensor total)",
+    reference.multinomial_nll,
+    _fake,
+)
+_backward = define(
+    "multinomial_nll_backward(Tensor grad_nll, Tensor logits, Tensor counts, Tensor logsumexp, Tensor total) -> Tensor",
+    reference.multinomial_nll_backward,
+    _fake_backward,
+)
+_function = register_autograd(
+    _forward, _backward, reference.multinomial_nll_formula, differentiable=(0,), kept_outputs=2
+)
+
+_csr = define(
+    "multinomial_nll_csr(Tensor logits, Tensor crow_indices, Tensor col_indices, Tensor values) "
+    "-> (Tensor nll, Tensor logsumexp, Tensor total)",
+    reference.multinomial_nll_csr,
+    _fake_csr,
+)
+_csr_backward = define(
+    "multinomial_nll_csr_backward(Tensor grad_nll, Tensor logits, Tensor crow_indices, Tensor col_indices, "
+    "Tensor values, Tensor logsumexp, Tensor total) -> Tensor",
+    reference.multinomial_nll_csr_backward,
+    _fake_csr_backward,
+)
+_csr_function = register_autograd(
+    _csr, _csr_backward, reference.multinomial_nll_csr_formula, differentiable=(0,), kept_outputs=2
+)
+
+
+def multinomial_nll(logits: Tensor, counts: Tensor) -> Tensor:
+    """Negative log likelihood of counts over V items under a multinomial, without its constant.
+
+    nll = -sum_v counts_v log softmax(logits)_v (Liang et al. 2018, arXiv:1802.05814, equation 2), computed in float32
+    (float64 for float64). For the backward, counts_sum softmax(logits) - counts, one logsumexp and one sum for each row
+    are kept beside the input. A count of 0 ignores its logit, even -inf; a logit of -inf with a count gives inf.
+
+    Args:
+        logits: ``[B, V]``, or ``[K, B, V]`` of K importance samples; float32, bfloat16, float16 or float64.
+        counts: ``[B, V]``, dense or ``torch.sparse_csr``, of floats or integers. They get no gradient.
+
+    Returns:
+        ``[B]`` or ``[K, B]`` nats, float32 (float64 for float64).
+
+    Raises:
+        TypeError: A wrong type or dtype. ValueError: A wrong shape or device, or counts that require a gradient.
+    """
+    check_output("multinomial_nll", "logits", logits, "counts", counts)
+    if counts.dim() != 2 or counts.shape[1] == 0:
+        raise ValueError(f"multinomial_nll: counts must have shape [B, V], V at least 1, got {list(counts.shape)}")
+    if counts.layout == torch.sparse_csr:
+        values = _usable(counts.values(), logits)
+        args = (logits, counts.crow_indices(), counts.col_indices(), values)
+        nll, _, _ = call(_csr, _csr_function, args, logits.requires_grad)
+        return nll
+    if counts.layout != torch.strided:
+        raise ValueError(
+            f"multinomial_nll: counts must be dense or sparse_csr, got {counts.layout}; use .to_sparse_csr()"
+        )
+    nll, _, _ = call(_forward, _function, (logits, _usable(counts, logits)), logits.requires_grad)
+    return nll
+
+
+def _usable(counts: Tensor, logits: Tensor) -> Tensor:
+    """Counts in a dtype that the operators take: the logits' or float32."""
+    return counts if counts.dtype in (logits.dtype, torch.float32) else counts.float()

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fastvae.ops import bernoulli_nll
+from tests.ops.cases import DTYPES, SHAPES, assert_close, normal
+from tests.ops.likelihood_properties import Case, LikelihoodProperties
+
+
+class TestProperties(LikelihoodProperties):
+    operator = "bernoulli_nll"
+
+    def case(
+        self,
+        batch: int = 5,
+        event: tuple[int, ...] = (7,),
+        dtype: torch.dtype = torch.float32,
+        samples: int | None = None,
+    ) -> Case:
+        logits = 3 * normal(*self.output_shape(batch, event, samples), dtype=dtype)
+        target = torch.sigmoid(normal(batch, *event, seed=1)).to(dtype)
+        return Case(nll=bernoulli_nll, parameters=(logits,), target=target)
+
+    def names(self) -> tuple[str, str]:
+        return "logits", "target"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_against_binary_cross_entropy(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    logits = (3 * normal(*shape, dtype=dtype)).requires_grad_()
+    target = torch.sigmoid(normal(*shape, seed=1, dtype=dtype))
+    nll = bernoulli_nll(logits, target)
+    truth_logits = logits.detach().double().requires_grad_()
+    per_pixel = functional.binary_cross_entropy_with_logits(truth_logits, target.double(), reduction="none")
+    truth = per_pixel.flatten(1).sum(1) if len(shape) > 1 else per_pixel
+    assert_close(nll, truth.detach(), nll.dtype)
+    weights = normal(shape[0], seed=2, dtype=nll.dtype)
+    (gradient,) = torch.autograd.grad(nll, logits, weights)
+    (true_gradient,) = torch.autograd.grad(truth, truth_logits, weights.double())
+    assert_close(gradient, true_gradient, dtype)
+
+
+def test_it_is_accurate_where_a_probability_would_round() -> None:
+    logits = torch.tensor([-1000.0, -80.0, -20.0, -1e-4, 0.0, 1e-4, 20.0, 80.0, 1000.0])
+    for bit in (0.0, 1.0):
+        nll = bernoulli_nll(logits, torch.full_like(logits, bit))
+        exact = torch.logaddexp(torch.zeros(()).double(), logits.double() * (1 - 2 * bit))
+        torch.testing.assert_close(nll.double(), exact, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(4, 9), (3, 1025), (2, 3, 5)])
+@pytest.mark.parametrize("dtype", DTYPES)
+class TestTargets:
+    def check(self, target: Tensor, as_float: Tensor, dtype: torch.dtype) -> None:
+        logits = [normal(*target.shape, dtype=dtype).requires_grad_() for _ in range(2)]
+        values = [bernoulli_nll(lg, t) for lg, t in zip(logits, (target, as_float), strict=True)]
+        tolerance = 1e-12 if dtype == torch.float64 else 1e-6
+        torch.testing.assert_close(*values, rtol=tolerance, atol=tolerance)
+        gradients = [torch.autograd.grad(v.sum(), lg)[0] for v, lg in zip(values, logits, strict=True)]
+        torch.testing.assert_close(*gradients, rtol=max(tolerance, torch.finfo(dtype).eps), atol=tolerance)
+
+    def test_bool(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        target = normal(*shape, seed=3) > 0
+        self.check(target, target.float(), dtype)
+
+    def test_uint8_is_brightness(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        target = (normal(*shape, seed=3) * 80 + 128).clamp(0, 255).to(torch.uint8)
+        target.view(-1)[:2] = torch.tensor([0, 255], dtype=torch.uint8)
+        self.check(target, target.to(torch.promote_types(dtype, torch.float32)) / 255, dtype)
+
+    def test_float32_beside_other_logits(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        target = torch.sigmoid(normal(*shape, seed=3))
+        logits = normal(*shape, dtype=dtype)
+        expected = bernoulli_nll(logits.double(), target.double())
+        nll = bernoulli_nll(logits, target)
+        torch.testing.assert_close(nll.double(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_integer_targets_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"^bernoulli_nll: target must be floating, bool, or uint8 .*torch.int64"):
+        bernoulli_nll(torch.zeros(3, 2), torch.zeros(3, 2, dtype=torch.int64))
+
+
+def test_a_row_without_dimensions_has_nll_0() -> None:
+    assert bernoulli_nll(torch.zeros(3, 0), torch.zeros(3, 0)).tolist() == [0, 0, 0]
