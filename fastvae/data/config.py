@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from fastvae.data.arrays import load_arrays
 from fastvae.data.dataset import Data, as_data
@@ -40,6 +40,12 @@ class DataConfig:
     """The most memory that your own data may take, in GiB."""
 
     def __post_init__(self) -> None:
+        for field, value, choices in (
+            ("name", self.name, get_args(DataName)),
+            ("binarize", self.binarize, get_args(Binarize)),
+        ):
+            if value not in choices:
+                raise ValueError(f"DataConfig: {field} must be one of {', '.join(choices)}, got {value!r}")
         if self.name == "file" and self.path is None:
             raise ValueError("DataConfig: name=file needs a path (--data.path), got none")
         if self.name != "file" and self.path is not None:

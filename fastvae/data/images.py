@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +88,8 @@ def _pixels(path: Path, size: tuple[int, int], mode: str) -> Tensor:
         if image.size != size:
             raise ValueError(f"{path}: changed while the folder was read")
         try:
-            pixels = np.array(image.convert(mode))
+            with _only_bombs_warn():
+                pixels = np.array(image.convert(mode))
         except _DECODER_ERRORS as error:
             raise ValueError(f"{path}: the image is truncated or damaged ({error})") from error
     return torch.from_numpy(pixels).view(size[1], size[0], -1).permute(2, 0, 1)
@@ -94,11 +97,19 @@ def _pixels(path: Path, size: tuple[int, int], mode: str) -> Tensor:
 
 def _open(path: Path) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with _only_bombs_warn():
             return Image.open(path)
     except _DECODER_ERRORS as error:
         raise ValueError(f"{path}: not an image that Pillow reads ({error})") from error
+
+
+@contextlib.contextmanager
+def _only_bombs_warn() -> Iterator[None]:
+    """Pillow's warning of huge dimensions as an error; those of odd metadata, which nobody reads, not at all."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
 
 
 def _labels(folder: Path, paths: list[Path]) -> Tensor | None:

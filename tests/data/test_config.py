@@ -1,0 +1,110 @@
+"""The configuration of data, and the data that it names."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fastvae.data import DataConfig, Loader, build_data
+from fastvae.data.digits import load_digits
+
+
+def test_digits_are_scikit_learns_with_every_fifth_for_the_test() -> None:
+    from sklearn import datasets
+
+    images = datasets.load_digits().images
+    train, test = load_digits()
+    assert (len(train), len(test)) == (1437, 360)
+    assert (train.event_shape, train.levels, train.dtype) == ((1, 8, 8), 17, torch.uint8)
+    assert np.array_equal(test[torch.arange(360)][:, 0].numpy(), images[::5])
+    assert np.array_equal(train[torch.arange(4)][:, 0].numpy(), images[1:5])
+    assert test.labels is not None
+    assert np.array_equal(test.labels.numpy(), datasets.load_digits().target[::5])
+
+
+def test_digits_are_dequantised_and_raw_digits_are_not() -> None:
+    digits, raw = build_data(DataConfig(name="digits")), build_data(DataConfig(name="digits-raw"))
+    assert digits.log_jacobian_nats == pytest.approx(64 * math.log(17))
+    assert raw.log_jacobian_nats is None
+    (micro,) = Loader(digits.train, digits.preprocess, global_batch_size=1437, seed=0).load(0)
+    assert 0 < float(micro.batch.x.min()) < float(micro.batch.x.max()) < 1
+    (micro,) = Loader(raw.train, raw.preprocess, global_batch_size=1437, seed=0).load(0)
+    assert torch.equal(micro.batch.x * 16, (micro.batch.x * 16).round())
+    assert (micro.batch.x.min(), micro.batch.x.max()) == (0.0, 1.0)
+    assert digits.label_names == tuple("0123456789")
+
+
+@pytest.mark.parametrize("kind", ["static", "dynamic"])
+def test_digits_can_be_binarised(kind: Any) -> None:
+    data = build_data(DataConfig(name="digits", binarize=kind), seed=1)
+    (micro,) = Loader(data.train, data.preprocess, global_batch_size=1437, seed=0).load(0)
+    assert set(micro.batch.x.unique().tolist()) == {0.0, 1.0}
+    grey = build_data(DataConfig(name="digits-raw")).train_mean
+    torch.testing.assert_close(micro.batch.x.mean(dim=0), grey, atol=0.06, rtol=0)
+    assert data.log_jacobian_nats == 0.0
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_own_arrays(tmp_path: Path, suffix: str) -> None:
+    array = np.arange(20 * 6, dtype=np.uint8).reshape(20, 2, 3)
+    path = tmp_path / f"mine{suffix}"
+    np.save(path, array) if suffix == ".npy" else np.savez(path, x=array, y=np.arange(20))
+    data = build_data(DataConfig(name="file", path=path, test_every=5, dequantize=True))
+    assert (len(data.train), len(data.test), data.event_shape) == (16, 4, (1, 2, 3))
+    assert np.array_equal(data.test[torch.arange(4)][:, 0].numpy(), array[::5])
+    assert data.log_jacobian_nats == pytest.approx(6 * math.log(256))
+
+
+def test_own_test_set(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", x_train=np.zeros((5, 2)), x_test=np.ones((1, 2)))
+    data = build_data(DataConfig(name="file", path=tmp_path / "mine.npz"))
+    assert (len(data.train), len(data.test)) == (5, 1)
+    assert data.log_jacobian_nats is None
+
+
+def test_own_images(tmp_path: Path) -> None:
+    for number in range(11):
+        Image.fromarray(np.full((3, 3), number * 20, dtype=np.uint8)).save(tmp_path / f"{number:02}.png")
+    data = build_data(DataConfig(name="file", path=tmp_path, binarize="dynamic"))
+    assert (len(data.train), len(data.test), data.event_shape) == (9, 2, (1, 3, 3))
+    assert data.test[torch.tensor([1])].unique().tolist() == [200]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"name": "file"}, "name=file needs a path"),
+        ({"name": "mnist", "path": Path("x.npy")}, "path is for name=file only"),
+        ({"dequantize": True, "binarize": "static"}, "exclude each other"),
+        ({"test_every": 1}, "test_every must be at least 2, got 1"),
+        ({"max_gib": 0.0}, "max_gib must be a positive number, got 0.0"),
+        ({"max_gib": float("nan")}, "max_gib"),
+        ({"name": "cifar"}, "name must be one of digits, digits-raw, mnist, fashion-mnist, file, got 'cifar'"),
+        ({"binarize": "sometimes"}, "binarize must be one of none, static, dynamic, got 'sometimes'"),
+    ],
+)
+def test_wrong_configurations_are_named(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        DataConfig(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("mine.csv", "must be an .npy or .npz file"), ("mine.npy", "no such file"), ("", "holds no images")],
+)
+def test_wrong_paths_are_named(tmp_path: Path, name: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words) as caught:
+        build_data(DataConfig(name="file", path=tmp_path / name))
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_one_example_cannot_be_split(tmp_path: Path) -> None:
+    np.save(tmp_path / "mine.npy", np.zeros((1, 2)))
+    with pytest.raises(ValueError, match="at least two examples"):
+        build_data(DataConfig(name="file", path=tmp_path / "mine.npy"))
