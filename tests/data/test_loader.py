@@ -148,3 +148,21 @@ def test_wrong_steps_and_batch_sizes_are_named() -> None:
         evaluation_batches(SOURCE, BINARY, batch_size=0, seed=0)  # before the first batch is asked for
     with pytest.raises(ValueError, match="rank=1"):
         evaluation_batches(SOURCE, BINARY, batch_size=1, seed=0, rank=1)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize(
+    "preprocess", [Preprocess(levels=256), BINARY, Preprocess(levels=256, dequantize=True)], ids=lambda p: p.describe
+)
+def test_batches_made_on_a_gpu_are_those_made_on_the_cpu(preprocess: Preprocess) -> None:
+    cpu, gpu = (
+        Loader(SOURCE, preprocess, global_batch_size=20, seed=0, accumulation=3, device=device)
+        for device in ("cpu", "cuda")
+    )
+    for here, there in zip(cpu.load(7), gpu.load(7), strict=True):
+        assert there.batch.x.is_cuda
+        assert there.key.is_cuda
+        assert torch.equal(here.batch.x, there.batch.x.cpu())
+    (evaluated,) = evaluation_batches(SOURCE, preprocess, batch_size=23, seed=0, device="cuda")
+    (reference,) = evaluation_batches(SOURCE, preprocess, batch_size=23, seed=0)
+    assert torch.equal(evaluated.batch.x.cpu(), reference.batch.x)
