@@ -29,7 +29,7 @@ from typing import Any
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
-from setuptools.errors import BaseError, CCompilerError
+from setuptools.errors import BaseError, CCompilerError, LinkError
 
 ROOT = Path(__file__).resolve().parent
 MODES = ("auto", "require", "off")
@@ -117,7 +117,7 @@ def choose_architectures(cpp: ModuleType) -> str:
     return os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ";".join(chosen) + "+PTX")
 
 
-def native_extension(cpp: ModuleType, *, cuda: bool, optional: bool) -> Extension:
+def native_extension(cpp: ModuleType, *, cuda: bool) -> Extension:
     """fastvae._C: only torch's stable libraries are linked, neither c10 nor torch_python."""
     patterns = ["csrc/*.cpp", "csrc/cpu/*.cpp"] + (["csrc/cuda/*.cu"] if cuda else [])
     sources = sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern))
@@ -136,7 +136,6 @@ def native_extension(cpp: ModuleType, *, cuda: bool, optional: bool) -> Extensio
         ],
         extra_compile_args={"cxx": CXX_FLAGS + (["-DUSE_CUDA"] if cuda else []), "nvcc": NVCC_FLAGS},
         language="c++",
-        optional=optional,  # setuptools then bears with a library that is not there after an editable build
     )
 
 
@@ -180,9 +179,9 @@ def native_command(base: type[build_ext], cpp: ModuleType | None, info: dict[str
             self.build_temp = str(ROOT / "build" / f"temp-{sysconfig.get_platform()}-{sys.implementation.cache_tag}")
 
         def run(self) -> None:
+            homes = [Path(self.build_lib, "fastvae")] + ([ROOT / "fastvae"] if self.inplace else [])
             if self.extensions:
                 self.build_or_explain()
-            homes = [Path(self.build_lib, "fastvae")] + ([ROOT / "fastvae"] if self.inplace else [])
             write_info(homes, info)
 
         def build_or_explain(self) -> None:
@@ -204,7 +203,7 @@ def native_command(base: type[build_ext], cpp: ModuleType | None, info: dict[str
                 # A broken CUDA toolkit must not cost the CPU kernels.
                 detail = self.first_error(error)
                 info.update(cuda=False, cuda_architectures=None, cuda_reason=f"nvcc failed: {detail}; {SEE_MORE}")
-                plain = native_extension(cpp, cuda=False, optional=True)
+                plain = native_extension(cpp, cuda=False)
                 for name in ("sources", "include_dirs", "library_dirs", "libraries", "define_macros"):
                     setattr(self.extensions[0], name, getattr(plain, name))
                 self.extensions[0].extra_compile_args = plain.extra_compile_args
@@ -212,6 +211,8 @@ def native_command(base: type[build_ext], cpp: ModuleType | None, info: dict[str
                 super().run()
 
         def first_error(self, error: Exception) -> str:
+            if isinstance(error, LinkError):
+                return "the linker failed"
             # torch's exception does not hold the compiler's words, so ninja is asked once more.
             command = ["ninja", "-C", self.build_temp]
             try:
@@ -244,7 +245,7 @@ def plan(info: dict[str, Any]) -> tuple[list[Extension], type[build_ext]]:
         info.update(cuda=cuda_reason is None, cuda_reason=cuda_reason)
         if info["cuda"]:
             info["cuda_architectures"] = choose_architectures(cpp)
-        extension = native_extension(cpp, cuda=info["cuda"], optional=info["mode"] == "auto")
+        extension = native_extension(cpp, cuda=info["cuda"])
     except Obstacle as obstacle:
         if info["mode"] == "require":
             raise SystemExit(f"setup.py: FASTVAE_BUILD=require, but {obstacle}") from obstacle

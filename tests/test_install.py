@@ -97,9 +97,9 @@ def run(command: list[str], cwd: Path, **environment: str) -> subprocess.Complet
 
 def pip(*arguments: str, cwd: Path, python: str = sys.executable, **environment: str) -> str:
     """pip's output; fails with it."""
-    done = run(
-        [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python, *arguments], cwd, **environment
-    )
+    other = [] if python == sys.executable else ["--python", python]
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *other, *arguments]
+    done = run(command, cwd, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -177,15 +177,23 @@ def test_build_switched_off(tree: Path, tmp_path: Path) -> None:
     assert "FASTVAE_BUILD=off" in refused.stderr
 
 
+def compiler_that_fails(folder: Path, when: str) -> str:
+    """A C++ compiler that refuses where its arguments match a shell pattern."""
+    script = folder / "broken-c++"
+    refuse = f'case "$*" in {when}) echo planted error: no >&2; exit 1;; esac'
+    script.write_text(f'#!/bin/sh\n{refuse}\nexec {shutil.which("c++")} "$@"\n')
+    script.chmod(0o755)
+    return str(script)
+
+
 @needs_compiler
-def test_a_failing_compiler_is_quoted(tree: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken-c++"
-    broken.write_text(
-        '#!/bin/sh\n[ "$1" = --version ] && echo broken 1.0 && exit\necho planted error: no >&2\nexit 1\n'
-    )
-    broken.chmod(0o755)
-    said = installed(tree, tmp_path / "site", "--no-build-isolation", CXX=str(broken))
-    assert_reference(said, "the build failed: planted error: no")
+@pytest.mark.parametrize(
+    ("when", "reason"),
+    [("*module.cpp*", "the build failed: planted error: no"), ("*-shared*", "the build failed: the linker failed")],
+)
+def test_a_failing_compiler_is_quoted(tree: Path, tmp_path: Path, when: str, reason: str) -> None:
+    compiler = compiler_that_fails(tmp_path, when)
+    assert_reference(installed(tree, tmp_path / "site", "--no-build-isolation", CXX=compiler), reason)
 
 
 def test_require_fails_without_a_compiler(tree: Path, tmp_path: Path, no_compiler: dict[str, str]) -> None:
@@ -200,17 +208,20 @@ def test_require_fails_without_a_compiler(tree: Path, tmp_path: Path, no_compile
 @needs_compiler
 def test_require_fails_where_the_compiler_does(tree: Path, tmp_path: Path) -> None:
     command = [sys.executable, "setup.py", "build_ext", "--build-lib", str(tmp_path)]
-    assert run(command, tree, FASTVAE_BUILD="require", CXX="false").returncode != 0
+    for when in ("*module.cpp*", "*-shared*"):
+        compiler = compiler_that_fails(tmp_path, when)
+        assert run(command, tree, FASTVAE_BUILD="require", CXX=compiler).returncode != 0
 
 
 @needs_compiler
-def test_in_place_build_and_its_removal(tree: Path) -> None:
+def test_in_place_build_and_its_removal(tree: Path, tmp_path: Path) -> None:
     command = [sys.executable, "setup.py", "build_ext", "--inplace"]
-    assert run(command, tree).returncode == 0
-    assert list((tree / "fastvae").glob("_C.*.so"))
-    assert run(command, tree, FASTVAE_BUILD="off").returncode == 0
-    assert not list((tree / "fastvae").glob("_C.*.so"))
-    assert not json.loads((tree / "fastvae" / "_build_info.json").read_text())["built"]
+    for setting in ({"FASTVAE_BUILD": "off"}, {"CXX": compiler_that_fails(tmp_path, "*-shared*")}):
+        assert run(command, tree).returncode == 0
+        assert list((tree / "fastvae").glob("_C.*.so"))
+        assert run(command, tree, **setting).returncode == 0
+        assert not list((tree / "fastvae").glob("_C.*.so"))
+        assert not json.loads((tree / "fastvae" / "_build_info.json").read_text())["built"]
 
 
 @needs_compiler
