@@ -167,9 +167,8 @@ class LikelihoodProperties:
         assert value.shape == ((batch,) if samples is None else (samples, batch))
         assert (torch.cat([g.flatten() for g in gradients]) == 0).all()
 
-    @pytest.mark.parametrize("samples", [None, 2])
-    def test_opcheck(self, samples: int | None) -> None:
-        case = self.case(samples=samples)
+    def test_opcheck(self) -> None:
+        case = self.case(samples=2)
         leaves = case.leaves()
         calls: list[tuple] = []
 
@@ -184,12 +183,10 @@ class LikelihoodProperties:
         assert [str(func) for func, _ in calls] == [f"fastvae.{self.operator}{s}.default" for s in ("", "_backward")]
         for func, args in calls:
             fresh = [a.detach().clone() if isinstance(a, Tensor) else a for a in args]
-            # The forward's parameters; in the backward, the gradient that comes in, and the parameters.
-            for a in fresh:
-                if isinstance(a, Tensor) and a.is_floating_point() and any(a.shape == p.shape for p in case.parameters):
-                    a.requires_grad_(
-                        not torch.equal(a, case.target.to(a.dtype)) if a.shape == case.target.shape else True
-                    )
+            shapes = [p.shape for p in case.parameters]  # with samples, the data have another
+            for i, arg in enumerate(fresh):  # the first is the output, in the backward the gradient that comes in
+                if isinstance(arg, Tensor) and arg.is_floating_point() and (i == 0 or arg.shape in shapes):
+                    arg.requires_grad_()
             torch.library.opcheck(func, tuple(fresh))
 
     def test_compiles_without_a_graph_break(self) -> None:

@@ -68,13 +68,13 @@ def test_values_and_gradients(shape: tuple[int, ...], dtype: torch.dtype, reduct
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_first_and_second_derivatives(reduction: str) -> None:
     inputs = [t.requires_grad_() for t in four((3, 4), torch.float64)]
-    for needed in ((0, 1, 2, 3), (0,), (1,), (2,), (3,), (0, 3), (1, 2)):
+    for needed in ((0, 1, 2, 3), (0,), (3,), (1, 2)):
         leaves = [t.detach().requires_grad_(i in needed) for i, t in enumerate(inputs)]
 
         def outputs(mu: Tensor, logvar: Tensor, prior_mu: Tensor, prior_logvar: Tensor) -> tuple[Tensor, ...]:
             return gaussian_rsample_kl(mu, logvar, KEY, prior_mu, prior_logvar, reduction=reduction)
 
-        if needed in ((2,), (3,)):  # z does not depend on the prior
+        if needed == (3,):  # z does not depend on the prior
             assert torch.autograd.gradcheck(lambda *t: outputs(*t)[1:], leaves)
             assert torch.autograd.gradgradcheck(lambda *t: outputs(*t)[1:], leaves)
         else:
@@ -179,8 +179,7 @@ def test_nothing_but_the_input_is_kept_for_the_backward() -> None:
     assert {t.data_ptr() for t in kept} == {t.data_ptr() for t in (*inputs, KEY)}
 
 
-@pytest.mark.parametrize("reduction", range(4))
-@pytest.mark.parametrize("with_prior", [False, True])
+@pytest.mark.parametrize(("reduction", "with_prior"), [(0, True), (1, False), (2, False), (3, True)])
 def test_opcheck(reduction: int, with_prior: bool) -> None:
     mu, logvar, *prior = (t.requires_grad_() for t in four((3, 5), torch.float32))
     inputs = (mu, logvar, *(prior if with_prior else (None, None)), KEY, 3, reduction)
