@@ -194,7 +194,7 @@ def native_command(base: type[build_ext], cpp: ModuleType | None, info: dict[str
                 info.update(built=False, cuda=False, reason=f"the build failed: {self.first_error(error)}; {SEE_MORE}")
 
         def build_with_or_without_cuda(self) -> None:
-            inplace = self.inplace
+            options = self.inplace, self.compiler
             try:
                 super().run()
             except BUILD_ERRORS as error:
@@ -207,7 +207,7 @@ def native_command(base: type[build_ext], cpp: ModuleType | None, info: dict[str
                 for name in ("sources", "include_dirs", "library_dirs", "libraries", "define_macros"):
                     setattr(self.extensions[0], name, getattr(plain, name))
                 self.extensions[0].extra_compile_args = plain.extra_compile_args
-                self.inplace = inplace  # setuptools clears it while it builds
+                self.inplace, self.compiler = options  # setuptools overwrites both while it builds
                 super().run()
 
         def first_error(self, error: Exception) -> str:

@@ -196,6 +196,42 @@ def test_a_failing_compiler_is_quoted(tree: Path, tmp_path: Path, when: str, rea
     assert_reference(installed(tree, tmp_path / "site", "--no-build-isolation", CXX=compiler), reason)
 
 
+@needs_compiler
+def test_a_failing_nvcc_costs_the_cuda_kernels_only(tree: Path, tmp_path: Path) -> None:
+    nvcc, log = tmp_path / "cuda" / "bin" / "nvcc", tmp_path / "log"
+    nvcc.parent.mkdir(parents=True)
+    nvcc.write_text(f"""#!/bin/sh
+case "$*" in
+    --version) echo "Cuda compilation tools, release 13.0, V13.0.88";;
+    --list-gpu-arch) echo compute_80; echo compute_90; echo compute_120;;
+    *) echo "$@" >> {log}; echo "planted error: no" >&2; exit 1;;
+esac
+""")
+    nvcc.chmod(0o755)
+    copy = tmp_path / "checkout"
+    shutil.copytree(tree, copy, ignore=shutil.ignore_patterns("build"))
+    (copy / "csrc" / "cuda").mkdir(exist_ok=True)
+    (copy / "csrc" / "cuda" / "kernel.cu").touch()
+    pretend = (
+        "import runpy, sys, torch, torch.utils.cpp_extension as c\n"
+        f"torch.version.cuda, c.CUDA_HOME, sys.argv = '13.0', {str(tmp_path / 'cuda')!r}, ['setup.py', *sys.argv[1:]]\n"
+        "runpy.run_path('setup.py', run_name='__main__')\n"
+    )
+    command = [sys.executable, "-c", pretend, "build_ext", "--build-lib", str(tmp_path / "lib")]
+    done = run(command, copy, TORCH_CUDA_ARCH_LIST="")
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = json.loads((tmp_path / "lib" / "fastvae" / "_build_info.json").read_text())
+    assert (record["built"], record["cuda"]) == (True, False)
+    assert "planted error: no" in record["cuda_reason"]
+    assert list((tmp_path / "lib" / "fastvae").glob("_C.*.so"))
+    asked = log.read_text()
+    for code in ("arch=compute_80,code=sm_80", "arch=compute_90,code=sm_90", "arch=compute_90,code=compute_90"):
+        assert code in asked
+    assert "compute_100" not in asked  # this nvcc does not know it
+
+    assert run(command, copy, TORCH_CUDA_ARCH_LIST="", FASTVAE_BUILD="require").returncode != 0
+
+
 def test_require_fails_without_a_compiler(tree: Path, tmp_path: Path, no_compiler: dict[str, str]) -> None:
     command = [sys.executable, "setup.py", "build_ext", "--build-lib", str(tmp_path)]
     done = run(command, tree, FASTVAE_BUILD="require", **no_compiler)
