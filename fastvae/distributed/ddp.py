@@ -20,6 +20,7 @@ class DDPStrategy(ReplicatedStrategy):
         if world.world_size < 2:
             raise ValueError("strategy ddp is for two or more processes: start with torchrun, or use single")
         super().__init__(world)
+        self._replica: DistributedDataParallel | None = None
 
     def setup(self, model: nn.Module, build_optimizer: BuildOptimizer) -> None:
         self.model = model.to(self.world.device)
@@ -27,4 +28,14 @@ class DDPStrategy(ReplicatedStrategy):
         self.optimizer = build_optimizer(self.model.named_parameters())
 
     def accumulate(self, last: bool) -> AbstractContextManager[object]:
-        return nullcontext() if last else self._replica.no_sync()
+        return nullcontext() if last or self._replica is None else self._replica.no_sync()
+
+    def close(self) -> None:
+        # DDP's C++ reducer owns the process group too. If it goes last, the group's destructor joins the gloo threads
+        # while it holds the GIL, and a thread that still has a tensor to release waits for the GIL: a deadlock, seen
+        # with torch 2.13 on a busy machine. Without the reducer the group is destroyed where the GIL is released.
+        if self._replica is not None:
+            self.module = self.model
+            for owner in ("reducer", "logger"):
+                self._replica.__dict__.pop(owner, None)
+            self._replica = None

@@ -28,3 +28,6 @@ class SingleStrategy(ReplicatedStrategy):
 
     def accumulate(self, last: bool) -> nullcontext[None]:
         return nullcontext()
+
+    def close(self) -> None:
+        pass

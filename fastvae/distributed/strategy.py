@@ -66,6 +66,9 @@ class Strategy(Protocol):
     def full_precision_parameters(self) -> dict[str, Tensor]:
         """The float32 parameters by name, as the optimizer updates them."""
 
+    def close(self) -> None:
+        """Let go of everything that holds the process group, before it is destroyed; the model itself stays usable."""
+
     def save(self, directory: Path, extra: Mapping[str, Tensor]) -> None:
         """Write weights, optimizer state and ``extra`` as safetensors files; called by all ranks together."""
 

@@ -16,7 +16,7 @@ import yaml
 from torch import Tensor, nn
 
 from fastvae.data import Data, Loader, as_data, evaluation_batches
-from fastvae.distributed import StepReport, Strategy, World, build_strategy, enter_world
+from fastvae.distributed import StepReport, Strategy, build_strategy, enter_world
 from fastvae.distributed.stop import StopRequest
 from fastvae.evaluate import Evaluation, evaluate
 from fastvae.objective import kl_weight_at
@@ -87,8 +87,11 @@ def train(
         resolved = {"seed": seed, "model": None, "data": None, **(description or {}), "train": asdict(config)}
         stop = StopRequest(world)
         with stop.listening():
-            trainer = _Trainer(model, as_data(data), config, Path(run_dir), seed, resolved, world)
-            return trainer.run(stop)
+            strategy = build_strategy(config.strategy, world)
+            try:
+                return _Trainer(model, as_data(data), config, Path(run_dir), seed, resolved, strategy).run(stop)
+            finally:
+                strategy.close()
 
 
 class _Trainer:
@@ -102,25 +105,25 @@ class _Trainer:
         run_dir: Path,
         seed: int,
         resolved: dict[str, Any],
-        world: World,
+        strategy: Strategy,
     ) -> None:
-        self.data, self.config, self.run_dir, self.seed, self.world = data, config, run_dir, seed, world
+        self.data, self.config, self.run_dir, self.seed = data, config, run_dir, seed
+        self.strategy, self.world = strategy, strategy.world
         self.resolved = plain(resolved)
         self.loader = Loader(
             data.train,
             data.preprocess,
             global_batch_size=config.global_batch_size,
             seed=seed,
-            rank=world.rank,
-            world_size=world.world_size,
+            rank=self.world.rank,
+            world_size=self.world.world_size,
             accumulation=config.accumulation,
-            device=world.device,
+            device=self.world.device,
         )
-        self.strategy: Strategy = build_strategy(config.strategy, world)
         self.strategy.setup(model, partial(build_optimizer, config))
         self.ema = EMA(config.ema, self.strategy.full_precision_parameters()) if config.ema is not None else None
         self.state = self._resume()
-        self.skipped_in_a_row = torch.zeros((), dtype=torch.int64, device=world.device)
+        self.skipped_in_a_row = torch.zeros((), dtype=torch.int64, device=self.world.device)
         if config.compile:
             self.strategy.module = torch.compile(self.strategy.module)  # type: ignore[assignment]
 
