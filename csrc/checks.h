@@ -9,6 +9,7 @@
 #include <torch/headeronly/util/Exception.h>
 
 #include <optional>
+#include <vector>
 
 namespace fastvae {
 
@@ -72,6 +73,34 @@ inline void check_gradients(const char* where, const std::optional<Tensor>& grad
                   where, ": grad_kl must have kl's shape, dtype and device");
 }
 
+// Gradients of a KL of `kl_size` elements and of one by column.
+inline void check_full_gradients(const char* where, const std::optional<Tensor>& grad_z, const std::optional<Tensor>& grad_kl,
+                                 const std::optional<Tensor>& grad_columns, const Tensor& mu, int64_t kl_size, int64_t columns) {
+  if (grad_z) check_like(where, "grad_z", *grad_z, "mu", mu);
+  const auto fits = [&](const std::optional<Tensor>& grad, int64_t size) {
+    return !grad || (grad->numel() == size && grad->scalar_type() == sum_type(mu.scalar_type()) && same_device(*grad, mu));
+  };
+  STD_TORCH_CHECK(fits(grad_kl, kl_size) && fits(grad_columns, columns), where, ": grad_kl must have kl's shape, dtype and device");
+}
+
+constexpr int64_t kMaxSamples = int64_t{1} << 16;
+
+inline void check_samples(const char* where, int64_t num_samples, int64_t first_sample) {
+  STD_TORCH_CHECK(num_samples >= 0 && first_sample >= 0 && num_samples + first_sample <= kMaxSamples, where,
+                  ": first_sample + num_samples must be at most 65536, got ", first_sample, " + ", num_samples);
+}
+
+// Gradients of z [K, *mu's shape] and of the ratio [K, B].
+inline void check_sample_gradients(const char* where, const std::optional<Tensor>& grad_z, const std::optional<Tensor>& grad_log_ratio,
+                                   const Tensor& mu, int64_t num_samples) {
+  STD_TORCH_CHECK(!grad_z || (grad_z->numel() == num_samples * mu.numel() && grad_z->scalar_type() == mu.scalar_type() &&
+                              same_device(*grad_z, mu)),
+                  where, ": grad_z must have z's shape, dtype and device");
+  STD_TORCH_CHECK(!grad_log_ratio || (grad_log_ratio->numel() == num_samples * mu.size(0) && same_device(*grad_log_ratio, mu) &&
+                                      grad_log_ratio->scalar_type() == sum_type(mu.scalar_type())),
+                  where, ": grad_log_ratio must have log_ratio's shape, dtype and device");
+}
+
 // A contiguous tensor of these sizes on x's device, uninitialised.
 inline Tensor empty_on(const Tensor& x, std::initializer_list<int64_t> sizes, ScalarType type) {
   return torch::stable::new_empty(x, {sizes.begin(), sizes.size()}, type);
@@ -84,6 +113,13 @@ inline std::optional<Tensor> as_contiguous(const std::optional<Tensor>& x) {
 }
 
 inline Tensor empty_contiguous_like(const Tensor& x) { return torch::stable::new_empty(x, x.sizes(), x.scalar_type()); }
+
+// [K, *x's shape]
+inline Tensor empty_samples_like(const Tensor& x, int64_t num_samples) {
+  std::vector<int64_t> sizes{num_samples};
+  for (int64_t d = 0; d < x.dim(); ++d) sizes.push_back(x.size(d));
+  return torch::stable::new_empty(x, {sizes.data(), sizes.size()}, x.scalar_type());
+}
 
 inline void* pointer(const Tensor& x) { return x.numel() ? x.data_ptr() : nullptr; }
 inline void* pointer(const std::optional<Tensor>& x) { return x ? pointer(*x) : nullptr; }

@@ -53,6 +53,23 @@ FASTVAE_INLINE float square_root(float x) {
 #endif
 }
 
+// a * b + c, rounded once where the hardware has it. The compiler fuses most products and sums by itself, but not always alike: this is for
+// values that two kernels must agree on to the last bit.
+FASTVAE_INLINE float multiply_add(float a, float b, float c) {
+#if defined(__CUDA_ARCH__) || defined(__FMA__)
+  return fmaf(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+FASTVAE_INLINE double multiply_add(double a, double b, double c) {
+#if defined(__CUDA_ARCH__) || defined(__FMA__)
+  return fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
 // A scalar of the formulas (a constant) as a value of the lanes.
 template <class F>
 FASTVAE_INLINE F splat(float x) {

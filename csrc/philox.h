@@ -4,7 +4,7 @@
 // that a 32 x 32 -> 64 bit product is one instruction. High halves hold rubbish, which no product reads and xor does not move.
 #pragma once
 
-#include "lanes.h"
+#include "elementary.h"
 
 namespace fastvae {
 namespace FASTVAE_LANES {
@@ -81,25 +81,14 @@ FASTVAE_INLINE F uniform(U word) {
 }
 
 // Two normals of two words (Box & Muller 1958): radius sqrt(-2 log u0), angle 2 pi u1, with u = (word + 1/2) / 2^32. Within 1e-6 of
-// the exact value, also where u0 is near 1; |normal| <= 6.77. Polynomials: minimax fits, errors 3e-8 (log), 4e-9 (sine), 6e-8 (cosine).
+// the exact value, also where u0 is near 1; |normal| <= 6.77. Polynomials: minimax fits, errors 4e-9 (sine), 6e-8 (cosine).
 template <class F, class U>
 FASTVAE_INLINE void box_muller(U radius_word, U angle_word, F& cosine, F& sine) {
   // v is u0 in the lower half and 1 - u0 in the upper, each from the words' own bits: float32 could not hold u0 = 1 - 2^-33.
   const auto upper_half = as_signed(radius_word) >> 31;  // all ones, or zero
   const F v = to_float(as_signed(radius_word) ^ upper_half) * 0x1p-32f + 0x1p-33f;
   const F u = upper_half ? 1.0f - v : v;
-  // u = 2^exponent * (1 + f), sqrt(1/2) <= 1 + f < sqrt(2); exponent = 0 only where u > 0.7, and there f = -v exactly.
-  const U offset = as_bits(u) - 0x3f3504f3u;
-  const auto exponent = as_signed(offset) >> 23;
-  const F f = exponent == 0 ? -v : as_float((offset & 0x007fffffu) + 0x3f3504f3u) - 1.0f;
-  F p = f * -0.17966234683990479f + 0.28790873289108276f;
-  p = p * f + -0.2972141206264496f;
-  p = p * f + 0.33112403750419617f;
-  p = p * f + -0.39934542775154114f;
-  p = p * f + 0.5000449419021606f;
-  p = p * f + -0.6666753888130188f;
-  const F minus_two_log = (p * f + 1.0f) * (f * f) + (to_float(exponent) * -1.3862943611198906f - 2.0f * f);
-  const F radius = square_root(minus_two_log);
+  const F radius = square_root(minus_two_log(u, v));
   // angle = (pi / 2) t, or that plus a half turn, which is a change of both signs.
   const U twice = angle_word << 1;
   const F t = to_float(as_signed(twice)) * 0x1p-31f + 0x1p-31f;

@@ -22,7 +22,7 @@ FASTVAE_INLINE void forward_group(const PhiloxRow& row, uint32_t block, const T*
     load_some(lv, logvar + at, count);
     const Exponential<Real> sigma = exponential(lv * 0.5f);
     sums.add(m, sigma);
-    store_some(z + at, sigma.value * noise[v] + m, count);
+    store_some(z + at, sample(m, sigma, noise[v]), count);
   }
 }
 

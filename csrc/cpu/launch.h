@@ -5,6 +5,8 @@
 #include <sys/mman.h>
 #endif
 
+#include <vector>
+
 #include "checks.h"
 #include "cpu/kernels.h"
 
@@ -41,6 +43,44 @@ inline NoiseKey read_key(const Tensor& key, int64_t stream) {
   const int64_t stride = key.stride(0);
   return {static_cast<uint32_t>(words[0]), static_cast<uint32_t>(words[stride]), static_cast<uint64_t>(words[2 * stride]),
           static_cast<uint32_t>(stream)};
+}
+
+inline int64_t segments_of(int64_t columns) { return columns > kSegment ? (columns + kSegment - 1) / kSegment : 1; }
+
+// out[i] = the sum of row i's segments, in order; out is float32 or float64.
+inline void add_segments(const std::vector<double>& partial, int64_t rows, int64_t segments, Tensor& out) {
+  const bool is_double = out.scalar_type() == ScalarType::Double;
+  for (int64_t i = 0; i < rows; ++i) {
+    double total = 0;
+    for (int64_t s = 0; s < segments; ++s) total += partial[i * segments + s];
+    if (is_double) {
+      static_cast<double*>(out.data_ptr())[i] = total;
+    } else {
+      static_cast<float*>(out.data_ptr())[i] = static_cast<float>(total);
+    }
+  }
+}
+
+template <class Scalar>
+void sum_blocks(const void* partial, int64_t blocks, int64_t columns, void* out) {
+  std::vector<double> totals(columns);
+  for (int64_t b = 0; b < blocks; ++b) {
+    for (int64_t c = 0; c < columns; ++c) totals[c] += static_cast<const Scalar*>(partial)[b * columns + c];
+  }
+  for (int64_t c = 0; c < columns; ++c) static_cast<Scalar*>(out)[c] = static_cast<Scalar>(totals[c]);
+}
+
+// out[c] = the sum over the blocks of partial [blocks, columns], in order; out may be of any floating dtype.
+inline void add_blocks(const Tensor& partial, int64_t blocks, int64_t columns, Tensor& out) {
+  Tensor sums = empty_on(partial, {columns}, partial.scalar_type());
+  const auto sum = partial.scalar_type() == ScalarType::Double ? sum_blocks<double> : sum_blocks<float>;
+  sum(pointer(partial), blocks, columns, pointer(sums));
+  torch::stable::copy_(out, torch::stable::view(sums, out.sizes()));
+}
+
+// A gradient like x, or an empty tensor where nobody needs it.
+inline Tensor empty_gradient(const Tensor& x, bool needed) {
+  return needed ? with_huge_pages(empty_contiguous_like(x)) : empty_on(x, {0}, x.scalar_type());
 }
 
 // Run kernel(arguments, begin, end) over the units in parallel, where there are enough elements to pay for waking a thread.

@@ -77,6 +77,9 @@ template <>
 struct WalkOf<double> {
   using Type = Double;
 };
+template <class Real>
+constexpr int kWidthOf = sizeof(Real) == sizeof(double) ? 1 : kLanes;
+
 template <class T>
 using Walk = typename WalkOf<T>::Type;
 

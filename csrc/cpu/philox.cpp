@@ -25,12 +25,23 @@ Tensor philox_normal(Tensor key, int64_t rows, int64_t columns, int64_t stream) 
   return draw("philox_normal", ScalarType::Float, kernels().normals, key, rows, columns, stream);
 }
 
+// Fills noise [rows, columns].
+void philox_normal_into(Tensor noise, Tensor key, int64_t stream) {
+  STD_TORCH_CHECK(noise.dim() == 2 && noise.is_contiguous() && noise.scalar_type() == ScalarType::Float && same_device(noise, key),
+                  "philox_normal_: noise must be contiguous float32 [rows, columns], on the key's device");
+  const int64_t columns = noise.size(1);
+  check_noise("philox_normal_", key, columns, stream);
+  const NoiseArguments arguments{read_key(key, stream), columns, pointer(noise)};
+  run_parallel(kernels().normals, arguments, columns ? noise.size(0) : 0, columns);
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(fastvae, CPU, m) {
   m.impl("philox_integers", TORCH_BOX(&philox_integers));
   m.impl("philox_uniform", TORCH_BOX(&philox_uniform));
   m.impl("philox_normal", TORCH_BOX(&philox_normal));
+  m.impl("philox_normal_", TORCH_BOX(&philox_normal_into));
 }
 
 }  // namespace fastvae

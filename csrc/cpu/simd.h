@@ -25,12 +25,14 @@ FASTVAE_INLINE H narrow(U x) { return __builtin_convertvector(x, H); }
 #if FASTVAE_SIMD_BYTES == 64
 FASTVAE_INLINE W multiply_words(W a, uint32_t b) { return (W)_mm512_mul_epu32((__m512i)a, _mm512_set1_epi64(b)); }
 FASTVAE_INLINE F square_root(F x) { return (F)_mm512_sqrt_ps((__m512)x); }
+FASTVAE_INLINE F multiply_add(F a, F b, F c) { return (F)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
 FASTVAE_INLINE F interleave_low(F a, F b) { return (F)_mm512_unpacklo_ps((__m512)a, (__m512)b); }
 FASTVAE_INLINE F interleave_high(F a, F b) { return (F)_mm512_unpackhi_ps((__m512)a, (__m512)b); }
 FASTVAE_INLINE W lane_blocks() { return W{0, 4, 1, 5, 2, 6, 3, 7}; }
 #elif FASTVAE_SIMD_BYTES == 32
 FASTVAE_INLINE W multiply_words(W a, uint32_t b) { return (W)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x(b)); }
 FASTVAE_INLINE F square_root(F x) { return (F)_mm256_sqrt_ps((__m256)x); }
+FASTVAE_INLINE F multiply_add(F a, F b, F c) { return (F)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 FASTVAE_INLINE F interleave_low(F a, F b) { return (F)_mm256_unpacklo_ps((__m256)a, (__m256)b); }
 FASTVAE_INLINE F interleave_high(F a, F b) { return (F)_mm256_unpackhi_ps((__m256)a, (__m256)b); }
 FASTVAE_INLINE W lane_blocks() { return W{0, 2, 1, 3}; }
@@ -42,6 +44,7 @@ FASTVAE_INLINE F square_root(F x) { return (F)_mm_sqrt_ps((__m128)x); }
 FASTVAE_INLINE W multiply_words(W a, uint32_t b) { return (a & 0xffffffffu) * uint64_t{b}; }
 FASTVAE_INLINE F square_root(F x) { return F{sqrtf(x[0]), sqrtf(x[1]), sqrtf(x[2]), sqrtf(x[3])}; }
 #endif
+FASTVAE_INLINE F multiply_add(F a, F b, F c) { return a * b + c; }
 FASTVAE_INLINE F interleave_low(F a, F b) { return F{a[0], b[0], a[1], b[1]}; }
 FASTVAE_INLINE F interleave_high(F a, F b) { return F{a[2], b[2], a[3], b[3]}; }
 FASTVAE_INLINE W lane_blocks() { return W{0, 1}; }
@@ -73,6 +76,8 @@ FASTVAE_INLINE double sum_lanes(double x) { return x; }
 // Loads and stores of one vector in any of the storage types; no alignment is assumed.
 FASTVAE_INLINE void load(F& x, const float* from) { memcpy(&x, from, sizeof(F)); }
 FASTVAE_INLINE void load(double& x, const double* from) { x = *from; }
+FASTVAE_INLINE void load(double& x, const float* from) { x = *from; }
+FASTVAE_INLINE void store(float* to, double x) { *to = static_cast<float>(x); }
 FASTVAE_INLINE void store(float* to, F x) { memcpy(to, &x, sizeof(F)); }
 FASTVAE_INLINE void store(double* to, double x) { *to = x; }
 
@@ -125,6 +130,42 @@ FASTVAE_INLINE void store_some(T* to, V x, int64_t count) {
   store(buffer, x);
   for (int64_t i = 0; i < count; ++i) to[i] = buffer[i];
 }
+
+// Bytes as numbers 0 to 255.
+FASTVAE_INLINE void load_bytes(F& x, const uint8_t* from, int64_t count) {
+  typedef uint8_t Q __attribute__((vector_size(kLanes)));
+  Q bytes = {};
+  if (count >= kLanes) {
+    memcpy(&bytes, from, sizeof(Q));
+  } else {
+    uint8_t buffer[kLanes] = {};
+    for (int64_t i = 0; i < count; ++i) buffer[i] = from[i];
+    memcpy(&bytes, buffer, sizeof(Q));
+  }
+  x = to_float(__builtin_convertvector(bytes, I));
+}
+FASTVAE_INLINE void load_bytes(double& x, const uint8_t* from, int64_t) { x = *from; }
+
+// x in the first `count` lanes, `other` in the rest.
+FASTVAE_INLINE F replace_after(F x, int64_t count, float other) {
+  int32_t lanes[kLanes];
+  FASTVAE_UNROLL(16)
+  for (int i = 0; i < kLanes; ++i) lanes[i] = i;
+  const I index = same_bits<I>(lanes);
+  return index < static_cast<int32_t>(count) ? x : splat<F>(other);
+}
+FASTVAE_INLINE double replace_after(double x, int64_t, double) { return x; }
+
+FASTVAE_INLINE float first_lane(F x) { return x[0]; }
+FASTVAE_INLINE double first_lane(double x) { return x; }
+
+// The largest lane; NaN where a lane is NaN.
+FASTVAE_INLINE float largest_lane(F x) {
+  float largest = x[0];
+  for (int i = 1; i < kLanes; ++i) largest = x[i] > largest || x[i] != x[i] ? x[i] : largest;
+  return largest;
+}
+FASTVAE_INLINE double largest_lane(double x) { return x; }
 
 #if FASTVAE_SIMD_BYTES == 64
 FASTVAE_INLINE __mmask16 first_lanes(int64_t count) {

@@ -1,11 +1,22 @@
 // The table of kernels of the instruction set that includes this.
 #pragma once
 
+#include "cpu/gaussian_rsample_kl_full_kernel.h"
 #include "cpu/gaussian_rsample_kl_kernel.h"
+#include "cpu/gaussian_rsample_log_ratio_kernel.h"
+#include "cpu/likelihood_kernel.h"
+#include "cpu/multinomial_nll_kernel.h"
 #include "cpu/noise_kernel.h"
 
 namespace fastvae {
 namespace FASTVAE_LANES {
+
+// One kernel, for each storage type of the tensors.
+#define FASTVAE_EACH(kernel) {kernel<float>, kernel<double>, kernel<BFloat16>, kernel<Float16>}
+#define FASTVAE_EACH_OF(kernel, formula) \
+  {kernel<float, formula>, kernel<double, formula>, kernel<BFloat16, formula>, kernel<Float16, formula>}
+#define FASTVAE_EACH_LIKELIHOOD(kernel) \
+  {FASTVAE_EACH_OF(kernel, Bernoulli), FASTVAE_EACH_OF(kernel, Gaussian), FASTVAE_EACH_OF(kernel, DiscretizedLogistic)}
 
 constexpr Kernels table(const char* capability) {
   return {
@@ -13,9 +24,16 @@ constexpr Kernels table(const char* capability) {
       write_noise<WriteInteger>,
       write_noise<WriteUniform>,
       write_noise<WriteNormal>,
-      {gaussian_rsample_kl<float>, gaussian_rsample_kl<double>, gaussian_rsample_kl<BFloat16>, gaussian_rsample_kl<Float16>},
-      {gaussian_rsample_kl_backward<float>, gaussian_rsample_kl_backward<double>, gaussian_rsample_kl_backward<BFloat16>,
-       gaussian_rsample_kl_backward<Float16>},
+      FASTVAE_EACH(gaussian_rsample_kl),
+      FASTVAE_EACH(gaussian_rsample_kl_backward),
+      FASTVAE_EACH(gaussian_rsample_kl_full),
+      FASTVAE_EACH(gaussian_rsample_kl_full_backward),
+      FASTVAE_EACH(gaussian_rsample_log_ratio),
+      FASTVAE_EACH(gaussian_rsample_log_ratio_backward),
+      FASTVAE_EACH_LIKELIHOOD(likelihood),
+      FASTVAE_EACH_LIKELIHOOD(likelihood_backward),
+      FASTVAE_EACH(multinomial_nll),
+      FASTVAE_EACH(multinomial_nll_backward),
   };
 }
 

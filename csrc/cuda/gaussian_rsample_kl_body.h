@@ -82,7 +82,7 @@ FASTVAE_INLINE void gaussian_rsample_kl_body(const Grid& grid, const GaussianFor
         for (int i = 0; i < kPack<T>; ++i) {
           const scalar::Exponential<Real> sigma = scalar::exponential(logvar[i] * Real{0.5});
           sums.add(mu[i], sigma);
-          z[i] = sigma.value * z[i] + mu[i];
+          z[i] = scalar::sample(mu[i], sigma, z[i]);
         }
         store_pack<kAligned>(a.z + base + c, z, span.last - c);
       }

@@ -1,0 +1,79 @@
+// The likelihoods' formulas, one element at a time: the negative log likelihood in nats, and its derivatives by the decoder's output and
+// by the parameter beside it. For host and device, scalars and vectors; F is float, double or a vector of floats.
+#pragma once
+
+#include "elementary.h"
+
+namespace fastvae {
+namespace FASTVAE_LANES {
+
+template <class F>
+struct ByOutputAndParameter {
+  F by_output, by_parameter;
+};
+
+// -t log sigmoid(l) - (1 - t) log(1 - sigmoid(l)) = max(l, 0) - l t + log(1 + exp(-|l|)); no parameter.
+template <class F, class Scalar>
+struct Bernoulli {
+  static constexpr bool kHasParameter = false;
+  static FASTVAE_INLINE Bernoulli make(int) { return {}; }
+
+  FASTVAE_INLINE F value(F logit, F target, F) const {
+    const Logit<F> l(logit);
+    return ((logit > 0.0f ? logit : splat<F>(0.0f)) - logit * target) + l.log1p_small();
+  }
+  FASTVAE_INLINE ByOutputAndParameter<F> gradient(F logit, F target, F) const { return {Logit<F>(logit).sigmoid() - target, F{}}; }
+};
+
+// (log(2 pi) + logvar + (target - mean)^2 exp(-logvar)) / 2; the parameter is logvar.
+template <class F, class Scalar>
+struct Gaussian {
+  static constexpr bool kHasParameter = true;
+  static FASTVAE_INLINE Gaussian make(int) { return {}; }
+
+  FASTVAE_INLINE F value(F mean, F target, F logvar) const {
+    const F error = target - mean;
+    return (error * error * exponential(-logvar).value + (logvar + static_cast<Scalar>(1.8378770664093453))) * 0.5f;
+  }
+  FASTVAE_INLINE ByOutputAndParameter<F> gradient(F mean, F target, F logvar) const {
+    const F error = mean - target;
+    const F scaled = error * exponential(-logvar).value;
+    return {scaled, (1.0f - scaled * error) * 0.5f};
+  }
+};
+
+// -log of a logistic's mass in the cell of level t of L about x = 2 t / (L - 1) - 1, the outermost cells reaching to infinity; the
+// parameter is log_scale. With a and b the cell's edges in units of the scale the mass is sigmoid(a) sigmoid(-b) (1 - exp(b - a)).
+template <class F, class Scalar>
+struct DiscretizedLogistic {
+  static constexpr bool kHasParameter = true;
+  Scalar half, last;  // half a cell; the highest level
+
+  static FASTVAE_INLINE DiscretizedLogistic make(int num_levels) {
+    return {static_cast<Scalar>(1.0 / (num_levels - 1)), static_cast<Scalar>(num_levels - 1)};
+  }
+
+  FASTVAE_INLINE F value(F mean, F target, F log_scale) const {
+    const F inverse = exponential(-log_scale).value;
+    const F centre = (target * half * 2.0f - 1.0f) - mean;
+    const F zero = splat<F>(0.0f);
+    const F upper = target < last ? Logit<F>(-(centre + half) * inverse).softplus() : zero;
+    const F lower = target > Scalar{0} ? Logit<F>((centre - half) * inverse).softplus() : zero;
+    const F inner = target > Scalar{0} ? log_one_minus_exp_minus(inverse * half * 2.0f) : zero;
+    return upper + lower - (target < last ? inner : zero);
+  }
+  FASTVAE_INLINE ByOutputAndParameter<F> gradient(F mean, F target, F log_scale) const {
+    const F inverse = exponential(-log_scale).value;
+    const F centre = (target * half * 2.0f - 1.0f) - mean;
+    const F a = (centre + half) * inverse, b = (centre - half) * inverse, width = inverse * half * 2.0f;
+    const F zero = splat<F>(0.0f);
+    const F upper = target < last ? Logit<F>(-a).sigmoid() : zero;
+    const F lower = target > Scalar{0} ? Logit<F>(b).sigmoid() : zero;
+    const F from_width = width / exponential(width).minus_one;
+    const F inner = target > Scalar{0} ? from_width : zero;
+    return {inverse * (upper - lower), a * upper - b * lower + (target < last ? inner : zero)};
+  }
+};
+
+}  // namespace FASTVAE_LANES
+}  // namespace fastvae
