@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
 import torch
@@ -24,10 +25,15 @@ def test_every_operator_says_what_runs_and_why() -> None:
 
 @no_native
 def test_the_reference_passes_the_same_tests() -> None:
-    """All of this folder runs on the backend that is loaded; where that is native, again on the reference here."""
+    """All of this folder runs on the backend that is loaded; where that is native, again on the reference here.
+
+    Without what asks for a compiler's or the dispatcher's view of the operators: they are slow, and the same for both.
+    """
     files = [f"tests/ops/test_{operator}.py" for operator in NATIVE]
     files = [file for file in files if (ROOT / file).exists()] + ["tests/ops/test_philox.py"]
-    run = python(["-m", "pytest", "-q", "-x", *files], FASTVAE_BACKEND="reference")
+    run = python(
+        ["-m", "pytest", "-q", "-x", "-k", "not opcheck and not compiles", *files], FASTVAE_BACKEND="reference"
+    )
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
 
 
@@ -58,13 +64,13 @@ def test_native_and_reference_agree(dtype: torch.dtype) -> None:
     torch.testing.assert_close(kl, expected_kl, rtol=tolerance, atol=0)
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs g++")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inductor's own
 def test_the_reference_itself_can_be_compiled() -> None:
     torch._dynamo.reset()
-    mu, logvar = gaussian((5, 7), torch.float32)
-    compiled = torch.compile(reference.gaussian_rsample_kl, fullgraph=True, backend="aot_eager")
-    expected = reference.gaussian_rsample_kl(mu, logvar, ops.noise_key(1), 3)
-    for out, true_out in zip(compiled(mu, logvar, ops.noise_key(1), 3), expected, strict=True):
-        assert torch.equal(out, true_out)
+    compiled = torch.compile(reference.philox_integers, fullgraph=True)  # by inductor, which may fold integers
+    key = ops.noise_key(1, 2, 3)
+    assert torch.equal(compiled(key, 6, 50, 3), reference.philox_integers(key, 6, 50, 3))
 
 
 def test_the_wanted_backend_runs() -> None:

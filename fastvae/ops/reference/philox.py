@@ -41,7 +41,8 @@ def _philox_blocks(key: Tensor, rows: int, columns: int, stream: int | Tensor) -
     """
     seed, step, first_row = key.unbind()
     row = (first_row + torch.arange(rows, device=key.device)).unsqueeze(1)
-    block = torch.arange((columns + 3) // 4, device=key.device)
+    # Plus 0 from memory: torch.compile's inductor folds products of a bare arange in too few bits.
+    block = torch.arange((columns + 3) // 4, device=key.device) + (seed & 0)
     stream_word = stream if isinstance(stream, Tensor) else torch.full_like(seed, stream)
     counter = (block, row & _MASK, (row >> 32) & _MASK, stream_word)
     return philox4x32_10(counter, (seed & _MASK, step & _MASK))
