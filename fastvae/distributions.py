@@ -50,6 +50,14 @@ class DiagonalGaussian:
         """
         return ops.gaussian_rsample_kl(self.mu, self.logvar, noise_key, stream=stream)
 
+    def rsample_kl_per_dimension(self, noise_key: Tensor, *, stream: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """As `rsample_kl`, and the KL of each latent dimension summed over the B examples, from the same pass.
+
+        Returns:
+            z [B, ...], the KL [B] and the KL [D], in nats.
+        """
+        return ops.gaussian_rsample_kl(self.mu, self.logvar, noise_key, stream=stream, reduction="both")
+
     def rsample_log_ratio(
         self, noise_key: Tensor, num_samples: int, *, stream: int = 0, first_sample: int = 0
     ) -> tuple[Tensor, Tensor]:

@@ -59,10 +59,8 @@ class BoundBernoulli:
         Returns:
             [B], or [K, B] where the logits hold K samples, in nats per example.
         """
-        mask = None if mask is None else mask.expand_as(target)
-        logits, target = _aligned("Bernoulli", _at_least_float32(self.logits), target)
-        per_pixel = functional.binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none")
-        return -_masked_sum(per_pixel, mask)
+        logits, target, mask = _aligned("Bernoulli", self.logits, target, mask)
+        return -ops.bernoulli_nll(logits, target, mask)
 
     def sample(self, noise_key: Tensor, *, stream: int | None = None) -> Tensor:
         """Pixels 0 or 1 as floats, the shape of the logits; row i has the noise of row first_row + i."""
@@ -80,11 +78,8 @@ class BoundGaussian:
 
     def log_prob(self, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Log density of ``target`` [B, ...], in nats per example: [B], or [K, B] where the mean holds K samples."""
-        mask = None if mask is None else mask.expand_as(target)
-        mean, target = _aligned("Gaussian", _at_least_float32(self.mean), target)
-        logvar = _at_least_float32(self.logvar).flatten()  # [1] or [P]
-        per_value = (target - mean).square() * torch.exp(-logvar) + logvar
-        return -0.5 * _masked_sum(per_value + math.log(2 * math.pi), mask)
+        mean, target, mask = _aligned("Gaussian", self.mean, target, mask)
+        return -ops.gaussian_nll(mean, target, self.logvar.flatten() if self.logvar.dim() else self.logvar, mask)
 
     def sample(self, noise_key: Tensor, *, stream: int | None = None) -> Tensor:
         """One draw for each row of the mean, its shape; row i has the noise of row first_row + i."""
@@ -150,8 +145,8 @@ class Gaussian(nn.Module):
         return mean
 
 
-def _aligned(where: str, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Events flattened to P numbers: output [B, P] or [K, B, P], target [B, P] in the output's type."""
+def _aligned(where: str, output: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Events flattened to P numbers: output [B, P] or [K, B, P], target and mask [B, P]."""
     batch, event = target.shape[0], math.prod(target.shape[1:])
     has_samples = output.dim() > 1 and output.shape[1] == batch and math.prod(output.shape[2:]) == event
     # With one example and one sample both readings fit; the target's own shape decides, then the plain one.
@@ -161,18 +156,14 @@ def _aligned(where: str, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor
         output = output.reshape(output.shape[0], batch, event)
     else:
         raise ValueError(
-            f"{where}: the decoder's output must hold the target's {event} values for each of {batch} examples, as"
-            f" [B, ...] or [K, B, ...], got {list(output.shape)} for a target of {list(target.shape)};"
+            f"{where}: the decoder's output must hold the target's {event} values for each of {batch} examples,"
+            f" as [B, ...] or [K, B, ...], got {list(output.shape)} for a target of {list(target.shape)};"
             " set the decoder's output size"
         )
-    return output, target.reshape(batch, event).to(output.dtype)
-
-
-def _masked_sum(per_value: Tensor, mask: Tensor | None) -> Tensor:
-    if mask is not None:
-        # where, not a product: a masked value may be infinite or NaN and still must not count.
-        per_value = torch.where(mask.reshape(per_value.shape[-2:]).bool(), per_value, 0.0)
-    return per_value.sum(-1)
+    mask = None if mask is None else mask.expand_as(target).reshape(batch, event)
+    # Integers are 0 and 1 here; the operator itself would read uint8 as grey values.
+    is_integer = not target.is_floating_point() and target.dtype != torch.bool
+    return output, (target.float() if is_integer else target).reshape(batch, event), mask
 
 
 def _rows_columns(output: Tensor) -> tuple[int, int]:

@@ -67,7 +67,7 @@ class VAE(nn.Module):
             num_samples: K draws of z for each example.
             first_sample: index of the first draw, so that chunks of one large K continue each other.
             evaluation: draw from the evaluation noise, which training never sees.
-            per_dimension: also give ``rate_per_dimension``; it costs a pass over mu and logvar.
+            per_dimension: also give ``rate_per_dimension``, from the same pass; with K = 1 only.
 
         Returns:
             With K = 1 the rate in closed form, [B]; with more the rate of each draw, log q - log p, [K, B].
@@ -75,7 +75,10 @@ class VAE(nn.Module):
         batch = as_batch(batch)
         posterior = self.encode(batch)
         stream = ops.stream(ops.Use.LATENT, sample=0 if num_samples > 1 else first_sample, evaluation=evaluation)
-        if num_samples == 1:
+        rate_per_dimension = None
+        if num_samples == 1 and per_dimension:
+            z, rate, rate_per_dimension = posterior.rsample_kl_per_dimension(noise_key, stream=stream)
+        elif num_samples == 1:
             z, rate = posterior.rsample_kl(noise_key, stream=stream)
         else:
             z, rate = posterior.rsample_log_ratio(noise_key, num_samples, stream=stream, first_sample=first_sample)
@@ -84,7 +87,7 @@ class VAE(nn.Module):
             z=z,
             rate=rate,
             distortion=-log_likelihood.reshape(rate.shape),
-            rate_per_dimension=posterior.kl_per_dimension() if per_dimension else None,
+            rate_per_dimension=rate_per_dimension,
         )
 
     @torch.no_grad()
