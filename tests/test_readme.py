@@ -1,0 +1,36 @@
+"""The README's Python runs as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests import launching
+
+README = (launching.ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_example_runs(tmp_path: Path, example: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "example.py").write_text(example, encoding="utf-8")
+    launching.run([str(tmp_path / "example.py")])
+
+
+def test_the_python_api_example_is_the_same_script_under_torchrun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (example,) = [text for text in EXAMPLES if "fastvae.train(" in text]
+    (tmp_path / "example.py").write_text(example, encoding="utf-8")
+    launching.run([str(tmp_path / "example.py")], num_processes=2)
+    assert (tmp_path / "runs/mine/model.safetensors").exists()
+
+
+def test_files_that_it_links_to_exist() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert links
+    assert [link for link in links if not (launching.ROOT / link).exists()] == []
