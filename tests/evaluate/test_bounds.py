@@ -127,6 +127,7 @@ def test_chunks_bound_the_rows_that_are_decoded_at_a_time():
 def on_ranks(shares):
     """Evaluate as that many ranks would, one thread each, with a sum over all of them."""
     barrier, slots, results = threading.Barrier(len(shares)), [None] * len(shares), [None] * len(shares)
+    models = [small_model() for _ in shares]  # not in the threads: they share the generator that makes the weights
 
     def run(rank):
         def all_reduce_sum(tensor):
@@ -136,7 +137,7 @@ def on_ranks(shares):
             barrier.wait(30)
             return total
 
-        results[rank] = evaluate(small_model(), shares[rank], num_samples=3, all_reduce_sum=all_reduce_sum)
+        results[rank] = evaluate(models[rank], shares[rank], num_samples=3, all_reduce_sum=all_reduce_sum)
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(len(shares))]
     for thread in threads:
