@@ -73,6 +73,15 @@ inline void check_gradients(const char* where, const std::optional<Tensor>& grad
                   where, ": grad_kl must have kl's shape, dtype and device");
 }
 
+// The prior: both of its tensors, like mu, or none.
+inline void check_prior(const char* where, const std::optional<Tensor>& prior_mu, const std::optional<Tensor>& prior_logvar,
+                        const Tensor& mu) {
+  STD_TORCH_CHECK(prior_mu.has_value() == prior_logvar.has_value(), where, ": give prior_mu and prior_logvar both, or none");
+  if (!prior_mu) return;
+  check_like(where, "prior_mu", *prior_mu, "mu", mu);
+  check_like(where, "prior_logvar", *prior_logvar, "mu", mu);
+}
+
 // Gradients of a KL of `kl_size` elements and of one by column.
 inline void check_full_gradients(const char* where, const std::optional<Tensor>& grad_z, const std::optional<Tensor>& grad_kl,
                                  const std::optional<Tensor>& grad_columns, const Tensor& mu, int64_t kl_size, int64_t columns) {

@@ -75,5 +75,28 @@ struct DiscretizedLogistic {
   }
 };
 
+// log sum exp(logits) and sum counts (logits - logsumexp), piece by piece in order, relative to the largest logit so far.
+struct RunningSoftmax {
+  double largest = -HUGE_VAL, sum = 0, dot = 0, total = 0;
+
+  FASTVAE_INLINE void add(double piece_largest, double piece_sum, double piece_dot, double piece_total) {
+    if (piece_largest > largest || piece_largest != piece_largest) {
+      const bool first = largest == -HUGE_VAL;
+      sum = first ? sum : sum * exponential(largest - piece_largest).value;
+      dot = total == 0 ? dot : dot + total * (first ? 0.0 : largest - piece_largest);
+      largest = piece_largest;
+    } else if (piece_largest < largest) {
+      const double by = piece_largest == -HUGE_VAL ? 0.0 : piece_largest - largest;
+      piece_sum = by == 0.0 ? piece_sum : piece_sum * exponential(by).value;
+      piece_dot = piece_total == 0 ? piece_dot : piece_dot + piece_total * by;
+    }
+    sum += piece_sum;
+    dot += piece_dot;
+    total += piece_total;
+  }
+  FASTVAE_INLINE double logsumexp() const { return largest + ::log(sum); }
+  FASTVAE_INLINE double nll() const { return total * ::log(sum) - dot; }
+};
+
 }  // namespace FASTVAE_LANES
 }  // namespace fastvae

@@ -33,27 +33,6 @@ FASTVAE_INLINE void scatter(const MultinomialArguments& a, int64_t row, Scalar* 
 template <class Scalar>
 constexpr Storage kScratchStorage = sizeof(Scalar) == sizeof(double) ? kAsFloat64 : kAsFloat32;
 
-// log sum exp(logits) and sum counts (logits - logsumexp), piece by piece in order, relative to the largest logit so far.
-struct RunningSoftmax {
-  double largest = -__builtin_inf(), sum = 0, dot = 0, total = 0;
-
-  FASTVAE_INLINE void add(double piece_largest, double piece_sum, double piece_dot, double piece_total) {
-    if (piece_largest > largest || piece_largest != piece_largest) {
-      const bool first = largest == -__builtin_inf();
-      sum = first ? sum : sum * exponential(largest - piece_largest).value;
-      dot = total == 0 ? dot : dot + total * (first ? 0.0 : largest - piece_largest);
-      largest = piece_largest;
-    } else if (piece_largest < largest) {
-      const double by = piece_largest == -__builtin_inf() ? 0.0 : piece_largest - largest;
-      piece_sum = by == 0.0 ? piece_sum : piece_sum * exponential(by).value;
-      piece_dot = piece_total == 0 ? piece_dot : piece_dot + piece_total * by;
-    }
-    sum += piece_sum;
-    dot += piece_dot;
-    total += piece_total;
-  }
-};
-
 template <class T>
 FASTVAE_INLINE void multinomial_piece(const T* logits, Storage storage, const void* counts, int64_t start,
                                       int64_t columns, RunningSoftmax& running) {
@@ -101,9 +80,8 @@ void multinomial_nll(const MultinomialArguments& a, int64_t begin, int64_t end) 
       const int64_t columns = a.columns - c < kPiece ? a.columns - c : kPiece;
       multinomial_piece(static_cast<const T*>(a.logits) + n * a.columns + c, storage, counts, start + c, columns, running);
     }
-    const double log_sum = ::log(running.sum);
-    static_cast<Scalar*>(a.nll)[n] = static_cast<Scalar>(running.total * log_sum - running.dot);
-    static_cast<Scalar*>(a.logsumexp)[n] = static_cast<Scalar>(running.largest + log_sum);
+    static_cast<Scalar*>(a.nll)[n] = static_cast<Scalar>(running.nll());
+    static_cast<Scalar*>(a.logsumexp)[n] = static_cast<Scalar>(running.logsumexp());
     static_cast<Scalar*>(a.total)[n] = static_cast<Scalar>(running.total);
     if (scratch) scatter(a, data, scratch, true);
   }

@@ -9,29 +9,13 @@ namespace fastvae {
 namespace {
 
 template <bool kAligned, class T>
-__global__ void __launch_bounds__(kThreadsPerBlock) forward_kernel(GaussianForwardArguments<T> arguments) {
+__global__ void FASTVAE_LAUNCH_BOUNDS forward_kernel(GaussianForwardArguments<T> arguments) {
   gaussian_rsample_kl_body<kAligned>(DeviceGrid{}, arguments);
 }
 
-// The 1 keeps ptxas from spilling the float64 kernel's registers for the sake of occupancy.
 template <bool kAligned, class T>
-__global__ void __launch_bounds__(kThreadsPerBlock, 1) backward_kernel(GaussianBackwardArguments<T> arguments) {
+__global__ void FASTVAE_LAUNCH_BOUNDS backward_kernel(GaussianBackwardArguments<T> arguments) {
   gaussian_rsample_kl_backward_body<kAligned>(DeviceGrid{}, arguments);
-}
-
-template <class Real>
-__global__ void __launch_bounds__(kThreadsPerBlock) segments_kernel(const Real* partial, int64_t rows, int64_t segments, Real* kl) {
-  add_segments_body(DeviceGrid{}, partial, rows, segments, kl);
-}
-
-template <class T>
-unsigned blocks_of(const DeviceRows<T>& shape) {
-  return blocks_for(shape.rows * shape.segments * shape.team);
-}
-
-template <class T>
-bool rows_are_aligned(int64_t columns, std::initializer_list<const void*> pointers) {
-  return columns % kPack<T> == 0 && std::all_of(pointers.begin(), pointers.end(), is_aligned);
 }
 
 std::tuple<Tensor, Tensor> gaussian_rsample_kl(Tensor mu, Tensor logvar, Tensor key, int64_t stream) {
@@ -47,18 +31,14 @@ std::tuple<Tensor, Tensor> gaussian_rsample_kl(Tensor mu, Tensor logvar, Tensor 
     using T = decltype(storage);
     using Real = typename Compute<T>::Real;
     const cudaStream_t queue = current_stream(mu);
-    const DeviceRows<T> shape = share_rows<T>(device_key(key, stream), matrix.rows, matrix.columns);
-    Tensor partial = shape.segments == 1 ? kl : empty_on(mu, {matrix.rows, shape.segments}, kl.scalar_type());
-    const GaussianForwardArguments<T> arguments{shape, static_cast<const T*>(pointer(mu)), static_cast<const T*>(pointer(logvar)),
+    const DeviceRows shape = share_rows<T>(matrix.rows, matrix.columns);
+    Tensor partial = partial_rows(mu, shape, kl);
+    const GaussianForwardArguments<T> arguments{device_key(key, stream), shape, static_cast<const T*>(pointer(mu)), static_cast<const T*>(pointer(logvar)),
                                                 static_cast<T*>(pointer(z)), static_cast<Real*>(pointer(partial))};
     const bool aligned = rows_are_aligned<T>(matrix.columns, {arguments.mu, arguments.logvar, arguments.z});
     (aligned ? forward_kernel<true, T> : forward_kernel<false, T>)<<<blocks_of(shape), kThreadsPerBlock, 0, queue>>>(arguments);
     STD_CUDA_KERNEL_LAUNCH_CHECK();
-    if (shape.segments > 1) {
-      segments_kernel<Real><<<blocks_for(matrix.rows), kThreadsPerBlock, 0, queue>>>(arguments.kl, matrix.rows, shape.segments,
-                                                                                     static_cast<Real*>(pointer(kl)));
-      STD_CUDA_KERNEL_LAUNCH_CHECK();
-    }
+    add_segments<Real>(partial, shape, kl, queue);
   });
   return {z, kl};
 }
@@ -74,14 +54,14 @@ std::tuple<Tensor, Tensor> gaussian_rsample_kl_backward(std::optional<Tensor> gr
   mu = as_contiguous(mu);
   logvar = as_contiguous(logvar);
   key = as_contiguous(key);
-  Tensor grad_mu = need_mu ? empty_contiguous_like(mu) : empty_on(mu, {0}, mu.scalar_type());
-  Tensor grad_logvar = need_logvar ? empty_contiguous_like(mu) : empty_on(mu, {0}, mu.scalar_type());
+  Tensor grad_mu = empty_gradient(mu, need_mu), grad_logvar = empty_gradient(mu, need_logvar);
   if (matrix.rows * matrix.columns == 0) return {grad_mu, grad_logvar};
   with_storage(mu, [&](auto storage) {
     using T = decltype(storage);
     using Real = typename Compute<T>::Real;
-    const DeviceRows<T> shape = share_rows<T>(device_key(key, stream), matrix.rows, matrix.columns);
+    const DeviceRows shape = share_rows<T>(matrix.rows, matrix.columns);
     const GaussianBackwardArguments<T> arguments{
+        device_key(key, stream),
         shape,
         static_cast<const T*>(pointer(grad_z)),
         static_cast<const Real*>(pointer(grad_kl)),

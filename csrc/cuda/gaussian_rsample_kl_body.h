@@ -4,57 +4,15 @@
 // share them depends on the row's length alone: no bit of a result depends on the grid.
 #pragma once
 
-#include "cuda/grid.h"
-#include "cuda/pack.h"
-#include "cuda/philox_body.h"
+#include "cuda/rows.h"
 #include "gaussian_math.h"
 
 namespace fastvae {
 
-constexpr int64_t kDeviceSegment = 4096;  // columns
-
-template <class T>
-struct DeviceRows {
-  DeviceKey key;
-  int64_t rows, columns, segments;
-  int team;  // lanes
-};
-
-// How a row is shared out: enough lanes for its packs, and segments of a long row.
-template <class T>
-inline DeviceRows<T> share_rows(DeviceKey key, int64_t rows, int64_t columns) {
-  int team = 1;
-  while (team < kWarp && int64_t{team} * kPack<T> < columns) team *= 2;
-  const int64_t segments = columns > kDeviceSegment ? (columns + kDeviceSegment - 1) / kDeviceSegment : 1;
-  return {key, rows, columns, segments, team};
-}
-
-// One unit of work: the columns [first, last) of a row.
-struct Span {
-  int64_t row, first, last;
-};
-
-template <class T>
-FASTVAE_INLINE Span span_of(const DeviceRows<T>& a, int64_t unit) {
-  const int64_t row = a.segments == 1 ? unit : unit / a.segments;
-  const int64_t first = (unit - row * a.segments) * kDeviceSegment;
-  return {row, first, a.columns - first < kDeviceSegment ? a.columns : first + kDeviceSegment};
-}
-
-template <class T, class Real>
-FASTVAE_INLINE void pack_normals(const scalar::PhiloxRow& row, int64_t column, Real (&noise)[kPack<T>]) {
-  FASTVAE_UNROLL(2)
-  for (int b = 0; b < kPack<T> / 4; ++b) {
-    Real four[4];
-    scalar::block_normals(row, static_cast<uint32_t>(column / 4) + b, four);
-    FASTVAE_UNROLL(4)
-    for (int j = 0; j < 4; ++j) noise[4 * b + j] = four[j];
-  }
-}
-
 template <class T>
 struct GaussianForwardArguments {
-  DeviceRows<T> shape;
+  DeviceKey key;
+  DeviceRows shape;
   const T* mu;      // [rows, columns]
   const T* logvar;  // [rows, columns]
   T* z;             // [rows, columns]
@@ -71,7 +29,7 @@ FASTVAE_INLINE void gaussian_rsample_kl_body(const Grid& grid, const GaussianFor
     scalar::KLSums<Real> sums;
     if (unit < units) {
       const Span span = span_of(a.shape, unit);
-      const scalar::PhiloxRow row = a.shape.key.row(span.row);
+      const scalar::PhiloxRow row = a.key.row(span.row);
       const int64_t base = span.row * a.shape.columns;
       for (int64_t c = span.first + team.lane * kPack<T>; c < span.last; c += int64_t{team.lanes} * kPack<T>) {
         Real mu[kPack<T>], logvar[kPack<T>], z[kPack<T>];
@@ -92,19 +50,10 @@ FASTVAE_INLINE void gaussian_rsample_kl_body(const Grid& grid, const GaussianFor
   }
 }
 
-// kl[i] = the sum of row i's segments, in order.
-template <class Real, class Grid>
-FASTVAE_INLINE void add_segments_body(const Grid& grid, const Real* partial, int64_t rows, int64_t segments, Real* kl) {
-  for (int64_t i = grid.index(); i < rows; i += grid.size()) {
-    double total = 0;
-    for (int64_t s = 0; s < segments; ++s) total += partial[i * segments + s];
-    kl[i] = static_cast<Real>(total);
-  }
-}
-
 template <class T>
 struct GaussianBackwardArguments {
-  DeviceRows<T> shape;
+  DeviceKey key;
+  DeviceRows shape;
   const T* grad_z;                            // [rows, columns], or null
   const typename Compute<T>::Real* grad_kl;   // [rows], or null
   const T* mu;
@@ -120,7 +69,7 @@ FASTVAE_INLINE void gaussian_rsample_kl_backward_body(const Grid& grid, const Ga
   const int64_t units = a.shape.rows * a.shape.segments;
   for (int64_t unit = team.team; unit < units; unit += team.teams) {
     const Span span = span_of(a.shape, unit);
-    const scalar::PhiloxRow row = a.shape.key.row(span.row);
+    const scalar::PhiloxRow row = a.key.row(span.row);
     const Real grad_kl = a.grad_kl ? a.grad_kl[span.row] : Real{0};
     const int64_t base = span.row * a.shape.columns;
     for (int64_t c = span.first + team.lane * kPack<T>; c < span.last; c += int64_t{team.lanes} * kPack<T>) {

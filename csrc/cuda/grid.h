@@ -10,6 +10,9 @@ constexpr int kWarp = 32;
 constexpr int kThreadsPerBlock = 256;
 
 #if defined(__CUDACC__)
+// The 1 keeps ptxas from spilling registers of the float64 kernels for the sake of occupancy.
+#define FASTVAE_LAUNCH_BOUNDS __launch_bounds__(kThreadsPerBlock, 1)
+
 struct DeviceGrid {
   __device__ __forceinline__ int64_t index() const { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
   __device__ __forceinline__ int64_t size() const { return static_cast<int64_t>(gridDim.x) * blockDim.x; }
@@ -40,6 +43,16 @@ struct Team {
   template <class Real>
   FASTVAE_INLINE Real sum(Real value) const {
     for (int mask = lanes / 2; mask > 0; mask /= 2) value += grid.shuffle_xor(value, mask);
+    return value;
+  }
+
+  // The largest over the team's lanes, the same on each; NaN where a lane has NaN.
+  template <class Real>
+  FASTVAE_INLINE Real largest(Real value) const {
+    for (int mask = lanes / 2; mask > 0; mask /= 2) {
+      const Real other = grid.shuffle_xor(value, mask);
+      value = other > value || other != other ? other : value;
+    }
     return value;
   }
 };

@@ -10,8 +10,7 @@
 #include <utility>
 
 #include "checks.h"
-#include "cuda/grid.h"
-#include "cuda/philox_body.h"
+#include "cuda/rows.h"
 #include "storage.h"
 
 namespace fastvae {
@@ -33,6 +32,54 @@ inline DeviceKey device_key(const Tensor& key, int64_t stream) {
 }
 
 inline bool is_aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
+
+inline unsigned blocks_of(const DeviceRows& shape) { return blocks_for(shape.rows * shape.segments * shape.team); }
+
+template <class T>
+bool rows_are_aligned(int64_t columns, std::initializer_list<const void*> pointers) {
+  return columns % kPack<T> == 0 && std::all_of(pointers.begin(), pointers.end(), is_aligned);
+}
+
+template <class Real>
+__global__ void FASTVAE_LAUNCH_BOUNDS add_segments_kernel(const Real* partial, int64_t rows, int64_t segments, Real* out) {
+  add_segments_body(DeviceGrid{}, partial, rows, segments, out);
+}
+
+template <class Real>
+__global__ void FASTVAE_LAUNCH_BOUNDS add_blocks_kernel(const Real* partial, int64_t blocks, int64_t columns, Real* out) {
+  add_blocks_body(DeviceGrid{}, partial, blocks, columns, out);
+}
+
+template <class Real>
+__global__ void FASTVAE_LAUNCH_BOUNDS add_all_kernel(const Real* values, int64_t count, Real* out) {
+  add_all_body(DeviceGrid{}, values, count, out);
+}
+
+// Where the rows' segments are summed: in `sums` itself where each row is one segment.
+inline Tensor partial_rows(const Tensor& like, const DeviceRows& shape, const Tensor& sums) {
+  return shape.segments == 1 ? sums : empty_on(like, {shape.rows, shape.segments}, sums.scalar_type());
+}
+
+template <class Real>
+void add_segments(const Tensor& partial, const DeviceRows& shape, const Tensor& sums, cudaStream_t queue) {
+  if (shape.segments == 1) return;
+  add_segments_kernel<<<blocks_for(shape.rows), kThreadsPerBlock, 0, queue>>>(static_cast<const Real*>(pointer(partial)), shape.rows,
+                                                                              shape.segments, static_cast<Real*>(pointer(sums)));
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+template <class Real>
+void add_blocks(const Tensor& partial, int64_t blocks, int64_t columns, const Tensor& sums, cudaStream_t queue) {
+  if (columns == 0) return;
+  add_blocks_kernel<<<blocks_for(columns), kThreadsPerBlock, 0, queue>>>(static_cast<const Real*>(pointer(partial)), blocks, columns,
+                                                                         static_cast<Real*>(pointer(sums)));
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+// A gradient like x, or an empty tensor where nobody needs it.
+inline Tensor empty_gradient(const Tensor& x, bool needed) {
+  return needed ? empty_contiguous_like(x) : empty_on(x, {0}, x.scalar_type());
+}
 
 // Call run(T{}) with the storage type of x.
 template <class Run>

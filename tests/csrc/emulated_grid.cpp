@@ -1,7 +1,12 @@
 // The CUDA kernels' bodies on an emulated grid, for tests/csrc/test_emulated_grid.py (through ctypes). Pointers are to host memory.
 #include "emulated_grid.h"
 
+#include <algorithm>
+
 #include "cuda/gaussian_rsample_kl_body.h"
+#include "cuda/gaussian_rsample_kl_full_body.h"
+#include "cuda/gaussian_rsample_log_ratio_body.h"
+#include "cuda/multinomial_nll_body.h"
 #include "cuda/philox_body.h"
 
 namespace {
@@ -21,9 +26,201 @@ int with_storage(int dtype, const Run& run) {
   return 0;
 }
 
+// Run body(grid) as a kernel of the given size.
+template <class Body>
+void launch(int blocks, const Body& body) {
+  emulated::launch(blocks, fastvae::kThreadsPerBlock, body);
+}
+
+template <class Real>
+void sum_blocks(int blocks, const std::vector<Real>& partial, int64_t columns, Real* out) {
+  launch(blocks, [&](const emulated::Grid& grid) {
+    fastvae::add_blocks_body(grid, partial.data(), static_cast<int64_t>(partial.size()) / (columns ? columns : 1), columns, out);
+  });
+}
+
+template <bool kAligned, class T, template <class, class> class Formula>
+void run_likelihood(int blocks, fastvae::DeviceLikelihood a, int64_t rows, int64_t columns, void* nll, void* grad_parameter) {
+  using Real = typename fastvae::Compute<T>::Real;
+  a.shape = fastvae::share_rows<T>(rows, columns);
+  if (!a.grad_nll) {
+    std::vector<Real> partial(rows * a.shape.segments);
+    a.sums = partial.data();
+    launch(blocks, [&](const emulated::Grid& grid) { fastvae::likelihood_body<kAligned, T, Formula>(grid, a); });
+    launch(blocks, [&](const emulated::Grid& grid) {
+      fastvae::add_segments_body(grid, partial.data(), rows, a.shape.segments, static_cast<Real*>(nll));
+    });
+    return;
+  }
+  const bool summed = a.spread == fastvae::kScalar || a.spread == fastvae::kPerDimension;
+  a.rows_per_block = summed ? fastvae::kDeviceRowBlock : 1;
+  std::vector<Real> partial(summed ? (rows + a.rows_per_block - 1) / a.rows_per_block * columns : 0), sums(columns);
+  a.grad_parameter_by_column = partial.data();
+  a.grad_parameter = summed ? nullptr : grad_parameter;
+  launch(blocks, [&](const emulated::Grid& grid) { fastvae::likelihood_backward_body<kAligned, T, Formula>(grid, a); });
+  if (!summed) return;
+  sum_blocks(blocks, partial, columns, sums.data());
+  if (a.spread == fastvae::kScalar) {
+    launch(blocks, [&](const emulated::Grid& grid) {
+      fastvae::add_all_body(grid, sums.data(), columns, static_cast<Real*>(grad_parameter));
+    });
+  } else {
+    std::copy(sums.begin(), sums.end(), static_cast<Real*>(grad_parameter));
+  }
+}
+
 }  // namespace
 
 extern "C" {
+
+// which: 0 Bernoulli, 1 Gaussian, 2 discretized logistic. Forward where grad_nll is null, else backward.
+int likelihood(int blocks, int dtype, int aligned, int which, int64_t rows, int64_t data_rows, int64_t columns, const void* output,
+               int target_storage, const void* target, const uint8_t* mask, int spread, int parameter_storage, const void* parameter,
+               int num_levels, void* nll, const void* grad_nll, void* grad_output, void* grad_parameter) {
+  fastvae::DeviceLikelihood a{};
+  a.data_rows = data_rows;
+  a.output = output;
+  a.target_storage = static_cast<fastvae::Storage>(target_storage);
+  a.target = target;
+  a.mask = mask;
+  a.spread = static_cast<fastvae::Spread>(spread);
+  a.parameter_storage = static_cast<fastvae::Storage>(parameter_storage);
+  a.parameter = parameter;
+  a.num_levels = num_levels;
+  a.grad_nll = grad_nll;
+  a.grad_output = grad_output;
+  return with_storage(dtype, [&](auto storage) {
+    using T = decltype(storage);
+    const auto run = [&](auto run_aligned, auto run_unaligned) {
+      aligned ? run_aligned(blocks, a, rows, columns, nll, grad_parameter) : run_unaligned(blocks, a, rows, columns, nll, grad_parameter);
+    };
+    if (which == 0) run(run_likelihood<true, T, fastvae::scalar::Bernoulli>, run_likelihood<false, T, fastvae::scalar::Bernoulli>);
+    if (which == 1) run(run_likelihood<true, T, fastvae::scalar::Gaussian>, run_likelihood<false, T, fastvae::scalar::Gaussian>);
+    if (which == 2) {
+      run(run_likelihood<true, T, fastvae::scalar::DiscretizedLogistic>, run_likelihood<false, T, fastvae::scalar::DiscretizedLogistic>);
+    }
+  });
+}
+
+// Dense counts where row_starts is null. Forward where grad_nll is null, else backward.
+int multinomial(int blocks, int dtype, int aligned, int64_t rows, int64_t data_rows, int64_t columns, const void* logits, int counts_storage,
+                const void* counts, const int64_t* row_starts, const int64_t* indices, int64_t nonzeros, void* nll, void* logsumexp,
+                void* total, const void* grad_nll, void* grad_logits) {
+  return with_storage(dtype, [&](auto storage) {
+    using T = decltype(storage);
+    using Real = typename fastvae::Compute<T>::Real;
+    const auto shape = fastvae::share_rows<T>(rows, columns);
+    std::vector<Real> pieces(4 * rows * shape.segments);
+    const fastvae::DeviceMultinomial a{shape,
+                                       data_rows,
+                                       logits,
+                                       static_cast<fastvae::Storage>(counts_storage),
+                                       row_starts ? nullptr : counts,
+                                       row_starts,
+                                       indices,
+                                       row_starts ? counts : nullptr,
+                                       nonzeros,
+                                       pieces.data(),
+                                       nll,
+                                       logsumexp,
+                                       total,
+                                       grad_nll,
+                                       grad_logits};
+    launch(blocks, [&](const emulated::Grid& grid) {
+      if (grad_nll) {
+        aligned ? fastvae::multinomial_backward_body<true, T>(grid, a) : fastvae::multinomial_backward_body<false, T>(grid, a);
+      } else {
+        aligned ? fastvae::multinomial_pieces_body<true, T>(grid, a) : fastvae::multinomial_pieces_body<false, T>(grid, a);
+      }
+    });
+    launch(blocks, [&](const emulated::Grid& grid) {
+      if (!grad_nll) fastvae::multinomial_rows_body<T>(grid, a);
+      if (grad_nll && row_starts) fastvae::multinomial_compressed_backward_body<T>(grid, a);
+    });
+  });
+}
+
+// Forward where log_ratio is given, else backward.
+int log_ratio(int blocks, int dtype, int aligned, const int64_t* key, uint32_t stream, int64_t rows, int64_t columns, int64_t samples,
+              const void* mu, const void* logvar, void* z, void* log_ratio, const void* grad_z, const void* grad_ratio, void* grad_mu,
+              void* grad_logvar) {
+  return with_storage(dtype, [&](auto storage) {
+    using T = decltype(storage);
+    using Real = typename fastvae::Compute<T>::Real;
+    const auto shape = fastvae::share_rows<T>(rows, columns);
+    std::vector<Real> partial(samples * rows * shape.segments);
+    const fastvae::DeviceLogRatio<T> a{{key, stream},
+                                       shape,
+                                       samples,
+                                       static_cast<const T*>(mu),
+                                       static_cast<const T*>(logvar),
+                                       static_cast<T*>(z),
+                                       partial.data(),
+                                       static_cast<const T*>(grad_z),
+                                       static_cast<const Real*>(grad_ratio),
+                                       static_cast<T*>(grad_mu),
+                                       static_cast<T*>(grad_logvar)};
+    launch(blocks, [&](const emulated::Grid& grid) {
+      if (log_ratio) {
+        aligned ? fastvae::log_ratio_body<true>(grid, a) : fastvae::log_ratio_body<false>(grid, a);
+      } else {
+        aligned ? fastvae::log_ratio_backward_body<true>(grid, a) : fastvae::log_ratio_backward_body<false>(grid, a);
+      }
+    });
+    if (!log_ratio) return;
+    launch(blocks, [&](const emulated::Grid& grid) {
+      fastvae::add_segments_body(grid, partial.data(), samples * rows, shape.segments, static_cast<Real*>(log_ratio));
+    });
+  });
+}
+
+// Forward where z is given, else backward; the pointers that a reduction does not have are null.
+int full(int blocks, int dtype, int aligned, const int64_t* key, uint32_t stream, int64_t rows, int64_t columns, const void* mu,
+         const void* logvar, const void* prior_mu, const void* prior_logvar, void* z, void* kl_elements, void* kl_rows, void* kl_columns,
+         const void* grad_z, const void* grad_elements, const void* grad_rows, const void* grad_columns, void* grad_mu, void* grad_logvar,
+         void* grad_prior_mu, void* grad_prior_logvar) {
+  return with_storage(dtype, [&](auto storage) {
+    using T = decltype(storage);
+    using Real = typename fastvae::Compute<T>::Real;
+    const auto shape = fastvae::share_rows<T>(rows, columns);
+    const int64_t row_blocks = (rows + fastvae::kDeviceRowBlock - 1) / fastvae::kDeviceRowBlock;
+    std::vector<Real> by_row(rows * shape.segments), by_block(kl_columns ? row_blocks * columns : 0);
+    const fastvae::DeviceFull<T> a{{key, stream},
+                                   shape,
+                                   static_cast<const T*>(mu),
+                                   static_cast<const T*>(logvar),
+                                   static_cast<const T*>(prior_mu),
+                                   static_cast<const T*>(prior_logvar),
+                                   static_cast<T*>(z),
+                                   static_cast<Real*>(kl_elements),
+                                   kl_rows ? by_row.data() : nullptr,
+                                   by_block.data(),
+                                   static_cast<const T*>(grad_z),
+                                   static_cast<const Real*>(grad_elements),
+                                   static_cast<const Real*>(grad_rows),
+                                   static_cast<const Real*>(grad_columns),
+                                   {static_cast<T*>(grad_mu), static_cast<T*>(grad_logvar), static_cast<T*>(grad_prior_mu),
+                                    static_cast<T*>(grad_prior_logvar)}};
+    launch(blocks, [&](const emulated::Grid& grid) {
+      if (z) {
+        aligned ? fastvae::full_body<true>(grid, a) : fastvae::full_body<false>(grid, a);
+      } else {
+        aligned ? fastvae::full_backward_body<true>(grid, a) : fastvae::full_backward_body<false>(grid, a);
+      }
+    });
+    if (kl_rows) {
+      launch(blocks, [&](const emulated::Grid& grid) {
+        fastvae::add_segments_body(grid, by_row.data(), rows, shape.segments, static_cast<Real*>(kl_rows));
+      });
+    }
+    if (kl_columns) {
+      launch(blocks, [&](const emulated::Grid& grid) {
+        aligned ? fastvae::full_columns_body<true>(grid, a) : fastvae::full_columns_body<false>(grid, a);
+      });
+      sum_blocks(blocks, by_block, columns, static_cast<Real*>(kl_columns));
+    }
+  });
+}
 
 // kind: 0 integers, 1 uniforms, 2 normals.
 int philox(int blocks, int threads, int kind, const int64_t* key, uint32_t stream, int64_t rows, int64_t columns, void* out) {
@@ -42,10 +239,10 @@ int gaussian_rsample_kl(int blocks, int threads, int dtype, int aligned, const i
   return with_storage(dtype, [&](auto storage) {
     using T = decltype(storage);
     using Real = typename fastvae::Compute<T>::Real;
-    const auto shape = fastvae::share_rows<T>({key, stream}, rows, columns);
+    const auto shape = fastvae::share_rows<T>(rows, columns);
     std::vector<Real> partial(rows * shape.segments);
-    const fastvae::GaussianForwardArguments<T> arguments{shape, static_cast<const T*>(mu), static_cast<const T*>(logvar),
-                                                         static_cast<T*>(z), partial.data()};
+    const fastvae::GaussianForwardArguments<T> arguments{
+        {key, stream}, shape, static_cast<const T*>(mu), static_cast<const T*>(logvar), static_cast<T*>(z), partial.data()};
     emulated::launch(blocks, threads, [&](const emulated::Grid& grid) {
       aligned ? fastvae::gaussian_rsample_kl_body<true>(grid, arguments) : fastvae::gaussian_rsample_kl_body<false>(grid, arguments);
     });
@@ -62,7 +259,8 @@ int gaussian_rsample_kl_backward(int blocks, int threads, int dtype, int aligned
     using T = decltype(storage);
     using Real = typename fastvae::Compute<T>::Real;
     const fastvae::GaussianBackwardArguments<T> arguments{
-        fastvae::share_rows<T>({key, stream}, rows, columns),
+        {key, stream},
+        fastvae::share_rows<T>(rows, columns),
         static_cast<const T*>(grad_z),
         static_cast<const Real*>(grad_kl),
         static_cast<const T*>(mu),

@@ -1,0 +1,67 @@
+"""The emulated grid as a library to call with tensors (tests/csrc/emulated_grid.cpp)."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import fastvae
+
+ROOT = Path(__file__).parents[2]
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]  # in the order of the C++ side
+STORAGES = [*DTYPES, torch.bool, torch.uint8]  # the same; uint8 counts as value / 255
+SPREADS = ["none", "scalar", "dimension", "full"]
+TOLERANCE = {torch.float32: 4e-6, torch.float64: 1e-12, torch.bfloat16: 1.6e-2, torch.float16: 2e-3}
+COMPILER = shutil.which("c++") or shutil.which("g++")
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    path = Path(tempfile.mkdtemp()) / "emulated_grid.so"
+    flags = ["-std=c++20", "-O1", "-shared", "-fPIC", "-Wall", f"-I{ROOT / 'csrc'}"]
+    subprocess.run([str(COMPILER), *flags, str(ROOT / "tests/csrc/emulated_grid.cpp"), "-o", str(path)], check=True)
+    return ctypes.CDLL(str(path))
+
+
+def call(name: str, *args: Tensor | int | None) -> None:
+    """Call a kernel of the library; tensors pass as pointers."""
+    converted = [ctypes.c_int64(a) if isinstance(a, int) else pointer(a) for a in args]
+    assert getattr(library(), name)(*converted) == 0, "the emulated grid found divergent code around a shuffle"
+
+
+def pointer(x: Tensor | None) -> ctypes.c_void_p:
+    assert x is None or x.is_contiguous()
+    return ctypes.c_void_p(None if x is None else x.data_ptr())
+
+
+def key_of(first_row: int = 0) -> Tensor:
+    return fastvae.noise_key(42, 3, first_row)
+
+
+def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    generator = torch.Generator().manual_seed(sum(shape) * 7919 + len(shape))
+    return torch.randn(shape, generator=generator).to(dtype)
+
+
+def sum_dtype(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def alignments(x: Tensor) -> list[bool]:
+    """Whether the kernels may be told that rows are whole packs on 16-byte addresses; False always holds."""
+    pack = 8 if x.element_size() == 2 else 4
+    return [False, True] if x.shape[-1] % pack == 0 else [False]
+
+
+def assert_near(found: Tensor, wanted: Tensor, dtype: torch.dtype) -> None:
+    tolerance = TOLERANCE[dtype]
+    torch.testing.assert_close(found, wanted.detach(), rtol=tolerance, atol=2 * tolerance)
