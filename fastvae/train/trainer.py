@@ -20,6 +20,7 @@ from fastvae.distributed import StepReport, Strategy, build_strategy, enter_worl
 from fastvae.distributed.stop import StopRequest
 from fastvae.evaluate import Evaluation, evaluate
 from fastvae.objective import kl_weight_at
+from fastvae.ops import backend
 from fastvae.train.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from fastvae.train.config import TrainConfig
 from fastvae.train.files import dump_json, write_atomic
@@ -279,8 +280,13 @@ class _Trainer:
         count = sum(p.numel() for p in self.strategy.model.parameters())
         return (
             f"{self.data.name}: {len(self.data.train):,} examples, {count:,} parameters, {where}, "
-            f"global batch {config.global_batch_size}, {config.steps:,} steps, {origin}"
+            f"global batch {config.global_batch_size}, {config.steps:,} steps, {origin}; operators: {self._backend()}"
         )
+
+    def _backend(self) -> str:
+        """Which backend the operators have on this device, and why."""
+        found = {(b.name, b.reason) for b in backend() if b.device == self.world.device.type}
+        return ", ".join(f"{name} ({reason})" for name, reason in sorted(found))
 
 
 def _due(step: int, every: int | None) -> bool:
