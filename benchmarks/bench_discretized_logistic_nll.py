@@ -1,0 +1,34 @@
+"""discretized_logistic_nll of 32 x 32 colour images beside the difference of sigmoids."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastvae.bench import COMPILED, EAGER, Bar, check_and_benchmark, goal, main
+
+BOTH = "forward+backward"
+OPERATOR = {"operator": "discretized_logistic_nll"}
+GOALS = (
+    goal(**OPERATOR, shape=(128, 3072)),
+    goal(**OPERATOR, shape=(128, 3072), part=BOTH),
+    goal(**OPERATOR, shape=(128, 3072), variant="full", part=BOTH),
+)
+CUDA = {"device": "cuda", **OPERATOR}
+CUDA_GOALS = (
+    goal(Bar(EAGER, 3), Bar(COMPILED, 1), **CUDA, shape=(16384, 3072)),
+    goal(Bar(EAGER, 3), Bar(COMPILED, 1.2), **CUDA, shape=(16384, 3072), part=BOTH),
+    goal(Bar(EAGER, 3), **CUDA, shape=(16384, 3072), variant="full", part=BOTH),
+)
+
+
+@pytest.mark.parametrize("each", GOALS, ids=str)
+def test_discretized_logistic_nll(each: Any, benchmark: Any) -> None:
+    check_and_benchmark(each, benchmark)
+
+
+if __name__ == "__main__":
+    sys.exit(main("discretized_logistic_nll", GOALS, Path(__file__).parent / "results"))

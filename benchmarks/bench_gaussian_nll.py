@@ -1,0 +1,36 @@
+"""gaussian_nll, with its three kinds of log variance, beside the normal density written out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastvae.bench import COMPILED, EAGER, Bar, check_and_benchmark, goal, main
+
+BOTH = "forward+backward"
+OPERATOR = {"operator": "gaussian_nll"}
+GOALS = (
+    goal(**OPERATOR, shape=(4096, 784), part=BOTH),
+    goal(**OPERATOR, shape=(4096, 784), variant="per-dimension", part=BOTH),
+    goal(**OPERATOR, shape=(4096, 784), variant="full", part=BOTH),
+    goal(**OPERATOR, shape=(128, 784), part=BOTH),
+)
+CUDA = {"device": "cuda", **OPERATOR}
+CUDA_GOALS = (
+    goal(Bar(EAGER, 3), Bar(COMPILED, 1), **CUDA, shape=(65536, 784)),
+    goal(Bar(EAGER, 3), Bar(COMPILED, 1.2), **CUDA, shape=(65536, 784), part=BOTH),
+    goal(Bar(EAGER, 3), **CUDA, shape=(65536, 784), variant="per-dimension", part=BOTH),
+    goal(Bar(EAGER, 3), **CUDA, shape=(65536, 784), variant="full", part=BOTH),
+)
+
+
+@pytest.mark.parametrize("each", GOALS, ids=str)
+def test_gaussian_nll(each: Any, benchmark: Any) -> None:
+    check_and_benchmark(each, benchmark)
+
+
+if __name__ == "__main__":
+    sys.exit(main("gaussian_nll", GOALS, Path(__file__).parent / "results"))

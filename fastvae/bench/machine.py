@@ -1,0 +1,75 @@
+"""What a measurement was made on: without it a number means nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from fastvae.ops import _native
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Hardware, versions and the state of the machine."""
+
+    hardware: str  # the processor or GPU that the calls run on
+    cpu: str
+    threads: int  # that torch computes with on the CPU
+    load: float  # mean number of running processes in the minute before; our own are among them
+    backend: str
+    versions: str
+    date: str  # ISO, UTC
+
+    @property
+    def slug(self) -> str:
+        """The hardware as a part of a file's name."""
+        return re.sub(r"[^a-z0-9]+", "-", self.hardware.lower()).strip("-")
+
+    @property
+    def month(self) -> str:
+        """Year and month, as in 202611."""
+        return self.date[:7].replace("-", "")
+
+
+def this_machine(device: torch.device | str = "cpu") -> Machine:
+    """Look at this machine, for measurements on ``device``."""
+    device = torch.device(device)
+    threads, cpu = torch.get_num_threads(), _cpu_name()
+    versions = {"fastvae": _version("fastvae"), "torch": torch.__version__, "Python": platform.python_version()}
+    hardware = f"{cpu}, {threads} thread{'s' if threads > 1 else ''}"
+    if device.type == "cuda":
+        hardware = torch.cuda.get_device_name(device)
+        versions["CUDA"] = str(torch.version.cuda)
+    return Machine(
+        hardware=hardware,
+        cpu=f"{cpu}, torch {torch.backends.cpu.get_cpu_capability()}",
+        threads=threads,
+        load=os.getloadavg()[0],
+        backend=f"{'native' if _native.loaded else 'reference'} ({_native.reason})",
+        versions=", ".join(f"{name} {version}" for name, version in versions.items()),
+        date=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "of a source tree"
+
+
+def _cpu_name() -> str:
+    """The processor as Linux calls it; elsewhere what Python knows."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
