@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from fastvae.distributed import World
+from fastvae.distributed import StepReport, World
 from fastvae.train.files import dump_json, write_atomic
 
 
@@ -22,6 +24,24 @@ def write_status(run_dir: Path, world: World, state: str, step: int, **details: 
     """Say how the run stands in ``status.json``: running, preempted, done or failed, with step and reason."""
     if world.is_main:
         write_atomic(run_dir / "status.json", dump_json({"state": state, "step": step, "time": time.time(), **details}))
+
+
+class Window:
+    """Sums since the last line of the log, kept on the device so that a step needs no host sync."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.steps = 0
+        self.sums = torch.zeros(4, device=device)
+        self.grad_norm = torch.zeros((), device=device)
+        self._started = time.perf_counter()
+
+    def add(self, report: StepReport, sums: Tensor) -> None:
+        self.steps += 1
+        self.sums += sums
+        self.grad_norm = report.grad_norm
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self._started
 
 
 class MetricsLog:

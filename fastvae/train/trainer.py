@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -13,10 +12,10 @@ from typing import Any
 
 import torch
 import yaml
-from torch import Tensor, nn
+from torch import nn
 
 from fastvae.data import Data, Loader, as_data, evaluation_batches
-from fastvae.distributed import StepReport, Strategy, build_strategy, enter_world
+from fastvae.distributed import Strategy, build_strategy, enter_world
 from fastvae.distributed.stop import StopRequest
 from fastvae.evaluate import Evaluation, evaluate
 from fastvae.objective import kl_weight_at
@@ -24,7 +23,7 @@ from fastvae.ops import backend
 from fastvae.train.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from fastvae.train.config import TrainConfig
 from fastvae.train.files import dump_json, write_atomic
-from fastvae.train.metrics import MetricsLog, write_status
+from fastvae.train.metrics import MetricsLog, Window, write_status
 from fastvae.train.optim import build_optimizer, lr_at, set_lr
 from fastvae.train.results import WEIGHTS, write_pictures, write_weights
 from fastvae.train.resume import check_same_run, plain
@@ -173,7 +172,7 @@ class _Trainer:
     def _loop(self, stop: StopRequest) -> int | None:
         """Load, step, log, evaluate, save, until the last step or a signal, whose number is returned."""
         config, state, strategy = self.config, self.state, self.strategy
-        window = _Window(self.world.device)
+        window = Window(self.world.device)
         while state.step < config.steps:
             stop.begin()
             set_lr(strategy.optimizer, lr_at(config, state.step))
@@ -198,14 +197,14 @@ class _Trainer:
                 self.log.say(f"{name}: saved step {state.step}; the same command goes on from there")
                 return number
             if log_is_due:
-                window = _Window(self.world.device)  # only now: evaluating and saving are no part of the rate
+                window = Window(self.world.device)  # only now: evaluating and saving are no part of the rate
         return None
 
     def _save(self) -> None:
         root = self.run_dir / "checkpoints"
         save_checkpoint(root, self.strategy, self.state, {"config": self.resolved}, self.config.keep_checkpoints)
 
-    def _log_window(self, window: _Window, kl_weight: float) -> None:
+    def _log_window(self, window: Window, kl_weight: float) -> None:
         """Write the means over the global batches since the last call."""
         state, config = self.state, self.config
         examples = window.steps * config.global_batch_size
@@ -291,21 +290,3 @@ class _Trainer:
 
 def _due(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
-
-
-class _Window:
-    """Sums since the last line of the log, kept on the device so that a step needs no host sync."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.steps = 0
-        self.sums = torch.zeros(4, device=device)
-        self.grad_norm = torch.zeros((), device=device)
-        self._started = time.perf_counter()
-
-    def add(self, report: StepReport, sums: Tensor) -> None:
-        self.steps += 1
-        self.sums += sums
-        self.grad_norm = report.grad_norm
-
-    def seconds(self) -> float:
-        return time.perf_counter() - self._started
