@@ -45,7 +45,7 @@ ifneq ($(COMPILER),)
 else
 	@echo "no C++ compiler on PATH: the .cu files are not compiled, and the reference is tested alone"
 endif
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal $(ARGS)
 
 bench: setup
 	for benchmark in benchmarks/bench_*.py; do $(BIN)/python $$benchmark $(ARGS) || exit 1; done
