@@ -38,27 +38,45 @@ struct Exponential {
   F value, minus_one, minus_one_minus_x;
 };
 
+constexpr float kHighestExponent = 88.376f, kLowestExponent = -88.0f;  // beyond them 2^n leaves float32
+
+// x = n log 2 + r, |r| <= log(2) / 2, and with it exp(x) = 2^n (1 + r + r^2 q).
+template <class F>
+struct ReducedExponent {
+  F power, r, r2, q;
+
+  FASTVAE_INLINE explicit ReducedExponent(F x) {
+    constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, held in the low bits
+    const F shifted = x * 1.4426950408889634f + kRound;
+    const F n = shifted - kRound;
+    power = as_float((as_bits(shifted) << 23) + 0x3f800000u);
+    r = (x - n * 0.693359375f) + n * 2.1219444005469057e-4f;
+    r2 = r * r;
+    q = r * 0.0013941319191693015f + 0.00836329534649849f;  // (exp(r) - 1 - r) / r^2, error 1.3e-7
+    q = q * r + 0.04166637361049652f;
+    q = q * r + 0.16666576266288757f;
+    q = q * r + 0.5f;
+  }
+  FASTVAE_INLINE F growth() const { return multiply_add(r2, q, r); }  // exp(r) - 1
+};
+
 template <class F>
 FASTVAE_INLINE Exponential<F> exponential(F x) {
-  constexpr float kHighest = 88.376f, kLowest = -88.0f;  // where 2^n leaves float32
-  constexpr float kRound = 12582912.0f;                  // 1.5 * 2^23: adding it rounds to an integer, held in the low bits
-  const F below = x > kHighest ? splat<F>(kHighest) : x;
-  const F inside = below < kLowest ? splat<F>(kLowest) : below;
-  const F shifted = inside * 1.4426950408889634f + kRound;
-  const F n = shifted - kRound;
-  const F power = as_float((as_bits(shifted) << 23) + 0x3f800000u);  // 2^n
-  const F r = (inside - n * 0.693359375f) + n * 2.1219444005469057e-4f;
-  F q = r * 0.0013941319191693015f + 0.00836329534649849f;  // (exp(r) - 1 - r) / r^2, error 1.3e-7
-  q = q * r + 0.04166637361049652f;
-  q = q * r + 0.16666576266288757f;
-  q = q * r + 0.5f;
-  const F r2 = r * r;
-  const F growth = multiply_add(r2, q, r);  // exp(r) - 1
-  const F value = multiply_add(power, growth, power);
-  const F power_minus_one = power - 1.0f;
-  return {x > kHighest ? splat<F>(__builtin_inff()) : value, multiply_add(power, growth, power_minus_one),
-          multiply_add(power, r2 * q, multiply_add(power, r, power_minus_one - below))};
+  const F below = not_above(x, kHighestExponent);
+  const ReducedExponent<F> e(not_below(below, kLowestExponent));
+  const F growth = e.growth(), power_minus_one = e.power - 1.0f;
+  const F value = multiply_add(e.power, growth, e.power);
+  return {x > kHighestExponent ? splat<F>(__builtin_inff()) : value, multiply_add(e.power, growth, power_minus_one),
+          multiply_add(e.power, e.r2 * e.q, multiply_add(e.power, e.r, power_minus_one - below))};
 }
+
+// exp(x) where x is known not to exceed 88 (softmax, sigmoid: x <= 0).
+template <class F>
+FASTVAE_INLINE F exp_of_small(F x) {
+  const ReducedExponent<F> e(not_below(x, kLowestExponent));
+  return multiply_add(e.power, e.growth(), e.power);
+}
+FASTVAE_INLINE double exp_of_small(double x) { return ::exp(x); }
 
 FASTVAE_INLINE Exponential<double> exponential(double x) {
   const double minus_one = ::expm1(x);
@@ -79,7 +97,7 @@ template <class F>
 struct Logit {
   F x, small;  // exp(-|x|), in [0, 1]
 
-  FASTVAE_INLINE explicit Logit(F value) : x(value), small(exponential(-absolute(value)).value) {}
+  FASTVAE_INLINE explicit Logit(F value) : x(value), small(exp_of_small(-absolute(value))) {}
 
   // log(1 + exp(-|x|)): 1 + small is halved where it leaves minus_two_log1p's range.
   FASTVAE_INLINE F log1p_small() const {

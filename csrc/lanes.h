@@ -76,6 +76,10 @@ FASTVAE_INLINE F splat(float x) {
   return F{} + x;
 }
 
+// x, but not above (below) the limit; NaN stays NaN.
+FASTVAE_INLINE float not_above(float x, float limit) { return x > limit ? limit : x; }
+FASTVAE_INLINE float not_below(float x, float limit) { return x < limit ? limit : x; }
+
 // The product of two 32-bit words that lie in the low halves of 64-bit lanes; what is in the high halves does not count.
 FASTVAE_INLINE uint64_t multiply_words(uint64_t a, uint32_t b) { return static_cast<uint64_t>(static_cast<uint32_t>(a)) * b; }
 

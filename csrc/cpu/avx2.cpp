@@ -13,6 +13,7 @@
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c,bmi,bmi2"))), apply_to = function)
 #else
+#pragma GCC optimize("schedule-insns")  // interleaves the chains: a tenth to a fifth faster
 #pragma GCC target("avx2,fma,f16c,bmi,bmi2")
 #endif
 

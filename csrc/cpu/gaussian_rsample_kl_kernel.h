@@ -29,7 +29,8 @@ FASTVAE_INLINE void forward_group(const PhiloxRow& row, uint32_t block, const T*
 template <class T>
 void gaussian_rsample_kl(const GaussianForward& a, int64_t begin, int64_t end) {
   using Real = typename Walk<T>::Real;
-  constexpr int64_t kChain = Walk<T>::kColumns, kGroup = 2 * kChain;
+  constexpr int kMost = Walk<T>::kChains;
+  constexpr int64_t kChain = Walk<T>::kColumns, kGroup = kMost * kChain;
   for (int64_t unit = begin; unit < end; ++unit) {
     const int64_t i = unit / a.segments, first = (unit - i * a.segments) * kSegment;
     const int64_t last = a.columns - first < kSegment ? a.columns : first + kSegment;
@@ -42,12 +43,12 @@ void gaussian_rsample_kl(const GaussianForward& a, int64_t begin, int64_t end) {
       const int64_t stop = last - c < kFlush ? last : c + kFlush;
       KLSums<Real> sums;
       for (; c + kGroup <= stop; c += kGroup) {
-        forward_group<T, 2, true>(row, static_cast<uint32_t>(c / 4), mu + c, logvar + c, z + c, kGroup, sums);
+        forward_group<T, kMost, true>(row, static_cast<uint32_t>(c / 4), mu + c, logvar + c, z + c, kGroup, sums);
       }
-      for (; c < stop; c += kChain) {
-        const int64_t left = stop - c;
-        forward_group<T, 1, false>(row, static_cast<uint32_t>(c / 4), mu + c, logvar + c, z + c, left, sums);
+      for (; c + kChain <= stop; c += kChain) {
+        forward_group<T, 1, true>(row, static_cast<uint32_t>(c / 4), mu + c, logvar + c, z + c, kChain, sums);
       }
+      if (c < stop) forward_group<T, 1, false>(row, static_cast<uint32_t>(c / 4), mu + c, logvar + c, z + c, stop - c, sums);
       c = stop;
       total += sum_lanes(sums.total());
     }
@@ -92,7 +93,8 @@ FASTVAE_INLINE void backward_group(const GaussianBackward& a, const PhiloxRow& r
 template <class T, bool kNoise>
 FASTVAE_INLINE void backward_units(const GaussianBackward& a, int64_t begin, int64_t end) {
   using Scalar = decltype(sum_lanes(typename Walk<T>::Real{}));
-  constexpr int64_t kChain = Walk<T>::kColumns, kGroup = 2 * kChain;
+  constexpr int kMost = Walk<T>::kChains;
+  constexpr int64_t kChain = Walk<T>::kColumns, kGroup = kMost * kChain;
   for (int64_t unit = begin; unit < end; ++unit) {
     const int64_t i = unit / a.segments, first = (unit - i * a.segments) * kSegment;
     const int64_t last = a.columns - first < kSegment ? a.columns : first + kSegment;
@@ -101,11 +103,12 @@ FASTVAE_INLINE void backward_units(const GaussianBackward& a, int64_t begin, int
     const int64_t base = i * a.columns;
     int64_t c = first;
     for (; c + kGroup <= last; c += kGroup) {
-      backward_group<T, 2, true, kNoise>(a, row, static_cast<uint32_t>(c / 4), base + c, kGroup, grad_kl);
+      backward_group<T, kMost, true, kNoise>(a, row, static_cast<uint32_t>(c / 4), base + c, kGroup, grad_kl);
     }
-    for (; c < last; c += kChain) {
-      backward_group<T, 1, false, kNoise>(a, row, static_cast<uint32_t>(c / 4), base + c, last - c, grad_kl);
+    for (; c + kChain <= last; c += kChain) {
+      backward_group<T, 1, true, kNoise>(a, row, static_cast<uint32_t>(c / 4), base + c, kChain, grad_kl);
     }
+    if (c < last) backward_group<T, 1, false, kNoise>(a, row, static_cast<uint32_t>(c / 4), base + c, last - c, grad_kl);
   }
 }
 

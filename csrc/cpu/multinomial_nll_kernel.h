@@ -58,7 +58,7 @@ FASTVAE_INLINE void multinomial_piece(const T* logits, Storage storage, const vo
     load_any(n, storage, counts, start + c, count);
     if (count < kWidth) x = replace_after(x, count, lowest);
     const Real shifted = x - shift;
-    sum = sum + exponential(shifted).value;
+    sum = sum + exp_of_small(shifted);
     dot = dot + (n == Scalar{0} ? Real{} : n * shifted);
     total = total + n;
   }
@@ -108,7 +108,7 @@ void multinomial_nll_backward(const MultinomialArguments& a, int64_t begin, int6
       Real x, k{};
       load_some(x, static_cast<const T*>(a.logits) + row + c, count);
       load_any(k, storage, counts, start + c, count);
-      const Real out = (exponential(x - logsumexp).value * total - k) * grad;
+      const Real out = (exp_of_small(x - logsumexp) * total - k) * grad;
       store_some(static_cast<T*>(a.grad_logits) + row + c, out, count);
     }
     if (scratch) scatter(a, data, scratch, true);

@@ -29,7 +29,7 @@ struct WriteUniform {
   static FASTVAE_INLINE void write(const PhiloxRow& row, uint32_t block, float* to, int64_t count) {
     U words[2 * kChains];
     Single::words<kChains>(row, block, words);
-    FASTVAE_UNROLL(4)
+    FASTVAE_UNROLL(8)
     for (int v = 0; v < 2 * kChains; ++v) store_some(to + v * kLanes, uniform<F>(words[v]), count - v * kLanes);
   }
 };
@@ -40,25 +40,26 @@ struct WriteNormal {
   static FASTVAE_INLINE void write(const PhiloxRow& row, uint32_t block, float* to, int64_t count) {
     F normals[2 * kChains];
     Single::normals<kChains>(row, block, normals);
-    FASTVAE_UNROLL(4)
+    FASTVAE_UNROLL(8)
     for (int v = 0; v < 2 * kChains; ++v) store_some(to + v * kLanes, normals[v], count - v * kLanes);
   }
 };
 
+template <class Writer, int kChains>
+FASTVAE_INLINE int64_t write_groups(const NoiseArguments& a, const PhiloxRow& row, typename Writer::Out* out, int64_t c) {
+  constexpr int64_t kGroup = kChains * Single::kColumns;
+  for (; c + kGroup <= a.columns; c += kGroup) Writer::template write<kChains>(row, static_cast<uint32_t>(c / 4), out + c, kGroup);
+  return c;
+}
+
 template <class Writer>
 void write_noise(const NoiseArguments& a, int64_t begin, int64_t end) {
-  constexpr int64_t kGroup = 2 * Single::kColumns;
   for (int64_t i = begin; i < end; ++i) {
     const PhiloxRow row = noise_row(a.key, i);
     typename Writer::Out* out = static_cast<typename Writer::Out*>(a.out) + i * a.columns;
-    int64_t c = 0;
-    for (; c + kGroup <= a.columns; c += kGroup) {
-      Writer::template write<2>(row, static_cast<uint32_t>(c / 4), out + c, kGroup);
-    }
-    for (; c < a.columns; c += Single::kColumns) {
-      const int64_t left = a.columns - c;
-      Writer::template write<1>(row, static_cast<uint32_t>(c / 4), out + c, left < Single::kColumns ? left : Single::kColumns);
-    }
+    int64_t c = write_groups<Writer, 4>(a, row, out, 0);
+    c = write_groups<Writer, 1>(a, row, out, c);
+    if (c < a.columns) Writer::template write<1>(row, static_cast<uint32_t>(c / 4), out + c, a.columns - c);
   }
 }
 

@@ -7,18 +7,19 @@
 namespace fastvae {
 namespace FASTVAE_LANES {
 
-// How a kernel walks a row in float32: a chain of 64-bit lanes makes the words of kLanes / 2 blocks, which is two vectors of columns; two
+// How a kernel walks a row in float32: a chain of 64-bit lanes makes the words of kLanes / 2 blocks, which is two vectors of columns; four
 // chains at a time hide the latency of the multiplications. `Real` is what a kernel computes with, a vector or (float64) a scalar.
 struct Single {
   using Real = F;
   static constexpr int kWidth = kLanes;
   static constexpr int kVectors = 2;  // of columns, a chain
+  static constexpr int kChains = 4;   // at most, at a time
   static constexpr int kColumns = kWidth * kVectors;
 
   // The words of the chains' columns, vector after vector, starting at column 4 * block.
   template <int kChains>
   static FASTVAE_INLINE void words(const PhiloxRow& row, uint32_t block, U (&radius)[kChains], U (&angle)[kChains]) {
-    FASTVAE_UNROLL(2)
+    FASTVAE_UNROLL(4)
     for (int chain = 0; chain < kChains; ++chain) {
       const W blocks = lane_blocks() + uint64_t{block + chain * static_cast<uint32_t>(kLanes / 2)};
       const PhiloxWords<W> x = philox_blocks(row, blocks);
@@ -31,7 +32,7 @@ struct Single {
   static FASTVAE_INLINE void words(const PhiloxRow& row, uint32_t block, U (&out)[kChains * kVectors]) {
     U radius[kChains], angle[kChains];
     words<kChains>(row, block, radius, angle);
-    FASTVAE_UNROLL(2)
+    FASTVAE_UNROLL(4)
     for (int chain = 0; chain < kChains; ++chain) {
       out[2 * chain] = (U)interleave_low((F)radius[chain], (F)angle[chain]);
       out[2 * chain + 1] = (U)interleave_high((F)radius[chain], (F)angle[chain]);
@@ -42,7 +43,7 @@ struct Single {
   static FASTVAE_INLINE void normals(const PhiloxRow& row, uint32_t block, F (&out)[kChains * kVectors]) {
     U radius[kChains], angle[kChains];
     words<kChains>(row, block, radius, angle);
-    FASTVAE_UNROLL(2)
+    FASTVAE_UNROLL(4)
     for (int chain = 0; chain < kChains; ++chain) {
       F cosine, sine;
       box_muller(radius[chain], angle[chain], cosine, sine);
@@ -57,6 +58,7 @@ struct Double {
   using Real = double;
   static constexpr int kWidth = 1;
   static constexpr int kVectors = 4;
+  static constexpr int kChains = 1;
   static constexpr int kColumns = 4;
 
   template <int kChains>

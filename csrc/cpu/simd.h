@@ -22,9 +22,12 @@ FASTVAE_INLINE F to_float(I x) { return __builtin_convertvector(x, F); }
 FASTVAE_INLINE U widen(H x) { return __builtin_convertvector(x, U); }
 FASTVAE_INLINE H narrow(U x) { return __builtin_convertvector(x, H); }
 
+// Minimum and maximum give their second operand where one is NaN, which is what not_above and not_below want.
 #if FASTVAE_SIMD_BYTES == 64
 FASTVAE_INLINE W multiply_words(W a, uint32_t b) { return (W)_mm512_mul_epu32((__m512i)a, _mm512_set1_epi64(b)); }
 FASTVAE_INLINE F square_root(F x) { return (F)_mm512_sqrt_ps((__m512)x); }
+FASTVAE_INLINE F not_above(F x, float limit) { return (F)_mm512_min_ps(_mm512_set1_ps(limit), (__m512)x); }
+FASTVAE_INLINE F not_below(F x, float limit) { return (F)_mm512_max_ps(_mm512_set1_ps(limit), (__m512)x); }
 FASTVAE_INLINE F multiply_add(F a, F b, F c) { return (F)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
 FASTVAE_INLINE F interleave_low(F a, F b) { return (F)_mm512_unpacklo_ps((__m512)a, (__m512)b); }
 FASTVAE_INLINE F interleave_high(F a, F b) { return (F)_mm512_unpackhi_ps((__m512)a, (__m512)b); }
@@ -32,6 +35,8 @@ FASTVAE_INLINE W lane_blocks() { return W{0, 4, 1, 5, 2, 6, 3, 7}; }
 #elif FASTVAE_SIMD_BYTES == 32
 FASTVAE_INLINE W multiply_words(W a, uint32_t b) { return (W)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x(b)); }
 FASTVAE_INLINE F square_root(F x) { return (F)_mm256_sqrt_ps((__m256)x); }
+FASTVAE_INLINE F not_above(F x, float limit) { return (F)_mm256_min_ps(_mm256_set1_ps(limit), (__m256)x); }
+FASTVAE_INLINE F not_below(F x, float limit) { return (F)_mm256_max_ps(_mm256_set1_ps(limit), (__m256)x); }
 FASTVAE_INLINE F multiply_add(F a, F b, F c) { return (F)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 FASTVAE_INLINE F interleave_low(F a, F b) { return (F)_mm256_unpacklo_ps((__m256)a, (__m256)b); }
 FASTVAE_INLINE F interleave_high(F a, F b) { return (F)_mm256_unpackhi_ps((__m256)a, (__m256)b); }
@@ -44,6 +49,8 @@ FASTVAE_INLINE F square_root(F x) { return (F)_mm_sqrt_ps((__m128)x); }
 FASTVAE_INLINE W multiply_words(W a, uint32_t b) { return (a & 0xffffffffu) * uint64_t{b}; }
 FASTVAE_INLINE F square_root(F x) { return F{sqrtf(x[0]), sqrtf(x[1]), sqrtf(x[2]), sqrtf(x[3])}; }
 #endif
+FASTVAE_INLINE F not_above(F x, float limit) { return x > limit ? splat<F>(limit) : x; }
+FASTVAE_INLINE F not_below(F x, float limit) { return x < limit ? splat<F>(limit) : x; }
 FASTVAE_INLINE F multiply_add(F a, F b, F c) { return a * b + c; }
 FASTVAE_INLINE F interleave_low(F a, F b) { return F{a[0], b[0], a[1], b[1]}; }
 FASTVAE_INLINE F interleave_high(F a, F b) { return F{a[2], b[2], a[3], b[3]}; }

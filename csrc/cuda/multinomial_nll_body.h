@@ -55,7 +55,7 @@ FASTVAE_INLINE void multinomial_pieces_body(const Grid& grid, const DeviceMultin
       FASTVAE_UNROLL(8)
       for (int i = 0; i < kPack<T>; ++i) {
         const Real shifted = x[i] - shift;
-        sum += i < span.last - c ? scalar::exponential(shifted).value : Real{0};
+        sum += i < span.last - c ? scalar::exp_of_small(shifted) : Real{0};
         dot += n[i] == Real{0} ? Real{0} : n[i] * shifted;
         total += n[i];
       }
@@ -116,7 +116,7 @@ FASTVAE_INLINE typename Compute<T>::Real multinomial_gradient(const DeviceMultin
                                                               typename Compute<T>::Real logit, typename Compute<T>::Real count) {
   using Real = typename Compute<T>::Real;
   const Real total = static_cast<const Real*>(a.total)[row], logsumexp = static_cast<const Real*>(a.logsumexp)[row];
-  return (scalar::exponential(logit - logsumexp).value * total - count) * static_cast<const Real*>(a.grad_nll)[row];
+  return (scalar::exp_of_small(logit - logsumexp) * total - count) * static_cast<const Real*>(a.grad_nll)[row];
 }
 
 // grad_logits = grad_nll (total softmax(logits) - counts), dense counts only.
