@@ -65,3 +65,11 @@ def test_the_global_generator_is_left_alone() -> None:
     ops.gaussian_rsample_kl(mu, mu, key)[0].sum().backward()
     ops.gaussian_rsample_log_ratio(mu, mu, key, 3)[1].sum().backward()
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_streams_are_made_under_torch_compile() -> None:
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        return x + stream(Use.PIXELS, site=2)
+
+    compiled = torch.compile(forward, fullgraph=True, backend="eager")
+    assert compiled(torch.zeros((), dtype=torch.int64)).item() == (1 << 24) | (2 << 16)
