@@ -16,3 +16,4 @@ from fastvae.bench.problems import OPERATORS as OPERATORS
 from fastvae.bench.suite import check_and_benchmark as check_and_benchmark
 from fastvae.bench.suite import goal as goal
 from fastvae.bench.suite import main as main
+from fastvae.bench.suite import options_parser as options_parser

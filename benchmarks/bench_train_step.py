@@ -1,0 +1,170 @@
+"""Whole training steps: our trainer beside the loops that it replaces, and beside the matrix products alone."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from train_step_contenders import (
+    BATCH,
+    Contender,
+    data_loader_loop,
+    eager_loop,
+    floor,
+    has_pythae,
+    our_trainer,
+    pythae_trainer,
+)
+from train_step_networks import NETWORKS, Network
+
+from fastvae.bench import options_parser, report, this_machine
+from fastvae.data.mnist import MNIST, load_published
+
+OURS, COMPILED, EAGER, FLOOR = "fastvae.train", "fastvae.train, compiled", "eager loop", "matrix products"
+PYTHAE = "pythae"
+# (network, ours, beside what, at least): the textbook network's bars
+BARS = (
+    ("textbook", OURS, PYTHAE, 2.0),
+    ("textbook", COMPILED, FLOOR, 0.75),
+    ("textbook", OURS, FLOOR, 0.75),
+)
+
+
+def load_images() -> tuple[Tensor, str]:
+    """MNIST's training images [N, 1, 28, 28] uint8 where they are at hand, random ones elsewhere; and which."""
+    try:
+        return load_published(MNIST, download=False)[0][torch.arange(MNIST.num_train)], "MNIST"
+    except ValueError:
+        generator = torch.Generator().manual_seed(0)
+        return torch.randint(256, (12_800, 1, 28, 28), dtype=torch.uint8, generator=generator), "random images"
+
+
+def build_contenders(
+    network: Network, images: Tensor, *, steps: int, with_compiled: bool, device: str = "cpu"
+) -> dict[str, Contender]:
+    """Everything that trains this network, by name."""
+    found: dict[str, Contender] = {
+        OURS: our_trainer(network, images, compiled=False, device=device),
+        EAGER: eager_loop(network, images, compiled=False, device=device),
+        FLOOR: floor(network, images, device=device),
+    }
+    if with_compiled:
+        found[COMPILED] = our_trainer(network, images, compiled=True, device=device)
+        found["eager loop, compiled"] = eager_loop(network, images, compiled=True, device=device)
+    if network.name == "textbook" and device == "cpu":
+        found["Dataset and DataLoader"] = data_loader_loop(network, images)
+        if has_pythae():
+            found[PYTHAE] = pythae_trainer(images, steps)
+    return found
+
+
+def race(contenders: Mapping[str, Contender], *, steps: int, rounds: int) -> dict[str, list[float]]:
+    """Images a second of each contender in each round; a round has all of them, in shuffled order."""
+    order, rates = random.Random(0), {name: [] for name in contenders}
+    for turn in range(rounds + 1):
+        for name in order.sample(list(contenders), len(contenders)):
+            rate = contenders[name](steps)
+            if turn > 0:  # the first round compiles and warms up
+                rates[name].append(rate)
+    return rates
+
+
+def rows_of(network: Network, rates: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+    """A record for each contender."""
+    median = {name: statistics.median(values) for name, values in rates.items()}
+    return [
+        {
+            "network": network.name,
+            "contender": name,
+            "p20_images_per_s": sorted(values)[len(values) // 5],
+            "p50_images_per_s": median[name],
+            "p80_images_per_s": sorted(values)[-1 - len(values) // 5],
+            "rounds": len(values),
+            "share_of_matrix_products": median[name] / median[FLOOR],
+            "times_eager_loop": median[name] / median[EAGER],
+        }
+        for name, values in sorted(rates.items(), key=lambda item: -median[item[0]])
+    ]
+
+
+def rate_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The records as Markdown."""
+    lines = []
+    for row in rows:
+        rates = [f"{row[f'p{p}_images_per_s']:,.0f}" for p in (20, 50, 80)]
+        shares = [f"{row['share_of_matrix_products']:.0%}", f"{row['times_eager_loop']:.2f}"]
+        lines.append([row["network"], row["contender"], *rates, *shares])
+    header = ["network", "contender", "20 % images/s", "50 %", "80 %", "of the matrix products", "times the eager loop"]
+    return report.markdown(header, lines)
+
+
+def bar_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The bars with what was measured."""
+    rate = {(row["network"], row["contender"]): row["p50_images_per_s"] for row in rows}
+    lines = []
+    for network, ours, beside, at_least in BARS:
+        if (network, ours) in rate and (network, beside) in rate:
+            value = rate[network, ours] / rate[network, beside]
+            verdict = "reached" if value >= at_least else "MISSED"
+            lines.append([f"{network}: {ours}", f">= {at_least:.2f} x {beside}", f"{value:.2f}", verdict])
+    return report.markdown(["case", "bar", "measured", ""], lines)
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
+def test_train_step(network: Network, benchmark: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FASTVAE_DATA", str(tmp_path))  # random images: quick, and the same everywhere
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys.modules[__name__], "has_pythae", lambda: False)
+    parameters = [sum(p.numel() for p in build().parameters()) for build in (network.eager, network.ours)]
+    assert parameters[0] == parameters[1]
+    contenders = build_contenders(network, load_images()[0], steps=1, with_compiled=False)
+    rates = benchmark(race, contenders, steps=1, rounds=1)
+    rows = rows_of(network, rates)
+    benchmark.extra_info |= {row["contender"]: row["p50_images_per_s"] for row in rows}
+    assert all(row["p50_images_per_s"] > 0 for row in rows)
+    assert {OURS, EAGER, FLOOR} <= {row["contender"] for row in rows}
+
+
+def main() -> int:
+    parser = options_parser("Whole training steps beside their baselines.", Path(__file__).parent / "results")
+    parser.add_argument("--steps", type=int, default=150, help=f"steps of {BATCH} images in each turn")
+    parser.add_argument("--rounds", type=int, default=5, help="turns that count, after one to warm up")
+    parser.add_argument("--networks", nargs="*", default=[network.name for network in NETWORKS])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave out torch.compile")
+    options = parser.parse_args()
+    images, which = load_images()
+    notes = [f"{which}, batch {BATCH}, {options.rounds} rounds of {options.steps} steps, {len(images):,} images"]
+    if not has_pythae():
+        notes.append("pythae is not installed here, so it is not compared: pip install pythae==0.1.2 --target FOLDER")
+    rows = []
+    for network in NETWORKS:
+        if network.name not in options.networks:
+            continue
+        notes.append(f"{network.name}: {network.description}")
+        print(f"racing {network.name}", file=sys.stderr)
+        torch.compiler.reset()
+        contenders = build_contenders(
+            network, images, steps=options.steps, with_compiled=options.compile, device=options.device
+        )
+        rows += rows_of(network, race(contenders, steps=options.steps, rounds=options.rounds))
+    machine = this_machine(options.device)
+    tables = [bar_table(rows), rate_table(rows), "\n".join(f"- {note}" for note in notes)]
+    print("\n\n".join(tables))
+    if options.out is not None:
+        name = "train_step"
+        path = report.write_page(options.out, name, machine, tables, "Made by `python benchmarks/bench_train_step.py`.")
+        report.write_rows(path.with_suffix(".csv"), rows, machine)
+        print(f"\nwritten: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
