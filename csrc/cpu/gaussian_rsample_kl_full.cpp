@@ -22,7 +22,7 @@ std::tuple<Tensor, Tensor, Tensor> gaussian_rsample_kl_full(Tensor mu, Tensor lo
   const int64_t segments = segments_of(columns), blocks = (rows + kRowBlock - 1) / kRowBlock;
   const bool by_row = reduction & 1, by_column = reduction & 2;
   Tensor z = with_huge_pages(empty_contiguous_like(mu));
-  Tensor kl = reduction == 0 ? torch::stable::new_empty(mu, mu.sizes(), real) : empty_on(mu, {by_row ? rows : 0}, real);
+  Tensor kl = reduction == 0 ? empty_on(mu, mu.sizes(), real) : empty_on(mu, {by_row ? rows : 0}, real);
   Tensor kl_columns = empty_on(mu, {by_column ? columns : 0}, real);
   Tensor partial_columns = empty_on(mu, {by_column ? blocks : 0, columns}, real);
   std::vector<double> partial(by_row ? rows * segments : 0);

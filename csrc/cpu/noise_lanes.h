@@ -16,33 +16,48 @@ struct Single {
   static constexpr int kChains = 4;   // at most, at a time
   static constexpr int kColumns = kWidth * kVectors;
 
+  // The words of one chain's blocks, the first of them `block`.
+  static FASTVAE_INLINE void chain_words(const PhiloxRow& row, uint32_t block, U& radius, U& angle) {
+    const PhiloxWords<W> x = philox_blocks(row, lane_blocks() + uint64_t{block});
+    radius = (U)((x.x0 & 0xffffffffu) | (x.x2 << 32));
+    angle = (U)((x.x1 & 0xffffffffu) | (x.x3 << 32));
+  }
+
   // The words of the chains' columns, vector after vector, starting at column 4 * block.
   template <int kChains>
-  static FASTVAE_INLINE void words(const PhiloxRow& row, uint32_t block, U (&radius)[kChains], U (&angle)[kChains]) {
-    FASTVAE_UNROLL(4)
-    for (int chain = 0; chain < kChains; ++chain) {
-      const W blocks = lane_blocks() + uint64_t{block + chain * static_cast<uint32_t>(kLanes / 2)};
-      const PhiloxWords<W> x = philox_blocks(row, blocks);
-      radius[chain] = (U)((x.x0 & 0xffffffffu) | (x.x2 << 32));
-      angle[chain] = (U)((x.x1 & 0xffffffffu) | (x.x3 << 32));
-    }
-  }
-
-  template <int kChains>
   static FASTVAE_INLINE void words(const PhiloxRow& row, uint32_t block, U (&out)[kChains * kVectors]) {
-    U radius[kChains], angle[kChains];
-    words<kChains>(row, block, radius, angle);
     FASTVAE_UNROLL(4)
     for (int chain = 0; chain < kChains; ++chain) {
-      out[2 * chain] = (U)interleave_low((F)radius[chain], (F)angle[chain]);
-      out[2 * chain + 1] = (U)interleave_high((F)radius[chain], (F)angle[chain]);
+      U radius, angle;
+      chain_words(row, block + chain * kChainBlocks, radius, angle);
+      out[2 * chain] = (U)interleave_low((F)radius, (F)angle);
+      out[2 * chain + 1] = (U)interleave_high((F)radius, (F)angle);
     }
   }
 
+  // The normals of the same.
   template <int kChains>
   static FASTVAE_INLINE void normals(const PhiloxRow& row, uint32_t block, F (&out)[kChains * kVectors]) {
     U radius[kChains], angle[kChains];
-    words<kChains>(row, block, radius, angle);
+    FASTVAE_UNROLL(4)
+    for (int chain = 0; chain < kChains; ++chain) chain_words(row, block + chain * kChainBlocks, radius[chain], angle[chain]);
+    from_words(radius, angle, out);
+  }
+
+  // The first chain's normals of several rows.
+  template <int kRows>
+  static FASTVAE_INLINE void normals_of_rows(const PhiloxRow (&rows)[kRows], F (&out)[kRows * kVectors]) {
+    U radius[kRows], angle[kRows];
+    FASTVAE_UNROLL(4)
+    for (int r = 0; r < kRows; ++r) chain_words(rows[r], 0, radius[r], angle[r]);
+    from_words(radius, angle, out);
+  }
+
+ private:
+  static constexpr uint32_t kChainBlocks = kLanes / 2;
+
+  template <int kChains>
+  static FASTVAE_INLINE void from_words(const U (&radius)[kChains], const U (&angle)[kChains], F (&out)[kChains * kVectors]) {
     FASTVAE_UNROLL(4)
     for (int chain = 0; chain < kChains; ++chain) {
       F cosine, sine;

@@ -68,16 +68,17 @@ namespace fastvae {
 namespace FASTVAE_LANES {
 
 // The sum of the lanes, halves added to halves: one fixed order.
+#if FASTVAE_SIMD_BYTES == 64
+FASTVAE_INLINE float sum_lanes(F x) { return _mm512_reduce_add_ps((__m512)x); }
+#elif FASTVAE_SIMD_BYTES == 32
 FASTVAE_INLINE float sum_lanes(F x) {
-  float lanes[kLanes];
-  memcpy(lanes, &x, sizeof(lanes));
-  FASTVAE_UNROLL(4)
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    FASTVAE_UNROLL(8)
-    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  }
-  return lanes[0];
+  __m128 sum = _mm_add_ps(_mm256_castps256_ps128((__m256)x), _mm256_extractf128_ps((__m256)x, 1));
+  sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+  return _mm_cvtss_f32(_mm_add_ss(sum, _mm_shuffle_ps(sum, sum, 1)));
 }
+#else
+FASTVAE_INLINE float sum_lanes(F x) { return (x[0] + x[2]) + (x[1] + x[3]); }
+#endif
 FASTVAE_INLINE double sum_lanes(double x) { return x; }
 
 // Loads and stores of one vector in any of the storage types; no alignment is assumed.

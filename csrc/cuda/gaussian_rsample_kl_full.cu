@@ -62,7 +62,7 @@ std::tuple<Tensor, Tensor, Tensor> gaussian_rsample_kl_full(Tensor mu, Tensor lo
   const bool by_row = reduction & 1, by_column = reduction & 2;
   const int64_t blocks = (matrix.rows + kDeviceRowBlock - 1) / kDeviceRowBlock;
   Tensor z = empty_contiguous_like(mu);
-  Tensor kl = reduction == 0 ? torch::stable::new_empty(mu, mu.sizes(), real) : empty_on(mu, {by_row ? matrix.rows : 0}, real);
+  Tensor kl = reduction == 0 ? empty_on(mu, mu.sizes(), real) : empty_on(mu, {by_row ? matrix.rows : 0}, real);
   Tensor kl_columns = empty_on(mu, {by_column ? matrix.columns : 0}, real);
   if (matrix.rows * matrix.columns == 0) {
     torch::stable::fill_(kl, 0.0);
