@@ -43,8 +43,8 @@ class Operator:
 
 def normal(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, seed: int, scale: float = 1.0) -> Tensor:
     """Inputs of about the size that a trained encoder or decoder gives; the same ones every time."""
-    generator = torch.Generator().manual_seed(seed)
-    return (torch.randn(shape, generator=generator) * scale).to(device=device, dtype=dtype)
+    generator = torch.Generator(device).manual_seed(seed)
+    return (torch.randn(shape, generator=generator, device=device) * scale).to(dtype)
 
 
 def count_bytes(*tensors: Tensor) -> int:
