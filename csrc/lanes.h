@@ -81,7 +81,15 @@ FASTVAE_INLINE float not_above(float x, float limit) { return x > limit ? limit 
 FASTVAE_INLINE float not_below(float x, float limit) { return x < limit ? limit : x; }
 
 // The product of two 32-bit words that lie in the low halves of 64-bit lanes; what is in the high halves does not count.
-FASTVAE_INLINE uint64_t multiply_words(uint64_t a, uint32_t b) { return static_cast<uint64_t>(static_cast<uint32_t>(a)) * b; }
+FASTVAE_INLINE uint64_t multiply_words(uint64_t a, uint32_t b) {
+#if defined(__CUDA_ARCH__)
+  uint64_t product;  // the compiler would make a 64-bit product of it
+  asm("mul.wide.u32 %0, %1, %2;" : "=l"(product) : "r"(static_cast<uint32_t>(a)), "r"(b));
+  return product;
+#else
+  return static_cast<uint64_t>(static_cast<uint32_t>(a)) * b;
+#endif
+}
 
 }  // namespace FASTVAE_LANES
 }  // namespace fastvae

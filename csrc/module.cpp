@@ -46,7 +46,7 @@ PYBIND11_MODULE(_C, m) {
   m.doc() = "fastvae's native kernels; importing this registers them with PyTorch.";
   m.def("build_info", &build_info, "How this library was built.");
   m.def("cpu_capability", [] { return fastvae::kernels().capability; },
-        "The instruction set of the CPU kernels: avx512, avx2 or baseline; FASTVAE_CPU_CAPABILITY overrides it.");
+        "The instruction set of the CPU kernels: avx512_bf16, avx512, avx2 or baseline; FASTVAE_CPU_CAPABILITY overrides it.");
   m.def("philox4x32_10", &philox4x32_10, py::arg("counter"), py::arg("key"), "Four uint32 words of a counter and a key.");
   m.def("box_muller", &box_muller, py::arg("radius_word"), py::arg("angle_word"), "Two float32 normals of two uint32 words.");
 }

@@ -20,7 +20,8 @@ const Kernels& choose() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  const Candidate candidates[] = {{&kAvx512Kernels, avx512}, {&kAvx2Kernels, avx2}, {&kBaselineKernels, true}};
+  const bool bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
+  const Candidate candidates[] = {{&kAvx512BF16Kernels, bf16}, {&kAvx512Kernels, avx512}, {&kAvx2Kernels, avx2}, {&kBaselineKernels, true}};
 #else
   const Candidate candidates[] = {{&kBaselineKernels, true}};
 #endif
@@ -31,7 +32,7 @@ const Kernels& choose() {
       throw std::runtime_error(std::string("FASTVAE_CPU_CAPABILITY: this CPU does not run ") + wanted + "; unset it");
     }
   }
-  throw std::runtime_error(std::string("FASTVAE_CPU_CAPABILITY must be baseline, avx2 or avx512, got ") + wanted);
+  throw std::runtime_error(std::string("FASTVAE_CPU_CAPABILITY must be baseline, avx2, avx512 or avx512_bf16, got ") + wanted);
 }
 
 }  // namespace

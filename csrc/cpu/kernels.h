@@ -1,4 +1,4 @@
-// What the instruction sets have in common: the table of kernels that each of cpu/{baseline,avx2,avx512}.cpp fills, and the choice.
+// What the instruction sets have in common: the table of kernels that each of cpu/{baseline,avx2,avx512,avx512_bf16}.cpp fills, and the choice.
 #pragma once
 
 #include <cstdint>
@@ -165,9 +165,10 @@ extern const Kernels kBaselineKernels;
 #if defined(__x86_64__)
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
+extern const Kernels kAvx512BF16Kernels;
 #endif
 
-// The fastest table that this CPU runs, or the one that FASTVAE_CPU_CAPABILITY=baseline|avx2|avx512 names. Chosen once.
+// The fastest table that this CPU runs, or the one that FASTVAE_CPU_CAPABILITY=baseline|avx2|avx512|avx512_bf16 names. Chosen once.
 const Kernels& kernels();
 
 }  // namespace fastvae

@@ -94,10 +94,15 @@ FASTVAE_INLINE void load(F& x, const BFloat16* from) {
   memcpy(&bits, from, sizeof(H));
   x = from_bfloat16<F>(widen(bits));
 }
+#if FASTVAE_SIMD_BYTES == 64 && defined(__AVX512BF16__)
+// Rounds like to_bfloat16, but for numbers below 2^-126, which become 0.
+FASTVAE_INLINE void store(BFloat16* to, F x) { _mm256_storeu_si256((__m256i*)to, (__m256i)_mm512_cvtneps_pbh((__m512)x)); }
+#else
 FASTVAE_INLINE void store(BFloat16* to, F x) {
   const H bits = narrow(to_bfloat16<F, U>(x));
   memcpy(to, &bits, sizeof(H));
 }
+#endif
 
 #if FASTVAE_SIMD_BYTES == 64
 FASTVAE_INLINE void load(F& x, const Float16* from) { x = (F)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)from)); }
