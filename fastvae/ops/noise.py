@@ -73,7 +73,8 @@ def stream(use: int, site: int = 0, sample: int = 0, evaluation: bool = False) -
 
 def _in_range(where: str, name: str, value: int, limit: int) -> int:
     try:
-        number = operator.index(value)
+        # torch.compile (2.13) recurses without end in the index of an IntEnum, which is an int as it stands.
+        number = value if isinstance(value, int) else operator.index(value)
     except TypeError:
         raise TypeError(f"{where}: {name} must be an integer, got {value!r} of type {type(value).__name__}") from None
     if not 0 <= number < limit:

@@ -65,3 +65,11 @@ def test_the_global_generator_is_left_alone() -> None:
     ops.gaussian_rsample_kl(mu, mu, key)[0].sum().backward()
     ops.gaussian_rsample_log_ratio(mu, mu, key, 3)[1].sum().backward()
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_streams_are_made_inside_compiled_code() -> None:
+    @torch.compile(backend="eager", fullgraph=True)
+    def shifted(x: torch.Tensor) -> torch.Tensor:
+        return x + stream(Use.DROPOUT, site=3)
+
+    assert shifted(torch.zeros((), dtype=torch.int64)).item() == stream(Use.DROPOUT, site=3)
