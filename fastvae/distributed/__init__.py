@@ -2,6 +2,7 @@
 
 from fastvae.distributed.build import STRATEGIES, StrategyOptions, build_strategy
 from fastvae.distributed.ddp import DDPConfig
+from fastvae.distributed.deepspeed import DeepSpeedConfig
 from fastvae.distributed.fsdp import FSDPConfig
 from fastvae.distributed.strategy import StepReport, Strategy
 from fastvae.distributed.world import World, enter_world, world_from_environment
@@ -9,6 +10,7 @@ from fastvae.distributed.world import World, enter_world, world_from_environment
 __all__ = [
     "STRATEGIES",
     "DDPConfig",
+    "DeepSpeedConfig",
     "FSDPConfig",
     "StepReport",
     "Strategy",

@@ -21,7 +21,7 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor
 
-from fastvae.distributed.strategy import BuildOptimizer, TorchStrategy, compare_replicas
+from fastvae.distributed.strategy import BuildOptimizer, TorchStrategy, broadcast_from_first, compare_replicas
 from fastvae.distributed.world import World
 
 
@@ -62,8 +62,7 @@ class FSDPStrategy(TorchStrategy):
     def setup(self, model: nn.Module, build_optimizer: BuildOptimizer) -> None:
         self.model = model
         sharded = copy.deepcopy(model).to(self.world.device)
-        for tensor in sharded.state_dict().values():
-            dist.broadcast(tensor, src=0)
+        broadcast_from_first(sharded)
         self._unsplit = {name for name, parameter in sharded.named_parameters() if parameter.dim() == 0}
         self._root = self._shard(sharded)
         self.trained = self.module = sharded

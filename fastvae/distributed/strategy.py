@@ -174,6 +174,12 @@ class ReplicatedStrategy(TorchStrategy):
         compare_replicas(self.full_precision_parameters(), self.world)
 
 
+def broadcast_from_first(model: nn.Module) -> None:
+    """Give every rank the first rank's parameters and buffers."""
+    for tensor in model.state_dict().values():
+        dist.broadcast(tensor, src=0)
+
+
 def write_tensors(directory: Path, tensors: Mapping[str, Tensor], world: World) -> None:
     """Write tensors, sharded ones too, as safetensors files; called by all ranks together."""
     writer = dcp.HuggingFaceStorageWriter(str(directory), save_distributed=True)

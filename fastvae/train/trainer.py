@@ -87,7 +87,14 @@ def train(
         resolved = {"seed": seed, "model": None, "data": None, **(description or {}), "train": asdict(config)}
         stop = StopRequest(world)
         with stop.listening():
-            options = StrategyOptions(precision=config.precision, ddp=config.ddp, fsdp=config.fsdp)
+            options = StrategyOptions(
+                precision=config.precision,
+                accumulation=config.accumulation,
+                max_grad_norm=config.max_grad_norm,
+                ddp=config.ddp,
+                fsdp=config.fsdp,
+                deepspeed=config.deepspeed,
+            )
             strategy = build_strategy(config.strategy, world, options)
             try:
                 return _Trainer(model, as_data(data), config, Path(run_dir), seed, resolved, strategy).run(stop)

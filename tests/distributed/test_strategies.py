@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 from pathlib import Path
@@ -23,6 +24,9 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "ddp": {"strategy": "ddp"},
     "fsdp": {"strategy": "fsdp"},
 }
+HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
+if HAS_DEEPSPEED:
+    STRATEGIES |= {f"deepspeed {stage}": {"strategy": "deepspeed", "deepspeed": {"stage": stage}} for stage in range(4)}
 ACCUMULATIONS, CLIPS = (1, 4), (None, 1.0)
 
 VARIANTS: dict[str, dict[str, Any]] = {  # settings that must not change the result either
