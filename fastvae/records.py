@@ -40,6 +40,11 @@ class VAETerms:
     rate_per_dimension: Tensor | None = None  # [D] KL of each latent dimension, summed over the B examples
 
 
+# DDP (static graph) and FSDP hook a forward's result, and find only tensors that PyTorch knows how to reach: without
+# this a static graph would silently exchange no gradient.
+torch.export.register_dataclass(VAETerms, serialized_type_name="fastvae.VAETerms")
+
+
 class KeyedBatch(Protocol):
     """Some consecutive examples, and the key of their noise."""
 

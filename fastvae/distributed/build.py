@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
-from fastvae.distributed.ddp import DDPStrategy
+from dataclasses import dataclass, field
+
+from fastvae.distributed.ddp import DDPConfig, DDPStrategy
+from fastvae.distributed.deepspeed import DeepSpeedConfig, build_deepspeed
+from fastvae.distributed.fsdp import FSDPConfig, FSDPStrategy
 from fastvae.distributed.single import SingleStrategy
 from fastvae.distributed.strategy import Strategy
 from fastvae.distributed.world import World
 
-STRATEGIES = ("auto", "single", "ddp")
+STRATEGIES = ("auto", "single", "ddp", "fsdp", "deepspeed")
 
 
-def build_strategy(name: str, world: World) -> Strategy:
-    """The strategy of that name; ``auto`` is ``single`` for one process and ``ddp`` for more."""
+@dataclass(frozen=True, kw_only=True)
+class StrategyOptions:
+    """What the strategies can be told; each reads its own part."""
+
+    precision: str = "fp32"
+    accumulation: int = 1
+    max_grad_norm: float | None = None
+    ddp: DDPConfig = field(default_factory=DDPConfig)
+    fsdp: FSDPConfig = field(default_factory=FSDPConfig)
+    deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
+
+
+def build_strategy(name: str, world: World, options: StrategyOptions | None = None) -> Strategy:
+    """The strategy of that name; ``auto`` is ``single`` for one process and ``ddp`` for more.
+
+    Raises:
+        ValueError: there is no such strategy, or it does not fit this world.
+    """
+    options = options if options is not None else StrategyOptions()
     if name not in STRATEGIES:
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, got {name!r}")
+    if name == "fsdp":
+        return FSDPStrategy(world, options.fsdp, options.precision)
+    if name == "deepspeed":
+        return build_deepspeed(
+            world,
+            options.deepspeed,
+            precision=options.precision,
+            accumulation=options.accumulation,
+            clip=options.max_grad_norm,
+        )
     if name == "single" or (name == "auto" and world.world_size == 1):
         return SingleStrategy(world)
-    return DDPStrategy(world)
+    return DDPStrategy(world, options.ddp)

@@ -23,7 +23,7 @@ class SingleStrategy(ReplicatedStrategy):
         super().__init__(world)
 
     def setup(self, model: nn.Module, build_optimizer: BuildOptimizer) -> None:
-        self.model = self.module = model.to(self.world.device)
+        self.model = self.trained = self.module = model.to(self.world.device)
         self.optimizer = build_optimizer(self.model.named_parameters())
 
     def accumulate(self, last: bool) -> nullcontext[None]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,7 +46,8 @@ class Strategy(Protocol):
     name: str
     world: World
     module: nn.Module  # what the training step calls
-    model: nn.Module  # what the user gave, unwrapped
+    trained: nn.Module  # the same without the outermost wrapper: its parameters are those that the optimizer updates
+    model: nn.Module  # what the user gave; the trained one itself, or whole and up to date inside whole_model()
     optimizer: torch.optim.Optimizer
 
     def setup(self, model: nn.Module, build_optimizer: BuildOptimizer) -> None:
@@ -64,7 +66,16 @@ class Strategy(Protocol):
         """The sum over ranks, as a new tensor on every rank."""
 
     def full_precision_parameters(self) -> dict[str, Tensor]:
-        """The float32 parameters by name, as the optimizer updates them."""
+        """The float32 parameters by name, as the optimizer updates them; this rank's shares where they are sharded."""
+
+    def whole_model(self) -> AbstractContextManager[nn.Module]:
+        """The user's model with the trained weights, plain and whole on every rank; entered by all ranks together.
+
+        Inside, ranks may call it as often as each likes. Writing to it trains nothing.
+        """
+
+    def check_replicas(self) -> None:
+        """Raise RuntimeError if ranks that should hold equal parameters do not; called by all ranks together."""
 
     def close(self) -> None:
         """Let go of everything that holds the process group, before it is destroyed; the model itself stays usable."""
@@ -84,11 +95,13 @@ def _alone_on_purpose() -> Iterator[None]:
         yield
 
 
-class ReplicatedStrategy:
-    """Every rank holds all parameters: one process, or many whose gradients are averaged."""
+class TorchStrategy(ABC):
+    """What strategies share whose optimizer is PyTorch's own: the step, and checkpoints by parameter name."""
 
-    name = "replicated"
+    name = "torch"
+    world: World
     module: nn.Module
+    trained: nn.Module
     model: nn.Module
     optimizer: torch.optim.Optimizer
 
@@ -99,17 +112,18 @@ class ReplicatedStrategy:
         loss.backward()
 
     def step(self, max_grad_norm: float | None) -> StepReport:
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
-        grad_norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        grad_norm = self._clip(max_grad_norm)
         finite = torch.isfinite(grad_norm)
-        if max_grad_norm is not None:
-            nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, grad_norm)
         # A fused optimizer reads this flag on the device and leaves parameters, moments and step counts alone where it
-        # is 1. After the all-reduce every rank has the same gradient, so all ranks decide alike without a message.
+        # is 1. After the all-reduce every rank has the same norm, so all ranks decide alike without a message.
         self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return StepReport(grad_norm=grad_norm.detach(), finite=finite, skipped=~finite)
+        return StepReport(grad_norm=grad_norm, finite=finite, skipped=~finite)
+
+    @abstractmethod
+    def _clip(self, max_grad_norm: float | None) -> Tensor:
+        """Clip the gradient; returns its norm before that, the same on all ranks."""
 
     def all_reduce_sum(self, tensor: Tensor) -> Tensor:
         total = tensor.detach().clone()
@@ -117,32 +131,91 @@ class ReplicatedStrategy:
             dist.all_reduce(total)
         return total
 
-    def full_precision_parameters(self) -> dict[str, Tensor]:
-        return {name: parameter.detach() for name, parameter in self.model.named_parameters()}
-
     def _optimizer_values(self) -> dict[str, Any]:
         """The optimizer's state by parameter name: tensors, and hyper-parameters as plain values."""
-        return dict(get_optimizer_state_dict(self.model, self.optimizer, options=_FLAT))
+        return dict(get_optimizer_state_dict(self.trained, self.optimizer, options=_FLAT))
 
     def _tensors(self, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
         optimizer = self._optimizer_values().items()
         return {
-            **{f"model.{name}": tensor for name, tensor in self.model.state_dict().items()},
+            **{f"model.{name}": tensor for name, tensor in self.trained.state_dict().items()},
             **{f"optimizer.{name}": value for name, value in optimizer if isinstance(value, Tensor)},
             **{f"extra.{name}": tensor for name, tensor in extra.items()},
         }
 
     def save(self, directory: Path, extra: Mapping[str, Tensor]) -> None:
-        writer = dcp.HuggingFaceStorageWriter(str(directory), save_distributed=True)
-        with _alone_on_purpose():
-            dcp.save(self._tensors(extra), storage_writer=writer, no_dist=self.world.world_size == 1)
+        write_tensors(directory, self._tensors(extra), self.world)
 
     def load(self, directory: Path, extra: Mapping[str, Tensor]) -> None:
         tensors = self._tensors(extra)
-        reader = dcp.HuggingFaceStorageReader(str(directory))
-        with _alone_on_purpose():
-            dcp.load(tensors, storage_reader=reader, no_dist=self.world.world_size == 1)
+        read_tensors(directory, tensors, self.world)
         # Model and extra tensors were filled in place. Hyper-parameters stay those of this run's configuration.
         values = self._optimizer_values()
         values |= {name: tensors[f"optimizer.{name}"] for name in values if f"optimizer.{name}" in tensors}
-        set_optimizer_state_dict(self.model, self.optimizer, values, options=_FLAT)
+        set_optimizer_state_dict(self.trained, self.optimizer, values, options=_FLAT)
+
+
+class ReplicatedStrategy(TorchStrategy):
+    """Every rank holds all parameters: one process, or many whose gradients are averaged."""
+
+    def _clip(self, max_grad_norm: float | None) -> Tensor:
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        grad_norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if max_grad_norm is not None:
+            nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, grad_norm)
+        return grad_norm.detach()
+
+    def full_precision_parameters(self) -> dict[str, Tensor]:
+        return {name: parameter.detach() for name, parameter in self.model.named_parameters()}
+
+    def whole_model(self) -> AbstractContextManager[nn.Module]:
+        return nullcontext(self.model)
+
+    def check_replicas(self) -> None:
+        compare_replicas(self.full_precision_parameters(), self.world)
+
+
+def broadcast_from_first(model: nn.Module) -> None:
+    """Give every rank the first rank's parameters and buffers."""
+    for tensor in model.state_dict().values():
+        dist.broadcast(tensor, src=0)
+
+
+def write_tensors(directory: Path, tensors: Mapping[str, Tensor], world: World) -> None:
+    """Write tensors, sharded ones too, as safetensors files; called by all ranks together."""
+    writer = dcp.HuggingFaceStorageWriter(str(directory), save_distributed=True)
+    with _alone_on_purpose():
+        dcp.save(dict(tensors), storage_writer=writer, no_dist=world.world_size == 1)
+
+
+def read_tensors(directory: Path, tensors: Mapping[str, Tensor], world: World) -> None:
+    """Fill tensors in place from what ``write_tensors`` wrote, however many ranks it had; by all ranks together."""
+    reader = dcp.HuggingFaceStorageReader(str(directory))
+    with _alone_on_purpose():
+        dcp.load(dict(tensors), storage_reader=reader, no_dist=world.world_size == 1)
+
+
+def compare_replicas(parameters: Mapping[str, Tensor], world: World) -> None:
+    """Compare a checksum of every parameter's bits over the ranks.
+
+    Raises:
+        RuntimeError: on all ranks, naming the parameters that differ.
+    """
+    if world.world_size == 1 or not parameters:
+        return
+    lowest = torch.stack([_checksum(parameter) for parameter in parameters.values()])
+    highest = lowest.clone()
+    dist.all_reduce(lowest, op=dist.ReduceOp.MIN)
+    dist.all_reduce(highest, op=dist.ReduceOp.MAX)
+    differing = [name for name, equal in zip(parameters, (lowest == highest).tolist(), strict=True) if not equal]
+    if differing:
+        raise RuntimeError(
+            f"check_replicas: {len(differing)} of {len(parameters)} parameters differ between ranks, the first is "
+            f"{differing[0]}; go on from the newest checkpoint, and look for code that changes weights on one rank only"
+        )
+
+
+def _checksum(tensor: Tensor) -> Tensor:
+    """A sum over the tensor's bits in which every place has a weight of its own, [] int64; overflow wraps."""
+    bits = tensor.contiguous().flatten().view(torch.uint8).to(torch.int64)
+    return (bits * (torch.arange(len(bits), device=bits.device) * 2 + 1)).sum()

@@ -89,7 +89,8 @@ def enter_world(device: str = "auto", *, timeout_minutes: float = 10.0) -> Itera
     world = world_from_environment(device)
     if world.device.type == "cuda":
         torch.cuda.set_device(world.device)
-    owns_group = world.world_size > 1 and not dist.is_initialized()
+    started_by_launcher = {"RANK", "MASTER_ADDR"} <= os.environ.keys()  # then a group of one is a group too
+    owns_group = (world.world_size > 1 or started_by_launcher) and not dist.is_initialized()
     if owns_group:
         backend = "cpu:gloo,cuda:nccl" if world.device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))

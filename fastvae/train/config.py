@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fastvae.distributed import DDPConfig, DeepSpeedConfig, FSDPConfig
 from fastvae.objective import ObjectiveConfig
 
 
@@ -45,8 +46,16 @@ class TrainConfig:
     """Compile the model with torch.compile; the first step then takes up to a minute longer."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes the GPU where there is one."""
-    strategy: Literal["auto", "single", "ddp"] = "auto"
+    strategy: Literal["auto", "single", "ddp", "fsdp", "deepspeed"] = "auto"
     """How processes cooperate; auto is single for one process and ddp for more."""
+    ddp: DDPConfig = field(default_factory=DDPConfig)
+    """Settings of strategy ddp."""
+    fsdp: FSDPConfig = field(default_factory=FSDPConfig)
+    """Settings of strategy fsdp."""
+    deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
+    """Settings of strategy deepspeed."""
+    check_replicas: int | None = None
+    """Steps between checks that all ranks hold the same weights, bit for bit; None for off."""
     timeout_minutes: float = 10.0
     """How long a process waits for a silent peer before it gives up."""
     log_every: int = 50
@@ -67,7 +76,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "global_batch_size", "accumulation", "log_every", "keep_checkpoints", "eval_batch_size"):
             _require(getattr(self, name) >= 1, name, "must be at least 1", getattr(self, name))
-        for name in ("eval_every", "checkpoint_every"):
+        for name in ("eval_every", "checkpoint_every", "check_replicas"):
             value = getattr(self, name)
             _require(value is None or value >= 1, name, "must be at least 1, or None for off", value)
         _require(self.final_samples >= 1, "final_samples", "must be at least 1", self.final_samples)
@@ -81,6 +90,12 @@ class TrainConfig:
         norm = self.max_grad_norm
         _require(norm is None or norm > 0, "max_grad_norm", "must be positive, or None for off", norm)
         _require(self.ema is None or 0 < self.ema < 1, "ema", "must be in (0, 1), or None for off", self.ema)
+        static = self.ddp.static_graph
+        _require(not static or self.accumulation == 1, "ddp.static_graph", "wants accumulation 1, or False", static)
+        engine = self.strategy == "deepspeed"
+        _require(
+            not (engine and self.compile), "compile", "is not for strategy deepspeed; set it to False", self.compile
+        )
         _require(self.timeout_minutes > 0, "timeout_minutes", "must be positive", self.timeout_minutes)
 
 

@@ -78,5 +78,5 @@ def _free_bits_ahead(strategy: Strategy, micro_batches: Sequence[KeyedBatch], co
     if config.objective.free_bits is None:
         return None
     with autocast(strategy.world.device, config.precision):
-        per_dimension = [strategy.model.encode(micro.batch).kl_per_dimension() for micro in micro_batches]  # type: ignore[operator]
+        per_dimension = [strategy.trained.encode(micro.batch).kl_per_dimension() for micro in micro_batches]  # type: ignore[operator]
     return _free_bits(strategy, torch.stack(per_dimension).sum(0), config)

@@ -15,7 +15,7 @@ import yaml
 from torch import nn
 
 from fastvae.data import Data, Loader, as_data, evaluation_batches
-from fastvae.distributed import Strategy, build_strategy, enter_world
+from fastvae.distributed import Strategy, StrategyOptions, build_strategy, enter_world
 from fastvae.distributed.stop import StopRequest
 from fastvae.evaluate import Evaluation, evaluate
 from fastvae.objective import kl_weight_at
@@ -87,7 +87,15 @@ def train(
         resolved = {"seed": seed, "model": None, "data": None, **(description or {}), "train": asdict(config)}
         stop = StopRequest(world)
         with stop.listening():
-            strategy = build_strategy(config.strategy, world)
+            options = StrategyOptions(
+                precision=config.precision,
+                accumulation=config.accumulation,
+                max_grad_norm=config.max_grad_norm,
+                ddp=config.ddp,
+                fsdp=config.fsdp,
+                deepspeed=config.deepspeed,
+            )
+            strategy = build_strategy(config.strategy, world, options)
             try:
                 return _Trainer(model, as_data(data), config, Path(run_dir), seed, resolved, strategy).run(stop)
             finally:
@@ -159,15 +167,16 @@ class _Trainer:
         status = "done" if number is None else "preempted"
         reason = "all steps done" if number is None else signal.Signals(number).name
         write_status(self.run_dir, self.world, status, self.state.step, reason=reason)
-        return Run(
-            directory=self.run_dir,
-            status=status,
-            step=self.state.step,
-            signal=number,
-            model=self.strategy.model,
-            evaluation=evaluation,
-            is_main=self.world.is_main,
-        )
+        with self.strategy.whole_model() as model:  # leaves the last weights in it
+            return Run(
+                directory=self.run_dir,
+                status=status,
+                step=self.state.step,
+                signal=number,
+                model=model,
+                evaluation=evaluation,
+                is_main=self.world.is_main,
+            )
 
     def _loop(self, stop: StopRequest) -> int | None:
         """Load, step, log, evaluate, save, until the last step or a signal, whose number is returned."""
@@ -184,6 +193,8 @@ class _Trainer:
             state.skipped_steps += report.skipped
             self.skipped_in_a_row = (self.skipped_in_a_row + 1) * report.skipped
             window.add(report, sums)
+            if _due(state.step, config.check_replicas):
+                strategy.check_replicas()
             log_is_due = state.step in (1, config.steps) or _due(state.step, config.log_every)
             if log_is_due:
                 self._log_window(window, kl_weight)
@@ -234,8 +245,12 @@ class _Trainer:
 
     def _evaluate(self, *, num_samples: int) -> Evaluation:
         """Bounds on the test set, with the averaged weights where the run keeps any; all ranks together."""
-        model, data = self.strategy.model, self.data
-        with averaged_weights(self.strategy, self.state.ema), autocast(self.world.device, self.config.precision):
+        data = self.data
+        with (
+            averaged_weights(self.strategy, self.state.ema),
+            self.strategy.whole_model() as model,
+            autocast(self.world.device, self.config.precision),
+        ):
             evaluation = evaluate(
                 model,
                 evaluation_batches(
@@ -263,10 +278,11 @@ class _Trainer:
         evaluation = self._evaluate(num_samples=self.config.final_samples)
         self._log_evaluation("final", evaluation)
         copy_into(self.strategy.full_precision_parameters(), self.state.ema)
-        if self.world.is_main:
-            write_atomic(self.run_dir / "evaluation.json", dump_json(asdict(evaluation)))
-            write_weights(self.run_dir / WEIGHTS, self.strategy.model)
-            write_pictures(self.run_dir, self.strategy.model, self.data, self.seed)
+        with self.strategy.whole_model() as model:
+            if self.world.is_main:
+                write_atomic(self.run_dir / "evaluation.json", dump_json(asdict(evaluation)))
+                write_weights(self.run_dir / WEIGHTS, model)
+                write_pictures(self.run_dir, model, self.data, self.seed)
         self.world.barrier()
         return evaluation
 

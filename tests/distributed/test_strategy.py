@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from fastvae.distributed import World, build_strategy, world_from_environment
+import fastvae
+from fastvae.distributed import DDPConfig, World, build_strategy, world_from_environment
 
 
 @pytest.fixture
@@ -55,9 +56,14 @@ def test_world_reads_what_torchrun_sets() -> None:
 def test_wrong_names_are_named() -> None:
     with pytest.raises(ValueError, match="RANK must be a whole number, got 'x'"):
         world_from_environment("cpu", {"RANK": "x"})
-    with pytest.raises(ValueError, match="strategy must be one of auto, single, ddp, got 'horovod'"):
+    with pytest.raises(ValueError, match="strategy must be one of auto, single, ddp, fsdp, deepspeed, got 'horovod'"):
         build_strategy("horovod", World())
     with pytest.raises(ValueError, match="single is for one process, got world size 2"):
         build_strategy("single", World(world_size=2))
-    with pytest.raises(ValueError, match="two or more processes"):
-        build_strategy("ddp", World())
+    for name in ("ddp", "fsdp"):
+        with pytest.raises(ValueError, match=f"strategy {name} is for two or more processes: start with torchrun"):
+            build_strategy(name, World())
+    with pytest.raises(ValueError, match=r"train\.ddp\.bucket_mib must be positive, got 0"):
+        DDPConfig(bucket_mib=0)
+    with pytest.raises(ValueError, match=r"train\.ddp\.static_graph wants accumulation 1"):
+        fastvae.TrainConfig(accumulation=2, ddp=DDPConfig(static_graph=True))

@@ -1,0 +1,369 @@
+"""DeepSpeed's engine, ZeRO stages 0 to 3. The package is imported here only, and only once a run asks for it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from fastvae.distributed.strategy import (
+    BuildOptimizer,
+    ReplicatedStrategy,
+    StepReport,
+    broadcast_from_first,
+    compare_replicas,
+    read_tensors,
+    write_tensors,
+)
+from fastvae.distributed.world import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepSpeedConfig:
+    """Settings of strategy deepspeed."""
+
+    stage: int | None = None
+    """ZeRO stage: 0 shards nothing, 1 the optimizer's state, 2 gradients too, 3 weights too. None: the file's, or 2."""
+    offload_optimizer: bool = False
+    """Keep the optimizer's state in the host's memory, and update it there (stages 1 to 3)."""
+    offload_parameters: bool = False
+    """Keep the shares of the weights in the host's memory (stage 3)."""
+    file: Path | None = None
+    """A DeepSpeed JSON whose entries are used too; one that contradicts an option of this run is refused by name."""
+
+    def __post_init__(self) -> None:
+        if self.stage is not None and self.stage not in (0, 1, 2, 3):
+            raise ValueError(f"train.deepspeed.stage must be 0, 1, 2 or 3, got {self.stage}")
+
+
+def engine_settings(
+    config: DeepSpeedConfig, *, precision: str, accumulation: int, clip: float | None
+) -> dict[str, Any]:
+    """What DeepSpeed is told: this run's options, and what the user's file adds.
+
+    Raises:
+        ValueError: the file is no JSON object, or contradicts the run's options; every conflict is named.
+    """
+    given = _read(config.file) if config.file is not None else {}
+    zero = given.get("zero_optimization", {})
+    stage = config.stage if config.stage is not None else zero.get("stage", 2)
+    ours: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": 1,  # a mere counter: the loader decides how many examples a rank gets
+        "gradient_accumulation_steps": accumulation,
+        "gradient_clipping": clip or 0.0,  # always set: left out it would be 1.0
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "torch_autocast": {"enabled": precision == "bf16", "dtype": "bfloat16"},
+        "zero_optimization": {"stage": stage},
+    }
+    if config.offload_optimizer:
+        ours["zero_optimization"]["offload_optimizer"] = {"device": "cpu"}
+    if config.offload_parameters:
+        ours["zero_optimization"]["offload_param"] = {"device": "cpu"}
+    conflicts = list(_conflicts(ours, given))
+    conflicts += [
+        f"{name} belongs to --train options" for name in ("optimizer", "scheduler", "fp16", "bf16") if name in given
+    ]
+    if conflicts:
+        raise ValueError(
+            f"train.deepspeed.file {config.file} contradicts this run's options: {'; '.join(conflicts)}; "
+            'leave them out of the file (or write "auto"), or change the options'
+        )
+    return _merge(ours, given)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"train.deepspeed.file {path} is no JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise ValueError(f"train.deepspeed.file {path} must hold a JSON object, got {type(given).__name__}")
+    return given
+
+
+def _conflicts(ours: Mapping[str, Any], given: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name in sorted(ours.keys() & given.keys()):
+        if isinstance(ours[name], Mapping) and isinstance(given[name], Mapping):
+            yield from _conflicts(ours[name], given[name], f"{prefix}{name}.")
+        elif given[name] not in ("auto", ours[name]):
+            yield f"{prefix}{name} is {given[name]!r} there and {ours[name]!r} here"
+
+
+def _merge(ours: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(given)
+    for name, value in ours.items():
+        nested = isinstance(value, Mapping) and isinstance(given.get(name), Mapping)
+        merged[name] = _merge(value, given[name]) if nested else value
+    return merged
+
+
+def build_deepspeed(
+    world: World, config: DeepSpeedConfig, *, precision: str, accumulation: int, clip: float | None
+) -> DeepSpeedStrategy:
+    """The strategy of the stage that the settings ask for.
+
+    Raises:
+        ValueError: DeepSpeed is not installed, or there is no process group.
+    """
+    if not dist.is_initialized():
+        raise ValueError("strategy deepspeed needs a launcher: start with torchrun or deepspeed, or use single")
+    settings = engine_settings(config, precision=precision, accumulation=accumulation, clip=clip)
+    kind = ZeROStrategy if settings["zero_optimization"]["stage"] else DeepSpeedStrategy
+    return kind(world, settings, _import_deepspeed(world))
+
+
+def _import_deepspeed(world: World) -> Any:
+    if world.device.type == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    try:
+        import deepspeed
+    except ModuleNotFoundError as error:
+        raise ValueError(f"strategy deepspeed: {error.name} is not installed: pip install fastvae[deepspeed]") from None
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    return deepspeed
+
+
+class DeepSpeedStrategy(ReplicatedStrategy):
+    """Stage 0: replicas whose gradients DeepSpeed averages. Clipping and skipping are ours, as under DDP."""
+
+    name = "deepspeed"
+
+    def __init__(self, world: World, settings: dict[str, Any], deepspeed: Any) -> None:
+        super().__init__(world)
+        self._settings, self._deepspeed = settings, deepspeed
+        self._engine: Any = None
+
+    def setup(self, model: nn.Module, build_optimizer: BuildOptimizer) -> None:
+        self.model = model.to(self.world.device)
+        self._start(self.model, build_optimizer, {**self._settings, "gradient_clipping": 0.0})
+
+    def _start(self, model: nn.Module, build_optimizer: BuildOptimizer, settings: dict[str, Any]) -> None:
+        broadcast_from_first(model)
+        self.trained = model
+        self.optimizer = build_optimizer(model.named_parameters())
+        # The weights are equal already. The engine would broadcast them again, and fails (0.19.8) on a parameter
+        # without a dimension; it passes over those that bear this mark.
+        scalars = [parameter for parameter in model.parameters() if parameter.dim() == 0]
+        for parameter in scalars:
+            parameter.ds_optim_param = True  # type: ignore[attr-defined]
+        self._engine, *_ = self._deepspeed.initialize(
+            model=model, optimizer=self.optimizer, config=settings, dist_init_required=False
+        )
+        for parameter in scalars:
+            del parameter.ds_optim_param  # type: ignore[attr-defined]
+        self.module = self._engine
+
+    @contextmanager
+    def accumulate(self, last: bool) -> Iterator[None]:
+        self._engine.set_gradient_accumulation_boundary(last)
+        yield
+        if not last:
+            self._engine.step()  # counts the micro-batch, updates nothing
+
+    def backward(self, loss: Tensor) -> None:
+        self._engine.backward(loss, scale_wrt_gas=False)  # the loss is a share of the global batch's mean already
+
+    def step(self, max_grad_norm: float | None) -> StepReport:
+        grad_norm = self._clip(max_grad_norm)
+        finite = torch.isfinite(grad_norm)
+        self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+        self._engine.step()
+        return StepReport(grad_norm=grad_norm, finite=finite, skipped=~finite)
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self.module = self.trained = self.model
+            self._engine.destroy()
+            self._engine = None
+
+
+@dataclass(frozen=True)
+class _Share:
+    """Where this rank's part of a parameter is: a run of numbers in one of the optimizer's flat tensors."""
+
+    flat: Tensor | None  # None where this rank has no part
+    first: int  # of the part, in the flat tensor
+    offset: int  # of the part, in the flattened parameter
+    numel: int
+
+    def of(self, flat: Tensor) -> Tensor:
+        return flat.narrow(0, self.first, self.numel)
+
+
+class ZeROStrategy(DeepSpeedStrategy):
+    """Stages 1 to 3: the float32 weights that the optimizer updates, and its state, are shared out over the ranks.
+
+    The engine clips, and skips a gradient that is not finite. Checkpoints hold whole tensors by parameter name, as
+    every strategy's do; DeepSpeed's own files are pickles and are never written nor read.
+    """
+
+    def setup(self, model: nn.Module, build_optimizer: BuildOptimizer) -> None:
+        self.model = model
+        self._shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+        shards_weights = self._settings["zero_optimization"]["stage"] == 3
+        sharded = copy.deepcopy(model).to(self.world.device)
+        if shards_weights:  # stage 3 cannot split a parameter without a dimension (0.19.8): give it one
+            for parameter in sharded.parameters():
+                parameter.data = parameter.data.view(parameter.shape or (1,))
+            for module in sharded.modules():
+                module.register_forward_hook(_open_record)
+        self._start(sharded, build_optimizer, self._settings)
+        if shards_weights:
+            for module in sharded.modules():
+                module.register_forward_hook(_close_record)
+        find = self._sharded_weight if shards_weights else self._sharded_state
+        self._shares = {name: find(parameter) for name, parameter in self.trained.named_parameters()}
+
+    def _sharded_state(self, parameter: nn.Parameter) -> _Share:
+        mapping = parameter._hp_mapping  # type: ignore[attr-defined]
+        if mapping is None:
+            return _Share(None, 0, 0, 0)
+        zero, there, here = self._engine.optimizer, mapping.hp_fragment_address, mapping.lp_fragment_address
+        flats = zero.single_partition_of_fp32_groups
+        [flat] = [flat for flat in flats if flat.untyped_storage().data_ptr() == _storage(mapping.hp_fragment)]
+        return _Share(flat, there.start, here.start, there.numel)
+
+    def _sharded_weight(self, parameter: nn.Parameter) -> _Share:
+        zero = self._engine.optimizer
+        group, first, size = zero.grad_position[zero.get_param_id(parameter)]
+        offset = self.world.rank * size
+        numel = max(0, min(size, parameter.ds_numel - offset))  # type: ignore[attr-defined]
+        return _Share(zero.fp32_partitioned_groups_flat[group] if numel else None, first, offset, numel)
+
+    def step(self, max_grad_norm: float | None) -> StepReport:
+        if (max_grad_norm or 0.0) != self._settings["gradient_clipping"]:
+            raise ValueError("strategy deepspeed: the engine clips as it was set up; max_grad_norm cannot change")
+        self._engine.step()
+        device = self.world.device
+        grad_norm = torch.as_tensor(self._engine.get_global_grad_norm(), dtype=torch.float32, device=device)
+        skipped = torch.tensor(bool(self._engine.optimizer.overflow), device=device)
+        return StepReport(grad_norm=grad_norm.detach(), finite=~skipped, skipped=skipped)
+
+    def full_precision_parameters(self) -> dict[str, Tensor]:
+        nothing = torch.empty(0, device=self.world.device)
+        return {n: nothing if s.flat is None else s.of(s.flat.detach()) for n, s in self._shares.items()}
+
+    @contextmanager
+    def whole_model(self) -> Iterator[nn.Module]:
+        home = next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
+        self.model.to(self.world.device)
+        shares = self.full_precision_parameters()
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(self._gather(name, shares[name]))
+            buffers = dict(self.trained.named_buffers())
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(buffers[name])
+        try:
+            yield self.model
+        finally:
+            self.model.to(home)
+
+    def check_replicas(self) -> None:
+        if self._settings["zero_optimization"]["stage"] == 3:
+            raise ValueError(
+                "check_replicas: deepspeed stage 3 shards the weights, there are no replicas; set it to None"
+            )
+        compare_replicas({name: p.detach() for name, p in self.trained.named_parameters()}, self.world)
+
+    def _gather(self, name: str, share: Tensor | None) -> Tensor:
+        """The whole tensor, shaped as its parameter, from every rank's part."""
+        whole = torch.zeros(self._shapes[name].numel(), device=self.world.device)
+        if share is not None and share.numel():
+            self._part(name, whole).copy_(share)
+        dist.all_reduce(whole)
+        return whole.view(self._shapes[name])
+
+    def _part(self, name: str, whole: Tensor) -> Tensor:
+        share = self._shares[name]
+        return whole.flatten().narrow(0, share.offset, share.numel)
+
+    def _moments(self, name: str) -> dict[str, Tensor]:
+        """The optimizer's state of the flat tensor that holds this rank's part; zeros before the first step."""
+        flat = self._shares[name].flat
+        if flat is None:
+            return {}
+        state = self.optimizer.state[flat]
+        if not state:  # as PyTorch's fused Adam starts it
+            state["step"] = torch.zeros((), device=flat.device)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(flat.data), torch.zeros_like(flat.data)
+        return dict(state)
+
+    def _tensors(self, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Every tensor of the checkpoint, whole, and new: what is read into them is not yet in the engine."""
+        tensors = {f"model.{name}": buffer.clone() for name, buffer in self.trained.named_buffers()}
+        shares = self.full_precision_parameters()
+        for name, share in self._shares.items():
+            tensors[f"model.{name}"] = self._gather(name, shares[name])
+            moments = self._moments(name)
+            for key in ("exp_avg", "exp_avg_sq"):
+                part = share.of(moments[key]) if moments else None
+                tensors[f"optimizer.state.{name}.{key}"] = self._gather(name, part)
+            step = moments["step"].to(self.world.device) if moments else torch.zeros((), device=self.world.device)
+            step = step.detach().clone()
+            dist.all_reduce(step, op=dist.ReduceOp.MAX)
+            tensors[f"optimizer.state.{name}.step"] = step
+        for name, share_of_extra in extra.items():
+            tensors[f"extra.{name}"] = self._gather(name, share_of_extra)
+        return tensors
+
+    def save(self, directory: Path, extra: Mapping[str, Tensor]) -> None:
+        write_tensors(directory, self._tensors(extra), self.world)
+
+    @torch.no_grad()
+    def load(self, directory: Path, extra: Mapping[str, Tensor]) -> None:
+        tensors = self._tensors(extra)
+        read_tensors(directory, tensors, self.world)
+        for name, buffer in self.trained.named_buffers():
+            buffer.copy_(tensors[f"model.{name}"])
+        shares = self.full_precision_parameters()
+        for name, parameter in self.trained.named_parameters():
+            whole = tensors[f"model.{name}"]
+            if hasattr(parameter, "ds_tensor"):
+                parameter.ds_tensor.narrow(0, 0, self._shares[name].numel).copy_(self._part(name, whole))
+            else:
+                parameter.copy_(whole)
+            if self._shares[name].flat is None:
+                continue
+            shares[name].copy_(self._part(name, whole))
+            moments = self._moments(name)
+            for key in ("exp_avg", "exp_avg_sq"):
+                value = tensors[f"optimizer.state.{name}.{key}"]
+                self._shares[name].of(moments[key]).copy_(self._part(name, value))
+            moments["step"].copy_(tensors[f"optimizer.state.{name}.step"])
+        for name, share in extra.items():
+            share.copy_(self._part(name, tensors[f"extra.{name}"]))
+
+
+class _OpenRecord(dict[str, Any]):
+    """The fields of a record, by name."""
+
+    kind: type
+
+
+def _open_record(module: nn.Module, inputs: Any, output: Any) -> Any:
+    """Stage 3 hooks the tensors that a module returns, and finds them in tuples and dicts only (0.19.8)."""
+    if not is_dataclass(output) or isinstance(output, type):
+        return output
+    opened = _OpenRecord({field.name: getattr(output, field.name) for field in fields(output)})
+    opened.kind = type(output)
+    return opened
+
+
+def _close_record(module: nn.Module, inputs: Any, output: Any) -> Any:
+    return output.kind(**output) if isinstance(output, _OpenRecord) else output
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()

@@ -1,0 +1,161 @@
+"""PyTorch's FSDP2: every rank holds a share of each parameter, of its gradient and of its optimizer state."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    FSDPModule,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
+from torch.distributed.tensor import DTensor
+
+from fastvae.distributed.strategy import BuildOptimizer, TorchStrategy, broadcast_from_first, compare_replicas
+from fastvae.distributed.world import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class FSDPConfig:
+    """Settings of strategy fsdp."""
+
+    reshard_after_forward: bool = True
+    """Free a block's gathered weights after its forward and gather them again for its backward: less memory."""
+    cpu_offload: bool = False
+    """Keep shares of weights, gradients and optimizer state in the host's memory, and update them there."""
+
+
+class FSDPStrategy(TorchStrategy):
+    """Fully sharded data parallelism: blocks are sharded one by one, what is left belongs to the root.
+
+    A block is an element of an ``nn.Sequential`` or ``nn.ModuleList``. Parameters without a dimension cannot be split:
+    they stay whole on every rank. The user's own model is never wrapped; it stays in the host's memory and gets the
+    weights where something needs them whole (evaluation, the final files).
+    """
+
+    name = "fsdp"
+
+    def __init__(self, world: World, config: FSDPConfig | None = None, precision: str = "fp32") -> None:
+        if not dist.is_initialized():
+            raise ValueError("strategy fsdp is for two or more processes: start with torchrun, or use single")
+        super().__init__(world)
+        self._config = config if config is not None else FSDPConfig()
+        # Autocast decides the type of the arithmetic, as in every strategy; the policy only makes what crosses the
+        # ranks in forward as narrow as that. Gradients are summed in float32, and the root, which holds what is no
+        # layer of a network (a likelihood's log variance), stays float32.
+        narrow = torch.bfloat16 if precision == "bf16" else None
+        self._block_policy = MixedPrecisionPolicy(
+            param_dtype=narrow, reduce_dtype=torch.float32, cast_forward_inputs=False
+        )
+        self._root_policy = MixedPrecisionPolicy(cast_forward_inputs=False)
+
+    def setup(self, model: nn.Module, build_optimizer: BuildOptimizer) -> None:
+        self.model = model
+        sharded = copy.deepcopy(model).to(self.world.device)
+        broadcast_from_first(sharded)
+        self._unsplit = {name for name, parameter in sharded.named_parameters() if parameter.dim() == 0}
+        self._root = self._shard(sharded)
+        self.trained = self.module = sharded
+        self.optimizer = build_optimizer(sharded.named_parameters())
+
+    def _shard(self, model: nn.Module) -> FSDPModule:
+        mesh: DeviceMesh = init_device_mesh(self.world.device.type, (self.world.world_size,))
+        pin = self.world.device.type == "cuda"
+        offload = CPUOffloadPolicy(pin_memory=pin) if self._config.cpu_offload else OffloadPolicy()
+        reshard = self._config.reshard_after_forward
+        whole = {parameter for name, parameter in model.named_parameters() if name in self._unsplit}
+        for block in blocks(model):
+            fully_shard(
+                block,
+                mesh=mesh,
+                mp_policy=self._block_policy,
+                offload_policy=offload,
+                reshard_after_forward=reshard,
+                ignored_params=whole,
+            )
+        root = fully_shard(model, mesh=mesh, mp_policy=self._root_policy, offload_policy=offload, ignored_params=whole)
+        if hasattr(model, "encode"):
+            register_fsdp_forward_method(model, "encode")  # free bits look at the encoder alone
+        return root
+
+    def accumulate(self, last: bool) -> AbstractContextManager[object]:
+        self._root.set_requires_gradient_sync(last)
+        return nullcontext()
+
+    def _clip(self, max_grad_norm: float | None) -> Tensor:
+        gradients = {name: p.grad for name, p in self.trained.named_parameters() if p.grad is not None}
+        unsplit = [gradient for name, gradient in gradients.items() if name in self._unsplit]
+        if unsplit:  # FSDP leaves these gradients alone: average them as it does the others
+            mean = self.all_reduce_sum(torch.stack(unsplit)) / self.world.world_size
+            for gradient, value in zip(unsplit, mean, strict=True):
+                gradient.copy_(value)
+        shares = [gradient.to_local() for gradient in gradients.values() if isinstance(gradient, DTensor)]
+        square = self.all_reduce_sum(nn.utils.get_total_norm(shares).square())
+        grad_norm = (square + nn.utils.get_total_norm(unsplit).to(square.device).square()).sqrt()
+        if max_grad_norm is not None:
+            scale = (max_grad_norm / (grad_norm + 1e-6)).clamp(max=1.0)  # as nn.utils.clip_grads_with_norm_ has it
+            for share in (*shares, *unsplit):
+                share.mul_(scale.to(share.device))
+        return grad_norm
+
+    def full_precision_parameters(self) -> dict[str, Tensor]:
+        return {name: _local(parameter.detach()) for name, parameter in self.trained.named_parameters()}
+
+    @contextmanager
+    def whole_model(self) -> Iterator[nn.Module]:
+        home = next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
+        self.model.to(self.world.device)
+        own = self.model.state_dict()
+        for name, tensor in self.trained.state_dict().items():
+            own[name].copy_(tensor.full_tensor() if isinstance(tensor, DTensor) else tensor)
+        try:
+            yield self.model
+        finally:
+            self.model.to(home)
+
+    def check_replicas(self) -> None:
+        parameters = self.full_precision_parameters()
+        compare_replicas({name: parameters[name] for name in parameters if name in self._unsplit}, self.world)
+
+    def _tensors(self, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        parameters = dict(self.trained.named_parameters())
+        return super()._tensors({name: _as_sharded(share, parameters[name]) for name, share in extra.items()})
+
+    def close(self) -> None:
+        if hasattr(self, "_root"):
+            self.module = self.trained = self.model
+            del self._root, self.optimizer
+
+
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """The elements of the model's sequences that hold parameters, inner ones first."""
+    sequences = [module for module in model.modules() if isinstance(module, nn.Sequential | nn.ModuleList)]
+    elements = [element for sequence in reversed(sequences) for element in sequence]
+    return [
+        element
+        for element in dict.fromkeys(elements)
+        if not isinstance(element, nn.ModuleList) and any(parameter.dim() for parameter in element.parameters())
+    ]
+
+
+def _local(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _as_sharded(share: Tensor, like: Tensor) -> Tensor:
+    """This rank's share as part of a tensor that is sharded as ``like`` is; the memory stays the share's."""
+    if not isinstance(like, DTensor):
+        return share
+    return DTensor.from_local(
+        share, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
+    )

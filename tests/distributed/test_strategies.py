@@ -1,0 +1,194 @@
+"""Every strategy is the same training run as one process: losses, gradients, weights, noise, checkpoints."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from tests import launching
+
+WORKER = Path(__file__).with_name("strategy_worker.py")
+
+# Largest differences from the run of one process, 8 steps of Adam at 1e-3, by precision: (relative, of the first
+# step's loss and gradient norm; relative, of the last loss; absolute, of a weight). In bf16 a gradient is rounded in
+# every micro-batch, so a weight whose gradient is near 0 may be pushed the other way: Adam moves it by lr a step.
+TOLERANCES = {"fp32": (2e-6, 1e-6, 2e-6), "bf16": (2e-3, 2e-3, 1e-2)}
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "ddp": {"strategy": "ddp"},
+    "fsdp": {"strategy": "fsdp"},
+}
+HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
+if HAS_DEEPSPEED:
+    STRATEGIES |= {f"deepspeed {stage}": {"strategy": "deepspeed", "deepspeed": {"stage": stage}} for stage in range(4)}
+ACCUMULATIONS, CLIPS = (1, 4), (None, 1.0)
+
+VARIANTS: dict[str, dict[str, Any]] = {  # settings that must not change the result either
+    "replicas checked": {"strategy": "ddp", "check_replicas": 1},
+    "small buckets": {"strategy": "ddp", "ddp": {"bucket_mib": 0.001}},
+    "static graph": {"strategy": "ddp", "ddp": {"static_graph": True}},
+    "fsdp offloaded": {"strategy": "fsdp", "fsdp": {"cpu_offload": True}},
+    "fsdp not freed": {"strategy": "fsdp", "fsdp": {"reshard_after_forward": False}},
+}
+
+
+def key_of(precision: str, clip: float | None) -> str:
+    return f"{precision}_{clip}"
+
+
+MATRIX = list(itertools.product(STRATEGIES, TOLERANCES, ACCUMULATIONS, CLIPS))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All runs: those of one process in one program, those of two ranks in one torchrun."""
+    root = tmp_path_factory.mktemp("strategies")
+    one = [
+        {"run": f"one/{key_of(p, c)}", "settings": {"precision": p, "max_grad_norm": c}}
+        for p, c in itertools.product(TOLERANCES, CLIPS)
+    ]
+    one += [
+        {"run": "one/poison", "settings": {}, "poison_step": 3},
+        {"run": "one/free bits", "settings": {"objective": {"free_bits": 0.05}}},
+    ]
+    two: list[dict[str, Any]] = []
+    for strategy, precision, accumulation, clip in MATRIX:
+        settings = {"precision": precision, "accumulation": accumulation, "max_grad_norm": clip}
+        run = f"{strategy}/{key_of(precision, clip)}_{accumulation}"
+        two.append({"run": run, "settings": {**STRATEGIES[strategy], **settings}})
+    for strategy, settings in STRATEGIES.items():
+        two.append({"run": f"{strategy}/poison", "settings": settings, "poison_step": 3})
+        free_bits = {"accumulation": 2, "objective": {"free_bits": 0.05}}
+        two.append({"run": f"{strategy}/free bits", "settings": {**settings, **free_bits}})
+    two += [{"run": f"variants/{name}", "settings": settings} for name, settings in VARIANTS.items()]
+    two.append({"run": "compressed", "settings": {"strategy": "ddp", "ddp": {"compress_gradients": True}}})
+    train(root, one, num_processes=1)
+    train(root, two, num_processes=2)
+    return root
+
+
+def train(root: Path, jobs: list[dict[str, Any]], *, num_processes: int) -> None:
+    path = root / f"jobs_{num_processes}.json"
+    path.write_text(json.dumps([{**job, "run": str(root / job["run"])} for job in jobs]))
+    launching.run([str(WORKER), str(path)], num_processes=num_processes)
+
+
+def metrics(run: Path) -> list[dict[str, float]]:
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [record for record in records if record["kind"] == "train"]
+
+
+def assert_same_run(run: Path, one: Path, precision: str = "fp32") -> None:
+    first, last, weight = TOLERANCES[precision]
+    ours, theirs = metrics(run), metrics(one)
+    for name in ("loss_nats", "rate_nats", "distortion_nats", "grad_norm"):
+        assert ours[0][name] == pytest.approx(theirs[0][name], rel=first), name
+    if theirs[-1]["loss_nats"] is not None:
+        assert ours[-1]["loss_nats"] == pytest.approx(theirs[-1]["loss_nats"], rel=last)
+    assert ours[-1]["skipped_steps"] == theirs[-1]["skipped_steps"]
+    assert_weights(run, one, atol=weight)
+    noise = [safetensors.torch.load_file(path / "noise.safetensors")["noise"] for path in (run, one)]
+    assert torch.equal(*noise)
+    assert noise[0].unique().numel() == noise[0].numel()
+
+
+def assert_weights(run: Path, one: Path, *, atol: float) -> None:
+    ours, theirs = (safetensors.torch.load_file(path / "model.safetensors") for path in (run, one))
+    assert ours.keys() == theirs.keys()
+    for name in theirs:
+        torch.testing.assert_close(ours[name], theirs[name], atol=atol, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+    left = safetensors.torch.load_file(run / "left_in_the_model.safetensors")
+    for name in ours:
+        assert torch.equal(left[name], ours[name]), name
+
+
+@pytest.mark.parametrize(("strategy", "precision", "accumulation", "clip"), MATRIX)
+def test_same_as_one_process(runs: Path, strategy: str, precision: str, accumulation: int, clip: float | None) -> None:
+    run = runs / strategy / f"{key_of(precision, clip)}_{accumulation}"
+    assert_same_run(run, runs / "one" / key_of(precision, clip), precision)
+
+
+def test_the_matrix_can_fail(runs: Path) -> None:
+    """Clipping and precision each move the result by more than the tolerance that it is held to."""
+    for other in (key_of("fp32", 1.0), key_of("bf16", None)):
+        with pytest.raises(AssertionError):
+            assert_same_run(runs / "one" / other, runs / "one" / key_of("fp32", None))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_nan_on_one_rank_is_skipped_on_all(runs: Path, strategy: str) -> None:
+    assert metrics(runs / strategy / "poison")[-1]["skipped_steps"] == 1
+    assert_weights(runs / strategy / "poison", runs / "one" / "poison", atol=2e-6)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_free_bits_ahead_of_the_first_backward(runs: Path, strategy: str) -> None:
+    assert_same_run(runs / strategy / "free bits", runs / "one" / "free bits")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_options_do_not_change_the_result(runs: Path, variant: str) -> None:
+    assert_same_run(runs / "variants" / variant, runs / "one" / key_of("fp32", None))
+
+
+def test_compressed_gradients_are_near(runs: Path) -> None:
+    ours, theirs = metrics(runs / "compressed"), metrics(runs / "one" / key_of("fp32", None))
+    assert ours[0]["grad_norm"] == pytest.approx(theirs[0]["grad_norm"], rel=4e-3)
+    assert ours[0]["grad_norm"] != pytest.approx(theirs[0]["grad_norm"], rel=1e-6)
+    assert ours[-1]["loss_nats"] == pytest.approx(theirs[-1]["loss_nats"], rel=1e-4)
+
+
+def test_replicas_that_drift_apart_are_noticed_and_named(tmp_path: Path) -> None:
+    job = {"run": str(tmp_path / "run"), "settings": {"strategy": "ddp", "check_replicas": 2}, "drift_step": 5}
+    (tmp_path / "jobs.json").write_text(json.dumps([job]))
+    result = launching.run([str(WORKER), str(tmp_path / "jobs.json")], num_processes=2, check=False)
+    assert result.returncode != 0
+    assert "check_replicas: 1 of 15 parameters differ between ranks, the first is decoder.output.bias" in result.stderr
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert (status["state"], status["step"]) == ("failed", 6)
+
+
+CHAINS = {  # (strategy, ranks) of three thirds of a run
+    "ddp, single, fsdp": [("ddp", 2), ("auto", 1), ("fsdp", 2)],
+    "fsdp, single, ddp": [("fsdp", 2), ("auto", 1), ("ddp", 2)],
+    "fsdp throughout": [("fsdp", 2), ("fsdp", 2), ("fsdp", 2)],
+}
+
+
+@pytest.fixture(scope="module")
+def chains(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("chains")
+    train(root, [{"run": "one", "settings": {"steps": 12}}], num_processes=1)
+    whole = [{"run": "fsdp whole", "settings": {"steps": 12, "strategy": "fsdp"}}]
+    for third in range(3):
+        for num_processes in (1, 2):
+            jobs = [
+                {"run": name, "settings": {**STRATEGIES.get(strategy, {}), "steps": 4 * (third + 1)}}
+                for name, chain in CHAINS.items()
+                for strategy, ranks in [chain[third]]
+                if ranks == num_processes
+            ]
+            jobs += whole if third == 0 and num_processes == 2 else []
+            if jobs:
+                train(root, jobs, num_processes=num_processes)
+    return root
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_checkpoints_move_between_strategies_and_world_sizes(chains: Path, chain: str) -> None:
+    """Weights (they are the averaged ones) and losses are those of one process that never stopped."""
+    assert [record["step"] for record in metrics(chains / chain)] == list(range(1, 13))
+    for ours, theirs in zip(metrics(chains / chain), metrics(chains / "one"), strict=True):
+        assert ours["loss_nats"] == pytest.approx(theirs["loss_nats"], rel=1e-5)
+    assert_weights(chains / chain, chains / "one", atol=5e-6)
+
+
+def test_a_resume_under_the_same_strategy_is_bit_equal(chains: Path) -> None:
+    stopped, whole = (chains / name / "model.safetensors" for name in ("fsdp throughout", "fsdp whole"))
+    assert stopped.read_bytes() == whole.read_bytes()
