@@ -98,6 +98,18 @@ def put_ninja_on_path() -> None:
     os.environ["PATH"] = os.pathsep.join([ninja.BIN_DIR, os.environ.get("PATH", "")])
 
 
+def find_cuda_home() -> None:
+    """Set CUDA_HOME by nvcc's own word: torch takes the folder above it on PATH, where a wrapper may stand."""
+    nvcc = shutil.which("nvcc")
+    if nvcc is None or os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH"):
+        return
+    command = [nvcc, "--dryrun", "-c", "-x", "cu", os.devnull, "-o", os.devnull]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    top = next((line.split("TOP=")[1].strip() for line in said.splitlines() if "TOP=" in line), None)
+    if top is not None and Path(top).is_dir():
+        os.environ["CUDA_HOME"] = str(Path(top).resolve())
+
+
 def find_cuda(cpp: ModuleType) -> str | None:
     """Why the CUDA kernels are not built, or None where they are."""
     if cpp.torch.version.cuda is None:
@@ -238,6 +250,7 @@ def plan(info: dict[str, Any]) -> tuple[list[Extension], type[build_ext]]:
         if info["mode"] == "off":
             raise Obstacle("FASTVAE_BUILD=off was set when it was installed")
         compiler = find_compiler()
+        find_cuda_home()  # before torch looks
         cpp = import_torch_extension()
         put_ninja_on_path()
         cuda_reason = find_cuda(cpp)

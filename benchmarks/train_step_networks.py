@@ -27,6 +27,7 @@ class Network:
     description: str
     eager: Callable[[], nn.Module]  # forward(x) -> the loss, a scalar
     ours: Callable[[], nn.Module]  # forward(batch, noise_key) -> VAETerms
+    steps: int  # of one turn, about a second
     num_samples: int = 1
 
 
@@ -144,12 +145,14 @@ NETWORKS = (
         description="784-400-20-400-784",
         eager=lambda: EagerVAE(*_mlp()),
         ours=_vae(_mlp),
+        steps=150,
     ),
     Network(
         name="iwae",
         description="two stochastic layers, 784-200-200-z100-100-100-z50, K = 5",
         eager=lambda: EagerTwoLayers(5),
         ours=lambda: FusedTwoLayers(5),
+        steps=50,
         num_samples=5,
     ),
     Network(
@@ -157,5 +160,6 @@ NETWORKS = (
         description="32 and 64 channels, 4 x 4 kernels, stride 2, z 20",
         eager=lambda: EagerVAE(ConvEncoder(), ConvDecoder()),
         ours=_vae(lambda: (ConvEncoder(), ConvDecoder())),
+        steps=40,
     ),
 )

@@ -56,14 +56,14 @@ FASTVAE_INLINE float square_root(float x) {
 // a * b + c, rounded once where the hardware has it. The compiler fuses most products and sums by itself, but not always alike: this is for
 // values that two kernels must agree on to the last bit.
 FASTVAE_INLINE float multiply_add(float a, float b, float c) {
-#if defined(__CUDA_ARCH__) || defined(__FMA__)
+#if defined(__CUDA_ARCH__) || defined(__FMA__) || defined(FASTVAE_HAS_FMA)
   return fmaf(a, b, c);
 #else
   return a * b + c;
 #endif
 }
 FASTVAE_INLINE double multiply_add(double a, double b, double c) {
-#if defined(__CUDA_ARCH__) || defined(__FMA__)
+#if defined(__CUDA_ARCH__) || defined(__FMA__) || defined(FASTVAE_HAS_FMA)
   return fma(a, b, c);
 #else
   return a * b + c;

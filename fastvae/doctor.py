@@ -92,7 +92,7 @@ def _versions() -> Iterator[Finding]:
     yield Finding(topic="versions", name="python", value=f"{platform.python_version()}, {sys.executable}")
     yield Finding(topic="versions", name="system", value=platform.platform())
     for package in _PACKAGES:
-        found = _version(package)
+        found = torch.__version__ if package == "torch" else _version(package)  # its metadata leaves out the build
         remedy = None if found else f"pip install {package}"
         yield Finding(topic="versions", name=package, value=found or "missing", remedy=remedy)
 

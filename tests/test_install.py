@@ -202,23 +202,31 @@ def test_a_failing_nvcc_costs_the_cuda_kernels_only(tree: Path, tmp_path: Path) 
     nvcc.parent.mkdir(parents=True)
     nvcc.write_text(f"""#!/bin/sh
 case "$*" in
+    --dryrun*) echo '#$ TOP={nvcc.parent}/..' >&2;;
     --version) echo "Cuda compilation tools, release 13.0, V13.0.88";;
     --list-gpu-arch) echo compute_80; echo compute_90; echo compute_120;;
     *) echo "$@" >> {log}; echo "planted error: no" >&2; exit 1;;
 esac
 """)
-    nvcc.chmod(0o755)
+    wrapper = tmp_path / "wrapped" / "nvcc"
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\nexec {nvcc} "$@"\n')
+    for script in (nvcc, wrapper):
+        script.chmod(0o755)
     copy = tmp_path / "checkout"
     shutil.copytree(tree, copy, ignore=shutil.ignore_patterns("build"))
     (copy / "csrc" / "cuda").mkdir(exist_ok=True)
     (copy / "csrc" / "cuda" / "kernel.cu").touch()
     pretend = (
-        "import runpy, sys, torch, torch.utils.cpp_extension as c\n"
-        f"torch.version.cuda, c.CUDA_HOME, sys.argv = '13.0', {str(tmp_path / 'cuda')!r}, ['setup.py', *sys.argv[1:]]\n"
+        "import runpy, sys, torch\n"
+        "torch.version.cuda, torch._C._cuda_getDeviceCount = '13.0', lambda: 0\n"
+        "sys.argv = ['setup.py', *sys.argv[1:]]\n"
         "runpy.run_path('setup.py', run_name='__main__')\n"
     )
+    settings = {"TORCH_CUDA_ARCH_LIST": "", "CUDA_HOME": "", "CUDA_PATH": ""}
+    settings["PATH"] = os.pathsep.join([str(wrapper.parent), os.environ["PATH"]])
     command = [sys.executable, "-c", pretend, "build_ext", "--build-lib", str(tmp_path / "lib")]
-    done = run(command, copy, TORCH_CUDA_ARCH_LIST="")
+    done = run(command, copy, **settings)
     assert done.returncode == 0, done.stdout + done.stderr
     record = json.loads((tmp_path / "lib" / "fastvae" / "_build_info.json").read_text())
     assert (record["built"], record["cuda"]) == (True, False)
@@ -229,7 +237,7 @@ esac
         assert code in asked
     assert "compute_100" not in asked  # this nvcc does not know it
 
-    assert run(command, copy, TORCH_CUDA_ARCH_LIST="", FASTVAE_BUILD="require").returncode != 0
+    assert run(command, copy, FASTVAE_BUILD="require", **settings).returncode != 0
 
 
 def test_require_fails_without_a_compiler(tree: Path, tmp_path: Path, no_compiler: dict[str, str]) -> None:

@@ -19,6 +19,7 @@
 
 #define FASTVAE_LANES avx2
 #define FASTVAE_SIMD_BYTES 32
+#define FASTVAE_HAS_FMA
 #include "cpu/table.h"
 
 namespace fastvae {

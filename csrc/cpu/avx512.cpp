@@ -20,6 +20,7 @@
 
 #define FASTVAE_LANES avx512
 #define FASTVAE_SIMD_BYTES 64
+#define FASTVAE_HAS_FMA
 #include "cpu/table.h"
 
 namespace fastvae {

@@ -20,6 +20,8 @@
 
 #define FASTVAE_LANES avx512_bf16
 #define FASTVAE_SIMD_BYTES 64
+#define FASTVAE_HAS_FMA
+#define FASTVAE_SIMD_BF16  // GCC 12 does not define its own macro here
 #include "cpu/table.h"
 
 namespace fastvae {

@@ -19,8 +19,13 @@ FASTVAE_INLINE U as_bits(F x) { return (U)x; }
 FASTVAE_INLINE F as_float(U x) { return (F)x; }
 FASTVAE_INLINE I as_signed(U x) { return (I)x; }
 FASTVAE_INLINE F to_float(I x) { return __builtin_convertvector(x, F); }
+#if FASTVAE_SIMD_BYTES == 64  // GCC would convert in halves
+FASTVAE_INLINE U widen(H x) { return (U)_mm512_cvtepu16_epi32((__m256i)x); }
+FASTVAE_INLINE H narrow(U x) { return (H)_mm512_cvtepi32_epi16((__m512i)x); }
+#else
 FASTVAE_INLINE U widen(H x) { return __builtin_convertvector(x, U); }
 FASTVAE_INLINE H narrow(U x) { return __builtin_convertvector(x, H); }
+#endif
 
 // Minimum and maximum give their second operand where one is NaN, which is what not_above and not_below want.
 #if FASTVAE_SIMD_BYTES == 64
@@ -94,7 +99,7 @@ FASTVAE_INLINE void load(F& x, const BFloat16* from) {
   memcpy(&bits, from, sizeof(H));
   x = from_bfloat16<F>(widen(bits));
 }
-#if FASTVAE_SIMD_BYTES == 64 && defined(__AVX512BF16__)
+#if FASTVAE_SIMD_BYTES == 64 && defined(FASTVAE_SIMD_BF16)
 // Rounds like to_bfloat16, but for numbers below 2^-126, which become 0.
 FASTVAE_INLINE void store(BFloat16* to, F x) { _mm256_storeu_si256((__m256i*)to, (__m256i)_mm512_cvtneps_pbh((__m512)x)); }
 #else

@@ -137,6 +137,6 @@ def write_plot(path: Path, results: Iterable[Result], machine: Machine) -> None:
     axes.set(xscale="log", yscale="log", xlabel="memory that has to move, MiB", ylabel="GB/s")
     axes.set_title(f"{title}\n{machine.hardware}", fontsize=10)
     axes.grid(visible=True, which="both", alpha=0.25)
-    axes.legend()
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
