@@ -36,7 +36,7 @@ def train_step(
             objective = build_objective(config.objective, terms, kl_weight=kl_weight, free_bits=free_bits)
             strategy.backward(objective.loss.sum() * scale)
         parts = (objective.loss, objective.elbo, objective.rate, objective.distortion)
-        sums += torch.stack([part.detach().sum() for part in parts])
+        sums += torch.stack([part.detach() for part in parts]).sum(1)
     return strategy.step(config.max_grad_norm), sums
 
 
