@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -34,3 +35,13 @@ def test_files_that_it_links_to_exist() -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", README)
     assert links
     assert [link for link in links if not (launching.ROOT / link).exists()] == []
+
+
+def test_its_tables_are_those_of_the_results() -> None:
+    path = launching.ROOT / "benchmarks" / "readme_table.py"
+    spec = importlib.util.spec_from_file_location("readme_table", path)
+    assert spec is not None
+    assert spec.loader is not None
+    readme_table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(readme_table)
+    assert readme_table.updated(README) == README, "run python benchmarks/readme_table.py"
