@@ -16,7 +16,7 @@ def build_optimizer(config: TrainConfig, named_parameters: Iterable[tuple[str, n
     parameters = [parameter for _, parameter in named_parameters if parameter.requires_grad]
     if not parameters:
         raise ValueError("train: the model has no parameter that requires a gradient; there is nothing to train")
-    groups = [{"params": parameters, "weight_decay": 0.0}]  # one call of the fused kernel where nothing tells them apart
+    groups = [{"params": parameters, "weight_decay": 0.0}]  # one fused call where nothing tells them apart
     if config.weight_decay > 0:
         groups = [
             {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},
