@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import os
 import sys
 import typing
 from collections.abc import Callable, Iterator, Sequence
@@ -154,6 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the process's exit code. Wrong input is one line on stderr and code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        words = take_local_rank(words)
         if not words or words[0] in ("-h", "--help"):
             print(overview())
             return 0 if words else 2
@@ -165,6 +167,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
         print(f"fastvae: {error}", file=sys.stderr)
         return 2
+
+
+def take_local_rank(words: Sequence[str]) -> list[str]:
+    """The words without the ``--local_rank=N`` that DeepSpeed's launcher puts among them; N goes to LOCAL_RANK."""
+    given = [word for word in words if word.startswith("--local_rank=")]
+    for word in given:
+        os.environ.setdefault("LOCAL_RANK", word.partition("=")[2])
+    return [word for word in words if word not in given]
 
 
 def train(words: Sequence[str]) -> int:

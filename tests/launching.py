@@ -21,7 +21,8 @@ def command(module_or_script: Sequence[str], num_processes: int) -> list[str]:
 
 def environment() -> dict[str, str]:
     """This environment with one thread a process, so that results are bit-equal and processes do not fight."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # DeepSpeed looks for ninja
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PATH": path}
 
 
 def run(

@@ -159,6 +159,18 @@ CHAINS = {  # (strategy, ranks) of three thirds of a run
     "fsdp, single, ddp": [("fsdp", 2), ("auto", 1), ("ddp", 2)],
     "fsdp throughout": [("fsdp", 2), ("fsdp", 2), ("fsdp", 2)],
 }
+if HAS_DEEPSPEED:
+    CHAINS |= {
+        "deepspeed 2, single, deepspeed 3": [("deepspeed 2", 2), ("auto", 1), ("deepspeed 3", 2)],
+        "deepspeed 3, ddp, deepspeed 1": [("deepspeed 3", 2), ("ddp", 2), ("deepspeed 1", 2)],
+        "fsdp, deepspeed 0, deepspeed 2": [("fsdp", 2), ("deepspeed 0", 2), ("deepspeed 2", 2)],
+    }
+
+
+def test_deepspeed_is_installed() -> None:
+    """Says in the report that the parts of the matrix with DeepSpeed did not run."""
+    if not HAS_DEEPSPEED:
+        pytest.skip("deepspeed is not installed: pip install fastvae[deepspeed]")
 
 
 @pytest.fixture(scope="module")

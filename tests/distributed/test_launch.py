@@ -1,0 +1,101 @@
+"""The launchers, run as a user runs them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from tests import launching
+
+LAUNCH = launching.ROOT / "launch"
+OPTIONS = (
+    "--train.steps=6 --train.final-samples=1 --model.hidden-dim 16 --train.device=cpu --train.log-every=2"
+    " --train.timeout-minutes=2"
+).split()
+
+
+def start(script: str, run_dir: Path, *words: str, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["bash", str(LAUNCH / script), "digits", f"--run-dir={run_dir}", *OPTIONS, *words],
+        env={**launching.environment(), "PYTHON": sys.executable, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=run_dir.parent,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output[-6000:]
+    return output
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("launch") / "one"
+    launching.fastvae("train", "digits", f"--run-dir={run_dir}", *OPTIONS)
+    return run_dir
+
+
+def assert_same(run_dir: Path, one: Path) -> None:
+    assert json.loads((run_dir / "status.json").read_text())["state"] == "done"
+    ours, theirs = (safetensors.torch.load_file(path / "model.safetensors") for path in (run_dir, one))
+    for name, weight in theirs.items():
+        torch.testing.assert_close(ours[name], weight, atol=1e-5, rtol=0)
+
+
+def test_local(tmp_path: Path, one: Path) -> None:
+    output = finish(start("local.sh", tmp_path / "run", PROCESSES="2"))
+    assert "launch/local.sh: 2 processes" in output
+    assert "2 x cpu, ddp" in output
+    assert_same(tmp_path / "run", one)
+
+
+def test_local_shares_the_cores(tmp_path: Path) -> None:
+    """Without PROCESSES there are several where there are cores, and no more threads than cores."""
+    variables = {"OMP_NUM_THREADS": "", "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    (tmp_path / "nproc").write_text("#!/bin/sh\necho 16\n")
+    (tmp_path / "nproc").chmod(0o755)
+    process = start("local.sh", tmp_path / "run", "--help", **variables)
+    assert "launch/local.sh: 4 processes, 4 threads each" in process.communicate(timeout=120)[0]
+
+
+@pytest.mark.skipif(shutil.which("ip") is None, reason="needs iproute2 to find the interface")
+def test_multinode_with_two_agents_on_this_host(tmp_path: Path, one: Path) -> None:
+    variables = {"HEAD": "localhost", "NODES": "2", "PROCESSES": "1", "PORT": free_port()}
+    agents = [start("multinode.sh", tmp_path / "run", **variables) for _ in range(2)]
+    outputs = [finish(agent) for agent in agents]
+    assert "2 x cpu, ddp" in "".join(outputs)
+    assert_same(tmp_path / "run", one)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs pip install fastvae[deepspeed]")
+@pytest.mark.parametrize("settings", ["zero1.json", "zero2.json", "zero3-offload.json"])
+def test_deepspeed(tmp_path: Path, one: Path, settings: str) -> None:
+    output = finish(start("deepspeed.sh", tmp_path / "run", SETTINGS=str(LAUNCH / settings), PORT=free_port()))
+    assert "2 x cpu, deepspeed" in output
+    assert_same(tmp_path / "run", one)
+
+
+@pytest.mark.parametrize("script", ["local.sh", "multinode.sh", "deepspeed.sh"])
+def test_without_arguments_a_launcher_explains_itself(script: str) -> None:
+    result = subprocess.run(["bash", str(LAUNCH / script)], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "RECIPE [options of `fastvae train`]" in result.stderr
