@@ -11,24 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
-from fastvae.data import Data, Loader, as_data, evaluation_batches
+from fastvae.data import Data, Loader, as_data
 from fastvae.distributed import Strategy, StrategyOptions, build_strategy, enter_world
 from fastvae.distributed.stop import StopRequest
-from fastvae.evaluate import Evaluation, evaluate
+from fastvae.evaluate import Evaluation
 from fastvae.objective import kl_weight_at
-from fastvae.ops import backend
-from fastvae.train.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from fastvae.train.config import TrainConfig
 from fastvae.train.files import dump_json, write_atomic
 from fastvae.train.metrics import MetricsLog, Window, write_status
 from fastvae.train.optim import build_optimizer, lr_at, set_lr
+from fastvae.train.reports import evaluate_test_set, headline, log_evaluation, log_window
 from fastvae.train.results import WEIGHTS, write_pictures, write_weights
-from fastvae.train.resume import check_same_run, plain
-from fastvae.train.state import EMA, TrainState, averaged_weights, copy_into
-from fastvae.train.step import autocast, train_step
+from fastvae.train.resume import plain
+from fastvae.train.saving import Saver
+from fastvae.train.state import EMA, copy_into
+from fastvae.train.step import train_step
 
 _MAX_SKIPPED_IN_A_ROW = 10
 
@@ -130,24 +129,11 @@ class _Trainer:
         )
         self.strategy.setup(model, partial(build_optimizer, config))
         self.ema = EMA(config.ema, self.strategy.full_precision_parameters()) if config.ema is not None else None
-        self.state = self._resume()
+        self.saver = Saver(run_dir, strategy, config, self.resolved)
+        self.state = self.saver.resume(self.ema.average if self.ema is not None else {})
         self.skipped_in_a_row = torch.zeros((), dtype=torch.int64, device=self.world.device)
         if config.compile:
             self.strategy.module = torch.compile(self.strategy.module)  # type: ignore[assignment]
-
-    def _resume(self) -> TrainState:
-        """The state to go on from: the newest valid checkpoint of this same run, or step 0."""
-        averages = self.ema.average if self.ema is not None else {}
-        checkpoint = newest_checkpoint(self.run_dir / "checkpoints", self.world)
-        if checkpoint is not None:
-            check_same_run(checkpoint, self.resolved, self.run_dir)
-        if self.world.is_main:
-            self.run_dir.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.run_dir / "config.yaml", yaml.safe_dump(self.resolved, sort_keys=False))
-        self.world.barrier()
-        if checkpoint is None:
-            return TrainState.start(self.world.device, averages)
-        return load_checkpoint(checkpoint, self.strategy, averages)
 
     def run(self, stop: StopRequest) -> Run:
         """Train to the end or to a stop signal, then evaluate and write the results."""
@@ -155,7 +141,7 @@ class _Trainer:
         self.log = MetricsLog(self.run_dir, self.world, total_steps=self.config.steps, first_step=first_step)
         with ExitStack() as stack:
             stack.callback(self.log.close)
-            self.log.say(self._headline())
+            self.log.say(headline(self.strategy, self.data, self.config, first_step, self.run_dir))
             write_status(self.run_dir, self.world, "running", first_step)
             try:
                 number = self._loop(stop)
@@ -197,12 +183,13 @@ class _Trainer:
                 strategy.check_replicas()
             log_is_due = state.step in (1, config.steps) or _due(state.step, config.log_every)
             if log_is_due:
-                self._log_window(window, kl_weight)
+                log_window(self.log, strategy, state, window, config, kl_weight)
+                self._stop_if_diverged()
             if _due(state.step, config.eval_every):
-                self._log_evaluation("evaluation", self._evaluate(num_samples=1))
+                self._evaluate("evaluation", num_samples=1)
             number = stop.end()
             if _due(state.step, config.checkpoint_every) or number is not None or state.step == config.steps:
-                self._save()
+                self.saver.save(state)
             if number is not None and state.step < config.steps:
                 name = signal.Signals(number).name
                 self.log.say(f"{name}: saved step {state.step}; the same command goes on from there")
@@ -211,72 +198,25 @@ class _Trainer:
                 window = Window(self.world.device)  # only now: evaluating and saving are no part of the rate
         return None
 
-    def _save(self) -> None:
-        root = self.run_dir / "checkpoints"
-        save_checkpoint(root, self.strategy, self.state, {"config": self.resolved}, self.config.keep_checkpoints)
-
-    def _log_window(self, window: Window, kl_weight: float) -> None:
-        """Write the means over the global batches since the last call."""
-        state, config = self.state, self.config
-        examples = window.steps * config.global_batch_size
-        seconds = window.seconds()
-        loss, elbo, rate, distortion = (self.strategy.all_reduce_sum(window.sums) / examples).tolist()
-        bounds = {"loss_nats": loss, "elbo_nats": elbo, "rate_nats": rate, "distortion_nats": distortion}
-        if getattr(self.strategy.model, "distortion_unit", "nats") != "nats":
-            bounds = {"squared_error": distortion}  # a deterministic autoencoder's: no number of nats
-        values: dict[str, float | int | None] = {
-            **bounds,
-            "kl_weight": kl_weight,
-            "lr": lr_at(config, state.step - 1),
-            "grad_norm": window.grad_norm.item(),
-            "skipped_steps": int(state.skipped_steps.item()),
-            "examples_per_s": examples / seconds,
-        }
-        self.log.write("train", state.step, values)
-        headline = f"ELBO {elbo:.3f} nats" if "elbo_nats" in bounds else f"squared error {distortion:.4f}"
-        self.log.advance(state.step, f"{examples / seconds:,.0f} examples/s", headline)
+    def _stop_if_diverged(self) -> None:
+        """Raise TrainingDiverged where step after step was skipped; reads the device, so at log lines only."""
         in_a_row = int(self.skipped_in_a_row.item())
-        if in_a_row >= min(_MAX_SKIPPED_IN_A_ROW, config.steps):
+        if in_a_row >= min(_MAX_SKIPPED_IN_A_ROW, self.config.steps):
             raise TrainingDiverged(
-                f"train: the last {in_a_row} gradients up to step {state.step} were not finite, and all were skipped "
-                f"(loss {loss:.4g}, rate {rate:.4g}, distortion {distortion:.4g} nats); lower --train.lr, set "
-                "--train.max-grad-norm, or use --train.precision fp32"
+                f"train: the last {in_a_row} gradients up to step {self.state.step} were not finite, and all were "
+                "skipped; lower --train.lr, set --train.max-grad-norm, or use --train.precision fp32"
             )
 
-    def _evaluate(self, *, num_samples: int) -> Evaluation:
-        """Bounds on the test set, with the averaged weights where the run keeps any; all ranks together."""
-        data = self.data
-        with (
-            averaged_weights(self.strategy, self.state.ema),
-            self.strategy.whole_model() as model,
-            autocast(self.world.device, self.config.precision),
-        ):
-            evaluation = evaluate(
-                model,
-                evaluation_batches(
-                    data.test,
-                    data.preprocess,
-                    batch_size=self.config.eval_batch_size,
-                    seed=self.seed,
-                    rank=self.world.rank,
-                    world_size=self.world.world_size,
-                    device=self.world.device,
-                ),
-                num_samples=num_samples,
-                all_reduce_sum=self.strategy.all_reduce_sum,
-                log_jacobian_nats=data.log_jacobian_nats,
-                event_numel=data.event_numel,
-            )
+    def _evaluate(self, kind: str, num_samples: int) -> Evaluation:
+        evaluation = evaluate_test_set(
+            self.strategy, self.data, self.config, self.state, seed=self.seed, num_samples=num_samples
+        )
+        log_evaluation(self.log, kind, self.state.step, evaluation)
         return evaluation
-
-    def _log_evaluation(self, kind: str, evaluation: Evaluation) -> None:
-        values = {name: value for name, value in asdict(evaluation).items() if isinstance(value, int | float)}
-        self.log.write(kind, self.state.step, values)
 
     def _finish(self) -> Evaluation:
         """The last evaluation, the weights that it was made with, and the pictures."""
-        evaluation = self._evaluate(num_samples=self.config.final_samples)
-        self._log_evaluation("final", evaluation)
+        evaluation = self._evaluate("final", num_samples=self.config.final_samples)
         copy_into(self.strategy.full_precision_parameters(), self.state.ema)
         with self.strategy.whole_model() as model:
             if self.world.is_main:
@@ -285,23 +225,6 @@ class _Trainer:
                 write_pictures(self.run_dir, model, self.data, self.seed)
         self.world.barrier()
         return evaluation
-
-    def _headline(self) -> str:
-        world, config = self.world, self.config
-        where = f"{world.world_size} x {world.device.type}, {self.strategy.name}, {config.precision}"
-        origin = f"from the checkpoint of step {self.state.step}" if self.state.step else "from the start"
-        if self.state.step >= config.steps:
-            origin = f"already at step {self.state.step}; for a new run remove {self.run_dir} or choose another"
-        count = sum(p.numel() for p in self.strategy.model.parameters())
-        return (
-            f"{self.data.name}: {len(self.data.train):,} examples, {count:,} parameters, {where}, "
-            f"global batch {config.global_batch_size}, {config.steps:,} steps, {origin}; operators: {self._backend()}"
-        )
-
-    def _backend(self) -> str:
-        """Which backend the operators have on this device, and why."""
-        found = {(b.name, b.reason) for b in backend() if b.device == self.world.device.type}
-        return ", ".join(f"{name} ({reason})" for name, reason in sorted(found))
 
 
 def _due(step: int, every: int | None) -> bool:
