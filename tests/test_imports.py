@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "fastvae"
 LEVELS = (
     {"__main__"},
     {"cli"},
+    {"commands"},
     {"recipes"},
     {"verify", "run", "cluster", "bench", "doctor"},
     {"train"},

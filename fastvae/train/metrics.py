@@ -1,4 +1,4 @@
-"""What a run says of itself: ``metrics.jsonl``, TensorBoard, ``status.json``, and a line or a bar on the terminal."""
+"""What a run says of itself: ``metrics.jsonl``, TensorBoard, and a line or a bar on the terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -17,13 +16,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from fastvae.distributed import StepReport, World
-from fastvae.train.files import dump_json, write_atomic
-
-
-def write_status(run_dir: Path, world: World, state: str, step: int, **details: Any) -> None:
-    """Say how the run stands in ``status.json``: running, preempted, done or failed, with step and reason."""
-    if world.is_main:
-        write_atomic(run_dir / "status.json", dump_json({"state": state, "step": step, "time": time.time(), **details}))
+from fastvae.train.files import write_atomic
 
 
 class Window:

@@ -20,13 +20,14 @@ from fastvae.evaluate import Evaluation
 from fastvae.objective import kl_weight_at
 from fastvae.train.config import TrainConfig
 from fastvae.train.files import dump_json, write_atomic
-from fastvae.train.metrics import MetricsLog, Window, write_status
+from fastvae.train.metrics import MetricsLog, Window
 from fastvae.train.optim import build_optimizer, lr_at, set_lr
 from fastvae.train.reports import evaluate_test_set, headline, log_evaluation, log_window
 from fastvae.train.results import WEIGHTS, write_pictures, write_weights
 from fastvae.train.resume import plain
 from fastvae.train.saving import Saver
 from fastvae.train.state import EMA, copy_into
+from fastvae.train.status import write_status
 from fastvae.train.step import train_step
 
 _MAX_SKIPPED_IN_A_ROW = 10

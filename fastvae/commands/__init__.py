@@ -1,0 +1,1 @@
+"""Commands that are too large for ``cli.py``: a dataclass each, whose call does it."""

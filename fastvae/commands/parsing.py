@@ -1,0 +1,44 @@
+"""Words of a command line become a dataclass, or one line that says what is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+import tyro
+
+T = TypeVar("T")
+
+
+def parse(kind: type[T], words: Sequence[str], command: str, default: T | None = None) -> T:
+    """A ``kind`` from the words of its command line.
+
+    Raises:
+        ValueError: an option is unknown; the message has the nearest name.
+    """
+    options: dict[str, Any] = {} if default is None else {"default": default}
+    parsed, strange = tyro.cli(kind, args=words, prog=f"fastvae {command}", return_unknown_args=True, **options)
+    if strange:
+        known = [f"--{name}" for name in option_names(kind)]
+        raise ValueError(unknown("option", strange[0].split("=")[0], known) + f"; see fastvae {command} --help")
+    return parsed
+
+
+def option_names(kind: type, prefix: str = "") -> Iterator[str]:
+    """The options of a (nested) dataclass, as the command line spells them."""
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        name = prefix + field.name.replace("_", "-")
+        if dataclasses.is_dataclass(hints[field.name]):
+            yield from option_names(hints[field.name], name + ".")
+        else:
+            yield name
+
+
+def unknown(what: str, name: str, known: Sequence[str]) -> str:
+    """One line that names what is unknown and the nearest thing that is known."""
+    near = difflib.get_close_matches(name.replace("_", "-"), known, n=1)
+    return f"no {what} is named {name!r}" + (f"; did you mean {near[0]}?" if near else "")

@@ -1,0 +1,72 @@
+"""``status.json``: how a run stands, and whether it fails the same way again. Batch scripts decide by it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from fastvae.distributed import World
+from fastvae.train.files import dump_json, write_atomic
+
+STATUS = "status.json"
+ATTEMPT = "FASTVAE_ATTEMPT"  # the environment variable that names this start of a batch job
+_NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
+
+
+def write_status(run_dir: Path, world: World, state: str, step: int, **details: Any) -> None:
+    """Say how the run stands: running, preempted, done or failed, with step and reason.
+
+    A failed run's ``failure`` holds the fingerprint of its reason and how often in a row it failed so without a newer
+    checkpoint; it stays while the run is tried again, until the run is done.
+    """
+    if not world.is_main:
+        return
+    failure = _last_failure(run_dir) if state != "done" else None
+    if state == "failed":
+        failure = _count_failure(run_dir, failure, str(details.get("reason")), step)
+    record = {"state": state, "step": step, "time": time.time(), "attempt": os.environ.get(ATTEMPT), **details}
+    write_atomic(run_dir / STATUS, dump_json(record | ({"failure": failure} if failure else {})))
+
+
+def read_status(run_dir: Path) -> dict[str, Any] | None:
+    """What ``status.json`` says, or None where the run has not begun.
+
+    Raises:
+        ValueError: the file is not one that fastvae wrote.
+    """
+    path = run_dir / STATUS
+    try:
+        status = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{path}: must be JSON as fastvae writes it ({error}); remove it") from None
+    if not isinstance(status, dict) or not {"state", "step"} <= status.keys():
+        raise ValueError(f"{path}: must hold a state and a step, got {status!r}; remove it")
+    return status
+
+
+def fingerprint(reason: str) -> str:
+    """Twelve hex digits, equal for errors whose first lines differ in numbers only (addresses, ports, sizes, steps)."""
+    first_line = reason.strip().partition("\n")[0]
+    return hashlib.sha256(_NUMBERS.sub("#", first_line).encode()).hexdigest()[:12]
+
+
+def _last_failure(run_dir: Path) -> dict[str, Any] | None:
+    try:
+        failure = (read_status(run_dir) or {}).get("failure")
+    except ValueError:  # what cannot be read is about to be replaced
+        return None
+    return failure if isinstance(failure, dict) else None
+
+
+def _count_failure(run_dir: Path, before: dict[str, Any] | None, reason: str, step: int) -> dict[str, Any]:
+    checkpoints = sorted(path.name for path in (run_dir / "checkpoints").glob("step_*"))
+    failure = {"fingerprint": fingerprint(reason), "checkpoint": checkpoints[-1] if checkpoints else None}
+    again = before is not None and all(before.get(name) == value for name, value in failure.items())
+    return {**failure, "reason": reason, "step": step, "count": 1 + (before or {}).get("count", 1) * again}
