@@ -1,6 +1,7 @@
 # make train    set up, then train on real handwritten digits: two processes, under two minutes
 # make test     set up, then everything that CI runs
 # make setup    .venv with pinned dependencies and the native library; a second call finds nothing to do
+# make faults   inject every fault as often as it takes, and print the table (minutes)
 # make lint     ruff and mypy;    make bench    every benchmark;    make clean    remove all of it but runs/
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ BACKEND := $(if $(COMPILER),native,reference)
 BUILT := .venv/.built-$(BACKEND)
 SOURCES := setup.py pyproject.toml $(wildcard csrc/* csrc/*/*)
 
-.PHONY: setup train test lint bench clean
+.PHONY: setup train test faults lint bench clean
 
 setup: $(BUILT)
 
@@ -46,6 +47,10 @@ else
 	@echo "no C++ compiler on PATH: the .cu files are not compiled, and the reference is tested alone"
 endif
 	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal $(ARGS)
+
+faults: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults --faults-full --timeout 1800 \
+	    --faults-report benchmarks/results/faults_$(shell date +%Y%m).md $(ARGS)
 
 bench: setup
 	for benchmark in benchmarks/bench_*.py; do $(BIN)/python $$benchmark $(ARGS) || exit 1; done

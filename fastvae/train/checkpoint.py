@@ -56,11 +56,7 @@ def save_checkpoint(root: Path, strategy: Strategy, state: TrainState, scalars: 
     strategy.save(temporary, state.ema)
     strategy.world.barrier()
     if strategy.world.is_main:
-        counters = {
-            "step": state.step,
-            "skipped_steps": int(state.skipped_steps.item()),
-            "torch": str(torch.__version__),
-        }
+        counters = {**state.counters(), "torch": str(torch.__version__)}
         (temporary / STATE).write_text(dump_json({**scalars, **counters}), encoding="utf-8")
         _seal(temporary)
         if final.exists():  # only one that did not verify stands here: a valid one of this step would have been resumed
@@ -96,8 +92,7 @@ def newest_checkpoint(root: Path, world: World) -> Checkpoint | None:
 def load_checkpoint(checkpoint: Checkpoint, strategy: Strategy, ema: dict[str, Tensor]) -> TrainState:
     """Set model, optimizer and the tensors of ``ema`` to what the checkpoint holds; all ranks together."""
     strategy.load(checkpoint.path, ema)
-    skipped = checkpoint.scalars["skipped_steps"]
-    return TrainState.start(strategy.world.device, ema, step=checkpoint.step, skipped_steps=skipped)
+    return TrainState.start(strategy.world.device, ema, checkpoint.scalars)
 
 
 def verify(path: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,14 +20,29 @@ class TrainState:
 
     step: int  # optimizer steps done; the data position is step * global_batch_size
     skipped_steps: Tensor  # [] int64 on the device: of those, the ones whose gradient was not finite
+    skipped_in_a_row: Tensor  # [] int64 on the device: how many of the last steps were skipped, without a gap
     ema: dict[str, Tensor]  # empty where the run keeps no average
 
     @classmethod
-    def start(
-        cls, device: torch.device, ema: dict[str, Tensor], *, step: int = 0, skipped_steps: int = 0
-    ) -> TrainState:
-        """The state at ``step``; at the very start by default."""
-        return cls(step=step, skipped_steps=torch.tensor(skipped_steps, device=device), ema=ema)
+    def start(cls, device: torch.device, ema: dict[str, Tensor], saved: Mapping[str, Any] | None = None) -> TrainState:
+        """The state at the very start, or the one whose ``counters`` were saved."""
+        saved = saved if saved is not None else {}
+        zeros = {name: torch.zeros((), dtype=torch.int64, device=device) for name in _ON_DEVICE}
+        tensors = {name: zero + saved.get(name, 0) for name, zero in zeros.items()}
+        return cls(step=saved.get("step", 0), ema=ema, **tensors)
+
+    def counters(self) -> dict[str, Any]:
+        """Everything but tensors that decides how the run goes on, as JSON has it; ``start`` takes it back."""
+        return {"step": self.step, **{name: getattr(self, name).item() for name in _ON_DEVICE}}
+
+    def count(self, skipped: Tensor) -> None:
+        """Note that a step was done; ``skipped`` ([] bool) says whether it left the parameters alone."""
+        self.step += 1
+        self.skipped_steps += skipped
+        self.skipped_in_a_row = (self.skipped_in_a_row + 1) * skipped
+
+
+_ON_DEVICE = ("skipped_steps", "skipped_in_a_row")
 
 
 class EMA:

@@ -132,7 +132,6 @@ class _Trainer:
         self.ema = EMA(config.ema, self.strategy.full_precision_parameters()) if config.ema is not None else None
         self.saver = Saver(run_dir, strategy, config, self.resolved)
         self.state = self.saver.resume(self.ema.average if self.ema is not None else {})
-        self.skipped_in_a_row = torch.zeros((), dtype=torch.int64, device=self.world.device)
         if config.compile:
             self.strategy.module = torch.compile(self.strategy.module)  # type: ignore[assignment]
 
@@ -176,9 +175,7 @@ class _Trainer:
             report, sums = train_step(strategy, self.loader.load(state.step), config, kl_weight)
             if self.ema is not None:
                 self.ema.update(strategy.full_precision_parameters(), state.step)
-            state.step += 1
-            state.skipped_steps += report.skipped
-            self.skipped_in_a_row = (self.skipped_in_a_row + 1) * report.skipped
+            state.count(report.skipped)
             window.add(report, sums)
             if _due(state.step, config.check_replicas):
                 strategy.check_replicas()
@@ -201,7 +198,7 @@ class _Trainer:
 
     def _stop_if_diverged(self) -> None:
         """Raise TrainingDiverged where step after step was skipped; reads the device, so at log lines only."""
-        in_a_row = int(self.skipped_in_a_row.item())
+        in_a_row = int(self.state.skipped_in_a_row.item())
         if in_a_row >= min(_MAX_SKIPPED_IN_A_ROW, self.config.steps):
             raise TrainingDiverged(
                 f"train: the last {in_a_row} gradients up to step {self.state.step} were not finite, and all were "
