@@ -3,7 +3,7 @@
 from fastvae.data import Data, DataConfig, build_data
 from fastvae.distributions import DiagonalGaussian, kl_divergence
 from fastvae.likelihoods import Bernoulli, Gaussian
-from fastvae.models import VAE, AutoEncoder, ModelConfig, build_model
+from fastvae.models import VAE, AutoEncoder, ModelConfig, ModelInputs, build_model
 from fastvae.nn import MLPDecoder, MLPEncoder
 from fastvae.objective import ObjectiveConfig, elbo, iw_bound
 from fastvae.ops import noise_key
@@ -26,6 +26,7 @@ __all__ = [
     "MLPDecoder",
     "MLPEncoder",
     "ModelConfig",
+    "ModelInputs",
     "ObjectiveConfig",
     "Run",
     "RunConfig",

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from fastvae.data import Data, DataConfig, MicroBatch, build_data, evaluation_batches
 from fastvae.evaluate import Evaluation, evaluate
-from fastvae.models import ModelConfig, build_model
+from fastvae.models import ModelConfig, ModelInputs, build_model
 from fastvae.train import Run, TrainConfig, train
-from fastvae.train.results import WEIGHTS, write_reconstructions, write_samples
+from fastvae.train.results import WEIGHTS, read_data_state, write_reconstructions, write_samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,12 @@ def start(config: RunConfig) -> Run:
 
 def build_run_model(config: RunConfig, data: Data) -> nn.Module:
     """The model with its initial weights, the output starting at the train set's mean example."""
-    return build_model(config.model, data.event_shape, seed=config.seed, mean=data.train_mean)
+    return build_model(config.model, model_inputs(data), seed=config.seed, mean=data.train_mean)
+
+
+def model_inputs(data: Data) -> ModelInputs:
+    """What a model must know of the data."""
+    return ModelInputs(event_shape=data.event_shape, condition_dim=data.condition_dim, **data.inputs)
 
 
 @dataclass(frozen=True)
@@ -169,8 +174,8 @@ def load(directory: str | Path, *, device: str | torch.device = "cpu") -> Loaded
     if not weights.is_file():
         raise ValueError(f"{directory} has no {weights.name} yet: the run is not finished; run its command again")
     device = torch.device(device)
-    data = build_data(config.data, config.seed)
-    model = build_model(config.model, data.event_shape, seed=config.seed)
+    data = build_data(config.data, config.seed, read_data_state(directory))
+    model = build_model(config.model, model_inputs(data), seed=config.seed)
     try:
         safetensors.torch.load_model(model, weights)
     except (RuntimeError, safetensors.SafetensorError) as error:

@@ -17,6 +17,7 @@ LEVELS = (
     {"cli"},
     {"commands"},
     {"recipes"},
+    {"applications"},
     {"verify", "run", "cluster", "bench", "doctor"},
     {"train"},
     {"evaluate", "figures"},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastvae.data.preprocess import Binarize, Preprocess, binarize_pixels, pixel_noise
+from fastvae.data.condition import ConditionField, Conditions, Field, choose_fields, conditioned
+from fastvae.data.preprocess import Binarize, Preprocess, Preprocessor, binarize_pixels, pixel_noise
 from fastvae.data.source import Source, TensorSource, as_source, chunks, split_every
 from fastvae.ops import noise_key
 
@@ -23,8 +25,19 @@ class Data:
     name: str
     train: Source
     test: Source
-    preprocess: Preprocess
+    preprocess: Preprocessor
+    kind: str = "vector"
+    """What an example is, which decides how it is shown: image, vector, text, audio, interactions, table."""
     label_names: tuple[str, ...] | None = None
+    """What the labels stand for."""
+    fields: tuple[Field, ...] = ()
+    """What a condition may say, beside the label."""
+    conditions: Conditions | None = None
+    """What the batches' condition says; None: nothing."""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    """Facts that a model of these data needs beside the event's shape: fields of `fastvae.models.ModelInputs`."""
+    state: Mapping[str, bytes] = field(default_factory=dict)
+    """Files that are saved with a run and handed back when it is loaded: a tokenizer, scales, titles."""
 
     def __post_init__(self) -> None:
         if self.train.event_shape != self.test.event_shape or self.train.dtype != self.test.dtype:
@@ -48,13 +61,49 @@ class Data:
         """See ``Preprocess.log_jacobian_nats``; None where bits per dimension do not exist."""
         return self.preprocess.log_jacobian_nats(self.event_numel)
 
+    @property
+    def condition_dim(self) -> int:
+        """Numbers in an example's condition; 0 for none."""
+        return 0 if self.conditions is None else self.conditions.size
+
     @cached_property
-    def train_mean(self) -> Tensor:
-        """Mean of ``x`` over the training set and the noise, float32 ``[*event_shape]``; reads it all once."""
+    def train_mean(self) -> Tensor | None:
+        """Mean of ``x`` over the training set and the noise, float32 ``[*event_shape]``; reads it all once.
+
+        None where the kind of data has no such mean.
+        """
         total = torch.zeros(self.event_shape, dtype=torch.float64)
         for indices in chunks(len(self.train)):
-            total += self.preprocess.mean(self.train[indices]) * len(indices)
+            mean = self.preprocess.mean(self.train[indices])
+            if mean is None:
+                return None
+            total += mean * len(indices)
         return (total / len(self.train)).to(torch.float32)
+
+    def state_files(self) -> dict[str, bytes]:
+        """The files, by name, that a run keeps of its data."""
+        return dict(self.state)
+
+    def known_fields(self) -> tuple[Field, ...]:
+        """What a condition may say: the label where the examples have one, and what this kind of data adds."""
+        labels = self.train.labels
+        if labels is None:
+            return self.fields
+        names = self.label_names or tuple(str(label) for label in range(int(labels.max()) + 1))
+        return (ConditionField("label", names), *self.fields)
+
+
+def condition_on(data: Data, names: Sequence[str]) -> Data:
+    """``data`` whose batches carry the condition of these names; as it is where there are none.
+
+    Raises:
+        ValueError: the data know no field of such a name.
+    """
+    if not names:
+        return data
+    conditions = choose_fields(data.known_fields(), names, data.name)
+    train, test = (conditioned(source, conditions) for source in (data.train, data.test))
+    return replace(data, train=train, test=test, conditions=conditions)
 
 
 def as_data(
@@ -90,8 +139,20 @@ def as_data(
     source = as_source(train, name=name)
     parts = split_every(source, test_every) if test is None else (source, as_source(test, name=f"{name} (test)"))
     preprocess = Preprocess(levels=_levels(*parts))
-    data = Data(name=name, train=parts[0], test=parts[1], preprocess=preprocess, label_names=label_names)
+    data = Data(
+        name=name,
+        train=parts[0],
+        test=parts[1],
+        preprocess=preprocess,
+        kind="image" if is_image(source.event_shape) else "vector",
+        label_names=label_names,
+    )
     return prepare(data, binarize, dequantize, seed)
+
+
+def is_image(event_shape: Sequence[int]) -> bool:
+    """Whether examples of this shape can be drawn: [H, W], or [1 or 3, H, W]."""
+    return len(event_shape) == 2 or (len(event_shape) == 3 and event_shape[0] in (1, 3))
 
 
 def prepare(data: Data, binarize: Binarize, dequantize: bool, seed: int) -> Data:
@@ -100,16 +161,19 @@ def prepare(data: Data, binarize: Binarize, dequantize: bool, seed: int) -> Data
     Raises:
         ValueError: the transformation does not suit the data.
     """
+    pixels = data.preprocess
+    if not isinstance(pixels, Preprocess):
+        raise ValueError(f"{data.name}: {data.kind} data have no pixels to transform; use binarize=none")
     if binarize == "none":
-        return replace(data, preprocess=replace(data.preprocess, dequantize=dequantize))
+        return replace(data, preprocess=replace(pixels, dequantize=dequantize))
     if dequantize:
         raise ValueError(f"{data.name}: dequantize and binarize={binarize!r} exclude each other; choose one")
     if data.train.levels is None:
         _check_probabilities(data)
     if binarize == "dynamic":
-        return replace(data, preprocess=replace(data.preprocess, binarize=True))
+        return replace(data, preprocess=replace(pixels, binarize=True))
     train, test = (
-        _binarize_once(source, seed, data.preprocess.levels, evaluation=source is data.test)
+        _binarize_once(source, seed, pixels.levels, evaluation=source is data.test)
         for source in (data.train, data.test)
     )
     return replace(data, train=train, test=test, preprocess=Preprocess(levels=2))

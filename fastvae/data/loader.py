@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from fastvae.data.order import MAX_SEED, order_index, share
-from fastvae.data.preprocess import Preprocess
+from fastvae.data.preprocess import Preprocessor
 from fastvae.data.source import Source
 from fastvae.ops import noise_key
 from fastvae.records import Batch
@@ -50,7 +50,7 @@ class Loader:
     def __init__(
         self,
         source: Source,
-        preprocess: Preprocess,
+        preprocess: Preprocessor,
         *,
         global_batch_size: int,
         seed: int,
@@ -113,7 +113,7 @@ class Loader:
 
 def evaluation_batches(
     source: Source,
-    preprocess: Preprocess,
+    preprocess: Preprocessor,
     *,
     batch_size: int,
     seed: int,
@@ -137,7 +137,7 @@ def evaluation_batches(
 
 
 def _evaluation_batches(
-    source: Source, preprocess: Preprocess, batch_size: int, seed: int, world: tuple[int, int], device: torch.device
+    source: Source, preprocess: Preprocessor, batch_size: int, seed: int, world: tuple[int, int], device: torch.device
 ) -> Iterator[MicroBatch]:
     rank, world_size = world
     start, stop = share(len(source), world_size, rank)
@@ -149,10 +149,12 @@ def _evaluation_batches(
 
 
 def _micro_batch(
-    source: Source, preprocess: Preprocess, indices: Tensor, key: Tensor, first_row: int, *, evaluation: bool
+    source: Source, preprocess: Preprocessor, indices: Tensor, key: Tensor, first_row: int, *, evaluation: bool
 ) -> MicroBatch:
     raw = source[indices].to(key.device)
     batch = preprocess(raw, key, indices=indices, evaluation=evaluation)
+    if source.conditions is not None:
+        batch = replace(batch, condition=source.conditions.index_select(0, indices).to(key.device))
     return MicroBatch(batch=batch, key=key, first_row=first_row, size=len(indices))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +15,29 @@ from fastvae.records import Batch
 Binarize = Literal["none", "static", "dynamic"]
 
 _LARGEST_BELOW_ONE = 1 - 2**-24  # in float32
+
+
+class Preprocessor(Protocol):
+    """Makes a batch of raw examples: one for each kind of data; `Preprocess` is that of pixels and plain numbers."""
+
+    def __call__(self, raw: Any, key: Tensor, *, indices: Tensor, evaluation: bool) -> Batch:
+        """The batch that a model reads, on the device of ``key``.
+
+        Args:
+            raw: what the source gave for ``indices``, moved to that device.
+            key: noise key, int64 ``[3]``; see `Preprocess`.
+            indices: int64 ``[B]``, each example's index in its source, on the CPU.
+            evaluation: whether the noise is that of evaluation.
+        """
+        ...
+
+    def log_jacobian_nats(self, event_numel: int) -> float | None:
+        """What makes a density of ``x`` a probability of the discrete data; None: bits per dimension do not exist."""
+        ...
+
+    def mean(self, raw: Any) -> Tensor | None:
+        """The expectation of ``x`` averaged over the examples, float64 ``[*event_shape]``; None: no such start."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,26 +16,36 @@ _CHUNK = 8192  # rows looked at together when a whole source is read: bounds the
 
 
 class Source(ABC):
-    """Examples that can be read by index: ``source[indices]`` gives the raw examples, ``uint8`` or ``float32``."""
+    """Examples that can be read by index: ``source[indices]`` gives the raw examples.
+
+    They are a tensor, ``uint8`` or ``float32``, or any record of tensors that has ``to(device)``, which the data's
+    preprocessing understands.
+    """
 
     event_shape: tuple[int, ...]
     """Shape of one example: ``(C, H, W)`` for images."""
     dtype: torch.dtype
     """``torch.uint8`` for discrete pixels, ``torch.float32`` for continuous data."""
     levels: int | None
-    """How many values a discrete pixel can take (``0 .. levels - 1``); None for continuous data."""
+    """How many values a discrete pixel can take (``0 .. levels - 1``); None for other data."""
+    conditions: Tensor | None = None
+    """float32 ``[N, C]``, what the model is told of each example; the batches carry it."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def __getitem__(self, indices: Tensor) -> Tensor:
-        """Raw examples ``[B, *event_shape]`` at int64 ``indices`` ``[B]``; a new tensor each time."""
+    def __getitem__(self, indices: Tensor) -> Any:
+        """Raw examples ``[B, *event_shape]`` at int64 ``indices`` ``[B]``; a new tensor (or record) each time."""
 
     @property
     def labels(self) -> Tensor | None:
         """int64 ``[len(self)]``, or None where the data have no labels."""
         return None
+
+    def attribute(self, name: str) -> Tensor | None:
+        """What the source knows of each example under this name, ``[N]``; None where it knows nothing such."""
+        return self.labels if name == "label" else None
 
 
 class TensorSource(Source):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fastvae.models.vae import as_batch
+from fastvae.models.vae import as_batch, given
 from fastvae.records import Batch, VAETerms
 
 
@@ -30,12 +30,20 @@ class AutoEncoder(nn.Module):
 
     def encode(self, batch: Batch | Tensor) -> Tensor:
         """The code of each example, [B, D]."""
-        code = self.encoder(as_batch(batch).x)
+        batch = as_batch(batch)
+        code = self.encoder(batch.x, *given(batch.condition))
         return code[0] if isinstance(code, tuple) else code
 
-    def decode(self, z: Tensor, batch: Batch | Tensor | None = None) -> Tensor:
-        """The reconstruction [B, ...] of each code [B, D]."""
-        return self.decoder(z)
+    def decode(self, z: Tensor, batch: Batch | Tensor | None = None, *, condition: Tensor | None = None) -> Tensor:
+        """The reconstruction [B, ...] of each code [B, D], under the batch's condition or ``condition`` [B, C]."""
+        if condition is None and isinstance(batch, Batch):
+            condition = batch.condition
+        return self.decoder(z, *given(condition))
+
+    @torch.no_grad()
+    def generate(self, z: Tensor, condition: Tensor | None = None, noise_key: Tensor | None = None) -> Tensor:
+        """The reconstruction [N, ...] of each code [N, D]; no noise is drawn."""
+        return self.decode(z, condition=None if condition is None else condition.expand(len(z), -1))
 
     def forward(
         self,
@@ -69,4 +77,5 @@ class AutoEncoder(nn.Module):
     @torch.no_grad()
     def reconstruct(self, batch: Batch | Tensor) -> Tensor:
         """Each example through code and back, [B, ...]."""
-        return self.decode(self.encode(batch))
+        batch = as_batch(batch)
+        return self.decode(self.encode(batch), batch)

@@ -15,8 +15,10 @@ class VAE(nn.Module):
     """A variational autoencoder (Kingma and Welling 2013, arXiv 1312.6114).
 
     Args:
-        encoder: from x [B, ...] to the pair (mu, logvar), each [B, D].
-        decoder: from z [N, D] to the likelihood's parameters [N, ...]; K samples arrive as N = K * B rows.
+        encoder: from x [B, ...] to the pair (mu, logvar), each [B, D]. It is called with (x, condition [B, C]) where
+            the batch has a condition.
+        decoder: from z [N, D] to the likelihood's parameters [N, ...]; K samples arrive as N = K * B rows, and with
+            them, where there is one, the condition [N, C].
         likelihood: from those parameters to p(x|z), such as `fastvae.Bernoulli()` or `fastvae.Gaussian()`.
         latent_dim: D, which `sample` needs; taken from ``encoder.latent_dim`` where the encoder has one.
     """
@@ -33,20 +35,28 @@ class VAE(nn.Module):
 
     def encode(self, batch: Batch | Tensor) -> DiagonalGaussian:
         """The posterior q(z|x) of each example of ``batch`` (a record, or x [B, ...] itself)."""
-        mu, logvar = self.encoder(as_batch(batch).x)
+        batch = as_batch(batch)
+        mu, logvar = self.encoder(batch.x, *given(batch.condition))
         return DiagonalGaussian(mu, logvar)
 
-    def decode(self, z: Tensor, batch: Batch | Tensor | None = None) -> BoundLikelihood:
+    def decode(
+        self, z: Tensor, batch: Batch | Tensor | None = None, *, condition: Tensor | None = None
+    ) -> BoundLikelihood:
         """The likelihood p(x|z) of each latent.
 
         Args:
             z: [B, D], or [K, B, D], which the decoder sees as [K * B, D].
-            batch: what the decoder may read beside z; this one reads nothing, a subclass's may.
+            batch: what the decoder may read beside z: this one reads its condition, a subclass's may read more.
+            condition: [B, C], where there is no batch to take it from.
 
         Returns:
             The bound likelihood: its ``mean`` is [B, ...] or [K, B, ...].
         """
-        output = self.decoder(z.flatten(0, -2))
+        if condition is None and isinstance(batch, Batch):
+            condition = batch.condition
+        if condition is not None and z.dim() > 2:
+            condition = condition.expand(*z.shape[:-1], -1).flatten(0, -2)
+        output = self.decoder(z.flatten(0, -2), *given(condition))
         return self.likelihood(output.unflatten(0, z.shape[:-1]))
 
     def forward(
@@ -91,19 +101,27 @@ class VAE(nn.Module):
         )
 
     @torch.no_grad()
-    def reconstruct(self, batch: Batch | Tensor) -> Tensor:
-        """The mean of p(x|z) at the posterior's mean, [B, ...]; no noise is drawn."""
-        batch = as_batch(batch)
-        return self.decode(self.encode(batch).mu, batch).mean
-
-    @torch.no_grad()
-    def sample(self, num: int, noise_key: Tensor, *, draw_pixels: bool = False) -> Tensor:
-        """New examples: z from the prior, then the mean of p(x|z), [num, ...].
+    def generate(self, z: Tensor, condition: Tensor | None = None, noise_key: Tensor | None = None) -> Tensor:
+        """What a person would look at: the mean of p(x|z) for each latent; a subclass may decode otherwise.
 
         Args:
-            num: how many.
-            noise_key: int64 [3], see `fastvae.noise_key`; row i has the noise of row first_row + i.
-            draw_pixels: draw x from p(x|z) instead of giving its mean.
+            z: [N, D].
+            condition: [N, C], or [C] for all; None for a model that takes none.
+            noise_key: int64 [3], for a subclass that draws; this one draws nothing.
+
+        Returns:
+            [N, ...], as examples are.
+        """
+        return self.decode(z, condition=_for_each(condition, len(z))).mean
+
+    @torch.no_grad()
+    def reconstruct(self, batch: Batch | Tensor) -> Tensor:
+        """What `generate` makes of the posterior's mean, [B, ...]; no noise is drawn."""
+        batch = as_batch(batch)
+        return self.generate(self.encode(batch).mu, batch.condition)
+
+    def draw_prior(self, num: int, noise_key: Tensor) -> Tensor:
+        """Latents from the prior N(0, I), [num, D]; a subclass with another prior draws from that.
 
         Raises:
             ValueError: the model does not know its latent dimension.
@@ -112,9 +130,33 @@ class VAE(nn.Module):
             raise ValueError(
                 "VAE.sample: latent_dim must be known, got None; build the model with VAE(..., latent_dim=D)"
             )
-        z = ops.philox_normal(noise_key, num, self.latent_dim, stream=ops.stream(ops.Use.GENERATION))
-        likelihood = self.decode(z)
-        return likelihood.sample(noise_key) if draw_pixels else likelihood.mean
+        return ops.philox_normal(noise_key, num, self.latent_dim, stream=ops.stream(ops.Use.GENERATION))
+
+    @torch.no_grad()
+    def sample(
+        self, num: int, noise_key: Tensor, *, condition: Tensor | None = None, draw_pixels: bool = False
+    ) -> Tensor:
+        """New examples: z from the prior, then `generate`, [num, ...].
+
+        Args:
+            num: how many.
+            noise_key: int64 [3], see `fastvae.noise_key`; row i has the noise of row first_row + i.
+            condition: [num, C], or [C] for all; None for a model that takes none.
+            draw_pixels: draw x from p(x|z) instead.
+        """
+        z = self.draw_prior(num, noise_key)
+        if draw_pixels:
+            return self.decode(z, condition=_for_each(condition, num)).sample(noise_key)
+        return self.generate(z, condition, noise_key)
+
+
+def given(condition: Tensor | None) -> tuple[Tensor, ...]:
+    """The condition as arguments: a network that takes none needs no second parameter."""
+    return () if condition is None else (condition,)
+
+
+def _for_each(condition: Tensor | None, num: int) -> Tensor | None:
+    return condition.expand(num, -1) if condition is not None else None
 
 
 def as_batch(batch: Batch | Tensor) -> Batch:

@@ -1,6 +1,7 @@
 """Encoders and decoders: plain modules, without loss, noise or ranks."""
 
+from fastvae.nn.condition import ConditionBias
 from fastvae.nn.linear import LinearEncoder
 from fastvae.nn.mlp import MLP, Activation, MLPDecoder, MLPEncoder
 
-__all__ = ["MLP", "Activation", "LinearEncoder", "MLPDecoder", "MLPEncoder"]
+__all__ = ["MLP", "Activation", "ConditionBias", "LinearEncoder", "MLPDecoder", "MLPEncoder"]

@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from fastvae.nn.condition import ConditionBias
+
 Activation = Literal["relu", "tanh"]
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
@@ -22,20 +24,29 @@ class MLPEncoder(nn.Module):
         hidden_dim: width of the hidden layer, or the widths of several, in the order of the data's way.
         latent_dim: D.
         activation: "relu" or "tanh".
+        condition_dim: C, numbers in a condition; 0 for a network that takes none.
     """
 
     def __init__(
-        self, input_dim: int, hidden_dim: int | Sequence[int], latent_dim: int, activation: Activation = "relu"
+        self,
+        input_dim: int,
+        hidden_dim: int | Sequence[int],
+        latent_dim: int,
+        activation: Activation = "relu",
+        *,
+        condition_dim: int = 0,
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.hidden, width = _hidden_layers("MLPEncoder", input_dim, hidden_dim, activation)
         self.mu = _linear(width, latent_dim)
         self.logvar = _linear(width, latent_dim)
+        self.condition = ConditionBias(condition_dim, _first_width(self.hidden, input_dim))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """From x [B, ...] of any number type to mu and logvar, each [B, D]."""
-        hidden = self.hidden(x.flatten(1).to(self.mu.weight.dtype))
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """From x [B, ...] of any number type, and a condition [B, C], to mu and logvar, each [B, D]."""
+        x = x.flatten(1).to(self.mu.weight.dtype)
+        hidden = _through(self.hidden, x, self.condition, condition)
         return self.mu(hidden), self.logvar(hidden)
 
 
@@ -47,6 +58,7 @@ class MLP(nn.Module):
         hidden_dim: width of the hidden layer, or the widths of several, in the order of the data's way; () for none.
         output_dim: numbers in one output, or the shape of one, such as (1, 28, 28).
         activation: "relu" or "tanh".
+        condition_dim: C, numbers in a condition; 0 for a network that takes none.
     """
 
     def __init__(
@@ -55,16 +67,23 @@ class MLP(nn.Module):
         hidden_dim: int | Sequence[int],
         output_dim: int | Sequence[int],
         activation: Activation = "relu",
+        *,
+        condition_dim: int = 0,
     ) -> None:
         super().__init__()
         self.output_shape = (output_dim,) if isinstance(output_dim, int) else tuple(output_dim)
         self.hidden, width = _hidden_layers(type(self).__name__, input_dim, hidden_dim, activation)
         self.output = _linear(width, math.prod(self.output_shape))
+        self.condition = ConditionBias(condition_dim, _first_width(self.hidden, self.output.out_features))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """From x [N, ...] of any number type to [N, *output_dim]."""
-        hidden = self.hidden(x.flatten(1).to(self.output.weight.dtype))
-        return self.output(hidden).unflatten(1, self.output_shape)
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """From x [N, ...] of any number type, and a condition [N, C], to [N, *output_dim]."""
+        x = x.flatten(1).to(self.output.weight.dtype)
+        if len(self.hidden):
+            output = self.output(_through(self.hidden, x, self.condition, condition))
+        else:
+            output = self.condition(self.output(x), condition)
+        return output.unflatten(1, self.output_shape)
 
 
 class MLPDecoder(MLP):
@@ -75,6 +94,7 @@ class MLPDecoder(MLP):
         hidden_dim: width of the hidden layer, or the widths of several, from z to x; () for a linear decoder.
         output_dim: numbers in one example, or the shape of one, such as (1, 28, 28).
         activation: "relu" or "tanh".
+        condition_dim: C, numbers in a condition; 0 for a network that takes none.
     """
 
     def __init__(
@@ -83,8 +103,10 @@ class MLPDecoder(MLP):
         hidden_dim: int | Sequence[int],
         output_dim: int | Sequence[int],
         activation: Activation = "relu",
+        *,
+        condition_dim: int = 0,
     ) -> None:
-        super().__init__(latent_dim, hidden_dim, output_dim, activation)
+        super().__init__(latent_dim, hidden_dim, output_dim, activation, condition_dim=condition_dim)
 
     @torch.no_grad()
     def set_output_bias(self, output: Tensor) -> None:
@@ -112,6 +134,20 @@ def _hidden_layers(
     for fan_in, fan_out in pairwise(widths):
         layers += [_linear(fan_in, fan_out), _ACTIVATIONS[activation]()]
     return nn.Sequential(*layers), widths[-1]
+
+
+def _first_width(hidden: nn.Sequential, otherwise: int) -> int:
+    """Where a condition is added: the first layer's units; ``otherwise`` numbers where there is no hidden layer."""
+    return int(hidden[0].out_features) if len(hidden) else otherwise  # type: ignore[arg-type]
+
+
+def _through(hidden: nn.Sequential, x: Tensor, bias: ConditionBias, condition: Tensor | None) -> Tensor:
+    """The hidden layers, the condition added to the first one's units before its nonlinearity."""
+    if not len(hidden):
+        return bias(x, condition)
+    for index, layer in enumerate(hidden):
+        x = layer(x) if index else bias(layer(x), condition)
+    return x
 
 
 def _linear(input_dim: int, output_dim: int) -> nn.Linear:

@@ -17,10 +17,10 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write a small text file so that a reader, or a crash, sees the old one or the new one."""
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a small file so that a reader, or a crash, sees the old one or the new one; text as UTF-8."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
     fsync_path(temporary)
     temporary.replace(path)
     fsync_path(path.parent)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import safetensors.torch
@@ -14,9 +13,10 @@ from fastvae import figures
 from fastvae.data import Data, Source, evaluation_batches
 from fastvae.ops import noise_key
 from fastvae.records import Batch
-from fastvae.train.files import fsync_path
+from fastvae.train.files import fsync_path, write_atomic
 
 WEIGHTS = "model.safetensors"
+DATA_STATE = "data"  # folder of what the run keeps of its data
 _MAX_LATENTS = 5000  # points of the latent picture: more would only cover each other
 
 
@@ -29,6 +29,20 @@ def write_weights(path: Path, model: nn.Module) -> None:
     fsync_path(path.parent)
 
 
+def write_data_state(run_dir: Path, data: Data) -> None:
+    """Keep what a finished run needs of its data (`Data.state_files`) in the run directory."""
+    for name, content in data.state_files().items():
+        path = run_dir / DATA_STATE / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, content)
+
+
+def read_data_state(run_dir: Path) -> dict[str, bytes]:
+    """What `write_data_state` kept, by name; nothing if it kept nothing."""
+    folder = run_dir / DATA_STATE
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("[!.]*")) if path.is_file()}
+
+
 def write_pictures(run_dir: Path, model: nn.Module, data: Data, seed: int) -> None:
     """The pictures that model and data allow: curves always, latents of an encoder, the images of image data."""
     title = data.name
@@ -37,16 +51,11 @@ def write_pictures(run_dir: Path, model: nn.Module, data: Data, seed: int) -> No
         means, labels = latents_of_test_set(model, data, seed, limit=_MAX_LATENTS)
         if means.shape[1] > 0:
             figures.save_latents(run_dir / "latents.png", means, labels, title=title)
-    if is_image(data.event_shape):
+    if data.kind == "image":
         if hasattr(model, "reconstruct"):
             write_reconstructions(run_dir / "reconstructions.png", model, data, num=24, seed=seed)
         if hasattr(model, "sample"):
             write_samples(run_dir / "samples.png", model, data, num=64, seed=seed)
-
-
-def is_image(event_shape: Sequence[int]) -> bool:
-    """Whether examples of this shape can be drawn: [H, W], or [1 or 3, H, W]."""
-    return len(event_shape) == 2 or (len(event_shape) == 3 and event_shape[0] in (1, 3))
 
 
 def write_reconstructions(path: Path, model: nn.Module, data: Data, *, num: int, seed: int) -> None:
@@ -73,7 +82,7 @@ def require(model: nn.Module, ability: str, data: Data) -> None:
     """
     if not hasattr(model, ability):
         raise ValueError(f"{type(model).__name__} has no {ability}: it cannot give this picture; a VAE can")
-    if not is_image(data.event_shape):
+    if not data.kind == "image":
         raise ValueError(f"{data.name}: examples of shape {list(data.event_shape)} are no images; nothing to draw")
 
 

@@ -23,7 +23,7 @@ from fastvae.train.files import dump_json, write_atomic
 from fastvae.train.metrics import MetricsLog, Window
 from fastvae.train.optim import build_optimizer, lr_at, set_lr
 from fastvae.train.reports import evaluate_test_set, headline, log_evaluation, log_window
-from fastvae.train.results import WEIGHTS, write_pictures, write_weights
+from fastvae.train.results import WEIGHTS, write_data_state, write_pictures, write_weights
 from fastvae.train.resume import plain
 from fastvae.train.saving import Saver
 from fastvae.train.state import EMA, copy_into
@@ -132,6 +132,8 @@ class _Trainer:
         self.ema = EMA(config.ema, self.strategy.full_precision_parameters()) if config.ema is not None else None
         self.saver = Saver(run_dir, strategy, config, self.resolved)
         self.state = self.saver.resume(self.ema.average if self.ema is not None else {})
+        if self.world.is_main:
+            write_data_state(run_dir, data)
         if config.compile:
             self.strategy.module = torch.compile(self.strategy.module)  # type: ignore[assignment]
 

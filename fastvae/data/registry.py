@@ -1,0 +1,114 @@
+"""Data by name, and a user's own data by what a path holds: a new kind is a file and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from fastvae.data.arrays import load_arrays
+from fastvae.data.config import DataConfig
+from fastvae.data.dataset import Data, as_data, condition_on
+from fastvae.data.digits import load_digits
+from fastvae.data.images import EXTENSIONS, load_folder
+from fastvae.data.mnist import FASHION_MNIST, MNIST, PublishedSet, load_published
+from fastvae.data.source import Source, split_every
+
+State = Mapping[str, bytes]  # what a run kept of its data (`Data.state`); empty when a run begins
+LoadData = Callable[[DataConfig, int, State], Data]  # (config, seed, state)
+
+
+@dataclass(frozen=True)
+class Recognizer:
+    """How one kind of own data is told from the others, and read."""
+
+    what: str
+    """What it reads, in the words of an error message."""
+    matches: Callable[[Path], bool]
+    """Whether an existing file or folder is of this kind; cheap: looks at names, or at a file's first bytes."""
+    load: LoadData
+
+
+def load_own_digits(config: DataConfig, seed: int, state: State) -> Data:
+    """scikit-learn's digits; dequantised by default under the name ``digits``."""
+    data = _pixels(config, seed, *load_digits(), dequantize=config.name == "digits")
+    return replace(data, label_names=tuple("0123456789"))
+
+
+def load_published_images(published: PublishedSet, config: DataConfig, seed: int, state: State) -> Data:
+    """MNIST and its relatives."""
+    data = _pixels(config, seed, *load_published(published, config.dir, download=config.download))
+    return replace(data, label_names=published.label_names)
+
+
+def load_own_arrays(config: DataConfig, seed: int, state: State) -> Data:
+    """An ``.npy`` or ``.npz`` file."""
+    assert config.path is not None  # DataConfig saw to it
+    train, test = load_arrays(config.path.expanduser(), max_bytes=_max_bytes(config))
+    return _pixels(config, seed, *(split_every(train, config.test_every) if test is None else (train, test)))
+
+
+def load_own_images(config: DataConfig, seed: int, state: State) -> Data:
+    """A folder of images."""
+    assert config.path is not None  # DataConfig saw to it
+    folder = load_folder(config.path.expanduser(), max_bytes=_max_bytes(config))
+    return _pixels(config, seed, *split_every(folder, config.test_every))
+
+
+def holds_images(path: Path) -> bool:
+    """Whether a folder holds an image, in sub-folders too."""
+    return path.is_dir() and any(file.suffix.lower() in EXTENSIONS for file in path.rglob("*"))
+
+
+DATASETS: dict[str, LoadData] = {
+    "digits": load_own_digits,
+    "digits-raw": load_own_digits,
+    "mnist": partial(load_published_images, MNIST),
+    "fashion-mnist": partial(load_published_images, FASHION_MNIST),
+}
+RECOGNIZERS: tuple[Recognizer, ...] = (  # the first that matches reads
+    Recognizer("an .npy or .npz file", lambda path: path.suffix in (".npy", ".npz"), load_own_arrays),
+    Recognizer("a folder of images", holds_images, load_own_images),
+)
+
+
+def build_data(config: DataConfig, seed: int = 0, state: State | None = None) -> Data:
+    """The data that a configuration names.
+
+    Args:
+        config: which data, where, what is done to them.
+        seed: the run's seed; static binarisation depends on it.
+        state: what a finished run kept of its data, so that the same tokens, scales or items are used again.
+
+    Raises:
+        ValueError: missing, damaged, empty or unsuitable data; the message names the file and the remedy.
+    """
+    load = _find_own(config) if config.name == "file" else DATASETS.get(config.name)
+    if load is None:
+        raise ValueError(f"data.name: must be one of {', '.join([*DATASETS, 'file'])}, got {config.name!r}")
+    return condition_on(load(config, seed, state or {}), config.condition)
+
+
+def _find_own(config: DataConfig) -> LoadData:
+    assert config.path is not None  # DataConfig saw to it
+    path = config.path.expanduser()
+    known = ", ".join(recognizer.what for recognizer in RECOGNIZERS)
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or folder; --data.path names {known}")
+    for recognizer in RECOGNIZERS:
+        if recognizer.matches(path):
+            return recognizer.load
+    raise ValueError(f"{path}: must be {known}")
+
+
+def _pixels(config: DataConfig, seed: int, train: Source, test: Source, *, dequantize: bool = False) -> Data:
+    if config.dequantize is not None:
+        dequantize = config.dequantize
+    elif config.binarize != "none":
+        dequantize = False
+    return as_data(train, test, binarize=config.binarize, dequantize=dequantize, seed=seed, name=config.name)
+
+
+def _max_bytes(config: DataConfig) -> int:
+    return int(config.max_gib * 2**30)

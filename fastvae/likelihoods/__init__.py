@@ -1,0 +1,11 @@
+"""Likelihoods p(x|z): modules that turn a decoder's output into a distribution with a log probability per example.
+
+A likelihood is called with the decoder's output and returns a bound record: ``log_prob(target)``, ``mean``, ``sample``.
+Log probabilities are in nats per example, float32 at least under autocast too, summed over everything after the batch.
+"""
+
+from fastvae.likelihoods.base import BoundLikelihood
+from fastvae.likelihoods.bernoulli import Bernoulli, BoundBernoulli
+from fastvae.likelihoods.gaussian import BoundGaussian, Gaussian
+
+__all__ = ["Bernoulli", "BoundBernoulli", "BoundGaussian", "BoundLikelihood", "Gaussian"]

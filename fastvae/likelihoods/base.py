@@ -1,0 +1,67 @@
+"""What every likelihood shares: the protocol of a bound likelihood, shapes, and the noise of its draws."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from fastvae import ops
+
+# Latents drawn from the prior take site 0 of the generation noise, events take site 1: never the same numbers.
+EVENT_SITE = 1
+
+
+class BoundLikelihood(Protocol):
+    """p(x|z) for given z: what `VAE.decode` returns."""
+
+    @property
+    def mean(self) -> Tensor:
+        """Expected x, [B, ...] or [K, B, ...]."""
+        ...
+
+    def log_prob(self, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Log p(target|z) in nats per example: [B], or [K, B] where the output holds K samples."""
+        ...
+
+    def sample(self, noise_key: Tensor, *, stream: int | None = None) -> Tensor:
+        """One draw of x for each row of the output, by keyed noise."""
+        ...
+
+
+def aligned(where: str, output: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Events flattened to P numbers: output [B, P] or [K, B, P], target and mask [B, P]."""
+    batch, event = target.shape[0], math.prod(target.shape[1:])
+    has_samples = output.dim() > 1 and output.shape[1] == batch and math.prod(output.shape[2:]) == event
+    # With one example and one sample both readings fit; the target's own shape decides, then the plain one.
+    if output.shape[1:] != target.shape and output.shape[:1] == (batch,) and math.prod(output.shape[1:]) == event:
+        output = output.reshape(batch, event)
+    elif has_samples:
+        output = output.reshape(output.shape[0], batch, event)
+    else:
+        raise ValueError(
+            f"{where}: the decoder's output must hold the target's {event} values for each of {batch} examples,"
+            f" as [B, ...] or [K, B, ...], got {list(output.shape)} for a target of {list(target.shape)};"
+            " set the decoder's output size"
+        )
+    mask = None if mask is None else mask.expand_as(target).reshape(batch, event)
+    # Integers are 0 and 1 here; the operator itself would read uint8 as grey values.
+    is_integer = not target.is_floating_point() and target.dtype != torch.bool
+    return output, (target.float() if is_integer else target).reshape(batch, event), mask
+
+
+def rows_columns(output: Tensor) -> tuple[int, int]:
+    """Rows and numbers per row of an output, as the noise functions take them."""
+    return output.shape[0], math.prod(output.shape[1:])
+
+
+def event_stream(stream: int | None) -> int:
+    """The noise that draws events from p(x|z), unless the caller names another."""
+    return ops.stream(ops.Use.GENERATION, site=EVENT_SITE) if stream is None else stream
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The tensor in float32 or float64."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -1,0 +1,54 @@
+"""Binary pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fastvae import ops
+from fastvae.likelihoods.base import aligned, at_least_float32, event_stream, rows_columns
+
+
+@dataclass(frozen=True)
+class BoundBernoulli:
+    """Independent pixels, each 1 with probability ``sigmoid(logits)``."""
+
+    logits: Tensor  # [B, ...] or [K, B, ...]
+
+    @property
+    def mean(self) -> Tensor:
+        """Probability of 1, the shape of the logits."""
+        return torch.sigmoid(self.logits)
+
+    def log_prob(self, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """``x log p + (1 - x) log(1 - p)`` summed over the event, from logits, so that no probability rounds to 0 or 1.
+
+        Args:
+            target: [B, ...] bool, 0/1, or a float in [0, 1], which counts as the expectation over such pixels.
+            mask: [B, ...] 1 where a pixel counts, 0 where it does not.
+
+        Returns:
+            [B], or [K, B] where the logits hold K samples, in nats per example.
+        """
+        logits, target, mask = aligned("Bernoulli", self.logits, target, mask)
+        return -ops.bernoulli_nll(logits, target, mask)
+
+    def sample(self, noise_key: Tensor, *, stream: int | None = None) -> Tensor:
+        """Pixels 0 or 1 as floats, the shape of the logits; row i has the noise of row first_row + i."""
+        logits = at_least_float32(self.logits)
+        uniform = ops.philox_uniform(noise_key, *rows_columns(logits), stream=event_stream(stream))
+        return (uniform.view(logits.shape) < torch.sigmoid(logits)).to(logits.dtype)
+
+
+class Bernoulli(nn.Module):
+    """Binary pixels: the decoder's output is their logits. It has no parameters."""
+
+    def forward(self, output: Tensor) -> BoundBernoulli:
+        """The distribution whose logits are ``output``, [B, ...] or [K, B, ...]."""
+        return BoundBernoulli(output)
+
+    def output_for_mean(self, mean: Tensor) -> Tensor:
+        """The logits of ``mean``, held inside (0.001, 0.999) as yburda/iwae does: what an output bias starts from."""
+        return torch.logit(mean.clamp(1e-3, 1 - 1e-3))

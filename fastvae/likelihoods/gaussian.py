@@ -1,0 +1,78 @@
+"""Real values with a learned variance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fastvae import ops
+from fastvae.likelihoods.base import aligned, at_least_float32, event_stream, rows_columns
+
+
+@dataclass(frozen=True)
+class BoundGaussian:
+    """Independent values ``N(mean, exp(logvar))``."""
+
+    mean: Tensor  # [B, ...] or [K, B, ...]
+    logvar: Tensor  # [] or the event's shape: log variance
+
+    def log_prob(self, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Log density of ``target`` [B, ...], in nats per example: [B], or [K, B] where the mean holds K samples."""
+        mean, target, mask = aligned("Gaussian", self.mean, target, mask)
+        return -ops.gaussian_nll(mean, target, self.logvar.flatten() if self.logvar.dim() else self.logvar, mask)
+
+    def sample(self, noise_key: Tensor, *, stream: int | None = None) -> Tensor:
+        """One draw for each row of the mean, its shape; row i has the noise of row first_row + i."""
+        mean = at_least_float32(self.mean)
+        noise = ops.philox_normal(noise_key, *rows_columns(mean), stream=event_stream(stream)).view(mean.shape)
+        return mean + torch.exp(0.5 * at_least_float32(self.logvar)) * noise
+
+
+class Gaussian(nn.Module):
+    """Real values with a learned variance: the decoder's output is their mean.
+
+    The log variance that counts is ``floor + softplus(raw)``. Without a floor the likelihood of a value that is
+    reconstructed exactly grows without bound (on learned variances: Rybkin et al. 2021, arXiv 2006.13202). The floor
+    is smooth, because under a clamp the gradient is exactly 0 and a variance that once fell below would stay there.
+
+    Args:
+        event_shape: the values' shape, where each has a variance of its own; None for one variance shared by all.
+        logvar: log variance to start from, above the floor.
+        logvar_floor: the log variance stays above this (equal to it once softplus rounds to 0).
+
+    Raises:
+        ValueError: the start is not above the floor.
+    """
+
+    def __init__(
+        self, event_shape: int | Sequence[int] | None = None, *, logvar: float = 0.0, logvar_floor: float = -10.0
+    ) -> None:
+        super().__init__()
+        if not logvar > logvar_floor:
+            raise ValueError(
+                f"Gaussian: logvar must be above logvar_floor, got {logvar} and {logvar_floor};"
+                " start higher or lower the floor"
+            )
+        shape = () if event_shape is None else (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+        self.logvar_floor = logvar_floor
+        above_floor = logvar - logvar_floor
+        raw = above_floor + math.log(-math.expm1(-above_floor))  # the inverse of softplus
+        self.raw_logvar = nn.Parameter(torch.full(shape, raw))  # [] or the event's shape
+
+    @property
+    def logvar(self) -> Tensor:
+        """The log variance, above the floor: [] or the event's shape."""
+        return self.logvar_floor + functional.softplus(self.raw_logvar)
+
+    def forward(self, output: Tensor) -> BoundGaussian:
+        """The distribution whose mean is ``output``, [B, ...] or [K, B, ...]."""
+        return BoundGaussian(output, self.logvar)
+
+    def output_for_mean(self, mean: Tensor) -> Tensor:
+        """``mean`` itself: what an output bias starts from."""
+        return mean

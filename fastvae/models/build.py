@@ -1,0 +1,71 @@
+"""Models from a config: what recipes and the command line build."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from fastvae.models.autoencoder import AutoEncoder
+from fastvae.models.config import ModelConfig
+from fastvae.models.parts import ModelInputs, Networks
+from fastvae.models.registry import LIKELIHOODS, NETWORKS
+from fastvae.models.vae import VAE
+
+T = TypeVar("T")
+
+
+def build_model(
+    config: ModelConfig, inputs: ModelInputs | Sequence[int], *, seed: int = 0, mean: Tensor | None = None
+) -> VAE | AutoEncoder:
+    """The model that ``config`` describes, on the CPU.
+
+    Args:
+        config: which model.
+        inputs: what the model must know of its data; an event shape alone stands for data without conditions.
+        seed: the weights are drawn from it alone; the global generator is left as it was.
+        mean: the train set's mean example, where the decoder's output is to start; None starts it at 0.
+
+    Returns:
+        A module that honours ``forward(batch, noise_key) -> VAETerms``; its outputs have the event's shape.
+
+    Raises:
+        ValueError: no network or likelihood has the name that ``config`` gives, or they do not suit the data.
+    """
+    if not isinstance(inputs, ModelInputs):
+        inputs = ModelInputs(event_shape=tuple(inputs))
+    if config.kind != "vae" and config.network != "mlp":
+        raise ValueError(f"model.kind={config.kind} is for network mlp only, got {config.network}; set one of them")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        networks = _find(NETWORKS, "network", config.network)(config, inputs)
+        likelihood = _find(LIKELIHOODS, "likelihood", config.likelihood)(config, inputs)
+    if mean is not None:
+        _start_at(networks, mean if config.kind == "autoencoder" else _output_for_mean(likelihood, mean))
+    if config.kind == "autoencoder":
+        return AutoEncoder(networks.encoder, networks.decoder)
+    return networks.model(networks.encoder, networks.decoder, likelihood, config.latent_dim)
+
+
+def _output_for_mean(likelihood: nn.Module, mean: Tensor) -> Tensor | None:
+    """The decoder's output whose expected x is the mean example; None for a likelihood that knows no such."""
+    output_for_mean: Callable[[Tensor], Tensor] | None = getattr(likelihood, "output_for_mean", None)
+    return None if output_for_mean is None else output_for_mean(mean.float())
+
+
+def _start_at(networks: Networks, output: Tensor | None) -> None:
+    """Start the decoder at this output, where it can."""
+    set_output_bias: Callable[[Tensor], None] | None = getattr(networks.decoder, "set_output_bias", None)
+    if output is not None and set_output_bias is not None:
+        set_output_bias(output)
+
+
+def _find(registry: Mapping[str, T], what: str, name: str) -> T:
+    if name not in registry:
+        near = difflib.get_close_matches(name, registry, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(registry)}"
+        raise ValueError(f"model.{what}: no {what} is named {name!r}; {hint}")
+    return registry[name]

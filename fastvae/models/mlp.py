@@ -1,0 +1,25 @@
+"""Fully connected networks: the textbook's VAE, its deterministic twin, and the linear VAE."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from fastvae.models.config import ModelConfig
+from fastvae.models.parts import ModelInputs, Networks
+from fastvae.nn import MLP, LinearEncoder, MLPDecoder, MLPEncoder
+
+
+def build_mlp(config: ModelConfig, inputs: ModelInputs) -> Networks:
+    """Encoder and mirrored decoder of ``config.hidden_dim``; an autoencoder's encoder gives one code."""
+    input_dim, latent_dim, widths = inputs.event_numel, config.latent_dim, config.hidden_dim
+    condition_dim = inputs.condition_dim
+    if config.kind == "linear-vae":
+        linear = LinearEncoder(input_dim, latent_dim, condition_dim=condition_dim)
+        return Networks(linear, MLPDecoder(latent_dim, (), inputs.event_shape, condition_dim=condition_dim))
+    encoder: nn.Module
+    if config.kind == "autoencoder":
+        encoder = MLP(input_dim, widths, latent_dim, config.activation, condition_dim=condition_dim)
+    else:
+        encoder = MLPEncoder(input_dim, widths, latent_dim, config.activation, condition_dim=condition_dim)
+    decoder = MLPDecoder(latent_dim, widths[::-1], inputs.event_shape, config.activation, condition_dim=condition_dim)
+    return Networks(encoder, decoder)

@@ -1,0 +1,32 @@
+"""The names of networks and likelihoods: a new one is a file and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from fastvae.likelihoods import Bernoulli, Gaussian
+from fastvae.models.config import ModelConfig
+from fastvae.models.mlp import build_mlp
+from fastvae.models.parts import ModelInputs, Networks
+
+
+def build_bernoulli(config: ModelConfig, inputs: ModelInputs) -> Bernoulli:
+    """Binary pixels."""
+    return Bernoulli()
+
+
+def build_gaussian(config: ModelConfig, inputs: ModelInputs) -> Gaussian:
+    """Real values with one learned variance, or one for each value."""
+    variances = inputs.event_shape if config.likelihood_logvar == "per-dimension" else None
+    return Gaussian(variances, logvar=config.likelihood_logvar_start, logvar_floor=config.likelihood_logvar_floor)
+
+
+NETWORKS: dict[str, Callable[[ModelConfig, ModelInputs], Networks]] = {
+    "mlp": build_mlp,
+}
+LIKELIHOODS: dict[str, Callable[[ModelConfig, ModelInputs], nn.Module]] = {
+    "bernoulli": build_bernoulli,
+    "gaussian": build_gaussian,
+}

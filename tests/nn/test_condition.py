@@ -1,0 +1,58 @@
+import pytest
+import torch
+from torch import nn
+
+from fastvae.nn import MLP, ConditionBias, LinearEncoder, MLPDecoder, MLPEncoder
+
+X, C = torch.rand(5, 6), torch.rand(5, 3)
+
+
+def test_it_is_the_same_as_appending_the_condition_to_the_input():
+    layer, bias = nn.Linear(6, 4), ConditionBias(3, 4)
+    appended = nn.Linear(9, 4)
+    with torch.no_grad():
+        appended.weight.copy_(torch.cat([layer.weight, bias.weight], dim=1))
+        appended.bias.copy_(layer.bias)
+    torch.testing.assert_close(bias(layer(X), C), appended(torch.cat([X, C], dim=1)))
+
+
+@pytest.mark.parametrize(("shape", "dim"), [((5, 4, 2, 2), 1), ((5, 7, 4), -1), ((5, 4), -1)])
+def test_it_is_added_along_the_dimension_of_the_units(shape, dim):
+    hidden, bias = torch.rand(shape), ConditionBias(3, 4, dim=dim)
+    added = (bias(hidden, C) - hidden).movedim(dim, -1)
+    expected = C @ bias.weight.T
+    torch.testing.assert_close(
+        added, expected.view(5, *[1] * (len(shape) - 2), 4).expand(added.shape), atol=1e-6, rtol=0
+    )
+
+
+def test_without_a_condition_there_is_no_parameter_and_no_draw():
+    before = torch.get_rng_state()
+    bias = ConditionBias(0, 4)
+    assert not list(bias.parameters())
+    assert torch.equal(torch.get_rng_state(), before)
+    assert bias(X) is X
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        MLPEncoder(6, (4, 4), 2, condition_dim=3),
+        MLPEncoder(6, (), 2, condition_dim=3),
+        LinearEncoder(6, 2, condition_dim=3),
+        MLP(6, 4, (2, 3), condition_dim=3),
+        MLPDecoder(6, (), 7, condition_dim=3),
+    ],
+    ids=lambda network: type(network).__name__,
+)
+def test_every_network_depends_on_its_condition(network):
+    def first(output):
+        return output[0] if isinstance(output, tuple) else output
+
+    one, other = first(network(X, C)), first(network(X, C.flip(0)))
+    assert not torch.allclose(one[0], other[0])
+    torch.testing.assert_close(one[2], other[2])  # the middle example's condition is its own mirror image
+    with pytest.raises(ValueError, match=r"condition must be \[B, 3\], got None"):
+        network(X)
+    with pytest.raises(ValueError, match=r"condition must be \[B, 3\], got \[5, 6\]"):
+        network(X, X)
