@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from fastvae import figures
+from fastvae.data import as_data
 
 
 def images(*shape, seed=0):
@@ -88,3 +89,30 @@ def test_metrics_without_values_are_refused(tmp_path):
     write_metrics(tmp_path / "metrics.jsonl", [{"kind": "train", "step": 1, "lr": 0.1}])
     with pytest.raises(ValueError, match=r"save_curves: .* must hold one of elbo_nats"):
         figures.save_curves(tmp_path / "curves.png", tmp_path / "metrics.jsonl")
+
+
+def test_rows_have_their_names_beside_them(tmp_path):
+    rows = images(3, 5, 1, 8, 8)
+    figures.save_rows(tmp_path / "named.png", rows, ["z1", "z2", "z3"])
+    figures.save_rows(tmp_path / "other.png", rows, ["z1", "z2", "z4"])
+    named, other = pixels(tmp_path / "named.png"), pixels(tmp_path / "other.png")
+    assert named.std() > 10
+    changed = np.argwhere((named != other).any(2))
+    assert len(changed)
+    assert changed[:, 0].min() > 0.5 * named.shape[0]  # the last row's name
+    assert changed[:, 1].max() < 0.15 * named.shape[1]  # left of the images
+    with pytest.raises(ValueError, match="one for each of 3 rows, got 2"):
+        figures.save_rows(tmp_path / "few.png", rows, ["a", "b"])
+
+
+def test_every_kind_of_data_has_a_renderer(tmp_path):
+    image, vector = as_data(images(20, 1, 4, 4)), as_data(images(20, 3))
+    assert figures.find_renderer(image).suffix == ".png"
+    renderer = figures.find_renderer(vector)
+    examples = torch.tensor([[1.0, 0.25, -3.0], [4.0, 5.0, 6.0]])
+    renderer.write_examples(tmp_path / "a.csv", examples, vector, title="")
+    assert (tmp_path / "a.csv").read_text() == "x0,x1,x2\n1,0.25,-3\n4,5,6\n"
+    renderer.write_pairs(tmp_path / "b.csv", examples[:1], examples[1:], vector, title="")
+    assert (tmp_path / "b.csv").read_text() == "of,x0,x1,x2\ndata,1,0.25,-3\nmodel,4,5,6\n"
+    renderer.write_rows(tmp_path / "c.csv", examples[None], ["z1"], vector, title="")
+    assert (tmp_path / "c.csv").read_text() == "row,x0,x1,x2\nz1,1,0.25,-3\nz1,4,5,6\n"

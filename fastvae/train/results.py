@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import islice
 from pathlib import Path
 
 import safetensors.torch
@@ -18,6 +19,7 @@ from fastvae.train.files import fsync_path, write_atomic
 WEIGHTS = "model.safetensors"
 DATA_STATE = "data"  # folder of what the run keeps of its data
 _MAX_LATENTS = 5000  # points of the latent picture: more would only cover each other
+_ENCODED_AT_A_TIME = 500  # examples: bounds the memory of a deep encoder
 
 
 def write_weights(path: Path, model: nn.Module) -> None:
@@ -44,46 +46,50 @@ def read_data_state(run_dir: Path) -> dict[str, bytes]:
 
 
 def write_pictures(run_dir: Path, model: nn.Module, data: Data, seed: int) -> None:
-    """The pictures that model and data allow: curves always, latents of an encoder, the images of image data."""
+    """What people look at: curves always; latents of an encoder, reconstructions and samples as the kind shows them."""
     title = data.name
     figures.save_curves(run_dir / "curves.png", run_dir / "metrics.jsonl", title=title)
     if hasattr(model, "encode"):
         means, labels = latents_of_test_set(model, data, seed, limit=_MAX_LATENTS)
         if means.shape[1] > 0:
             figures.save_latents(run_dir / "latents.png", means, labels, title=title)
-    if data.kind == "image":
-        if hasattr(model, "reconstruct"):
-            write_reconstructions(run_dir / "reconstructions.png", model, data, num=24, seed=seed)
-        if hasattr(model, "sample"):
-            write_samples(run_dir / "samples.png", model, data, num=64, seed=seed)
+    suffix = figures.find_renderer(data).suffix
+    if hasattr(model, "reconstruct"):
+        write_reconstructions(run_dir / f"reconstructions{suffix}", model, data, num=24, seed=seed)
+    if hasattr(model, "sample"):
+        write_samples(run_dir / f"samples{suffix}", model, data, num=64, seed=seed)
 
 
 def write_reconstructions(path: Path, model: nn.Module, data: Data, *, num: int, seed: int) -> None:
-    """Draw the first ``num`` test examples above what the model makes of them."""
-    require(model, "reconstruct", data)
+    """Show the first ``num`` test examples beside what the model makes of them.
+
+    Raises:
+        ValueError: the model reconstructs nothing.
+    """
+    _require(model, "reconstruct")
     batch = first_examples(data, data.test, num, seed, device_of(model))
     reconstructions = model.reconstruct(batch)  # type: ignore[operator]
     title = f"{data.name}: reconstructions"
-    figures.save_reconstructions(path, batch.target, reconstructions.view(batch.target.shape), title=title)
+    figures.find_renderer(data).write_pairs(path, batch.target, reconstructions, data, title=title)
 
 
 def write_samples(path: Path, model: nn.Module, data: Data, *, num: int, seed: int) -> None:
-    """Draw ``num`` new examples from the prior; the same seed gives the same ones."""
-    require(model, "sample", data)
-    samples = model.sample(num, noise_key(seed, device=device_of(model)))  # type: ignore[operator]
-    figures.save_samples(path, samples.view(num, *data.event_shape), title=f"{data.name}: samples from the prior")
-
-
-def require(model: nn.Module, ability: str, data: Data) -> None:
-    """Say which part is missing for a picture.
+    """Show ``num`` new examples from the prior, their conditions in turn; the same seed gives the same ones.
 
     Raises:
-        ValueError: the model cannot do it, or the examples are no images.
+        ValueError: the model draws nothing.
     """
+    _require(model, "sample")
+    device = device_of(model)
+    told = {} if data.conditions is None else {"condition": data.conditions.vectors(num).to(device)}
+    samples = model.sample(num, noise_key(seed, device=device), **told)  # type: ignore[operator]
+    title = f"{data.name}: samples from the prior"
+    figures.find_renderer(data).write_examples(path, samples, data, title=title)
+
+
+def _require(model: nn.Module, ability: str) -> None:
     if not hasattr(model, ability):
         raise ValueError(f"{type(model).__name__} has no {ability}: it cannot give this picture; a VAE can")
-    if not data.kind == "image":
-        raise ValueError(f"{data.name}: examples of shape {list(data.event_shape)} are no images; nothing to draw")
 
 
 def first_examples(data: Data, source: Source, num: int, seed: int, device: torch.device) -> Batch:
@@ -97,11 +103,12 @@ def first_examples(data: Data, source: Source, num: int, seed: int, device: torc
 @torch.no_grad()
 def latents_of_test_set(model: nn.Module, data: Data, seed: int, *, limit: int) -> tuple[Tensor, Tensor | None]:
     """Posterior means of the first ``limit`` test examples, [N, D], and their labels [N] where there are any."""
-    batch = first_examples(data, data.test, limit, seed, device_of(model))
-    posterior = model.encode(batch)  # type: ignore[operator]
-    means = posterior if isinstance(posterior, Tensor) else posterior.mu
+    size = min(limit, len(data.test), _ENCODED_AT_A_TIME)
+    batches = evaluation_batches(data.test, data.preprocess, batch_size=size, seed=seed, device=device_of(model))
+    posteriors = [model.encode(micro.batch) for micro in islice(batches, -(-limit // size))]  # type: ignore[operator]
+    means = torch.cat([p if isinstance(p, Tensor) else p.mu for p in posteriors]).flatten(1)[:limit]
     labels = data.test.labels
-    return means.flatten(1), None if labels is None else labels[: len(means)]
+    return means, None if labels is None else labels[: len(means)]
 
 
 def device_of(model: nn.Module) -> torch.device:
