@@ -165,18 +165,22 @@ def prepare(data: Data, binarize: Binarize, dequantize: bool, seed: int) -> Data
     if not isinstance(pixels, Preprocess):
         raise ValueError(f"{data.name}: {data.kind} data have no pixels to transform; use binarize=none")
     if binarize == "none":
-        return replace(data, preprocess=replace(pixels, dequantize=dequantize))
+        return _with(data, replace(pixels, dequantize=dequantize))
     if dequantize:
         raise ValueError(f"{data.name}: dequantize and binarize={binarize!r} exclude each other; choose one")
     if data.train.levels is None:
         _check_probabilities(data)
     if binarize == "dynamic":
-        return replace(data, preprocess=replace(pixels, binarize=True))
+        return _with(data, replace(pixels, binarize=True))
     train, test = (
         _binarize_once(source, seed, pixels.levels, evaluation=source is data.test)
         for source in (data.train, data.test)
     )
-    return replace(data, train=train, test=test, preprocess=Preprocess(levels=2))
+    return _with(replace(data, train=train, test=test), Preprocess(levels=2))
+
+
+def _with(data: Data, pixels: Preprocess) -> Data:
+    return replace(data, preprocess=pixels, inputs={**data.inputs, "num_levels": pixels.exact_levels})
 
 
 def _is_train_and_test(data: Any) -> bool:

@@ -95,6 +95,11 @@ class Preprocess:
         return 0.0 if self.binarize or self.levels == 2 else None
 
     @property
+    def exact_levels(self) -> int | None:
+        """How many values ``x`` can take where it holds the pixels themselves; None where noise is added to them."""
+        return None if self.dequantize or self.binarize else self.levels
+
+    @property
     def describe(self) -> str:
         """The transformation in words, for logs."""
         if self.dequantize:

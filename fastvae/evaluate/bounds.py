@@ -60,7 +60,8 @@ def evaluate(
             least. The result does not depend on it.
         all_reduce_sum: the sum of a tensor over all ranks; None for a single process.
         log_jacobian_nats: how much larger -log p of the discrete example is than nll_nats: log |dy/dx| of the map from
-            the model's x to unit-wide bins y, as 64 log 17 for dequantised digits; 0 for binary pixels; None: no bits.
+            the model's x to unit-wide bins y, as 64 log 17 for dequantised digits; 0 for binary pixels; None: no bits,
+            unless the model's likelihood scores the discrete values themselves (its ``is_discrete``).
         event_numel: number of dimensions that bits are counted for; None: no bits.
 
     Raises:
@@ -94,7 +95,7 @@ def evaluate(
         nll_standard_error_nats=math.sqrt(max(nll_square - nll * nll, 0.0) / num_examples),
         rate_nats=rate,
         distortion_nats=distortion,
-        bits_per_dim=_bits_per_dim(nll, log_jacobian_nats, event_numel),
+        bits_per_dim=_bits_per_dim(nll, 0.0 if _is_discrete(model) else log_jacobian_nats, event_numel),
         active_units=_reduced_active_units(moments, num_examples, reduce, device),
     )
 
@@ -169,6 +170,10 @@ def _bits_per_dim(nll_nats: float, log_jacobian_nats: float | None, event_numel:
 
 def _is_deterministic(model: nn.Module) -> bool:
     return getattr(model, "distortion_unit", "nats") != "nats"
+
+
+def _is_discrete(model: nn.Module) -> bool:
+    return bool(getattr(getattr(model, "likelihood", None), "is_discrete", False))
 
 
 def _identity(tensor: Tensor) -> Tensor:

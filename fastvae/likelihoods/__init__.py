@@ -6,6 +6,15 @@ Log probabilities are in nats per example, float32 at least under autocast too, 
 
 from fastvae.likelihoods.base import BoundLikelihood
 from fastvae.likelihoods.bernoulli import Bernoulli, BoundBernoulli
+from fastvae.likelihoods.discretized_logistic import BoundDiscretizedLogistic, DiscretizedLogistic
 from fastvae.likelihoods.gaussian import BoundGaussian, Gaussian
 
-__all__ = ["Bernoulli", "BoundBernoulli", "BoundGaussian", "BoundLikelihood", "Gaussian"]
+__all__ = [
+    "Bernoulli",
+    "BoundBernoulli",
+    "BoundDiscretizedLogistic",
+    "BoundGaussian",
+    "BoundLikelihood",
+    "DiscretizedLogistic",
+    "Gaussian",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -41,13 +42,21 @@ def build_model(
         raise ValueError(f"model.kind={config.kind} is for network mlp only, got {config.network}; set one of them")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        networks = _find(NETWORKS, "network", config.network)(config, inputs)
         likelihood = _find(LIKELIHOODS, "likelihood", config.likelihood)(config, inputs)
+        if config.kind != "autoencoder":
+            inputs = replace(inputs, likelihood_shape=_output_shape(likelihood, inputs.event_shape))
+        networks = _find(NETWORKS, "network", config.network)(config, inputs)
     if mean is not None:
         _start_at(networks, mean if config.kind == "autoencoder" else _output_for_mean(likelihood, mean))
     if config.kind == "autoencoder":
         return AutoEncoder(networks.encoder, networks.decoder)
     return networks.model(networks.encoder, networks.decoder, likelihood, config.latent_dim)
+
+
+def _output_shape(likelihood: nn.Module, event_shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """What the likelihood wants of the decoder for one example; None: the event's shape."""
+    output_shape: Callable[[tuple[int, ...]], tuple[int, ...]] | None = getattr(likelihood, "output_shape", None)
+    return None if output_shape is None else output_shape(event_shape)
 
 
 def _output_for_mean(likelihood: nn.Module, mean: Tensor) -> Tensor | None:

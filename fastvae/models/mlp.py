@@ -15,11 +15,11 @@ def build_mlp(config: ModelConfig, inputs: ModelInputs) -> Networks:
     condition_dim = inputs.condition_dim
     if config.kind == "linear-vae":
         linear = LinearEncoder(input_dim, latent_dim, condition_dim=condition_dim)
-        return Networks(linear, MLPDecoder(latent_dim, (), inputs.event_shape, condition_dim=condition_dim))
+        return Networks(linear, MLPDecoder(latent_dim, (), inputs.output_shape, condition_dim=condition_dim))
     encoder: nn.Module
     if config.kind == "autoencoder":
         encoder = MLP(input_dim, widths, latent_dim, config.activation, condition_dim=condition_dim)
     else:
         encoder = MLPEncoder(input_dim, widths, latent_dim, config.activation, condition_dim=condition_dim)
-    decoder = MLPDecoder(latent_dim, widths[::-1], inputs.event_shape, config.activation, condition_dim=condition_dim)
+    decoder = MLPDecoder(latent_dim, widths[::-1], inputs.output_shape, config.activation, condition_dim=condition_dim)
     return Networks(encoder, decoder)

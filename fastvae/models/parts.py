@@ -18,13 +18,22 @@ class ModelInputs:
     """Shape of one example, without the batch."""
     condition_dim: int = 0
     """Numbers in an example's condition; 0 for none."""
+    num_levels: int | None = None
+    """How many values a pixel can take, where the model reads pixels as they are; None for other numbers."""
     num_tokens: int | None = None
     """Size of the vocabulary, where examples are token ids."""
+    likelihood_shape: tuple[int, ...] | None = None
+    """Shape of the decoder's output for one example, where the likelihood wants another than the event's."""
 
     @property
     def event_numel(self) -> int:
         """Numbers in one example."""
         return math.prod(self.event_shape)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the decoder's output for one example."""
+        return self.event_shape if self.likelihood_shape is None else self.likelihood_shape
 
 
 @dataclass(frozen=True)

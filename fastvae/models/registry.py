@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from fastvae.likelihoods import Bernoulli, Gaussian
+from fastvae.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian
 from fastvae.models.config import ModelConfig
 from fastvae.models.mlp import build_mlp
 from fastvae.models.parts import ModelInputs, Networks
@@ -23,10 +23,25 @@ def build_gaussian(config: ModelConfig, inputs: ModelInputs) -> Gaussian:
     return Gaussian(variances, logvar=config.likelihood_logvar_start, logvar_floor=config.likelihood_logvar_floor)
 
 
+def build_discretized_logistic(config: ModelConfig, inputs: ModelInputs) -> DiscretizedLogistic:
+    """Pixels of a few hundred levels.
+
+    Raises:
+        ValueError: the data are no such pixels, or were made continuous or binary.
+    """
+    if inputs.num_levels is None:
+        raise ValueError(
+            "model.likelihood=discretized-logistic: needs pixels of whole levels as they are;"
+            " use 8-bit images with --data.binarize none --data.dequantize False, or another likelihood"
+        )
+    return DiscretizedLogistic(len(inputs.event_shape), inputs.num_levels)
+
+
 NETWORKS: dict[str, Callable[[ModelConfig, ModelInputs], Networks]] = {
     "mlp": build_mlp,
 }
 LIKELIHOODS: dict[str, Callable[[ModelConfig, ModelInputs], nn.Module]] = {
     "bernoulli": build_bernoulli,
     "gaussian": build_gaussian,
+    "discretized-logistic": build_discretized_logistic,
 }
