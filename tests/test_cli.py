@@ -11,6 +11,7 @@ from PIL import Image
 
 from fastvae import cli
 from fastvae.commands.parsing import option_names
+from fastvae.run import RunConfig
 from tests import launching
 
 
@@ -129,7 +130,7 @@ def test_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_option_names_that_scripts_rely_on() -> None:
-    names = set(option_names(cli.RunConfig))
+    names = set(option_names(RunConfig))
     train = "steps global-batch-size lr checkpoint-every eval-every accumulation precision device strategy ema".split()
     assert names >= {"run-dir", "seed", "model.latent-dim", "data.dir", "train.max-grad-norm"}
     assert names >= {f"train.{name}" for name in train}

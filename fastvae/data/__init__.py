@@ -2,15 +2,17 @@
 
 from fastvae.data.condition import ConditionField, Conditions, Field, NumberField
 from fastvae.data.config import DataConfig
-from fastvae.data.dataset import Data, as_data, condition_on
-from fastvae.data.loader import Loader, MicroBatch, evaluation_batches
+from fastvae.data.dataset import Data, State, as_data, condition_on
+from fastvae.data.loader import Loader, MicroBatch, evaluation_batches, load_examples
 from fastvae.data.order import order_index, share
 from fastvae.data.preprocess import Preprocess, Preprocessor
-from fastvae.data.registry import DATASETS, RECOGNIZERS, Recognizer, build_data
+from fastvae.data.registry import DATASETS, RECOGNIZERS, Recognizer, build_data, read_source
+from fastvae.data.restore import DESCRIPTION, MissingSource, describe, restore
 from fastvae.data.source import Source, as_source
 
 __all__ = [
     "DATASETS",
+    "DESCRIPTION",
     "RECOGNIZERS",
     "ConditionField",
     "Conditions",
@@ -19,16 +21,22 @@ __all__ = [
     "Field",
     "Loader",
     "MicroBatch",
+    "MissingSource",
     "NumberField",
     "Preprocess",
     "Preprocessor",
     "Recognizer",
     "Source",
+    "State",
     "as_data",
     "as_source",
     "build_data",
     "condition_on",
+    "describe",
     "evaluation_batches",
+    "load_examples",
     "order_index",
+    "read_source",
+    "restore",
     "share",
 ]

@@ -17,6 +17,8 @@ from fastvae.data.preprocess import Binarize, Preprocess, Preprocessor, binarize
 from fastvae.data.source import Source, TensorSource, as_source, chunks, split_every
 from fastvae.ops import noise_key
 
+State = Mapping[str, bytes]  # files, by name, that a run keeps of its data
+
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
@@ -36,7 +38,7 @@ class Data:
     """What the batches' condition says; None: nothing."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
     """Facts that a model of these data needs beside the event's shape: fields of `fastvae.models.ModelInputs`."""
-    state: Mapping[str, bytes] = field(default_factory=dict)
+    state: State = field(default_factory=dict)
     """Files that are saved with a run and handed back when it is loaded: a tokenizer, scales, titles."""
 
     def __post_init__(self) -> None:
@@ -79,10 +81,6 @@ class Data:
                 return None
             total += mean * len(indices)
         return (total / len(self.train)).to(torch.float32)
-
-    def state_files(self) -> dict[str, bytes]:
-        """The files, by name, that a run keeps of its data."""
-        return dict(self.state)
 
     def known_fields(self) -> tuple[Field, ...]:
         """What a condition may say: the label where the examples have one, and what this kind of data adds."""

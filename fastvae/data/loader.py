@@ -136,6 +136,21 @@ def evaluation_batches(
     return _evaluation_batches(source, preprocess, batch_size, seed, (rank, world_size), torch.device(device))
 
 
+def load_examples(
+    source: Source, preprocess: Preprocessor, indices: Tensor, *, seed: int, device: torch.device | str = "cpu"
+) -> Batch:
+    """Some examples of a source, named by their indices int64 ``[B]``, as evaluation sees them.
+
+    Raises:
+        ValueError: an index is not one of the source's.
+    """
+    outside = indices[(indices < 0) | (indices >= len(source))]
+    if len(outside):
+        raise ValueError(f"examples are numbered 0 .. {len(source) - 1}, got {int(outside[0])}")
+    key = noise_key(seed, 0, int(indices[0]) if len(indices) else 0, device=device)
+    return _micro_batch(source, preprocess, indices, key, 0, evaluation=True).batch
+
+
 def _evaluation_batches(
     source: Source, preprocess: Preprocessor, batch_size: int, seed: int, world: tuple[int, int], device: torch.device
 ) -> Iterator[MicroBatch]:

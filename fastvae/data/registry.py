@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from fastvae.data.arrays import load_arrays
+from fastvae.data.condition import conditioned
 from fastvae.data.config import DataConfig
-from fastvae.data.dataset import Data, as_data, condition_on
+from fastvae.data.dataset import Data, State, as_data, condition_on
 from fastvae.data.digits import load_digits
 from fastvae.data.images import EXTENSIONS, load_folder
 from fastvae.data.mnist import FASHION_MNIST, MNIST, PublishedSet, load_published
 from fastvae.data.source import Source, split_every
 
-State = Mapping[str, bytes]  # what a run kept of its data (`Data.state`); empty when a run begins
-LoadData = Callable[[DataConfig, int, State], Data]  # (config, seed, state)
+LoadData = Callable[[DataConfig, int, State], Data]  # (config, seed, what a run kept: empty when it begins)
+ReadSource = Callable[[Path, DataConfig, State], Source]
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Recognizer:
     matches: Callable[[Path], bool]
     """Whether an existing file or folder is of this kind; cheap: looks at names, or at a file's first bytes."""
     load: LoadData
+    read: ReadSource | None = None
+    """All examples of one file in its order, for a finished run to encode or score; None: this kind has no such."""
 
 
 def load_own_digits(config: DataConfig, seed: int, state: State) -> Data:
@@ -56,6 +59,17 @@ def load_own_images(config: DataConfig, seed: int, state: State) -> Data:
     return _pixels(config, seed, *split_every(folder, config.test_every))
 
 
+def read_arrays(path: Path, config: DataConfig, state: State) -> Source:
+    """The examples of an ``.npy`` or ``.npz`` file; the test examples of one that holds them apart."""
+    examples, test = load_arrays(path, max_bytes=_max_bytes(config))
+    return examples if test is None else test
+
+
+def read_images(path: Path, config: DataConfig, state: State) -> Source:
+    """A folder of images."""
+    return load_folder(path, max_bytes=_max_bytes(config))
+
+
 def holds_images(path: Path) -> bool:
     """Whether a folder holds an image, in sub-folders too."""
     return path.is_dir() and any(file.suffix.lower() in EXTENSIONS for file in path.rglob("*"))
@@ -68,8 +82,8 @@ DATASETS: dict[str, LoadData] = {
     "fashion-mnist": partial(load_published_images, FASHION_MNIST),
 }
 RECOGNIZERS: tuple[Recognizer, ...] = (  # the first that matches reads
-    Recognizer("an .npy or .npz file", lambda path: path.suffix in (".npy", ".npz"), load_own_arrays),
-    Recognizer("a folder of images", holds_images, load_own_images),
+    Recognizer("an .npy or .npz file", lambda path: path.suffix in (".npy", ".npz"), load_own_arrays, read_arrays),
+    Recognizer("a folder of images", holds_images, load_own_images, read_images),
 )
 
 
@@ -84,21 +98,42 @@ def build_data(config: DataConfig, seed: int = 0, state: State | None = None) ->
     Raises:
         ValueError: missing, damaged, empty or unsuitable data; the message names the file and the remedy.
     """
-    load = _find_own(config) if config.name == "file" else DATASETS.get(config.name)
+    if config.name == "file":
+        assert config.path is not None  # DataConfig saw to it
+        load: LoadData | None = _recognize(config.path.expanduser()).load
+    else:
+        load = DATASETS.get(config.name)
     if load is None:
         raise ValueError(f"data.name: must be one of {', '.join([*DATASETS, 'file'])}, got {config.name!r}")
     return condition_on(load(config, seed, state or {}), config.condition)
 
 
-def _find_own(config: DataConfig) -> LoadData:
-    assert config.path is not None  # DataConfig saw to it
-    path = config.path.expanduser()
+def read_source(path: Path, data: Data, config: DataConfig) -> Source:
+    """All examples of a file or folder in its order, for a model that was trained on ``data``.
+
+    Raises:
+        ValueError: the file is unsuitable, or its examples are not like the run's.
+    """
+    path = path.expanduser()
+    recognizer = _recognize(path)
+    if recognizer.read is None:
+        raise ValueError(f"{path}: {recognizer.what} cannot be read apart from a run; name a file of examples")
+    source = recognizer.read(path, config, data.state)
+    if source.event_shape != data.event_shape or source.dtype != data.train.dtype:
+        raise ValueError(
+            f"{path}: examples must be like the run's, {list(data.event_shape)} of {data.train.dtype}, "
+            f"got {list(source.event_shape)} of {source.dtype}"
+        )
+    return source if data.conditions is None else conditioned(source, data.conditions)
+
+
+def _recognize(path: Path) -> Recognizer:
     known = ", ".join(recognizer.what for recognizer in RECOGNIZERS)
     if not path.exists():
-        raise ValueError(f"{path}: no such file or folder; --data.path names {known}")
+        raise ValueError(f"{path}: no such file or folder; it can be {known}")
     for recognizer in RECOGNIZERS:
         if recognizer.matches(path):
-            return recognizer.load
+            return recognizer
     raise ValueError(f"{path}: must be {known}")
 
 

@@ -173,6 +173,7 @@ class SubsetSource(Source):
             raise ValueError(f"SubsetSource: at least one of the {len(source)} examples must be taken, got none")
         self._source, self._indices = source, indices
         self.event_shape, self.dtype, self.levels = source.event_shape, source.dtype, source.levels
+        self.conditions = None if source.conditions is None else source.conditions.index_select(0, indices)
 
     def __len__(self) -> int:
         return self._indices.numel()
@@ -183,8 +184,12 @@ class SubsetSource(Source):
     @property
     def labels(self) -> Tensor | None:
         """int64 ``[M]``: those of the examples taken, or None."""
-        labels = self._source.labels
-        return None if labels is None else labels.index_select(0, self._indices)
+        return self.attribute("label")
+
+    def attribute(self, name: str) -> Tensor | None:
+        """What the other source knows of the examples taken, ``[M]``, or None."""
+        known = self._source.attribute(name)
+        return None if known is None else known.index_select(0, self._indices)
 
 
 def as_source(data: Any, *, name: str = "data") -> Source:
@@ -237,8 +242,10 @@ def take(source: Source, indices: Tensor) -> Source:
     """The examples at ``indices``: in memory if ``source`` is, else a view."""
     if not isinstance(source, TensorSource):
         return SubsetSource(source, indices)
-    labels = source.labels
-    return TensorSource(source[indices], None if labels is None else labels[indices], levels=source.levels)
+    labels, conditions = source.labels, source.conditions
+    taken = TensorSource(source[indices], None if labels is None else labels[indices], levels=source.levels)
+    taken.conditions = None if conditions is None else conditions[indices]
+    return taken
 
 
 def chunks(num_examples: int) -> list[Tensor]:

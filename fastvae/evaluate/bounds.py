@@ -100,6 +100,24 @@ def evaluate(
     )
 
 
+@torch.no_grad()
+def scores(
+    model: nn.Module, batches: Iterable[KeyedBatch], *, num_samples: int = 1, chunk_rows: int = 4096
+) -> Iterator[Tensor]:
+    """Of each example, batch by batch, [B] float64 nats: minus the ELBO, or with several samples minus the bound.
+
+    The same numbers at every call, whatever the batches and chunks: the noise belongs to the example.
+
+    Args:
+        model: as for `evaluate`, in evaluation mode.
+        batches: records with ``batch`` and ``key``.
+        num_samples: K draws for each example.
+        chunk_rows: as for `evaluate`.
+    """
+    for keyed in batches:
+        yield _score(model, keyed, num_samples, chunk_rows)[0].double()
+
+
 def _local_sums(
     model: nn.Module, batches: Iterable[KeyedBatch], num_samples: int, chunk_rows: int
 ) -> tuple[Tensor, LatentMoments, torch.device]:

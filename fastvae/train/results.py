@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fastvae import figures
-from fastvae.data import Data, Source, evaluation_batches
+from fastvae.data import DESCRIPTION, Data, Source, describe, evaluation_batches
 from fastvae.ops import noise_key
 from fastvae.records import Batch
 from fastvae.train.files import fsync_path, write_atomic
@@ -32,8 +32,8 @@ def write_weights(path: Path, model: nn.Module) -> None:
 
 
 def write_data_state(run_dir: Path, data: Data) -> None:
-    """Keep what a finished run needs of its data (`Data.state_files`) in the run directory."""
-    for name, content in data.state_files().items():
+    """Keep what a finished run needs of its data in the run directory."""
+    for name, content in {DESCRIPTION: describe(data), **data.state}.items():
         path = run_dir / DATA_STATE / name
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, content)

@@ -1,0 +1,151 @@
+"""Commands that write examples as a person would look at them: pictures, text, WAVs, tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from fastvae import run
+from fastvae.commands.options import RunDirectory, conditions, output_path
+from fastvae.figures import find_renderer
+from fastvae.run import LoadedRun
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw new examples from the prior, or variations of a test example, and write them."""
+
+    run: RunDirectory
+    """The run directory."""
+    num: int = 64
+    """How many examples."""
+    label: str | None = None
+    """Of this class, where the run was trained with --data.condition label; None shows all in turn."""
+    length: str | None = None
+    """Of this length, where the run was trained with --data.condition length."""
+    condition: tuple[str, ...] = ()
+    """Other conditions, as NAME=VALUE."""
+    like: int | None = None
+    """Variations of the test example of this number, instead of draws from the prior."""
+    attribute: str | None = None
+    """Move the latents along what this attribute changes, such as label=3."""
+    strength: float | None = None
+    """How far: the deviation of the noise of variations (0.5), or mean differences of an attribute (1)."""
+    seed: int = 0
+    """Which ones: the same seed gives the same examples."""
+    out: Path | None = None
+    """The file, or a folder for it; None is samples.png (or .txt, ...) in the run directory."""
+
+    def __call__(self) -> int:
+        loaded = run.load(self.run)
+        examples, title = self._draw(loaded)
+        print(loaded.save(output_path(loaded, self.out, "samples"), examples, title=title))
+        return 0
+
+    def _draw(self, loaded: LoadedRun) -> tuple[Tensor, str]:
+        told = conditions(self.label, self.length, self.condition)
+        if self.like is not None:
+            if told or self.attribute:
+                raise ValueError("--like: takes the example's own condition and no attribute; leave those out")
+            strength = 0.5 if self.strength is None else self.strength
+            return loaded.vary(self.like, self.num, strength=strength, seed=self.seed), f"like test example {self.like}"
+        shift = None
+        if self.attribute is not None:
+            shift = loaded.attribute_direction(self.attribute) * (1.0 if self.strength is None else self.strength)
+        elif self.strength is not None:
+            raise ValueError("--strength: belongs to --like or --attribute; give one of them")
+        words = [f"{name} {value}" for name, value in told.items()] + ([self.attribute] if self.attribute else [])
+        title = ", ".join(["samples from the prior", *words])
+        return loaded.sample(self.num, seed=self.seed, shift=shift, **told), title
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """Write test examples beside their reconstructions."""
+
+    run: RunDirectory
+    """The run directory."""
+    num: int = 24
+    """How many examples, from the start."""
+    data: Path | None = None
+    """A file or folder of examples; None is the test set."""
+    out: Path | None = None
+    """The file, or a folder for it; None is reconstructions.png (or .txt, ...) in the run directory."""
+
+    def __call__(self) -> int:
+        loaded = run.load(self.run)
+        originals, reconstructions = loaded.reconstruct(self.num, self.data or "test")
+        path = output_path(loaded, self.out, "reconstructions")
+        title = f"{loaded.data.name}: reconstructions"
+        find_renderer(loaded.data).write_pairs(path, originals, reconstructions, loaded.data, title=title)
+        print(path)
+        return 0
+
+
+@dataclass(frozen=True)
+class Interpolate:
+    """Write the way between two test examples through the latent space."""
+
+    run: RunDirectory
+    """The run directory."""
+    first: int
+    """Number of the test example that it starts from."""
+    second: int
+    """Number of the test example that it ends at."""
+    steps: int = 9
+    """Examples on the way, both ends included."""
+    out: Path | None = None
+    """The file, or a folder for it; None is interpolation.png (or .txt, ...) in the run directory."""
+
+    def __call__(self) -> int:
+        loaded = run.load(self.run)
+        row = loaded.interpolate(self.first, self.second, steps=self.steps).unsqueeze(0)
+        path = output_path(loaded, self.out, "interpolation")
+        title = f"{loaded.data.name}: from test example {self.first} to {self.second}"
+        find_renderer(loaded.data).write_rows(path, row, [""], loaded.data, title=title)
+        print(path)
+        return 0
+
+
+@dataclass(frozen=True)
+class Traverse:
+    """Write what each latent dimension, or an attribute, changes: a row of examples each."""
+
+    run: RunDirectory
+    """The run directory."""
+    dimensions: int = 10
+    """How many: those whose mean latents vary most over the test set."""
+    steps: int = 9
+    """Examples in a row."""
+    span: float = 3.0
+    """How far to either side, in standard deviations (of an attribute: mean differences)."""
+    attribute: str | None = None
+    """Along what this attribute changes, such as label=3, instead of dimensions."""
+    start: int | None = None
+    """Number of the test example that the rows pass through; None is the mean of all."""
+    label: str | None = None
+    """Of this class, where the run was trained with --data.condition label."""
+    length: str | None = None
+    """Of this length, where the run was trained with --data.condition length."""
+    condition: tuple[str, ...] = ()
+    """Other conditions, as NAME=VALUE."""
+    out: Path | None = None
+    """The file, or a folder for it; None is traversal.png (or .txt, ...) in the run directory."""
+
+    def __call__(self) -> int:
+        loaded = run.load(self.run)
+        rows = loaded.traverse(
+            self.dimensions,
+            steps=self.steps,
+            span=self.span,
+            attribute=self.attribute,
+            start=self.start,
+            **conditions(self.label, self.length, self.condition),
+        )
+        path = output_path(loaded, self.out, "traversal")
+        title = f"{loaded.data.name}: {self.span:g} deviations to either side"
+        find_renderer(loaded.data).write_rows(path, rows.examples, rows.names, loaded.data, title=title)
+        print(path)
+        return 0

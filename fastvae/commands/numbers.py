@@ -1,0 +1,83 @@
+"""Commands that give numbers: `evaluate`, `score`, `encode`."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fastvae import run
+from fastvae.commands.options import RunDirectory
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Bounds of a finished run on its test set, in nats per example."""
+
+    run: RunDirectory
+    """The run directory."""
+    num_samples: int = 100
+    """Importance samples of nll_nats; with 1 it is the negative ELBO."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where to compute."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
+
+    def __call__(self) -> int:
+        values = dataclasses.asdict(run.load(self.run, device=self.device).evaluate(self.num_samples))
+        print(json.dumps(values) if self.json else evaluation_table(values))
+        return 0
+
+
+@dataclass(frozen=True)
+class Score:
+    """Write how unlikely each example is, in nats: a CSV file with its number and minus its bound."""
+
+    run: RunDirectory
+    """The run directory."""
+    out: Path
+    """The CSV file."""
+    data: Path | None = None
+    """A file or folder of examples; None is the test set."""
+    num_samples: int = 1
+    """Importance samples: 1 gives minus the ELBO, more a tighter bound."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where to compute."""
+
+    def __call__(self) -> int:
+        values = run.load(self.run, device=self.device).score(self.data or "test", num_samples=self.num_samples)
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        with self.out.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["example", "negative_elbo_nats" if self.num_samples == 1 else "nll_nats"])
+            writer.writerows((row, f"{value:.6f}") for row, value in enumerate(values.tolist()))
+        print(f"{self.out}  {len(values)} examples, mean {values.mean():.4f} nats")
+        return 0
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Write the posteriors of a data set's examples: an npz file with mu and logvar [N, D], and label [N]."""
+
+    run: RunDirectory
+    """The run directory."""
+    out: Path
+    """The npz file."""
+    split: Literal["train", "test"] = "test"
+    """Which examples of the run's own data."""
+    data: Path | None = None
+    """A file or folder of examples, instead of the run's own."""
+
+    def __call__(self) -> int:
+        print(run.load(self.run).save_latents(self.out, self.data or self.split))
+        return 0
+
+
+def evaluation_table(values: dict[str, Any]) -> str:
+    """An evaluation's numbers, one a line, with their units in their names."""
+    shown = {name: value for name, value in values.items() if value is not None}
+    width = max(map(len, shown))
+    return "\n".join(f"{n:{width}}  {v:.4f}" if isinstance(v, float) else f"{n:{width}}  {v}" for n, v in shown.items())

@@ -1,0 +1,44 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from fastvae.figures import find_renderer
+from fastvae.run import LoadedRun
+
+RunDirectory = Annotated[Path, tyro.conf.Positional]
+
+
+def conditions(label: str | None, length: str | None, others: Sequence[str]) -> dict[str, str | None]:
+    """Values of a run's conditions from ``--label``, ``--length`` and ``--condition NAME=VALUE ...``.
+
+    Raises:
+        ValueError: another condition is not of that form.
+    """
+    values = {"label": label, "length": length}
+    for word in others:
+        name, equals, value = word.partition("=")
+        if not (name and equals):
+            raise ValueError(f"--condition: must be NAME=VALUE, such as speaker=george, got {word!r}")
+        values[name] = value
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def output_path(run: LoadedRun, out: Path | None, name: str) -> Path:
+    """Where examples are written: a file, a file of that name in a folder, or the run directory for None.
+
+    A kind of data that takes several files (WAVs) is given the folder itself.
+    """
+    suffix = find_renderer(run.data).suffix
+    if out is None:
+        return run.directory / f"{name}{suffix}"
+    if not suffix or (out.suffix and not out.is_dir()):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return out
+    out.mkdir(parents=True, exist_ok=True)
+    return out / f"{name}{suffix}"

@@ -1,0 +1,45 @@
+"""`fastvae train RECIPE`, whose options depend on the recipe, and the list of recipes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastvae import run
+from fastvae.commands.numbers import evaluation_table
+from fastvae.commands.parsing import parse
+from fastvae.recipes import RECIPES, find_recipe
+from fastvae.run import RunConfig
+
+SUMMARY = "Train a recipe; the same command again goes on from its newest checkpoint."
+
+
+def train(words: Sequence[str]) -> int:
+    """``fastvae train RECIPE [options]``."""
+    if not words or words[0] in ("-h", "--help"):
+        print(f"usage: fastvae train RECIPE [options]\n\n{SUMMARY}\n\nrecipes:\n{recipe_table()}\n")
+        print("`fastvae train RECIPE --help` shows every option with the recipe's value.")
+        return 0 if words else 2
+    config = parse(RunConfig, words[1:], f"train {words[0]}", default=find_recipe(words[0]))
+    finished = run.start(config)
+    if finished.evaluation is not None and finished.is_main:
+        print(evaluation_table(dataclasses.asdict(finished.evaluation)))
+        pictures = sorted(path.name for path in finished.directory.glob("*.png"))
+        print(f"run directory  {finished.directory}   ({', '.join(pictures)})")
+    return finished.exit_code
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """List the recipes that `fastvae train` knows."""
+
+    def __call__(self) -> int:
+        print(recipe_table())
+        return 0
+
+
+def recipe_table() -> str:
+    """The recipes, one a line."""
+    width = max(map(len, RECIPES))
+    return "\n".join(f"  {n:{width}}  {(r.__doc__ or '').splitlines()[0]}" for n, r in RECIPES.items())

@@ -1,0 +1,88 @@
+"""Data of a run whose files are gone: what its model needs is kept, its examples are not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastvae.data.condition import ConditionField, Conditions, Field, NumberField
+from fastvae.data.dataset import Data, State
+from fastvae.data.preprocess import Preprocess
+from fastvae.data.source import Source
+
+DESCRIPTION = "data.json"
+
+
+class MissingSource(Source):
+    """Examples that are not there: whoever asks for one is told why."""
+
+    def __init__(self, event_shape: tuple[int, ...], dtype: torch.dtype, levels: int | None, reason: str) -> None:
+        self.event_shape, self.dtype, self.levels, self.reason = event_shape, dtype, levels, reason
+
+    def __len__(self) -> int:
+        raise ValueError(self.reason)
+
+    def __getitem__(self, indices: Tensor) -> Any:
+        raise ValueError(self.reason)
+
+
+def describe(data: Data) -> bytes:
+    """What `restore` needs, as JSON. It restores pixels and plain numbers; other kinds keep files of their own."""
+    described: dict[str, Any] = {"name": data.name, "kind": data.kind, "preprocess": None}
+    if isinstance(data.preprocess, Preprocess):
+        described |= {
+            "preprocess": asdict(data.preprocess),
+            "event_shape": list(data.event_shape),
+            "dtype": str(data.train.dtype).removeprefix("torch."),
+            "levels": data.train.levels,
+            "label_names": data.label_names,
+            "fields": [_described(field) for field in data.known_fields()],
+            "conditions": None if data.conditions is None else [field.name for field in data.conditions.fields],
+            "inputs": dict(data.inputs),
+        }
+    return (json.dumps(described, indent=1) + "\n").encode()
+
+
+def restore(state: State, reason: str) -> Data | None:
+    """Data without examples from what a run kept; None where it kept too little.
+
+    Args:
+        state: the files of ``RUN/data``.
+        reason: why the examples are missing; asking for one raises it as a ValueError.
+    """
+    described = json.loads(state.get(DESCRIPTION, b"{}"))
+    if described.get("preprocess") is None:
+        return None
+    dtype: torch.dtype = getattr(torch, described["dtype"])
+    source = MissingSource(tuple(described["event_shape"]), dtype, described["levels"], reason)
+    fields = {item["name"]: _restored(item) for item in described["fields"]}
+    names = described["conditions"]
+    return Data(
+        name=described["name"],
+        train=source,
+        test=source,
+        preprocess=Preprocess(**described["preprocess"]),
+        kind=described["kind"],
+        label_names=None if described["label_names"] is None else tuple(described["label_names"]),
+        fields=tuple(fields.values()),
+        conditions=None if names is None else Conditions(tuple(fields[name] for name in names)),
+        inputs=described["inputs"],
+        state=state,
+    )
+
+
+def _described(field: Field) -> dict[str, Any]:
+    if isinstance(field, ConditionField):
+        return {"type": "class", "name": field.name, "values": list(field.values)}
+    assert isinstance(field, NumberField)
+    return {"type": "number", "name": field.name, "low": field.low, "high": field.high}
+
+
+def _restored(described: dict[str, Any]) -> Field:
+    if described["type"] == "class":
+        return ConditionField(described["name"], tuple(described["values"]))
+    return NumberField(described["name"], low=described["low"], high=described["high"])

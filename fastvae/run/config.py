@@ -1,0 +1,68 @@
+"""Everything that decides a run, and its way back from a run directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import dacite
+import tyro
+import yaml
+
+from fastvae.data import DataConfig
+from fastvae.models import ModelConfig
+from fastvae.train import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides a run. A recipe is a function that returns one; the command line changes its fields."""
+
+    recipe: Annotated[str, tyro.conf.Suppress] = "custom"
+    """Name of the recipe that this came from."""
+    run_dir: Path | None = None
+    """Where the run writes everything; None is runs/RECIPE."""
+    seed: int = 0
+    """Decides initial weights, noise and the order of the examples."""
+    model: ModelConfig
+    """The model."""
+    data: DataConfig
+    """The data."""
+    train: TrainConfig
+    """The training."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be in 0..2**32 - 1, got {self.seed}")
+
+    @property
+    def directory(self) -> Path:
+        """The run directory."""
+        return self.run_dir if self.run_dir is not None else Path("runs") / self.recipe
+
+
+def read_config(directory: Path) -> RunConfig:
+    """The configuration that a run directory holds.
+
+    Raises:
+        ValueError: there is none, or it is not one of this version's; the message says what is wrong.
+    """
+    path = directory / "config.yaml"
+    try:
+        fields: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(
+            f"{directory} holds no run: {path.name} is missing; `fastvae train RECIPE` makes one"
+        ) from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(fields, dict) or fields.get("model") is None or fields.get("data") is None:
+        raise ValueError(
+            f"{path} does not describe model and data: the run was started from Python with its own; "
+            "build the model there and load model.safetensors into it"
+        )
+    try:
+        return dacite.from_dict(RunConfig, fields, dacite.Config(cast=[Path, tuple], strict=True))
+    except (dacite.DaciteError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None

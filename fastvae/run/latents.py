@@ -1,0 +1,88 @@
+"""Ways through a latent space: between two examples, along a dimension, along what labels say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fastvae.data import Data
+
+
+def between(first: Tensor, second: Tensor, steps: int) -> Tensor:
+    """Evenly spaced points from ``first`` [D] to ``second`` [D], both included: [steps, D].
+
+    Raises:
+        ValueError: fewer than two steps.
+    """
+    if steps < 2:
+        raise ValueError(f"interpolate: steps must be at least 2, both ends included, got {steps}")
+    return first + torch.linspace(0, 1, steps, device=first.device).unsqueeze(1) * (second - first)
+
+
+def along(start: Tensor, directions: Tensor, steps: int, span: float) -> Tensor:
+    """From ``start - span * direction`` to ``start + span * direction`` for each direction [R, D]: [R, steps, D].
+
+    Raises:
+        ValueError: fewer than two steps.
+    """
+    if steps < 2:
+        raise ValueError(f"traverse: steps must be at least 2, got {steps}")
+    offsets = torch.linspace(-span, span, steps, device=start.device)
+    return start + offsets[None, :, None] * directions[:, None]
+
+
+def widest_dimensions(means: Tensor, num: int) -> list[int]:
+    """The dimensions whose posterior means [N, D] vary most over the data, the widest first.
+
+    Raises:
+        ValueError: less than one dimension is asked for.
+    """
+    if num < 1:
+        raise ValueError(f"traverse: dimensions must be at least 1, got {num}")
+    order: list[int] = means.var(0, correction=0).argsort(descending=True).tolist()
+    return order[:num]
+
+
+def mean_difference(means: Tensor, has_it: Tensor) -> Tensor:
+    """From the mean latent of the examples without an attribute to that of those with it, [D].
+
+    Args:
+        means: posterior means [N, D].
+        has_it: bool [N].
+
+    Raises:
+        ValueError: all examples have it, or none.
+    """
+    num = int(has_it.sum())
+    if num in (0, len(means)):
+        raise ValueError(f"attribute: some examples must have it and others not, got {num} of {len(means)}")
+    return means[has_it].mean(0) - means[~has_it].mean(0)
+
+
+def unit_directions(dimensions: Sequence[int], scales: Tensor) -> Tensor:
+    """One direction for each dimension, as long as that dimension's scale [D]: [R, D]."""
+    return torch.diag(scales)[list(dimensions)]
+
+
+def having(data: Data, attribute: str) -> Tensor:
+    """Which training examples have an attribute: bool [N].
+
+    Args:
+        data: the data.
+        attribute: ``label=3`` (or ``3``) for a class; the name of a number alone for those above its median.
+
+    Raises:
+        ValueError: the data know no such attribute or value.
+    """
+    name, _, value = attribute.rpartition("=")
+    fields = {field.name: field for field in data.known_fields()}
+    name = name or (value if value in fields else "label")
+    known = data.train.attribute(name) if name in fields else None
+    if known is None:
+        there_are = ", ".join(fields) or "none"
+        raise ValueError(f"attribute: must be one of {there_are}, such as label=3, got {attribute!r}")
+    if value == name:
+        return known > known.float().median()
+    return (fields[name].columns(known) == fields[name].vector(value)).all(1)

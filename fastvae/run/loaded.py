@@ -1,0 +1,295 @@
+"""A finished run from its directory: one interface, whatever it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from fastvae.data import (
+    Data,
+    MicroBatch,
+    Source,
+    build_data,
+    evaluation_batches,
+    load_examples,
+    read_source,
+    restore,
+)
+from fastvae.data.condition import Value
+from fastvae.data.source import take
+from fastvae.distributions import DiagonalGaussian
+from fastvae.evaluate import Evaluation, evaluate, scores
+from fastvae.figures import find_renderer
+from fastvae.models import build_model
+from fastvae.ops import Use, noise_key, philox_normal, stream
+from fastvae.records import Batch
+from fastvae.run import latents
+from fastvae.run.config import RunConfig, read_config
+from fastvae.run.start import model_inputs
+from fastvae.train.results import WEIGHTS, read_data_state
+
+Examples = str | Path | Source  # "train", "test", a file or folder, or a source
+_MAX_MEANS = 10_000  # examples whose posterior means say how a latent space lies
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Ways through the latent space, each a row of decoded examples."""
+
+    examples: Tensor  # [R, S, ...]
+    names: tuple[str, ...]  # R: what changes along the row
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A finished run: its configuration, its weights (those that ``evaluate`` uses) and its data.
+
+    Whatever draws noise is given a seed and is a function of it alone. Conditions are named, as in
+    ``sample(8, label="3")``; one that the model has and nobody names shows its values in turn.
+    """
+
+    directory: Path
+    config: RunConfig
+    data: Data
+    model: nn.Module
+    device: torch.device
+
+    def source(self, examples: Examples = "test") -> Source:
+        """The examples that a word, a path or a source stands for.
+
+        Raises:
+            ValueError: the file is unsuitable, or its examples are not like the run's.
+        """
+        if isinstance(examples, Source):
+            return examples
+        if examples in ("train", "test"):
+            return self.data.train if examples == "train" else self.data.test
+        return read_source(Path(examples), self.data, self.config.data)
+
+    def batches(self, examples: Examples = "test") -> Iterator[MicroBatch]:
+        """The examples in order, with the evaluation's noise keys."""
+        return evaluation_batches(
+            self.source(examples),
+            self.data.preprocess,
+            batch_size=self.config.train.eval_batch_size,
+            seed=self.config.seed,
+            device=self.device,
+        )
+
+    def batch(self, indices: Tensor, examples: Examples = "test") -> Batch:
+        """Some examples, by their indices int64 [B], as evaluation sees them."""
+        source = self.source(examples)
+        return load_examples(source, self.data.preprocess, indices, seed=self.config.seed, device=self.device)
+
+    @torch.no_grad()
+    def evaluate(self, num_samples: int = 1) -> Evaluation:
+        """ELBO and, with several samples, the importance-weighted bound of the test set, in nats per example."""
+        return evaluate(
+            self.model,
+            self.batches(),
+            num_samples=num_samples,
+            log_jacobian_nats=self.data.log_jacobian_nats,
+            event_numel=self.data.event_numel,
+        )
+
+    def score(self, examples: Examples = "test", *, num_samples: int = 1) -> Tensor:
+        """Of each example, [N] float64 nats: minus the ELBO, or with several samples minus the tighter bound.
+
+        Large is unlikely. The same numbers at every call: the noise belongs to the run's seed and the example's place.
+        """
+        if num_samples < 1:
+            raise ValueError(f"score: num_samples must be at least 1, got {num_samples}")
+        return torch.cat(list(scores(self.model, self.batches(examples), num_samples=num_samples))).cpu()
+
+    @torch.no_grad()
+    def encode(self, examples: Examples = "test") -> dict[str, Tensor]:
+        """Posterior means and log variances ``[N, D]``, and labels ``[N]`` where the data have them."""
+        posteriors = [self.model.encode(micro.batch) for micro in self.batches(examples)]  # type: ignore[operator]
+        found = {"mu": torch.cat([_mean(p) for p in posteriors]).float().cpu()}
+        if not isinstance(posteriors[0], Tensor):
+            found["logvar"] = torch.cat([p.logvar for p in posteriors]).float().cpu()
+        labels = self.source(examples).labels
+        return found if labels is None else {**found, "label": labels}
+
+    def decode(self, z: Tensor, *, seed: int = 0, **condition: Value | None) -> Tensor:
+        """What the model makes of latents [N, D], as `VAE.generate` gives it."""
+        return self._generate(z, self._conditions(len(z), condition), seed)
+
+    def sample(self, num: int = 64, *, seed: int = 0, shift: Tensor | None = None, **condition: Value | None) -> Tensor:
+        """New examples from the prior, [num, ...].
+
+        Args:
+            num: how many.
+            seed: which ones.
+            shift: [D] added to every latent, such as a multiple of `attribute_direction`.
+            condition: values of the run's conditions.
+
+        Raises:
+            ValueError: the model has no prior, or a condition is unknown.
+        """
+        self._require("draw_prior", "sample")
+        if num < 1:
+            raise ValueError(f"sample: num must be at least 1, got {num}")
+        z = self.model.draw_prior(num, noise_key(seed, device=self.device))  # type: ignore[operator]
+        z = z if shift is None else z + shift.to(self.device)
+        return self._generate(z, self._conditions(num, condition), seed)
+
+    def vary(self, index: int, num: int = 16, *, strength: float = 0.5, seed: int = 0) -> Tensor:
+        """Variations of a test example, [num, ...]: its mean latent plus normal noise of that strength."""
+        mu, condition = self._latents(torch.tensor([index]))
+        noise = philox_normal(noise_key(seed, device=self.device), num, mu.shape[1], stream=stream(Use.GENERATION))
+        return self._generate(mu + strength * noise, _repeated(condition, num), seed)
+
+    @torch.no_grad()
+    def reconstruct(self, num: int = 24, examples: Examples = "test") -> tuple[Tensor, Tensor]:
+        """The first examples and what the model makes of them, each [num, ...]."""
+        self._require("reconstruct", "reconstruct")
+        if num < 1:
+            raise ValueError(f"reconstruct: num must be at least 1, got {num}")
+        batch = self.batch(torch.arange(min(num, len(self.source(examples)))), examples)
+        return batch.target, self.model.reconstruct(batch)  # type: ignore[operator]
+
+    def interpolate(self, first: int, second: int, *, steps: int = 9) -> Tensor:
+        """On a straight line between the mean latents of two test examples, [steps, ...]; their conditions too."""
+        mu, condition = self._latents(torch.tensor([first, second]))
+        told = None if condition is None else latents.between(condition[0], condition[1], steps)
+        return self._generate(latents.between(mu[0], mu[1], steps), told)
+
+    def traverse(
+        self,
+        dimensions: int = 10,
+        *,
+        steps: int = 9,
+        span: float = 3.0,
+        attribute: str | None = None,
+        start: int | None = None,
+        **condition: Value | None,
+    ) -> Rows:
+        """Along latent dimensions, or along what an attribute changes, all else fixed.
+
+        Args:
+            dimensions: how many; those whose mean latents vary most over the data.
+            steps: examples in a row.
+            span: how far to either side, in standard deviations of the mean latents, or in an attribute's mean
+                differences.
+            attribute: instead of dimensions: see `attribute_direction`.
+            start: the test example that the rows pass through; None is the data's mean latent.
+            condition: values of the run's conditions, where there is no start; the first of each where not named.
+        """
+        means = self._means()["mu"]
+        if start is not None:
+            (base,), told = self._latents(torch.tensor([start]))
+        else:
+            base, told = means.mean(0).to(self.device), self._conditions(1, condition)
+        names: tuple[str, ...]
+        if attribute is not None:
+            names, directions = (attribute,), self.attribute_direction(attribute).unsqueeze(0)
+        else:
+            widest = latents.widest_dimensions(means, dimensions)
+            names, directions = tuple(f"z{d}" for d in widest), latents.unit_directions(widest, means.std(0))
+        z = latents.along(base, directions.to(self.device), steps, span)
+        flat = self._generate(z.flatten(0, 1), _repeated(told, z.shape[0] * steps))
+        return Rows(flat.unflatten(0, (len(names), steps)), names)
+
+    def attribute_direction(self, attribute: str) -> Tensor:
+        """From the mean latent of the training examples without an attribute to that of those with it, [D].
+
+        Args:
+            attribute: ``label=3`` (or ``3``) for a class against all others; the name of a number alone for those
+                above its median against the rest.
+
+        Raises:
+            ValueError: the data know no such attribute or value, or all examples have it.
+        """
+        has_it = latents.having(self.data, attribute)
+        means = self._means("train")["mu"]
+        return latents.mean_difference(means, has_it[: len(means)])
+
+    def save(self, path: Path, examples: Tensor, *, title: str) -> Path:
+        """Write examples as a person would look at them; returns where they are."""
+        find_renderer(self.data).write_examples(path, examples, self.data, title=f"{self.data.name}: {title}")
+        return path
+
+    def save_latents(self, path: Path, examples: Examples = "test") -> Path:
+        """Write what ``encode`` gives as an npz file; returns where it is."""
+        arrays = {name: tensor.numpy() for name, tensor in self.encode(examples).items()}
+        np.savez(path, allow_pickle=False, **arrays)
+        return path
+
+    @torch.no_grad()
+    def _generate(self, z: Tensor, condition: Tensor | None, seed: int = 0) -> Tensor:
+        self._require("generate", "decode")
+        examples: Tensor = self.model.generate(z.to(self.device), condition, noise_key(seed, device=self.device))  # type: ignore[operator]
+        return examples
+
+    def _conditions(self, num: int, values: dict[str, Value | None]) -> Tensor | None:
+        named = {name: value for name, value in values.items() if value is not None}
+        if self.data.conditions is not None:
+            return self.data.conditions.vectors(num, **named).to(self.device)
+        if named:
+            raise ValueError(f"this model was trained without conditions, got {', '.join(named)}; leave them out")
+        return None
+
+    @torch.no_grad()
+    def _latents(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Mean latents [N, D] and conditions of some test examples."""
+        batch = self.batch(indices)
+        return _mean(self.model.encode(batch)), batch.condition  # type: ignore[operator]
+
+    def _means(self, split: str = "test") -> dict[str, Tensor]:
+        source = self.source(split)
+        return self.encode(source if len(source) <= _MAX_MEANS else take(source, torch.arange(_MAX_MEANS)))
+
+    def _require(self, ability: str, what: str) -> None:
+        if not hasattr(self.model, ability):
+            raise ValueError(f"{type(self.model).__name__} has no {ability}: it cannot {what}; a VAE can")
+
+
+def load(directory: str | Path, *, device: str | torch.device = "cpu") -> LoadedRun:
+    """A finished run, with the weights that its evaluation used.
+
+    A run on pixels or plain numbers works without the files that it was trained on, until an example is asked for.
+
+    Raises:
+        ValueError: the directory holds no finished run.
+    """
+    directory = Path(directory)
+    config = read_config(directory)
+    weights = directory / WEIGHTS
+    if not weights.is_file():
+        raise ValueError(f"{directory} has no {weights.name} yet: the run is not finished; run its command again")
+    device = torch.device(device)
+    data = _data_of(directory, config)
+    model = build_model(config.model, model_inputs(data), seed=config.seed)
+    try:
+        safetensors.torch.load_model(model, weights)
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{weights} does not fit the model of config.yaml: {' '.join(str(error).split())}") from None
+    model.to(device).eval()
+    return LoadedRun(directory=directory, config=config, data=data, model=model, device=device)
+
+
+def _data_of(directory: Path, config: RunConfig) -> Data:
+    state = read_data_state(directory)
+    try:
+        return build_data(config.data, config.seed, state)
+    except (ValueError, OSError) as error:
+        restored = restore(state, f"the run's examples are not there: {error}")
+        if restored is None:
+            raise
+        return restored
+
+
+def _mean(posterior: Tensor | DiagonalGaussian) -> Tensor:
+    """The mean latent [B, D] of what a model's encode gives: an autoencoder's is the code itself."""
+    return posterior if isinstance(posterior, Tensor) else posterior.mu.flatten(1)
+
+
+def _repeated(condition: Tensor | None, num: int) -> Tensor | None:
+    return None if condition is None else condition.expand(num, -1)

@@ -1,0 +1,36 @@
+"""A run from its configuration: data, model, training."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from torch import nn
+
+from fastvae.data import Data, build_data
+from fastvae.models import ModelInputs, build_model
+from fastvae.run.config import RunConfig
+from fastvae.train import Run, train
+
+
+def start(config: RunConfig) -> Run:
+    """Build data and model as ``config`` says and train; all ranks call it alike. Source of ``fastvae train``."""
+    data = build_data(config.data, config.seed)
+    description = {name: value for name, value in asdict(config).items() if name not in ("train", "run_dir")}
+    return train(
+        build_run_model(config, data),
+        data,
+        config.train,
+        run_dir=config.directory,
+        seed=config.seed,
+        description=description,
+    )
+
+
+def build_run_model(config: RunConfig, data: Data) -> nn.Module:
+    """The model with its initial weights, the output starting at the train set's mean example."""
+    return build_model(config.model, model_inputs(data), seed=config.seed, mean=data.train_mean)
+
+
+def model_inputs(data: Data) -> ModelInputs:
+    """What a model must know of the data."""
+    return ModelInputs(event_shape=data.event_shape, condition_dim=data.condition_dim, **data.inputs)

@@ -1,0 +1,187 @@
+"""One interface to a finished run: a class-conditional VAE on digits, trained for a moment."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import fastvae
+from fastvae import cli
+from fastvae.data import load_examples
+from fastvae.run import LoadedRun
+
+OPTIONS = "--train.steps 80 --train.final-samples 2 --model.hidden-dim 32 --model.latent-dim 4 --data.condition label"
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("run") / "run"
+    assert cli.main(["train", "digits", f"--run-dir={directory}", *OPTIONS.split()]) == 0
+    return directory
+
+
+@pytest.fixture(scope="module")
+def run(run_dir: Path) -> LoadedRun:
+    return fastvae.load(run_dir)
+
+
+def test_scores_are_the_evaluations_and_the_same_at_every_call(run: LoadedRun) -> None:
+    scores = run.score()
+    assert scores.shape == (360,)
+    assert torch.equal(scores, run.score())
+    assert scores.mean().item() == pytest.approx(-run.evaluate(1).elbo_nats)  # type: ignore[operator]
+    assert run.score(num_samples=8).mean().item() == pytest.approx(run.evaluate(8).nll_nats, rel=1e-6)
+    assert run.score("train").shape == (1437,)
+
+
+def test_scores_of_a_file_of_test_examples_are_the_test_sets(run: LoadedRun, tmp_path: Path) -> None:
+    images = run.data.test[torch.arange(360)].numpy()
+    np.savez(tmp_path / "mine.npz", x=images, y=run.data.test.labels.numpy())  # type: ignore[union-attr]
+    torch.testing.assert_close(run.score(tmp_path / "mine.npz"), run.score())
+    np.save(tmp_path / "few.npy", images[:, :, :5])
+    with pytest.raises(ValueError, match=r"examples must be like the run's, \[1, 8, 8\].* got \[1, 5, 8\]"):
+        run.score(tmp_path / "few.npy")
+    np.save(tmp_path / "unlabelled.npy", images)
+    with pytest.raises(ValueError, match="the examples have no label"):
+        run.score(tmp_path / "unlabelled.npy")
+
+
+def test_samples_follow_seed_and_condition(run: LoadedRun) -> None:
+    threes = run.sample(5, seed=1, label="3")
+    assert threes.shape == (5, 1, 8, 8)
+    assert torch.equal(threes, run.sample(5, seed=1, label=3))
+    assert not torch.equal(threes, run.sample(5, seed=2, label=3))
+    in_turn = run.sample(5, seed=1)
+    torch.testing.assert_close(in_turn[3], threes[3])  # the fourth of them all is a 3
+    assert not torch.allclose(in_turn[2], threes[2])
+
+
+def test_an_interpolation_begins_and_ends_at_reconstructions(run: LoadedRun) -> None:
+    row = run.interpolate(4, 9, steps=5)
+    originals, reconstructions = run.reconstruct(10)
+    assert originals.shape == reconstructions.shape == (10, 1, 8, 8)
+    torch.testing.assert_close(row[[0, -1]], reconstructions[[4, 9]])
+    assert not torch.allclose(row[2], row[0])
+
+
+def test_variations_spread_with_their_strength(run: LoadedRun) -> None:
+    _, reconstructions = run.reconstruct(3)
+    torch.testing.assert_close(run.vary(2, 4, strength=0.0), reconstructions[2].expand(4, -1, -1, -1))
+    near, far = (run.vary(2, 4, strength=s).sub(reconstructions[2]).square().sum() for s in (0.1, 1.0))
+    assert 0 < near < far
+
+
+def test_traversals_change_one_thing_at_a_time(run: LoadedRun) -> None:
+    rows = run.traverse(3, steps=5, span=2.0, start=7)
+    assert rows.examples.shape == (3, 5, 1, 8, 8)
+    assert len(set(rows.names)) == 3
+    _, reconstructions = run.reconstruct(8)
+    torch.testing.assert_close(rows.examples[:, 2], reconstructions[7].expand(3, -1, -1, -1))
+    means = run.encode()["mu"]
+    assert rows.names[0] == f"z{means.var(0).argmax()}"
+    moved = run.traverse(1, steps=3, span=2.0, start=7).examples[0, 2]
+    z = means[7].clone()
+    z[int(rows.names[0][1:])] += 2.0 * means.std(0)[int(rows.names[0][1:])]
+    torch.testing.assert_close(moved, run.decode(z[None], label=int(run.data.test.labels[7]))[0])  # type: ignore[index]
+
+
+def test_an_attribute_is_a_difference_of_means(run: LoadedRun) -> None:
+    means, labels = run.encode("train")["mu"], run.data.train.labels
+    assert labels is not None
+    direction = run.attribute_direction("label=3")
+    torch.testing.assert_close(direction, means[labels == 3].mean(0) - means[labels != 3].mean(0))
+    assert torch.equal(direction, run.attribute_direction("3"))
+    shifted = run.sample(4, shift=2 * direction, label=3)
+    assert not torch.allclose(shifted, run.sample(4, label=3))
+    with pytest.raises(ValueError, match="label must be one of 0, 1"):
+        run.attribute_direction("smile")
+    with pytest.raises(ValueError, match="must be one of label, such as label=3, got 'colour=red'"):
+        run.attribute_direction("colour=red")
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda run: run.sample(0), "num must be at least 1"),
+        (lambda run: run.sample(2, colour=1), "conditioned on label, not on colour"),
+        (lambda run: run.interpolate(0, 360), r"numbered 0 \.\. 359, got 360"),
+        (lambda run: run.interpolate(0, 1, steps=1), "steps must be at least 2"),
+        (lambda run: run.traverse(0), "dimensions must be at least 1"),
+        (lambda run: run.score("nowhere.npz"), "no such file or folder"),
+        (lambda run: run.score(num_samples=0), "num_samples must be at least 1"),
+    ],
+)
+def test_wrong_requests_are_named(run: LoadedRun, call: object, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        call(run)  # type: ignore[operator]
+
+
+def test_a_run_outlives_its_data(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    source = tmp_path / "mine.npz"
+    np.savez(source, x=generator.integers(0, 256, (60, 4, 4), dtype=np.uint8), y=np.arange(60) % 3)
+    directory = tmp_path / "run"
+    options = "--train.steps 3 --train.final-samples 1 --train.global-batch-size 8 --data.condition label"
+    words = ["train", "mnist", f"--run-dir={directory}", "--data.name=file", f"--data.path={source}"]
+    assert cli.main([*words, *options.split()]) == 0
+    before = fastvae.load(directory).sample(4, label=2)
+    source.unlink()
+    run = fastvae.load(directory)
+    assert torch.equal(run.sample(4, label=2), before)
+    with pytest.raises(ValueError, match=r"the run's examples are not there: .*mine.npz: no such file"):
+        run.score()
+    shutil.rmtree(directory / "data")
+    with pytest.raises(ValueError, match="no such file"):
+        fastvae.load(directory)
+
+
+def test_examples_by_number_are_the_evaluations(run: LoadedRun) -> None:
+    whole = next(iter(run.batches())).batch
+    picked = load_examples(run.data.test, run.data.preprocess, torch.tensor([5, 2]), seed=run.config.seed)
+    assert torch.equal(picked.x, whole.x[[5, 2]])
+
+
+def test_the_commands_write_files(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "new"
+    commands = {
+        "samples.png": ["sample", "--num=4", "--label=3"],
+        "interpolation.png": ["interpolate", "--first=0", "--second=1", "--steps=3"],
+        "traversal.png": ["traverse", "--dimensions=2", "--label=1"],
+        "reconstructions.png": ["reconstruct", "--num=3"],
+    }
+    for name, (command, *options) in commands.items():
+        assert cli.main([command, str(run_dir), *options, f"--out={folder}"]) == 0
+        assert capsys.readouterr().out.strip() == str(folder / name)
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    for options in (["--like=3", "--strength=0.2"], ["--attribute=3", "--strength=2"]):
+        assert cli.main(["sample", str(run_dir), *options, f"--out={folder / 'other.png'}"]) == 0
+    assert cli.main(["traverse", str(run_dir), "--attribute=label=5", f"--out={folder}"]) == 0
+    assert cli.main(["score", str(run_dir), f"--out={folder / 's.csv'}", "--num-samples=2"]) == 0
+    with (folder / "s.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    expected = fastvae.load(run_dir).score(num_samples=2)
+    assert [float(row["nll_nats"]) for row in rows] == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--label=ten"], "label must be one of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, got 'ten'"),
+        (["--length=4"], "conditioned on label, not on length"),
+        (["--condition", "speaker"], "must be NAME=VALUE, such as speaker=george, got 'speaker'"),
+        (["--strength=2"], "belongs to --like or --attribute"),
+        (["--like=1", "--label=2"], "takes the example's own condition"),
+    ],
+)
+def test_wrong_words_get_one_line(
+    run_dir: Path, words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["sample", str(run_dir), *words]) == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert error.count("\n") == 1
