@@ -22,6 +22,7 @@ from train_step_networks import LATENT_DIM, Network
 import fastvae
 from fastvae.objective import ObjectiveConfig
 from fastvae.train import TrainConfig
+from fastvae.train.matmul import MatmulLibrary, matmul_library
 
 BATCH = 128
 Contender = Callable[[int], float]  # steps -> images a second
@@ -160,8 +161,11 @@ def pythae_trainer(images: Tensor, steps: int) -> Contender:
     return run
 
 
-def floor(network: Network, images: Tensor, *, device: str = "cpu") -> Contender:
-    """The network's matrix products and convolutions alone, forward and backward, into tensors that are there."""
+def floor(network: Network, images: Tensor, *, device: str = "cpu", library: MatmulLibrary = "default") -> Contender:
+    """The network's matrix products and convolutions alone, forward and backward, into tensors that are there.
+
+    ``library`` as in ``TrainConfig.matmul``: "default" is what any PyTorch program gets, "auto" what our trainer takes.
+    """
     products: list[Callable[[], object]] = []
     model = network.eager().to(device)
 
@@ -180,7 +184,11 @@ def floor(network: Network, images: Tensor, *, device: str = "cpu") -> Contender
         for product in products:
             product()
 
-    return lambda steps: _rate(steps, device, one)
+    def run(steps: int) -> float:
+        with matmul_library(library, model, BATCH, torch.device(device)):
+            return _rate(steps, device, one)
+
+    return run
 
 
 def _products(layer: Any, x: Tensor, dy: Tensor, *, needs_dx: bool) -> list[Callable[[], object]]:

@@ -114,10 +114,14 @@ class TorchStrategy(ABC):
     def step(self, max_grad_norm: float | None) -> StepReport:
         grad_norm = self._clip(max_grad_norm)
         finite = torch.isfinite(grad_norm)
-        # A fused optimizer reads this flag on the device and leaves parameters, moments and step counts alone where it
-        # is 1. After the all-reduce every rank has the same norm, so all ranks decide alike without a message.
-        self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
-        self.optimizer.step()
+        # After the all-reduce every rank has the same norm, so all ranks decide alike without a message.
+        if grad_norm.device.type != "cpu":
+            # A fused optimizer reads this flag on the device and leaves parameters, moments and step counts alone where
+            # it is 1: no host sync.
+            self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+            self.optimizer.step()
+        elif finite:
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return StepReport(grad_norm=grad_norm, finite=finite, skipped=~finite)
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from fastvae.distributed import DDPConfig, DeepSpeedConfig, FSDPConfig
 from fastvae.objective import ObjectiveConfig
+from fastvae.train.matmul import MatmulLibrary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,8 @@ class TrainConfig:
     """fp32, or bf16 autocast (weights, losses and noise stay float32)."""
     compile: bool = False
     """Compile the model with torch.compile; the first step then takes up to a minute longer."""
+    matmul: MatmulLibrary = "auto"
+    """Library of the CPU's float32 matrix products: auto takes oneDNN where MKL leaves the processor's AVX-512 idle."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes the GPU where there is one."""
     strategy: Literal["auto", "single", "ddp", "fsdp", "deepspeed"] = "auto"

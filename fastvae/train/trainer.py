@@ -20,6 +20,7 @@ from fastvae.evaluate import Evaluation
 from fastvae.objective import kl_weight_at
 from fastvae.train.config import TrainConfig
 from fastvae.train.files import dump_json, write_atomic
+from fastvae.train.matmul import matmul_library
 from fastvae.train.metrics import MetricsLog, Window
 from fastvae.train.optim import build_optimizer, lr_at, set_lr
 from fastvae.train.reports import evaluate_test_set, headline, log_evaluation, log_window
@@ -96,8 +97,11 @@ def train(
                 deepspeed=config.deepspeed,
             )
             strategy = build_strategy(config.strategy, world, options)
+            rows = -(-config.global_batch_size // (world.world_size * config.accumulation))
             try:
-                return _Trainer(model, as_data(data), config, Path(run_dir), seed, resolved, strategy).run(stop)
+                with matmul_library(config.matmul, model, rows, world.device) as products:
+                    trainer = _Trainer(model, as_data(data), config, Path(run_dir), seed, resolved, strategy)
+                    return trainer.run(stop, products)
             finally:
                 strategy.close()
 
@@ -137,13 +141,14 @@ class _Trainer:
         if config.compile:
             self.strategy.module = torch.compile(self.strategy.module)  # type: ignore[assignment]
 
-    def run(self, stop: StopRequest) -> Run:
-        """Train to the end or to a stop signal, then evaluate and write the results."""
+    def run(self, stop: StopRequest, products: str) -> Run:
+        """Train to the end or to a stop signal, then evaluate and write the results; ``products`` is for the log."""
         first_step = self.state.step
         self.log = MetricsLog(self.run_dir, self.world, total_steps=self.config.steps, first_step=first_step)
         with ExitStack() as stack:
             stack.callback(self.log.close)
-            self.log.say(headline(self.strategy, self.data, self.config, first_step, self.run_dir))
+            line = headline(self.strategy, self.data, self.config, first_step, self.run_dir)
+            self.log.say(f"{line}; matrix products: {products}")
             write_status(self.run_dir, self.world, "running", first_step)
             try:
                 number = self._loop(stop)
