@@ -11,6 +11,7 @@ from fastvae.commands.machine import Bench, Doctor
 from fastvae.commands.numbers import Encode, Evaluate, Score
 from fastvae.commands.parsing import parse, unknown
 from fastvae.commands.train import SUMMARY, Recipes, train
+from fastvae.train import TrainingDiverged
 
 COMMANDS: dict[str, type[Callable[[], int]]] = {  # `train` is beside them: its options depend on its recipe
     "evaluate": Evaluate,
@@ -42,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
         print(f"fastvae: {error}", file=sys.stderr)
         return 2
+    except TrainingDiverged as error:
+        print(f"fastvae: {error}", file=sys.stderr)
+        return 1
 
 
 def take_local_rank(words: Sequence[str]) -> list[str]:

@@ -78,6 +78,6 @@ class Encode:
 
 def evaluation_table(values: dict[str, Any]) -> str:
     """An evaluation's numbers, one a line, with their units in their names."""
-    shown = {name: value for name, value in values.items() if value is not None}
+    shown = {name: value for name, value in values.items() if isinstance(value, int | float)}
     width = max(map(len, shown))
     return "\n".join(f"{n:{width}}  {v:.4f}" if isinstance(v, float) else f"{n:{width}}  {v}" for n, v in shown.items())

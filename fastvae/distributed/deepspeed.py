@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fastvae.distributed.strategy import (
+    Accept,
     BuildOptimizer,
     ReplicatedStrategy,
     StepReport,
@@ -174,12 +175,12 @@ class DeepSpeedStrategy(ReplicatedStrategy):
     def backward(self, loss: Tensor) -> None:
         self._engine.backward(loss, scale_wrt_gas=False)  # the loss is a share of the global batch's mean already
 
-    def step(self, max_grad_norm: float | None) -> StepReport:
+    def step(self, max_grad_norm: float | None, accept: Accept | None = None) -> StepReport:
         grad_norm = self._clip(max_grad_norm)
-        finite = torch.isfinite(grad_norm)
-        self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+        skipped = torch.logical_not((accept or torch.isfinite)(grad_norm))
+        self.optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]
         self._engine.step()
-        return StepReport(grad_norm=grad_norm, finite=finite, skipped=~finite)
+        return StepReport(grad_norm=grad_norm, skipped=skipped)
 
     def close(self) -> None:
         if self._engine is not None:
@@ -208,6 +209,9 @@ class ZeROStrategy(DeepSpeedStrategy):
     every strategy's do; DeepSpeed's own files are pickles and are never written nor read.
     """
 
+    _accept: Accept | None = None
+    _grad_norm: Tensor | None = None
+
     def setup(self, model: nn.Module, build_optimizer: BuildOptimizer) -> None:
         self.model = model
         self._shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
@@ -222,6 +226,7 @@ class ZeROStrategy(DeepSpeedStrategy):
         if shards_weights:
             for module in sharded.modules():
                 module.register_forward_hook(_close_record)
+        self._watch_norm("_get_norm_groups" if shards_weights else "scaled_global_norm")
         find = self._sharded_weight if shards_weights else self._sharded_state
         self._shares = {name: find(parameter) for name, parameter in self.trained.named_parameters()}
 
@@ -241,14 +246,39 @@ class ZeROStrategy(DeepSpeedStrategy):
         numel = max(0, min(size, parameter.ds_numel - offset))  # type: ignore[attr-defined]
         return _Share(zero.fp32_partitioned_groups_flat[group] if numel else None, first, offset, numel)
 
-    def step(self, max_grad_norm: float | None) -> StepReport:
+    def _watch_norm(self, name: str) -> None:
+        """Have the engine ask whether a step is accepted, where it has worked out the gradient's norm.
+
+        The engine clips and updates in one call, and skips a step whose norm is NaN (0.19.8): so it is shown one.
+        """
+        zero = self._engine.optimizer
+        work_out = getattr(zero, name)
+
+        def watched() -> Any:
+            norms = work_out()
+            groups = norms if isinstance(norms, list) else [norms]
+            parts = torch.stack([torch.as_tensor(group, dtype=torch.float32) for group in groups])
+            # The engine writes -1 for a norm that is not finite.
+            norm = torch.where(parts.min() < 0, torch.nan, torch.linalg.vector_norm(parts)).to(self.world.device)
+            self._grad_norm = norm
+            if self._accept is None or bool(self._accept(norm)):
+                return norms
+            refused = torch.full_like(parts[0], torch.nan)
+            return [refused for _ in norms] if isinstance(norms, list) else refused
+
+        setattr(zero, name, watched)
+
+    def step(self, max_grad_norm: float | None, accept: Accept | None = None) -> StepReport:
         if (max_grad_norm or 0.0) != self._settings["gradient_clipping"]:
             raise ValueError("strategy deepspeed: the engine clips as it was set up; max_grad_norm cannot change")
+        self._accept, self._grad_norm = accept, None
         self._engine.step()
-        device = self.world.device
-        grad_norm = torch.as_tensor(self._engine.get_global_grad_norm(), dtype=torch.float32, device=device)
-        skipped = torch.tensor(bool(self._engine.optimizer.overflow), device=device)
-        return StepReport(grad_norm=grad_norm.detach(), finite=~skipped, skipped=skipped)
+        if self._grad_norm is None:  # the engine found an infinity before it came to the norm
+            self._grad_norm = torch.tensor(torch.inf, device=self.world.device)
+            if accept is not None:
+                accept(self._grad_norm)
+        skipped = torch.tensor(bool(self._engine.optimizer.overflow), device=self.world.device)
+        return StepReport(grad_norm=self._grad_norm.detach(), skipped=skipped)
 
     def full_precision_parameters(self) -> dict[str, Tensor]:
         nothing = torch.empty(0, device=self.world.device)

@@ -23,6 +23,8 @@ from torch.distributed.checkpoint.state_dict import (
 from fastvae.distributed.world import World
 
 BuildOptimizer = Callable[[Iterable[tuple[str, nn.Parameter]]], torch.optim.Optimizer]
+# From the norm of the global batch's gradient, []: may this step change the parameters, [] bool, alike on all ranks?
+Accept = Callable[[Tensor], Tensor]
 
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 
@@ -32,8 +34,12 @@ class StepReport:
     """What one optimizer step did; tensors on the device, so that reading them is the caller's choice."""
 
     grad_norm: Tensor  # [] 2-norm of the global batch's gradient, before clipping
-    finite: Tensor  # [] bool: the norm is neither NaN nor infinite
     skipped: Tensor  # [] bool: parameters were left as they were, on every rank
+
+    @property
+    def finite(self) -> Tensor:
+        """[] bool: the norm is neither NaN nor infinite."""
+        return torch.isfinite(self.grad_norm)
 
 
 class Strategy(Protocol):
@@ -59,8 +65,11 @@ class Strategy(Protocol):
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of a scalar loss to what this step has gathered."""
 
-    def step(self, max_grad_norm: float | None) -> StepReport:
-        """Clip, update, and clear the gradients. A gradient that is not finite is skipped on all ranks together."""
+    def step(self, max_grad_norm: float | None, accept: Accept | None = None) -> StepReport:
+        """Clip, update, and clear the gradients, or leave the parameters alone on all ranks together.
+
+        ``accept`` decides which of the two; None accepts every gradient that is finite.
+        """
 
     def all_reduce_sum(self, tensor: Tensor) -> Tensor:
         """The sum over ranks, as a new tensor on every rank."""
@@ -111,19 +120,19 @@ class TorchStrategy(ABC):
     def backward(self, loss: Tensor) -> None:
         loss.backward()
 
-    def step(self, max_grad_norm: float | None) -> StepReport:
+    def step(self, max_grad_norm: float | None, accept: Accept | None = None) -> StepReport:
         grad_norm = self._clip(max_grad_norm)
-        finite = torch.isfinite(grad_norm)
+        skipped = torch.logical_not((accept or torch.isfinite)(grad_norm))
         # After the all-reduce every rank has the same norm, so all ranks decide alike without a message.
         if grad_norm.device.type != "cpu":
             # A fused optimizer reads this flag on the device and leaves parameters, moments and step counts alone where
             # it is 1: no host sync.
-            self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+            self.optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]
             self.optimizer.step()
-        elif finite:
+        elif not skipped:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return StepReport(grad_norm=grad_norm, finite=finite, skipped=~finite)
+        return StepReport(grad_norm=grad_norm, skipped=skipped)
 
     @abstractmethod
     def _clip(self, max_grad_norm: float | None) -> Tensor:

@@ -1,41 +1,132 @@
-"""Latent diagnostics: posterior means, and how many dimensions carry information."""
+"""Latent diagnostics: which dimensions carry information about x, and how much."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from fastvae.records import Batch
+from fastvae import ops
+from fastvae.distributions import DiagonalGaussian
+from fastvae.records import Batch, KeyedBatch
 
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016 (arXiv 1509.00519, section 5.2): below it a dimension says nothing about x
+INFORMATION_EXAMPLES = 1024  # how many the mutual information is estimated from; its estimate cannot exceed their log
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentUse:
+    """What the latent dimensions are used for, over all ranks' examples."""
+
+    latent_units: int  # D
+    active_units: int  # dimensions whose posterior mean varies over the data
+    kl_per_dimension_nats: tuple[float, ...] | None = None  # mean over the examples; None where q(z|x) is no Gaussian
+    mutual_information_nats: float | None = None  # between x and z under q; at most log of INFORMATION_EXAMPLES
 
 
 def posterior_means(model: nn.Module, batch: Batch) -> Tensor | None:
     """The mean of q(z|x) of each example, [B, D], from ``model.encode``; None where the model gives no posterior."""
-    encode = getattr(model, "encode", None)
-    mu = getattr(encode(batch), "mu", None) if encode is not None else None
+    mu = getattr(_posterior(model, batch), "mu", None)
     return mu.flatten(1) if isinstance(mu, Tensor) else None
 
 
 class LatentMoments:
-    """Sums of posterior means and of their squares, in float64, so that any split of a data set can be added up."""
+    """Sums over posteriors, in float64, so that any split of a data set can be added up."""
 
     def __init__(self) -> None:
-        self.sums: Tensor | None = None  # [2, D]: of mu and of mu squared; None before the first batch
+        self.sums: Tensor | None = None  # [3, D]: of mu, of mu squared and of the KL; None before the first batch
+        self.seed = 0
+        self._is_gaussian = True
+        self._first: list[tuple[int, Tensor]] = []  # (index, [B, 2 D] mu and logvar) of the data set's first examples
 
-    def add(self, mu: Tensor) -> None:
-        """Count the means of some examples, [B, D]."""
+    def observe(self, model: nn.Module, keyed: KeyedBatch) -> None:
+        """Count the posteriors of some examples, where the model gives any."""
+        posterior = _posterior(model, keyed.batch)
+        mu = getattr(posterior, "mu", None)
+        if not isinstance(mu, Tensor):
+            return
+        if not isinstance(posterior, DiagonalGaussian):
+            self._is_gaussian = False
+            self.add(mu.flatten(1))
+            return
+        self.add(mu.flatten(1), posterior.kl_per_dimension().flatten())
+        self.seed, _, index = keyed.key.tolist()
+        if index < INFORMATION_EXAMPLES:
+            rows = torch.cat((mu.flatten(1), posterior.logvar.flatten(1)), dim=1).double()
+            self._first.append((index, rows[: INFORMATION_EXAMPLES - index]))
+
+    def add(self, mu: Tensor, kl_per_dimension: Tensor | None = None) -> None:
+        """Count the means of some examples, [B, D], and the sum of their KL, [D]."""
         mu = mu.double()
-        sums = torch.stack((mu.sum(0), mu.square().sum(0)))
+        kl = torch.zeros_like(mu[:0].sum(0)) if kl_per_dimension is None else kl_per_dimension.double()
+        sums = torch.stack((mu.sum(0), mu.square().sum(0), kl))
         self.sums = sums if self.sums is None else self.sums + sums
+
+    def reduce(
+        self, num_examples: int, all_reduce_sum: Callable[[Tensor], Tensor], device: torch.device
+    ) -> LatentUse | None:
+        """Over all ranks, called by them together; None where no rank saw a posterior.
+
+        A rank without examples does not know D, so the ranks that know say it first.
+        """
+        known = 0 if self.sums is None else self.sums.shape[1]
+        mine = torch.tensor([known, known > 0, not self._is_gaussian], dtype=torch.float64, device=device)
+        num_dims, num_knowing, num_others = all_reduce_sum(mine).tolist()
+        if not num_knowing:
+            return None
+        num_units = round(num_dims / num_knowing)
+        own = torch.zeros(3, num_units, dtype=torch.float64, device=device) if self.sums is None else self.sums
+        sums = all_reduce_sum(own)
+        active = active_units(sums, num_examples)
+        if num_others:
+            return LatentUse(latent_units=num_units, active_units=active)
+        rows = torch.zeros(min(num_examples, INFORMATION_EXAMPLES), 2 * num_units, dtype=torch.float64, device=device)
+        for index, values in self._first:
+            rows[index : index + len(values)] = values
+        seed = all_reduce_sum(torch.tensor([self.seed if known else 0], device=device)) // round(num_knowing)
+        mu, logvar = all_reduce_sum(rows).chunk(2, dim=1)
+        return LatentUse(
+            latent_units=num_units,
+            active_units=active,
+            kl_per_dimension_nats=tuple((sums[2] / num_examples).tolist()),
+            mutual_information_nats=mutual_information(mu, logvar, ops.noise_key(int(seed), device=device)),
+        )
 
 
 def active_units(sums: Tensor, num_examples: int) -> int:
     """How many dimensions have posterior means of variance above `ACTIVE_VARIANCE` over the data.
 
     Args:
-        sums: [2, D] float64, of mu and of mu squared over all examples (`LatentMoments`).
+        sums: [>= 2, D] float64, of mu and of mu squared over all examples (`LatentMoments`).
         num_examples: how many examples those are.
     """
-    mean, mean_square = sums / num_examples
+    mean, mean_square = sums[:2] / num_examples
     return int((mean_square - mean.square() > ACTIVE_VARIANCE).sum())
+
+
+def mutual_information(mu: Tensor, logvar: Tensor, noise_key: Tensor) -> float:
+    """An estimate of I(x; z) = E[log q(z|x) - log q(z)] in nats (Hoffman and Johnson 2016, "ELBO surgery").
+
+    The aggregate q(z) is the mixture of the M given posteriors, and each is drawn from once. The estimate is at most
+    log M; where every posterior is the same it is exactly 0.
+
+    Args:
+        mu, logvar: [M, D] float64, the posteriors of M examples.
+        noise_key: int64 [3], see `fastvae.noise_key`: of the first example's draw.
+    """
+    stream = ops.stream(ops.Use.LATENT, evaluation=True)
+    z = mu + torch.exp(0.5 * logvar) * ops.philox_normal(noise_key, *mu.shape, stream=stream)
+    weight = torch.exp(-logvar)
+    # log q(z_i|x_j) but for a constant, [M, M]: the square multiplied out, so that it is two matrix products
+    square = z.square() @ weight.T - 2 * z @ (mu * weight).T + (mu.square() * weight + logvar).sum(1)
+    log_q = -0.5 * square
+    information = log_q.diagonal() - torch.logsumexp(log_q, dim=1) + math.log(len(mu))
+    return float(information.mean())
+
+
+def _posterior(model: nn.Module, batch: Batch) -> object:
+    encode = getattr(model, "encode", None)
+    return encode(batch) if encode is not None else None

@@ -1,6 +1,8 @@
 """The training loop: any module that honours ``forward(batch, noise_key)``, any data, one process or many."""
 
 from fastvae.train.config import TrainConfig
+from fastvae.train.guard import GuardConfig
+from fastvae.train.incidents import TrainingDiverged
 from fastvae.train.trainer import Run, train
 
-__all__ = ["Run", "TrainConfig", "train"]
+__all__ = ["GuardConfig", "Run", "TrainConfig", "TrainingDiverged", "train"]

@@ -8,6 +8,8 @@ from typing import Literal
 
 from fastvae.distributed import DDPConfig, DeepSpeedConfig, FSDPConfig
 from fastvae.objective import ObjectiveConfig
+from fastvae.train.collapse import CollapseConfig
+from fastvae.train.guard import GuardConfig
 from fastvae.train.matmul import MatmulLibrary
 
 
@@ -75,6 +77,12 @@ class TrainConfig:
     """Importance samples of the bound that ends the run; 1 gives the ELBO only."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """What is minimised."""
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    """Which steps are skipped because their numbers went wrong, and when the run gives up."""
+    collapse: CollapseConfig = field(default_factory=CollapseConfig)
+    """When the run warns of posterior collapse."""
+    debug_numerics: bool = False
+    """Stop at the first step that is not finite, and name the first module that made a NaN or an infinity."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "global_batch_size", "accumulation", "log_every", "keep_checkpoints", "eval_batch_size"):

@@ -6,8 +6,9 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -64,12 +65,22 @@ class MetricsLog:
         self._task = self._progress.add_task("train", total=total_steps, completed=first_step, rate="", numbers="")
         self._progress.start()
 
-    def write(self, kind: str, step: int, values: Mapping[str, float | int | None]) -> None:
-        """Append one record; a value that is not finite is kept as null, since JSON has no NaN."""
+    def write(
+        self,
+        kind: str,
+        step: int,
+        values: Mapping[str, float | int | None],
+        lists: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
+        """Append one record; a value that is not finite is kept as null, since JSON has no NaN.
+
+        ``lists`` are kept in ``metrics.jsonl`` only.
+        """
         if not self._active:
             return
-        finite = {k: v if v is None or math.isfinite(v) else None for k, v in values.items()}
-        self._file.write(json.dumps({"kind": kind, "step": step, **finite}) + "\n")
+        record: dict[str, Any] = {name: _finite(value) for name, value in values.items()}
+        record |= {name: [_finite(value) for value in items] for name, items in (lists or {}).items()}
+        self._file.write(json.dumps({"kind": kind, "step": step, **record}) + "\n")
         self._file.flush()
         for name, value in values.items():
             if value is not None:
@@ -95,6 +106,10 @@ class MetricsLog:
             self._progress.stop()
             self._file.close()
             self._board.close()
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is None or math.isfinite(value) else None
 
 
 def _drop_after(path: Path, step: int) -> None:

@@ -58,7 +58,8 @@ def log_window(
 def log_evaluation(log: MetricsLog, kind: str, step: int, evaluation: Evaluation) -> None:
     """Write an evaluation's numbers."""
     values = {name: value for name, value in asdict(evaluation).items() if isinstance(value, int | float)}
-    log.write(kind, step, values)
+    lists = {name: value for name, value in asdict(evaluation).items() if isinstance(value, tuple)}
+    log.write(kind, step, values, lists)
 
 
 def evaluate_test_set(

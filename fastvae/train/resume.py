@@ -38,6 +38,10 @@ _FREE = {
             "keep_checkpoints",
             "eval_batch_size",
             "final_samples",
+            "guard.stop_after",
+            "collapse.min_active",
+            "collapse.evaluations",
+            "debug_numerics",
         )
     ),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fastvae.distributed import Strategy
+from fastvae.train.guard import GuardState
 
 
 @dataclass
@@ -19,30 +20,38 @@ class TrainState:
     """The counters of a run and the moving average of its weights."""
 
     step: int  # optimizer steps done; the data position is step * global_batch_size
-    skipped_steps: Tensor  # [] int64 on the device: of those, the ones whose gradient was not finite
-    skipped_in_a_row: Tensor  # [] int64 on the device: how many of the last steps were skipped, without a gap
+    skipped_steps: Tensor  # [] int64 on the device: of those, the ones that were skipped: not finite, or a spike
     ema: dict[str, Tensor]  # empty where the run keeps no average
+    guard: GuardState = field(default_factory=GuardState)  # which steps would be spikes
+    collapsed_evaluations: int = 0  # the last ones in a row that had too few active units
 
     @classmethod
     def start(cls, device: torch.device, ema: dict[str, Tensor], saved: Mapping[str, Any] | None = None) -> TrainState:
         """The state at the very start, or the one whose ``counters`` were saved."""
         saved = saved if saved is not None else {}
-        zeros = {name: torch.zeros((), dtype=torch.int64, device=device) for name in _ON_DEVICE}
-        tensors = {name: zero + saved.get(name, 0) for name, zero in zeros.items()}
-        return cls(step=saved.get("step", 0), ema=ema, **tensors)
+        skipped = torch.tensor(saved.get("skipped_steps", 0), device=device)
+        guard = GuardState.from_json(saved["guard"]) if "guard" in saved else GuardState()
+        return cls(
+            step=saved.get("step", 0),
+            skipped_steps=skipped,
+            ema=ema,
+            guard=guard,
+            collapsed_evaluations=saved.get("collapsed_evaluations", 0),
+        )
 
     def counters(self) -> dict[str, Any]:
         """Everything but tensors that decides how the run goes on, as JSON has it; ``start`` takes it back."""
-        return {"step": self.step, **{name: getattr(self, name).item() for name in _ON_DEVICE}}
+        return {
+            "step": self.step,
+            "skipped_steps": int(self.skipped_steps.item()),
+            "guard": self.guard.to_json(),
+            "collapsed_evaluations": self.collapsed_evaluations,
+        }
 
     def count(self, skipped: Tensor) -> None:
         """Note that a step was done; ``skipped`` ([] bool) says whether it left the parameters alone."""
         self.step += 1
         self.skipped_steps += skipped
-        self.skipped_in_a_row = (self.skipped_in_a_row + 1) * skipped
-
-
-_ON_DEVICE = ("skipped_steps", "skipped_in_a_row")
 
 
 class EMA:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,21 +12,27 @@ from fastvae.distributed import StepReport, Strategy
 from fastvae.objective import FreeBits, ObjectiveConfig, build_objective, free_bits_mask
 from fastvae.records import KeyedBatch, VAETerms
 from fastvae.train.config import TrainConfig
+from fastvae.train.guard import Guard
 
 
 def train_step(
-    strategy: Strategy, micro_batches: Sequence[KeyedBatch], config: TrainConfig, kl_weight: float
+    strategy: Strategy,
+    micro_batches: Sequence[KeyedBatch],
+    config: TrainConfig,
+    kl_weight: float,
+    guard: Guard | None = None,
 ) -> tuple[StepReport, Tensor]:
     """Forward and backward over this rank's micro-batches, then one optimizer step.
 
     The loss is the mean over the GLOBAL batch: each rank backs ``sum(local) * world_size / global_batch_size``, since
-    back ends average gradients over ranks. So no result depends on how the batch is split.
+    back ends average gradients over ranks. So no result depends on how the batch is split. ``guard`` judges loss and
+    gradient before they change the weights; without one, a gradient that is not finite is skipped.
 
     Returns:
         The step's report, and a float32 ``[4]`` with this rank's sums of loss, ELBO, rate and distortion in nats.
     """
     scale = strategy.world.world_size / config.global_batch_size
-    free_bits = _free_bits_ahead(strategy, micro_batches, config) if len(micro_batches) > 1 else None
+    free_bits = free_bits_ahead(strategy, micro_batches, config) if len(micro_batches) > 1 else None
     sums = torch.zeros(4, device=strategy.world.device)
     for index, micro in enumerate(micro_batches):
         with strategy.accumulate(last=index == len(micro_batches) - 1):
@@ -37,7 +44,8 @@ def train_step(
             strategy.backward(objective.loss.sum() * scale)
         parts = (objective.loss, objective.elbo, objective.rate, objective.distortion)
         sums += torch.stack([part.detach() for part in parts]).sum(1)
-    return strategy.step(config.max_grad_norm), sums
+    accept = None if guard is None else partial(guard.accept, sums[0])
+    return strategy.step(config.max_grad_norm, accept), sums
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -73,7 +81,7 @@ def _free_bits(strategy: Strategy, per_dimension: Tensor | None, config: TrainCo
 
 
 @torch.no_grad()
-def _free_bits_ahead(strategy: Strategy, micro_batches: Sequence[KeyedBatch], config: TrainConfig) -> FreeBits | None:
+def free_bits_ahead(strategy: Strategy, micro_batches: Sequence[KeyedBatch], config: TrainConfig) -> FreeBits | None:
     """The same under accumulation, where the first backward comes before the last forward: one pass of the encoder."""
     if config.objective.free_bits is None:
         return None

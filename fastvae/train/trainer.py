@@ -20,6 +20,8 @@ from fastvae.evaluate import Evaluation
 from fastvae.objective import kl_weight_at
 from fastvae.train.config import TrainConfig
 from fastvae.train.files import dump_json, write_atomic
+from fastvae.train.guard import Guard
+from fastvae.train.incidents import Incidents
 from fastvae.train.matmul import matmul_library
 from fastvae.train.metrics import MetricsLog, Window
 from fastvae.train.optim import build_optimizer, lr_at, set_lr
@@ -30,12 +32,6 @@ from fastvae.train.saving import Saver
 from fastvae.train.state import EMA, copy_into
 from fastvae.train.status import write_status
 from fastvae.train.step import train_step
-
-_MAX_SKIPPED_IN_A_ROW = 10
-
-
-class TrainingDiverged(RuntimeError):
-    """Gradients are not finite any more, step after step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +77,7 @@ def train(
 
     Raises:
         ValueError: a setting, the data or the run directory break a rule; the message names it and the remedy.
-        TrainingDiverged: the gradient is not finite any more.
+        TrainingDiverged: loss or gradient is not finite any more.
     """
     config = config or TrainConfig()
     with enter_world(config.device, timeout_minutes=config.timeout_minutes) as world:
@@ -138,6 +134,14 @@ class _Trainer:
         self.state = self.saver.resume(self.ema.average if self.ema is not None else {})
         if self.world.is_main:
             write_data_state(run_dir, data)
+        self.guard = Guard(
+            config.guard,
+            self.state.guard,
+            self.world.device,
+            config.global_batch_size,
+            self.strategy.all_reduce_sum,
+            lag=0 if config.debug_numerics else None,
+        )
         if config.compile:
             self.strategy.module = torch.compile(self.strategy.module)  # type: ignore[assignment]
 
@@ -174,24 +178,25 @@ class _Trainer:
     def _loop(self, stop: StopRequest) -> int | None:
         """Load, step, log, evaluate, save, until the last step or a signal, whose number is returned."""
         config, state, strategy = self.config, self.state, self.strategy
+        incidents = Incidents(self.guard, strategy, self.loader, config, self.log)
         window = Window(self.world.device)
         while state.step < config.steps:
             stop.begin()
             set_lr(strategy.optimizer, lr_at(config, state.step))
             kl_weight = kl_weight_at(config.objective, state.step)
-            report, sums = train_step(strategy, self.loader.load(state.step), config, kl_weight)
+            report, sums = train_step(strategy, self.loader.load(state.step), config, kl_weight, self.guard)
             if self.ema is not None:
                 self.ema.update(strategy.full_precision_parameters(), state.step)
             state.count(report.skipped)
             window.add(report, sums)
+            incidents.settle(state.step)
             if _due(state.step, config.check_replicas):
                 strategy.check_replicas()
             log_is_due = state.step in (1, config.steps) or _due(state.step, config.log_every)
             if log_is_due:
                 log_window(self.log, strategy, state, window, config, kl_weight)
-                self._stop_if_diverged()
             if _due(state.step, config.eval_every):
-                self._evaluate("evaluation", num_samples=1)
+                incidents.watch_collapse(self._evaluate("evaluation", num_samples=1), state)
             number = stop.end()
             if _due(state.step, config.checkpoint_every) or number is not None or state.step == config.steps:
                 self.saver.save(state)
@@ -202,15 +207,6 @@ class _Trainer:
             if log_is_due:
                 window = Window(self.world.device)  # only now: evaluating and saving are no part of the rate
         return None
-
-    def _stop_if_diverged(self) -> None:
-        """Raise TrainingDiverged where step after step was skipped; reads the device, so at log lines only."""
-        in_a_row = int(self.state.skipped_in_a_row.item())
-        if in_a_row >= min(_MAX_SKIPPED_IN_A_ROW, self.config.steps):
-            raise TrainingDiverged(
-                f"train: the last {in_a_row} gradients up to step {self.state.step} were not finite, and all were "
-                "skipped; lower --train.lr, set --train.max-grad-norm, or use --train.precision fp32"
-            )
 
     def _evaluate(self, kind: str, num_samples: int) -> Evaluation:
         evaluation = evaluate_test_set(

@@ -1,8 +1,13 @@
+import math
+
 import pytest
 import torch
 
-from fastvae.evaluate import LatentMoments, posterior_means
-from fastvae.evaluate.latent import active_units
+import fastvae
+from fastvae import ops
+from fastvae.data import MicroBatch
+from fastvae.evaluate import LatentMoments, evaluate, posterior_means
+from fastvae.evaluate.latent import active_units, mutual_information
 from fastvae.models import ModelConfig, build_model
 from fastvae.records import Batch
 
@@ -25,3 +30,40 @@ def test_posterior_means_come_from_encode():
     assert posterior_means(torch.nn.Identity(), batch) is None
     autoencoder = build_model(ModelConfig(kind="autoencoder", hidden_dim=(8,), latent_dim=3), (16,))
     assert posterior_means(autoencoder, batch) is None
+
+
+def clusters(num: int, num_clusters: int, spread: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Posteriors N(c, spread^2) around far-apart centres c, as many examples in each."""
+    centres = 100.0 * (torch.arange(num, dtype=torch.float64) % num_clusters)
+    mu = torch.stack((centres, torch.zeros_like(centres)), dim=1)
+    return mu, torch.full_like(mu, 2 * math.log(spread))
+
+
+def test_mutual_information_has_the_known_answers():
+    key = fastvae.noise_key(0)
+    mu, logvar = clusters(600, 6, 0.1)
+    assert mutual_information(mu, logvar, key) == pytest.approx(math.log(6), abs=1e-6)
+    assert mutual_information(mu * 0, logvar * 0, key) == pytest.approx(0.0, abs=1e-12)
+    # x ~ N(0, s^2), q(z|x) = N(x, 1): I = log(1 + s^2) / 2
+    draws = ops.philox_normal(fastvae.noise_key(1), 1000, 1).double()
+    found = mutual_information(2 * draws, torch.zeros_like(draws), key)
+    assert found == pytest.approx(0.5 * math.log(5), abs=0.08)
+
+
+@pytest.mark.parametrize("sizes", [(300,), (100, 1, 199), (0, 300)])
+def test_latent_use_is_the_same_whatever_the_split(sizes):
+    model = fastvae.VAE(fastvae.MLPEncoder(3, 8, 4), fastvae.MLPDecoder(4, 8, 3), fastvae.Gaussian())
+    x = ops.philox_normal(fastvae.noise_key(2), 300, 3)
+    batches = []
+    for size in sizes:
+        first = sum(len(b.batch) for b in batches)
+        batch = fastvae.Batch(x=x[first : first + size], target=x[first : first + size])
+        batches.append(MicroBatch(batch=batch, key=fastvae.noise_key(5, 0, first), first_row=first, size=size))
+    found = evaluate(model, batches)
+    terms = model.encode(fastvae.Batch(x=x, target=x))
+    assert found.latent_units == 4
+    torch.testing.assert_close(torch.tensor(found.kl_per_dimension_nats), terms.kl_per_dimension().detach() / 300)
+    assert sum(found.kl_per_dimension_nats) == pytest.approx(found.rate_nats, rel=1e-5)
+    known = mutual_information(terms.mu.detach().double(), terms.logvar.detach().double(), fastvae.noise_key(5))
+    assert found.mutual_information_nats == pytest.approx(known, abs=1e-9)
+    assert found.mutual_information_nats <= found.rate_nats

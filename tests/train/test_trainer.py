@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 import fastvae
-from fastvae.train.trainer import TrainingDiverged
+from fastvae.train import TrainingDiverged
 
 SMALL = fastvae.TrainConfig(steps=60, lr=1e-2, global_batch_size=16, final_samples=1, log_every=10, device="cpu")
 
@@ -77,7 +77,7 @@ def test_a_seed_is_a_run(tmp_path: Path) -> None:
 def test_a_run_that_diverges_says_so_and_fails(tmp_path: Path) -> None:
     model = OwnModel(scale=float("nan"))
     weight = model.decoder.weight.detach().clone()
-    with pytest.raises(TrainingDiverged, match=r"last 10 gradients up to step 10 were not finite.*lower --train\.lr"):
+    with pytest.raises(TrainingDiverged, match=r"not finite at the last 10 steps, up to step 10.*lower --train\.lr"):
         fastvae.train(model, OwnData(), SMALL, run_dir=tmp_path)
     status = json.loads((tmp_path / "status.json").read_text())
     assert status["state"] == "failed"

@@ -1,0 +1,214 @@
+"""Numbers that go wrong: a step whose loss or gradient is not finite, or far above its usual level, changes nothing.
+
+The decision is made where the numbers are, on the device, against limits that the host works out from earlier steps.
+On a GPU the host hears of a step a few steps later, so that nothing ever waits for the device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_LARGEST = torch.finfo(torch.float32).max  # a limit that NaN and infinity exceed, and no other number
+_LAG = 4  # steps between a step on a GPU and the host's look at it
+# The least deviation that a level is given, so that nearly constant numbers make no spikes of nothing.
+_LOSS_FLOOR = 0.01  # of the loss's running mean
+_LOG_NORM_FLOOR = 0.1  # of the logarithm of the gradient's norm: about 10 % of the norm
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardConfig:
+    """Which steps are skipped, on all ranks together, and when the run gives up."""
+
+    stop_after: int = 10
+    """Stop after so many steps in a row whose loss or gradient was not finite; each of them was skipped."""
+    spike_sigma: float | None = 8.0
+    """Skip a step whose loss or gradient norm is so many standard deviations above its running mean; None for off."""
+    spike_window: int = 200
+    """Steps that mean and deviation look back over; as many pass before the first step is judged."""
+    spikes_in_a_row: int = 3
+    """After so many skipped spikes in a row the new level counts as usual, and the window begins anew."""
+
+    def __post_init__(self) -> None:
+        for name in ("stop_after", "spikes_in_a_row"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"train.guard.{name} must be at least 1, got {getattr(self, name)}")
+        if self.spike_window < 10:
+            raise ValueError(f"train.guard.spike_window must be at least 10, got {self.spike_window}")
+        if self.spike_sigma is not None and not (math.isfinite(self.spike_sigma) and self.spike_sigma >= 3):
+            raise ValueError(
+                f"train.guard.spike_sigma must be a number >= 3, or None for off, got {self.spike_sigma}; "
+                "3 already skips clean steps"
+            )
+
+
+@dataclass
+class Level:
+    """Running mean and variance: plain ones up to the window's length, exponentially weighted ones from there on."""
+
+    mean: float = 0.0
+    variance: float = 0.0
+
+    def add(self, value: float, weight: float) -> None:
+        """Take in a value that counts ``weight``, with ``1 - weight`` for all before it (West 1979)."""
+        delta = value - self.mean
+        self.mean += weight * delta
+        self.variance = (1 - weight) * (self.variance + weight * delta * delta)
+
+    def above(self, sigmas: float, floor: float) -> float:
+        """The mean plus so many standard deviations, of at least ``floor`` each."""
+        return self.mean + sigmas * max(math.sqrt(self.variance), floor)
+
+
+class Judged:
+    """A step's numbers as the host has them: its loss, the gradient's norm, and whether it was accepted (0 or 1)."""
+
+    def __init__(self, values: list[float]) -> None:
+        self._values = values
+
+    def values(self) -> list[float]:
+        return self._values
+
+
+class _OnItsWay(Judged):
+    """The same while the device still works on them: copied to the host without waiting."""
+
+    def __init__(self, numbers: Tensor) -> None:
+        self._copy = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
+        self._copy.copy_(numbers, non_blocking=True)
+        self._arrived = torch.cuda.Event()
+        self._arrived.record()
+
+    def values(self) -> list[float]:
+        self._arrived.synchronize()
+        values: list[float] = self._copy.tolist()
+        return values
+
+
+@dataclass
+class GuardState:
+    """What the guard remembers from step to step; part of a checkpoint, as JSON."""
+
+    loss: Level = field(default_factory=Level)
+    log_norm: Level = field(default_factory=Level)
+    count: int = 0  # steps in the window, up to its length
+    spikes_in_a_row: int = 0
+    not_finite_in_a_row: int = 0
+    unseen: list[Judged] = field(default_factory=list)  # steps that the host has not looked at, oldest first
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON, where None stands for a number that is not finite."""
+        unseen = [[value if math.isfinite(value) else None for value in judged.values()] for judged in self.unseen]
+        return {**asdict(replace(self, unseen=[])), "unseen": unseen}
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> GuardState:
+        """What ``to_json`` gave."""
+        levels = {name: Level(**saved[name]) for name in ("loss", "log_norm")}
+        unseen = [Judged([math.nan if value is None else value for value in row]) for row in saved["unseen"]]
+        return cls(**{**saved, **levels, "unseen": unseen})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skip:
+    """A step that changed no parameter on any rank."""
+
+    step: int  # counted from 1, as metrics count
+    finite: bool  # False: loss or gradient was a NaN or an infinity; True: a spike
+    loss_nats: float
+    grad_norm: float
+    not_finite_in_a_row: int  # up to and with this step
+
+
+class Guard:
+    """Judges each step before it changes the parameters.
+
+    Args:
+        config: the settings.
+        state: where the run stands; kept up to date in place.
+        device: where loss and gradient norm are.
+        num_examples: of a global batch.
+        all_reduce_sum: the sum of a tensor over ranks; all ranks then decide alike.
+        lag: steps between a step and the host's look at it; None: 0 on the CPU, a few on a GPU.
+    """
+
+    def __init__(
+        self,
+        config: GuardConfig,
+        state: GuardState,
+        device: torch.device,
+        num_examples: int,
+        all_reduce_sum: Callable[[Tensor], Tensor],
+        lag: int | None = None,
+    ) -> None:
+        self._config, self._state, self._num_examples, self._reduce = config, state, num_examples, all_reduce_sum
+        self._on_host = device.type == "cpu"
+        self._lag = (0 if self._on_host else _LAG) if lag is None else lag
+        self._verdicts = {accepted: torch.tensor(accepted) for accepted in (True, False)}
+        self._limits = self._work_out_limits()
+
+    def accept(self, loss: Tensor, grad_norm: Tensor) -> Tensor:
+        """Whether the step may change the parameters, [] bool; the same on all ranks.
+
+        Args:
+            loss: [] the loss in nats, summed over this rank's examples.
+            grad_norm: [] the 2-norm of the global batch's gradient.
+        """
+        loss = self._reduce(loss) / self._num_examples
+        if self._on_host:
+            values = (loss.item(), grad_norm.item())
+            accepted = all(value <= limit for value, limit in zip(values, self._limits, strict=True))
+            self._state.unseen.append(Judged([*values, float(accepted)]))
+            return self._verdicts[accepted]
+        numbers = torch.stack((loss, grad_norm.to(loss)))
+        limits = torch.tensor(self._limits, pin_memory=True).to(loss.device, non_blocking=True)
+        verdict = (numbers <= limits).all()
+        self._state.unseen.append(_OnItsWay(torch.cat((numbers, verdict.to(numbers).view(1)))))
+        return verdict
+
+    def settle(self, step: int, *, wait: bool = False) -> Iterator[Skip]:
+        """Look at the steps that are due, up to ``step`` less the lag; gives those that were skipped, in order.
+
+        ``wait`` looks at all of them, as the end of a run does.
+        """
+        unseen = self._state.unseen
+        while len(unseen) > (0 if wait else self._lag):
+            number = step - len(unseen) + 1
+            loss, grad_norm, accepted = unseen.pop(0).values()
+            finite = math.isfinite(loss) and math.isfinite(grad_norm)
+            self._take_in(loss, grad_norm, bool(accepted), finite)
+            if not accepted:
+                in_a_row = self._state.not_finite_in_a_row
+                yield Skip(
+                    step=number, finite=finite, loss_nats=loss, grad_norm=grad_norm, not_finite_in_a_row=in_a_row
+                )
+        self._limits = self._work_out_limits()
+
+    def _take_in(self, loss: float, grad_norm: float, accepted: bool, finite: bool) -> None:
+        state, config = self._state, self._config
+        if not finite:
+            state.not_finite_in_a_row += 1
+            return
+        if not accepted:
+            state.spikes_in_a_row += 1
+            if state.spikes_in_a_row >= config.spikes_in_a_row:
+                state.count = state.spikes_in_a_row = 0
+            return
+        state.not_finite_in_a_row = state.spikes_in_a_row = 0
+        state.count = min(state.count + 1, config.spike_window)
+        state.loss.add(loss, 1 / state.count)
+        state.log_norm.add(math.log(max(grad_norm, 1e-30)), 1 / state.count)
+
+    def _work_out_limits(self) -> tuple[float, float]:
+        """The largest loss and gradient norm that are not refused, as float32 has them."""
+        state, sigmas = self._state, self._config.spike_sigma
+        if sigmas is None or state.count < self._config.spike_window:
+            return _LARGEST, _LARGEST
+        loss = state.loss.above(sigmas, _LOSS_FLOOR * abs(state.loss.mean))
+        log_norm = state.log_norm.above(sigmas, _LOG_NORM_FLOOR)
+        return min(loss, _LARGEST), math.exp(min(log_norm, math.log(_LARGEST)))

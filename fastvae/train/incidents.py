@@ -1,0 +1,69 @@
+"""What goes wrong in a run without an error: steps that were skipped, numbers that do not come back, a collapse."""
+
+from __future__ import annotations
+
+from fastvae.data import Loader
+from fastvae.distributed import Strategy
+from fastvae.evaluate import Evaluation
+from fastvae.objective import kl_weight_at
+from fastvae.train.collapse import advice, is_collapsed
+from fastvae.train.config import TrainConfig
+from fastvae.train.guard import Guard, Skip
+from fastvae.train.metrics import MetricsLog
+from fastvae.train.numerics import diagnose
+from fastvae.train.state import TrainState
+
+_SAID = 10  # skips that a person is told of one by one; all are in metrics.jsonl
+
+
+class TrainingDiverged(RuntimeError):
+    """Loss or gradient is not finite any more, step after step."""
+
+
+class Incidents:
+    """Reads the guard's verdicts after each step; all ranks read the same ones."""
+
+    def __init__(self, guard: Guard, strategy: Strategy, loader: Loader, config: TrainConfig, log: MetricsLog) -> None:
+        self._guard, self._strategy, self._loader, self._config, self._log = guard, strategy, loader, config, log
+        self._stop_after = 1 if config.debug_numerics else min(config.guard.stop_after, config.steps)
+        self._count = 0
+
+    def settle(self, step: int) -> None:
+        """Write down what was skipped up to ``step``.
+
+        Raises:
+            TrainingDiverged: loss or gradient was not finite too many steps in a row; says what, where and what helps.
+        """
+        for skip in self._guard.settle(step, wait=step == self._config.steps):
+            self._write(skip)
+            if not skip.finite and skip.not_finite_in_a_row >= self._stop_after:
+                raise TrainingDiverged(self._explain(skip))
+
+    def watch_collapse(self, evaluation: Evaluation, state: TrainState) -> None:
+        """Warn, once, where the latent was hardly used at several evaluations in a row."""
+        config = self._config.collapse
+        state.collapsed_evaluations = state.collapsed_evaluations + 1 if is_collapsed(config, evaluation) else 0
+        if state.collapsed_evaluations == config.evaluations:
+            self._log.say(advice(config, evaluation))
+            units = {"active_units": evaluation.active_units, "latent_units": evaluation.latent_units}
+            self._log.write("posterior_collapse", state.step, units)
+
+    def _write(self, skip: Skip) -> None:
+        kind = "skipped_spike" if skip.finite else "skipped_not_finite"
+        self._log.write(kind, skip.step, {"loss_nats": skip.loss_nats, "grad_norm": skip.grad_norm})
+        self._count += 1
+        if self._count <= _SAID:
+            why = "far above their usual level" if skip.finite else "not finite"
+            self._log.say(
+                f"step {skip.step} skipped on all ranks: loss {skip.loss_nats:.4g} nats or gradient norm "
+                f"{skip.grad_norm:.4g} {why}"
+            )
+        if self._count == _SAID:
+            self._log.say("further skipped steps are in metrics.jsonl only")
+
+    def _explain(self, skip: Skip) -> str:
+        step = skip.step - 1
+        kl_weight = kl_weight_at(self._config.objective, step)
+        finding = diagnose(self._strategy, self._loader.load(step), self._config, kl_weight)
+        times = f"at the last {skip.not_finite_in_a_row} steps, up to" if skip.not_finite_in_a_row > 1 else "at"
+        return f"train: loss or gradient was not finite {times} step {skip.step}, and no weight was changed; {finding}"

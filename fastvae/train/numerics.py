@@ -1,0 +1,193 @@
+"""What was not finite in a step, and which module made it: found by doing the step again.
+
+A skipped step left the parameters alone, and noise and batch are functions of the step, so a second pass meets the same
+numbers. It runs on a copy of the model on every rank, without a message between them, watched by hooks.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fastvae.distributed import Strategy
+from fastvae.objective import build_objective
+from fastvae.records import KeyedBatch
+from fastvae.train.config import TrainConfig
+from fastvae.train.step import autocast, forward, free_bits_ahead
+
+_TEXT_BYTES = 1024  # of a rank's finding, as it crosses to the others
+_SHOWN = 3  # names of a list before "and N more"
+
+
+@dataclass
+class Finding:
+    """What was not finite, in the order of the data's way; empty lists where all was well."""
+
+    weights: list[str] = field(default_factory=list)  # parameters, before the step
+    batch: list[str] = field(default_factory=list)  # fields of the batch
+    terms: list[str] = field(default_factory=list)  # rate, distortion, loss
+    gradients: list[str] = field(default_factory=list)  # parameters whose gradient
+    module: str | None = None  # the first module that made one of finite numbers
+
+    def __bool__(self) -> bool:
+        return bool(self.weights or self.batch or self.terms or self.gradients or self.module)
+
+    def text(self) -> str:
+        """One line: the module, the terms, the parameters, and what may help."""
+        not_finite = [
+            *(f"weight {name}" for name in _some(self.weights)),
+            *(f"batch.{name}" for name in self.batch),
+            *self.terms,
+            *(f"gradient of {name}" for name in _some(self.gradients)),
+        ]
+        maker = f"the first to make it was {self.module}; " if self.module else ""
+        return f"{maker}not finite: {', '.join(not_finite) or 'nothing else'}; {self._advice()}"
+
+    def _advice(self) -> str:
+        if self.weights:
+            return "the weights themselves are damaged: go on from an earlier checkpoint, or check how they are made"
+        if self.batch:
+            return "look at the data: examples must be finite numbers"
+        if "rate" in self.terms:
+            return "the log variance of q(z|x) left its range: lower --train.lr, or set --train.max-grad-norm"
+        if "distortion" in self.terms:
+            return "the likelihood's variance or the data's scale left its range: scale the data, or lower --train.lr"
+        return "lower --train.lr, set --train.max-grad-norm, or use --train.precision fp32"
+
+
+def diagnose(strategy: Strategy, micro_batches: Sequence[KeyedBatch], config: TrainConfig, kl_weight: float) -> str:
+    """Say what was not finite in a step that was skipped; called by all ranks together, each with its own batches.
+
+    Returns:
+        The finding of the lowest rank that has one, the same text on every rank.
+    """
+    free_bits = free_bits_ahead(strategy, micro_batches, config)
+    with strategy.whole_model() as model, torch.enable_grad():
+        watched = copy.deepcopy(model).to(strategy.world.device)  # free of hooks that talk to other ranks
+    finding = Finding(weights=_not_finite(dict(watched.named_parameters())))
+    probe = Probe(watched)
+    for micro in micro_batches:
+        batch = {part.name: getattr(micro.batch, part.name) for part in fields(micro.batch)}
+        finding.batch += [name for name in _not_finite(batch) if name not in finding.batch]
+        with autocast(strategy.world.device, config.precision):
+            terms = forward(watched, micro, config.objective)
+        loss = build_objective(config.objective, terms, kl_weight=kl_weight, free_bits=free_bits).loss
+        loss.sum().div(config.global_batch_size).backward()
+        found = _not_finite({"rate": terms.rate, "distortion": terms.distortion, "loss": loss})
+        finding.terms += [name for name in found if name not in finding.terms]
+    finding.gradients = _not_finite({name: p.grad for name, p in watched.named_parameters()})
+    finding.module = probe.culprit()
+    return _first_finding(strategy, finding)
+
+
+class Probe:
+    """Watches a model's modules for the first NaN or infinity that one makes out of finite numbers."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._kinds = {path: type(module).__name__ for path, module in model.named_modules()}
+        self._forward: str | None = None
+        self._backward: tuple[int, str] | None = None  # the tensor whose gradient was first, and who gave the tensor
+        self._parameter: str | None = None  # the module whose parameter's gradient was first
+        self._gradients_finite: dict[str, bool] = {}  # of a module's results
+        self._readers: dict[int, list[str]] = {}  # modules that were given a tensor, outer ones first
+        self._kept: list[Tensor] = []  # so that no number of a tensor is used twice
+        for path, module in model.named_modules():
+            module.register_forward_pre_hook(partial(self._enter, path), with_kwargs=True)
+            module.register_forward_hook(partial(self._leave, path), with_kwargs=True)
+            for parameter in module.parameters(recurse=False):
+                if parameter.requires_grad:
+                    parameter.register_hook(partial(self._saw_parameter, path))
+
+    def culprit(self) -> str | None:
+        """The module by its path, and whether its forward or its backward did it; None where all was finite."""
+        if self._forward is not None:
+            return f"{self._name(self._forward)} in its forward"
+        if self._parameter is not None:
+            return f"{self._name(self._parameter)} in its backward"
+        if self._backward is None:
+            return None
+        number, giver = self._backward
+        readers = [path for path in self._readers.get(number, []) if self._gradients_finite.get(path, False)]
+        if readers:
+            return f"{self._name(readers[-1])} in its backward"
+        return f"the backward of what follows {self._name(giver)}"
+
+    def _name(self, path: str) -> str:
+        return f"module {path} ({self._kinds[path]})" if path else f"the model itself ({self._kinds[path]})"
+
+    def _enter(self, path: str, module: nn.Module, inputs: Any, options: Any) -> None:
+        for tensor in _tensors((inputs, options)):
+            if tensor.requires_grad:
+                self._kept.append(tensor)
+                self._readers.setdefault(id(tensor), []).append(path)
+
+    def _leave(self, path: str, module: nn.Module, inputs: Any, options: Any, result: Any) -> None:
+        results = list(_tensors(result))
+        if self._forward is None and not _all_finite(results) and _all_finite(_tensors((inputs, options))):
+            self._forward = path
+        for tensor in results:
+            if tensor.requires_grad:
+                self._kept.append(tensor)
+                tensor.register_hook(partial(self._saw_gradient, path, id(tensor)))
+
+    def _saw_gradient(self, path: str, number: int, gradient: Tensor) -> None:
+        finite = _all_finite([gradient])
+        self._gradients_finite[path] = self._gradients_finite.get(path, True) and finite
+        if not finite and self._backward is None and self._parameter is None:
+            self._backward = (number, path)
+
+    def _saw_parameter(self, path: str, gradient: Tensor) -> None:
+        if self._backward is None and self._parameter is None and not _all_finite([gradient]):
+            self._parameter = path
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The floating-point tensors in a value made of tuples, lists, mappings and records."""
+    if isinstance(value, Tensor):
+        if value.is_floating_point():
+            yield value
+        return
+    parts: Iterable[Any] = ()
+    if isinstance(value, Mapping):
+        parts = value.values()
+    elif isinstance(value, tuple | list):
+        parts = value
+    elif is_dataclass(value) and not isinstance(value, type):
+        parts = [getattr(value, part.name) for part in fields(value)]
+    for part in parts:
+        yield from _tensors(part)
+
+
+def _all_finite(tensors: Iterable[Tensor]) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+
+
+def _not_finite(named: Mapping[str, Tensor | None]) -> list[str]:
+    return [name for name, tensor in named.items() if tensor is not None and not _all_finite([tensor])]
+
+
+def _some(names: list[str]) -> list[str]:
+    more = len(names) - _SHOWN
+    return names if more <= 1 else [*names[:_SHOWN], f"{more} more"]
+
+
+def _first_finding(strategy: Strategy, finding: Finding) -> str:
+    """The text of the lowest rank that found something, on every rank."""
+    world = strategy.world
+    texts = torch.zeros(world.world_size, _TEXT_BYTES, dtype=torch.int32, device=world.device)
+    own = finding.text().encode()[:_TEXT_BYTES] if finding else b""
+    texts[world.rank, : len(own)] = torch.tensor(list(own), dtype=torch.int32, device=world.device)
+    for rank, row in enumerate(strategy.all_reduce_sum(texts).tolist()):
+        text = bytes(row).rstrip(b"\0").decode(errors="ignore")
+        if text:
+            return f"rank {rank}: {text}" if world.world_size > 1 else text
+    return (
+        "done again, every rank's own numbers were finite: their sum over the batch or the ranks overflowed; "
+        "lower --train.lr or scale the data"
+    )

@@ -1,0 +1,107 @@
+"""Numbers that go wrong, under every strategy: all ranks skip together, or stop together and say what it was."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import launching
+from tests.faults.table import Fault
+
+WORKER = Path(__file__).with_name("numbers_worker.py")
+STRATEGIES: dict[str, dict[str, Any]] = {"one process": {}, "ddp": {"strategy": "ddp"}, "fsdp": {"strategy": "fsdp"}}
+if importlib.util.find_spec("deepspeed") is not None:
+    STRATEGIES |= {f"deepspeed {stage}": {"strategy": "deepspeed", "deepspeed": {"stage": stage}} for stage in range(4)}
+
+QUICK = ("one process", "ddp", "fsdp", "deepspeed 2", "deepspeed 3")  # each skips in its own way
+
+SKIPPED = {12: "nan", 14: "infinite loss", 15: "nan", 20: "batch times 1e4", 25: "target times 1e3"}
+DIVERGING = dict.fromkeys(range(5, 20), "faulty module")
+
+
+def is_full(config: pytest.Config) -> bool:
+    return bool(config.getoption("--faults-full", default=False))
+
+
+@pytest.fixture
+def strategy(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    if name not in QUICK and not is_full(request.config):
+        pytest.skip("in `make faults` only")
+    return name
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """All runs: one program of one process, one torchrun of two."""
+    root = tmp_path_factory.mktemp("numbers")
+    chosen = STRATEGIES if is_full(request.config) else {name: STRATEGIES[name] for name in QUICK if name in STRATEGIES}
+    jobs = [
+        {"run": str(root / name / case), "settings": {**settings, **more}, "faults": faults}
+        for name, settings in chosen.items()
+        for case, faults, more in (
+            ("skipped", SKIPPED, {}),
+            ("diverged", DIVERGING, {"accumulation": 2}),
+            ("debugged", DIVERGING, {"debug_numerics": True}),
+        )
+    ]
+    for num_processes in (1, 2):
+        path = root / f"jobs_{num_processes}.json"
+        path.write_text(json.dumps([job for job in jobs if ("one process" in job["run"]) == (num_processes == 1)]))
+        launching.run([str(WORKER), str(path)], num_processes=num_processes)
+    return root
+
+
+def results(run: Path) -> list[dict[str, Any]]:
+    """What each rank saw."""
+    return [json.loads(path.read_text()) for path in sorted(run.glob("rank_*.json"))]
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, indirect=True)
+def test_a_step_with_bad_numbers_changes_no_parameter_on_any_rank(runs: Path, strategy: str, fault: Fault) -> None:
+    """Rows 13 and 14: a NaN, an infinite loss with finite gradients, and a batch times 1e4; the clean steps count."""
+    run = runs / strategy / "skipped"
+    for seen in results(run):
+        assert seen["ended"] == "done"
+        assert [step for step, changed in enumerate(seen["changed"]) if not changed] == sorted(SKIPPED)
+    kinds = {r["step"] - 1: r["kind"] for r in records(run) if r["kind"].startswith("skipped")}
+    assert sorted(kinds) == sorted(SKIPPED)
+    assert kinds[12] == kinds[14] == kinds[15] == "skipped_not_finite"
+    assert kinds[25] == "skipped_spike"
+    assert [r["skipped_steps"] for r in records(run) if r["kind"] == "train"][-1] == len(SKIPPED)
+    fault.row(13, f"NaN or infinite loss on one rank ({strategy})", injected=3, lost="the step")
+    fault.row(14, f"loss spike: a batch times 1e4 ({strategy})", injected=2, lost="the step")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, indirect=True)
+def test_too_many_in_a_row_stop_all_ranks_with_the_reason(runs: Path, strategy: str, fault: Fault) -> None:
+    """Row 13: it stops at the step, names rank, module, terms and parameters, and advises; all ranks alike."""
+    run = runs / strategy / "diverged"
+    messages = {seen["ended"] for seen in results(run)}
+    [message] = messages
+    assert message.startswith("train: loss or gradient was not finite at the last 3 steps, up to step 8, ")
+    assert ("rank 1: " in message) == (strategy != "one process")
+    assert "the first to make it was module decoder." in message
+    assert "(FaultyLinear) in its forward; not finite: distortion, loss, gradient of encoder." in message
+    assert "lower --train.lr" in message
+    for seen in results(run):
+        assert seen["changed"] == [True] * 5 + [False] * 3
+    status = json.loads((run / "status.json").read_text())
+    assert status["state"] == "failed"
+    assert message in status["reason"]
+    fault.row("13b", f"NaN on one rank without end ({strategy})", injected=1, lost="none: no weight changed")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, indirect=True)
+def test_debugging_stops_at_the_first_one(runs: Path, strategy: str) -> None:
+    [message] = {seen["ended"] for seen in results(runs / strategy / "debugged")}
+    assert message.startswith("train: loss or gradient was not finite at step 6, ")
+    assert "(FaultyLinear) in its forward" in message
