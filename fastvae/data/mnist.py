@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from fastvae.data.download import RemoteFile, fetch
 from fastvae.data.idx import read_idx
+from fastvae.data.places import cache_folder, data_places
 from fastvae.data.source import TensorSource
 
 _IMAGE_SIZE = 28
@@ -58,31 +58,19 @@ def load_published(
 
 
 def _locate(published: PublishedSet, file: RemoteFile, directory: Path | None, download: bool, progress: bool) -> Path:
-    candidates = _folders(published, directory)
+    beside = [] if directory is None else [directory]  # the files themselves, without a folder of their own
+    candidates = [*beside, *data_places(published.folders, directory), *published.system_folders]
     for folder in candidates:
         for name in (file.name, file.name.removesuffix(".gz")):
             if (folder / name).is_file():
                 return folder / name
-    target = (_cache() if directory is None else directory) / published.folders[0]
+    target = (cache_folder() if directory is None else directory) / published.folders[0]
     if download:
         return fetch(file, target, show_progress=progress)
     places = ", ".join(str(folder) for folder in candidates)
     raise ValueError(
         f"{published.name}: {file.name} (sha256 {file.sha256}) is in none of {places}; put it into {target}"
     )
-
-
-def _folders(published: PublishedSet, directory: Path | None) -> list[Path]:
-    roots = [] if directory is None else [directory]
-    if environment := os.environ.get("FASTVAE_DATA"):
-        roots.append(Path(environment).expanduser())
-    folders = [root / name for root in (*roots, _cache()) for name in published.folders]
-    beside = [] if directory is None else [directory]  # the files themselves, without a folder of their own
-    return [*beside, *folders, *published.system_folders]
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastvae"
 
 
 def _read(path: Path, file: RemoteFile, shape: tuple[int, ...]) -> Tensor:

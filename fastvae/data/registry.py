@@ -14,6 +14,7 @@ from fastvae.data.dataset import Data, State, as_data, condition_on
 from fastvae.data.digits import load_digits
 from fastvae.data.images import EXTENSIONS, load_folder
 from fastvae.data.mnist import FASHION_MNIST, MNIST, PublishedSet, load_published
+from fastvae.data.small_images import CIFAR10_LABELS, load_cifar10, load_frey_faces
 from fastvae.data.source import Source, split_every
 
 LoadData = Callable[[DataConfig, int, State], Data]  # (config, seed, what a run kept: empty when it begins)
@@ -43,6 +44,18 @@ def load_published_images(published: PublishedSet, config: DataConfig, seed: int
     """MNIST and its relatives."""
     data = _pixels(config, seed, *load_published(published, config.dir, download=config.download))
     return replace(data, label_names=published.label_names)
+
+
+def load_photographs(config: DataConfig, seed: int, state: State) -> Data:
+    """CIFAR-10, in colour, with its labels where the files have them."""
+    data = _pixels(config, seed, *load_cifar10(config.dir, test_every=config.test_every))
+    return data if data.train.labels is None else replace(data, label_names=CIFAR10_LABELS)
+
+
+def load_faces(config: DataConfig, seed: int, state: State) -> Data:
+    """Frey faces."""
+    faces = load_frey_faces(config.dir, max_bytes=_max_bytes(config), test_every=config.test_every)
+    return _pixels(config, seed, *faces)
 
 
 def load_own_arrays(config: DataConfig, seed: int, state: State) -> Data:
@@ -80,6 +93,8 @@ DATASETS: dict[str, LoadData] = {
     "digits-raw": load_own_digits,
     "mnist": partial(load_published_images, MNIST),
     "fashion-mnist": partial(load_published_images, FASHION_MNIST),
+    "cifar10": load_photographs,
+    "frey-faces": load_faces,
 }
 RECOGNIZERS: tuple[Recognizer, ...] = (  # the first that matches reads
     Recognizer("an .npy or .npz file", lambda path: path.suffix in (".npy", ".npz"), load_own_arrays, read_arrays),

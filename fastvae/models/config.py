@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from fastvae.nn import Activation
+from fastvae.nn import Activation, ConvConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class HierarchyConfig:
+    """The top layer of network "hierarchical"."""
+
+    latent_dim: int = 50
+    """Dimensions of z2."""
+    hidden_dim: tuple[int, ...] = (100, 100)
+    """Widths of the hidden layers from z1 to z2; the way back mirrors them."""
+
+    def __post_init__(self) -> None:
+        if self.latent_dim < 1 or any(width < 1 for width in self.hidden_dim):
+            raise ValueError(
+                "HierarchyConfig: latent_dim and every width of hidden_dim must be at least 1,"
+                f" got {self.latent_dim} and {self.hidden_dim}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,16 +32,21 @@ class ModelConfig:
     kind: Literal["vae", "autoencoder", "linear-vae"] = "vae"
     """"vae", "autoencoder" (deterministic, squared error), or "linear-vae" (no hidden layers; its optimum is PPCA)."""
     network: str = "mlp"
-    """Encoder and decoder: a name of `fastvae.models.NETWORKS`."""
+    """Encoder and decoder, a name of `fastvae.models.NETWORKS`: "mlp", "conv" for images, "hierarchical" (two
+    stochastic layers), ..."""
     hidden_dim: tuple[int, ...] = (400,)
     """Widths of the encoder's hidden layers; the decoder mirrors them. The linear VAE has none."""
     latent_dim: int = 20
     """Dimensions of the latent space."""
     activation: Activation = "relu"
     """Nonlinearity of the hidden layers."""
+    conv: ConvConfig = field(default_factory=ConvConfig)
+    """Settings of network "conv"."""
+    hierarchy: HierarchyConfig = field(default_factory=HierarchyConfig)
+    """Settings of network "hierarchical", whose lower layer hidden_dim and latent_dim describe."""
     likelihood: str = "bernoulli"
     """p(x|z), a name of `fastvae.models.LIKELIHOODS`: "bernoulli" for pixels in [0, 1], "gaussian" (learned variance)
-    for real values. Autoencoders: none."""
+    for real values, "discretized-logistic" for 8-bit pixels, ... Autoencoders: none."""
     likelihood_logvar: Literal["scalar", "per-dimension"] = "scalar"
     """One learned variance for all values of the Gaussian likelihood, or one for each."""
     likelihood_logvar_start: float = -3.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
@@ -44,5 +45,5 @@ class Networks:
     """From (x, condition) to mu and logvar, each [B, D]."""
     decoder: nn.Module
     """From (z, condition) to the likelihood's parameters. ``set_output_bias(output)`` is called where it exists."""
-    model: type[VAE] = VAE
+    model: Callable[[nn.Module, nn.Module, nn.Module, int], VAE] = VAE
     """The class that joins them, called with (encoder, decoder, likelihood, latent_dim)."""

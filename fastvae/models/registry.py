@@ -8,6 +8,8 @@ from torch import nn
 
 from fastvae.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian
 from fastvae.models.config import ModelConfig
+from fastvae.models.conv import build_conv
+from fastvae.models.hierarchical import build_hierarchical
 from fastvae.models.mlp import build_mlp
 from fastvae.models.parts import ModelInputs, Networks
 
@@ -39,6 +41,8 @@ def build_discretized_logistic(config: ModelConfig, inputs: ModelInputs) -> Disc
 
 NETWORKS: dict[str, Callable[[ModelConfig, ModelInputs], Networks]] = {
     "mlp": build_mlp,
+    "conv": build_conv,
+    "hierarchical": build_hierarchical,
 }
 LIKELIHOODS: dict[str, Callable[[ModelConfig, ModelInputs], nn.Module]] = {
     "bernoulli": build_bernoulli,

@@ -6,7 +6,17 @@ import difflib
 from collections.abc import Callable
 
 from fastvae.recipes.digits import autoencoder_digits, digits, digits_linear
-from fastvae.recipes.images import fashion_mnist, mnist, mnist_iwae
+from fastvae.recipes.images import (
+    cifar10,
+    fashion_mnist,
+    fashion_mnist_conv,
+    frey_faces,
+    mnist,
+    mnist_class,
+    mnist_conv,
+    mnist_iwae,
+    mnist_iwae_2l,
+)
 from fastvae.run import RunConfig
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
@@ -15,7 +25,13 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "autoencoder-digits": autoencoder_digits,
     "mnist": mnist,
     "mnist-iwae": mnist_iwae,
+    "mnist-iwae-2l": mnist_iwae_2l,
+    "mnist-class": mnist_class,
+    "mnist-conv": mnist_conv,
     "fashion-mnist": fashion_mnist,
+    "fashion-mnist-conv": fashion_mnist_conv,
+    "cifar10": cifar10,
+    "frey-faces": frey_faces,
 }
 
 

@@ -1,0 +1,114 @@
+"""The VAE of two stochastic layers of Burda et al. 2016 (arXiv 1509.00519)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from fastvae import ops
+from fastvae.distributions import DiagonalGaussian
+from fastvae.models.config import ModelConfig
+from fastvae.models.parts import ModelInputs, Networks
+from fastvae.models.vae import VAE, as_batch
+from fastvae.nn import MLPDecoder, MLPEncoder
+from fastvae.records import Batch, VAETerms
+
+_TOP_SITE = 1  # of the latent noise: the lower layer has site 0
+_PRIOR_SITE = 2  # of the generation noise: 0 is the top layer, 1 the events
+
+
+class HierarchicalVAE(VAE):
+    """``p(z2) p(z1|z2) p(x|z1)`` with ``q(z1|x) q(z2|z1)``: the prior of the lower layer is learned.
+
+    What `encode` gives and `generate` takes is the lower layer z1 [B, D1].
+
+    Args:
+        encoder: from x to mu and logvar of q(z1|x), [B, D1].
+        decoder: from z1 to the likelihood's parameters.
+        likelihood: p(x|z1).
+        latent_dim: D1.
+        top_encoder: from z1 [N, D1] to mu and logvar of q(z2|z1), [N, D2]; has ``latent_dim``.
+        top_decoder: from z2 [N, D2] to mu and logvar of p(z1|z2), [N, D1].
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: nn.Module,
+        latent_dim: int,
+        *,
+        top_encoder: MLPEncoder,
+        top_decoder: MLPEncoder,
+    ) -> None:
+        super().__init__(encoder, decoder, likelihood, latent_dim)
+        self.top_encoder = top_encoder
+        self.top_decoder = top_decoder
+
+    def forward(
+        self,
+        batch: Batch | Tensor,
+        noise_key: Tensor,
+        num_samples: int = 1,
+        *,
+        first_sample: int = 0,
+        evaluation: bool = False,
+        per_dimension: bool = False,
+    ) -> VAETerms:
+        """As `VAE.forward`; the rate is ``log q(z1|x) q(z2|z1) - log p(z1|z2) p(z2)`` of each draw, also with K = 1,
+        where it is an unbiased estimate: no closed form exists, because z2 depends on z1.
+
+        Raises:
+            ValueError: a rate per dimension is asked for, which a learned prior does not have.
+        """
+        if per_dimension:
+            raise ValueError("HierarchicalVAE: has no rate per dimension; use no free bits")
+        batch = as_batch(batch)
+        posterior = self.encode(batch)
+        draws = {"num_samples": num_samples, "first_sample": first_sample}
+        lower_stream = ops.stream(ops.Use.LATENT, evaluation=evaluation)
+        z1, lower = posterior.rsample_log_ratio(noise_key, stream=lower_stream, **draws)  # against N(0, I)
+        top_mu, top_logvar = (t.unflatten(0, z1.shape[:2]) for t in self.top_encoder(z1.flatten(0, 1)))
+        noise = self._top_noise(posterior.mu, noise_key, evaluation=evaluation, **draws)
+        z2 = top_mu + torch.exp(0.5 * top_logvar) * noise
+        top = 0.5 * (z2.square() - noise.square() - top_logvar).float().sum(-1)  # log q(z2|z1) - log p(z2)
+        mu, logvar = (t.unflatten(0, z1.shape[:2]) for t in self.top_decoder(z2.flatten(0, 1)))
+        scaled = (z1 - mu).square() * torch.exp(-logvar)
+        learned = 0.5 * (scaled + logvar - z1.square()).float().sum(-1)  # log N(z1; 0, I) - log p(z1|z2)
+        rate = lower + top + learned  # [K, B]
+        distortion = -self.decode(z1, batch).log_prob(batch.target, mask=batch.mask).reshape(rate.shape)
+        if num_samples == 1:
+            return VAETerms(z=z1[0], rate=rate[0], distortion=distortion[0])
+        return VAETerms(z=z1, rate=rate, distortion=distortion)
+
+    def draw_prior(self, num: int, noise_key: Tensor) -> Tensor:
+        """z1 [num, D1]: z2 from N(0, I), then z1 from p(z1|z2)."""
+        top_dim, stream = self.top_encoder.latent_dim, ops.stream(ops.Use.GENERATION)
+        z2 = ops.philox_normal(noise_key, num, top_dim, stream=stream)
+        mu, logvar = self.top_decoder(z2)
+        noise = ops.philox_normal(noise_key, *mu.shape, stream=ops.stream(ops.Use.GENERATION, site=_PRIOR_SITE))
+        return mu + torch.exp(0.5 * logvar) * noise
+
+    def _top_noise(self, like: Tensor, noise_key: Tensor, *, evaluation: bool, **draws: int) -> Tensor:
+        """Standard normal noise [K, B, D2]: a draw of the operator around N(0, I), whose rows are examples."""
+        zeros = like.new_zeros(like.shape[0], self.top_encoder.latent_dim)
+        stream = ops.stream(ops.Use.LATENT, site=_TOP_SITE, evaluation=evaluation)
+        return DiagonalGaussian(zeros, zeros).rsample_log_ratio(noise_key, stream=stream, **draws)[0]
+
+
+def build_hierarchical(config: ModelConfig, inputs: ModelInputs) -> Networks:
+    """The published network: 784-200-200-z100 and 100-100-100-z50 with ``config.hierarchy``'s defaults.
+
+    Raises:
+        ValueError: the data have conditions, which this model does not take.
+    """
+    if inputs.condition_dim:
+        raise ValueError("model.network=hierarchical: takes no condition; leave out --data.condition, or use mlp")
+    top, widths, latent_dim = config.hierarchy, config.hidden_dim, config.latent_dim
+    encoder = MLPEncoder(inputs.event_numel, widths, latent_dim, config.activation)
+    decoder = MLPDecoder(latent_dim, widths[::-1], inputs.output_shape, config.activation)
+    top_encoder = MLPEncoder(latent_dim, top.hidden_dim, top.latent_dim, config.activation)
+    top_decoder = MLPEncoder(top.latent_dim, top.hidden_dim[::-1], latent_dim, config.activation)
+    return Networks(encoder, decoder, partial(HierarchicalVAE, top_encoder=top_encoder, top_decoder=top_decoder))
