@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
 from fastvae.data.preprocess import Binarize
+from fastvae.data.recommendation import InteractionsConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,8 @@ class DataConfig:
     """For file, where it holds no test set: every so many-th example, counted from 0, is a test example."""
     max_gib: float = 4.0
     """The most memory that your own data may take, in GiB."""
+    interactions: InteractionsConfig = field(default_factory=InteractionsConfig)
+    """For interactions of users with items: which count, and who is held out."""
 
     def __post_init__(self) -> None:
         choices = get_args(Binarize)

@@ -14,8 +14,10 @@ from fastvae.data.dataset import Data, State, as_data, condition_on
 from fastvae.data.digits import load_digits
 from fastvae.data.images import EXTENSIONS, load_folder
 from fastvae.data.mnist import FASHION_MNIST, MNIST, PublishedSet, load_published
+from fastvae.data.ratings import is_ratings_file
 from fastvae.data.small_images import CIFAR10_LABELS, load_cifar10, load_frey_faces
 from fastvae.data.source import Source, split_every
+from fastvae.data.users import load_movielens, load_own_interactions, read_own_interactions
 
 LoadData = Callable[[DataConfig, int, State], Data]  # (config, seed, what a run kept: empty when it begins)
 ReadSource = Callable[[Path, DataConfig, State], Source]
@@ -95,10 +97,14 @@ DATASETS: dict[str, LoadData] = {
     "fashion-mnist": partial(load_published_images, FASHION_MNIST),
     "cifar10": load_photographs,
     "frey-faces": load_faces,
+    "movielens-100k": load_movielens,
 }
 RECOGNIZERS: tuple[Recognizer, ...] = (  # the first that matches reads
     Recognizer("an .npy or .npz file", lambda path: path.suffix in (".npy", ".npz"), load_own_arrays, read_arrays),
     Recognizer("a folder of images", holds_images, load_own_images, read_images),
+    Recognizer(
+        "a CSV, TSV or .inter file of users and items", is_ratings_file, load_own_interactions, read_own_interactions
+    ),
 )
 
 

@@ -89,7 +89,9 @@ def evaluate(
         )
     nll, nll_square, rate, distortion = (totals[1:] / num_examples).tolist()
     if _is_deterministic(model):
-        return Evaluation(squared_error=distortion, num_examples=num_examples, num_samples=num_samples)
+        if getattr(model, "distortion_unit", None) == "squared error":
+            return Evaluation(squared_error=distortion, num_examples=num_examples, num_samples=num_samples)
+        return Evaluation(distortion_nats=distortion, num_examples=num_examples, num_samples=num_samples)
     use = moments.reduce(num_examples, reduce, device)
     return Evaluation(
         num_examples=num_examples,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fastvae.data import Data
 from fastvae.figures.images import ImageRenderer
+from fastvae.figures.items import ItemRenderer
 from fastvae.figures.numbers import NumberRenderer
 
 
@@ -34,6 +35,7 @@ class Renderer(Protocol):
 
 RENDERERS: dict[str, Renderer] = {  # by `Data.kind`
     "image": ImageRenderer(),
+    "interactions": ItemRenderer(),
     "vector": NumberRenderer(),
     "table": NumberRenderer(),
 }

@@ -8,6 +8,7 @@ from fastvae.likelihoods.base import BoundLikelihood
 from fastvae.likelihoods.bernoulli import Bernoulli, BoundBernoulli
 from fastvae.likelihoods.discretized_logistic import BoundDiscretizedLogistic, DiscretizedLogistic
 from fastvae.likelihoods.gaussian import BoundGaussian, Gaussian
+from fastvae.likelihoods.multinomial import BoundMultinomial, Multinomial
 
 __all__ = [
     "Bernoulli",
@@ -15,6 +16,8 @@ __all__ = [
     "BoundDiscretizedLogistic",
     "BoundGaussian",
     "BoundLikelihood",
+    "BoundMultinomial",
     "DiscretizedLogistic",
     "Gaussian",
+    "Multinomial",
 ]

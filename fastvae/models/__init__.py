@@ -4,6 +4,7 @@ from fastvae.models.autoencoder import AutoEncoder
 from fastvae.models.build import build_model
 from fastvae.models.config import ModelConfig
 from fastvae.models.parts import ModelInputs, Networks
+from fastvae.models.recommender import MultDAE, MultVAE, RecommenderConfig
 from fastvae.models.registry import LIKELIHOODS, NETWORKS
 from fastvae.models.vae import VAE, as_batch
 
@@ -14,7 +15,10 @@ __all__ = [
     "AutoEncoder",
     "ModelConfig",
     "ModelInputs",
+    "MultDAE",
+    "MultVAE",
     "Networks",
+    "RecommenderConfig",
     "as_batch",
     "build_model",
 ]

@@ -60,11 +60,7 @@ class AutoEncoder(nn.Module):
         Raises:
             ValueError: more than one sample is asked of a model that draws none, or a rate per dimension.
         """
-        if num_samples != 1 or per_dimension:
-            raise ValueError(
-                f"AutoEncoder: draws nothing and has no rate, got num_samples={num_samples},"
-                f" per_dimension={per_dimension}; use num_samples=1 and no free bits, or a VAE"
-            )
+        self.refuse_draws(num_samples, per_dimension)
         batch = as_batch(batch)
         code = self.encode(batch)
         target = batch.target.flatten(1)
@@ -74,8 +70,16 @@ class AutoEncoder(nn.Module):
         distortion = error.sum(1)
         return VAETerms(z=code, rate=torch.zeros_like(distortion), distortion=distortion)
 
+    def refuse_draws(self, num_samples: int, per_dimension: bool) -> None:
+        """ValueError where more than one sample is asked of a model that draws none, or a rate per dimension."""
+        if num_samples != 1 or per_dimension:
+            raise ValueError(
+                f"{type(self).__name__}: draws nothing and has no rate, got num_samples={num_samples},"
+                f" per_dimension={per_dimension}; use num_samples=1 and no free bits, or a VAE"
+            )
+
     @torch.no_grad()
     def reconstruct(self, batch: Batch | Tensor) -> Tensor:
         """Each example through code and back, [B, ...]."""
         batch = as_batch(batch)
-        return self.decode(self.encode(batch), batch)
+        return self.generate(self.encode(batch), batch.condition)

@@ -18,6 +18,8 @@ from fastvae.models.vae import VAE
 
 T = TypeVar("T")
 
+_NETWORKS_OF_KIND = {"autoencoder": ("mlp", "bag"), "linear-vae": ("mlp",)}  # a VAE is made of any
+
 
 def build_model(
     config: ModelConfig, inputs: ModelInputs | Sequence[int], *, seed: int = 0, mean: Tensor | None = None
@@ -38,8 +40,10 @@ def build_model(
     """
     if not isinstance(inputs, ModelInputs):
         inputs = ModelInputs(event_shape=tuple(inputs))
-    if config.kind != "vae" and config.network != "mlp":
-        raise ValueError(f"model.kind={config.kind} is for network mlp only, got {config.network}; set one of them")
+    networks_of_kind = _NETWORKS_OF_KIND.get(config.kind)
+    if networks_of_kind is not None and config.network not in networks_of_kind:
+        known = " and ".join(networks_of_kind)
+        raise ValueError(f"model.kind={config.kind} is for network {known} only, got {config.network}; set one of them")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         likelihood = _find(LIKELIHOODS, "likelihood", config.likelihood)(config, inputs)
@@ -48,8 +52,6 @@ def build_model(
         networks = _find(NETWORKS, "network", config.network)(config, inputs)
     if mean is not None:
         _start_at(networks, mean if config.kind == "autoencoder" else _output_for_mean(likelihood, mean))
-    if config.kind == "autoencoder":
-        return AutoEncoder(networks.encoder, networks.decoder)
     return networks.model(networks.encoder, networks.decoder, likelihood, config.latent_dim)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fastvae.models.recommender import RecommenderConfig
 from fastvae.nn import Activation, ConvConfig
 
 
@@ -54,6 +55,9 @@ class ModelConfig:
     variance z looks useless, and the posterior collapses before the learned variance has come down."""
     likelihood_logvar_floor: float = -10.0
     """The Gaussian likelihood's log variance stays above this."""
+
+    recommender: RecommenderConfig = field(default_factory=RecommenderConfig)
+    """Settings of network "bag"."""
 
     def __post_init__(self) -> None:
         if self.latent_dim < 1 or any(width < 1 for width in self.hidden_dim):

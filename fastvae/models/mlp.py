@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
+from fastvae.models.autoencoder import AutoEncoder
 from fastvae.models.config import ModelConfig
 from fastvae.models.parts import ModelInputs, Networks
+from fastvae.models.vae import VAE
 from fastvae.nn import MLP, LinearEncoder, MLPDecoder, MLPEncoder
 
 
@@ -22,4 +24,9 @@ def build_mlp(config: ModelConfig, inputs: ModelInputs) -> Networks:
     else:
         encoder = MLPEncoder(input_dim, widths, latent_dim, config.activation, condition_dim=condition_dim)
     decoder = MLPDecoder(latent_dim, widths[::-1], inputs.output_shape, config.activation, condition_dim=condition_dim)
-    return Networks(encoder, decoder)
+    return Networks(encoder, decoder, plain_autoencoder if config.kind == "autoencoder" else VAE)
+
+
+def plain_autoencoder(encoder: nn.Module, decoder: nn.Module, likelihood: nn.Module, latent_dim: int) -> AutoEncoder:
+    """The autoencoder of squared error, which has no likelihood."""
+    return AutoEncoder(encoder, decoder)

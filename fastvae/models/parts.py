@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from fastvae.models.autoencoder import AutoEncoder
 from fastvae.models.vae import VAE
 
 
@@ -45,5 +46,5 @@ class Networks:
     """From (x, condition) to mu and logvar, each [B, D]."""
     decoder: nn.Module
     """From (z, condition) to the likelihood's parameters. ``set_output_bias(output)`` is called where it exists."""
-    model: Callable[[nn.Module, nn.Module, nn.Module, int], VAE] = VAE
-    """The class that joins them, called with (encoder, decoder, likelihood, latent_dim)."""
+    model: Callable[[nn.Module, nn.Module, nn.Module, int], VAE | AutoEncoder] = VAE
+    """What joins them, called with (encoder, decoder, likelihood, latent_dim)."""

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from torch import nn
 
-from fastvae.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian
+from fastvae.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian, Multinomial
+from fastvae.models.bag import build_bag
 from fastvae.models.config import ModelConfig
 from fastvae.models.conv import build_conv
 from fastvae.models.hierarchical import build_hierarchical
@@ -39,13 +40,20 @@ def build_discretized_logistic(config: ModelConfig, inputs: ModelInputs) -> Disc
     return DiscretizedLogistic(len(inputs.event_shape), inputs.num_levels)
 
 
+def build_multinomial(config: ModelConfig, inputs: ModelInputs) -> Multinomial:
+    """Counts over items."""
+    return Multinomial()
+
+
 NETWORKS: dict[str, Callable[[ModelConfig, ModelInputs], Networks]] = {
     "mlp": build_mlp,
     "conv": build_conv,
     "hierarchical": build_hierarchical,
+    "bag": build_bag,
 }
 LIKELIHOODS: dict[str, Callable[[ModelConfig, ModelInputs], nn.Module]] = {
     "bernoulli": build_bernoulli,
     "gaussian": build_gaussian,
     "discretized-logistic": build_discretized_logistic,
+    "multinomial": build_multinomial,
 }

@@ -39,6 +39,10 @@ class VAE(nn.Module):
         mu, logvar = self.encoder(batch.x, *given(batch.condition))
         return DiagonalGaussian(mu, logvar)
 
+    def infer(self, batch: Batch, noise_key: Tensor) -> DiagonalGaussian:
+        """The posterior that `forward` draws from: `encode`; a subclass may lose parts of x by the key in training."""
+        return self.encode(batch)
+
     def decode(
         self, z: Tensor, batch: Batch | Tensor | None = None, *, condition: Tensor | None = None
     ) -> BoundLikelihood:
@@ -83,7 +87,7 @@ class VAE(nn.Module):
             With K = 1 the rate in closed form, [B]; with more the rate of each draw, log q - log p, [K, B].
         """
         batch = as_batch(batch)
-        posterior = self.encode(batch)
+        posterior = self.infer(batch, noise_key)
         stream = ops.stream(ops.Use.LATENT, sample=0 if num_samples > 1 else first_sample, evaluation=evaluation)
         rate_per_dimension = None
         if num_samples == 1 and per_dimension:

@@ -14,3 +14,4 @@ from fastvae.ops.noise import stream as stream
 from fastvae.ops.philox import philox_integers as philox_integers
 from fastvae.ops.philox import philox_normal as philox_normal
 from fastvae.ops.philox import philox_uniform as philox_uniform
+from fastvae.ops.philox import philox_uniform_at as philox_uniform_at

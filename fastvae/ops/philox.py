@@ -95,6 +95,31 @@ def philox_integers(key: Tensor, rows: int, columns: int, *, stream: int = 0) ->
     return words
 
 
+def philox_uniform_at(key: Tensor, rows: Tensor, columns: Tensor, *, stream: int = 0) -> Tensor:
+    """Elements of ``philox_uniform`` alone, bit for bit: what sparse data need, whose dense noise would not fit.
+
+    Args:
+        key: int64 ``[3]`` from ``noise_key``.
+        rows: int64 ``[N]``, each element's local row; its row of the global batch is first_row + row.
+        columns: integers ``[N]``, each element's column, at most 2**34.
+        stream: What the noise is for, from ``fastvae.ops.stream``.
+
+    Returns:
+        float32 ``[N]``, element n that of row ``rows[n]`` and column ``columns[n]``.
+
+    Raises:
+        TypeError, ValueError: The key has another dtype or shape, rows and columns differ in shape, or stream is out of
+            its range.
+    """
+    check_key("philox_uniform_at", key)
+    check_stream("philox_uniform_at", stream)
+    if rows.shape != columns.shape:
+        raise ValueError(
+            f"philox_uniform_at: columns must have rows' shape {list(rows.shape)}, got {list(columns.shape)}"
+        )
+    return reference.philox_uniform_at(key, rows, columns, stream)
+
+
 def _check(where: str, key: Tensor, rows: int, columns: int, stream: int) -> None:
     check_key(where, key)
     check_size(where, "rows", rows)

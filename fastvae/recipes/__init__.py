@@ -17,6 +17,7 @@ from fastvae.recipes.images import (
     mnist_iwae,
     mnist_iwae_2l,
 )
+from fastvae.recipes.recommendation import movielens_100k
 from fastvae.run import RunConfig
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
@@ -32,6 +33,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "fashion-mnist-conv": fashion_mnist_conv,
     "cifar10": cifar10,
     "frey-faces": frey_faces,
+    "movielens-100k": movielens_100k,
 }
 
 

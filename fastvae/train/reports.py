@@ -40,8 +40,9 @@ def log_window(
     seconds = window.seconds()
     loss, elbo, rate, distortion = (strategy.all_reduce_sum(window.sums) / examples).tolist()
     bounds = {"loss_nats": loss, "elbo_nats": elbo, "rate_nats": rate, "distortion_nats": distortion}
-    if getattr(strategy.model, "distortion_unit", "nats") != "nats":
-        bounds = {"squared_error": distortion}  # a deterministic autoencoder's: no number of nats
+    unit = getattr(strategy.model, "distortion_unit", "nats")
+    if unit != "nats":  # a deterministic autoencoder's: no bound
+        bounds = {"squared_error" if unit == "squared error" else "distortion_nats": distortion}
     values: dict[str, float | int | None] = {
         **bounds,
         "kl_weight": kl_weight,
@@ -51,7 +52,7 @@ def log_window(
         "examples_per_s": examples / seconds,
     }
     log.write("train", state.step, values)
-    summary = f"ELBO {elbo:.3f} nats" if "elbo_nats" in bounds else f"squared error {distortion:.4f}"
+    summary = f"ELBO {elbo:.3f} nats" if "elbo_nats" in bounds else f"{unit} {distortion:.4f}"
     log.advance(state.step, f"{examples / seconds:,.0f} examples/s", summary)
 
 

@@ -64,7 +64,7 @@ def test_a_model_with_conditions_asks_for_them():
     [
         (ModelConfig(network="mpl"), "no network is named 'mpl'; did you mean mlp?"),
         (ModelConfig(likelihood="bernouli"), "no likelihood is named 'bernouli'; did you mean bernoulli?"),
-        (ModelConfig(kind="autoencoder", network="conv"), "is for network mlp only, got conv"),
+        (ModelConfig(kind="autoencoder", network="conv"), "is for network mlp and bag only, got conv"),
     ],
 )
 def test_names_that_no_registry_has_are_refused(config, words):

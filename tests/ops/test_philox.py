@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from fastvae.ops import noise_key, philox_integers, philox_normal, philox_uniform, reference
+from fastvae.ops import noise_key, philox_integers, philox_normal, philox_uniform, philox_uniform_at, reference
 from tests.ops.cases import threads
 
 ONES = 0xFFFFFFFF
@@ -266,3 +266,13 @@ class TestEveryDraw:
         with pytest.raises(error) as caught:
             draw(key, rows, columns, stream=stream)
         assert str(caught.value) == f"{draw.__name__}: {message}"
+
+
+def test_uniforms_of_single_elements_are_those_of_the_whole() -> None:
+    key = noise_key(7, 3, 2**32 - 2)  # the rows pass a word's end
+    rows, columns = torch.tensor([0, 4, 2, 2, 1]), torch.tensor([0, 9, 3, 6, 8], dtype=torch.int32)
+    whole = philox_uniform(key, 5, 10, stream=9)
+    assert torch.equal(philox_uniform_at(key, rows, columns, stream=9), whole[rows, columns])
+    assert philox_uniform_at(key, rows[:0], columns[:0]).shape == (0,)
+    with pytest.raises(ValueError, match="columns must have rows' shape"):
+        philox_uniform_at(key, rows, columns[:2])

@@ -32,3 +32,4 @@ from fastvae.ops.reference.philox import philox4x32_10 as philox4x32_10
 from fastvae.ops.reference.philox import philox_integers as philox_integers
 from fastvae.ops.reference.philox import philox_normal as philox_normal
 from fastvae.ops.reference.philox import philox_uniform as philox_uniform
+from fastvae.ops.reference.philox import philox_uniform_at as philox_uniform_at

@@ -64,6 +64,16 @@ def philox_uniform(key: Tensor, rows: int, columns: int, stream: int) -> Tensor:
     return _uniform(philox_integers(key, rows, columns, stream), torch.float32).clamp(max=1 - 2**-24)
 
 
+def philox_uniform_at(key: Tensor, rows: Tensor, columns: Tensor, stream: int) -> Tensor:
+    """The same uniforms at single places [N]: each element computes its own block and takes its word."""
+    seed, step, first_row = key.unbind()
+    row, column = first_row + rows, columns.long()
+    counter = (column // 4, row & _MASK, (row >> 32) & _MASK, torch.full_like(row, stream))
+    words = torch.stack(philox4x32_10(counter, (seed & _MASK, step & _MASK)), dim=-1)
+    word = words.gather(-1, (column % 4).unsqueeze(-1)).squeeze(-1)
+    return _uniform(word, torch.float32).clamp(max=1 - 2**-24)
+
+
 def philox_normal(
     key: Tensor, rows: int, columns: int, stream: int | Tensor, dtype: torch.dtype = torch.float32
 ) -> Tensor:

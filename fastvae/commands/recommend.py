@@ -1,0 +1,62 @@
+"""`recommend`: items for a person, items like an item, a file of people, and how good the recommender is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastvae import run
+from fastvae.applications.recommendation import (
+    Recommender,
+    Suggestion,
+    compare,
+    comparison_table,
+    write_recommendations,
+)
+from fastvae.commands.options import RunDirectory
+
+
+@dataclass(frozen=True)
+class Recommend:
+    """Items for somebody who has --items, items like --similar, or items for every user of --data."""
+
+    run: RunDirectory
+    """The run directory."""
+    items: str | None = None
+    """Titles or ids, parted by semicolons, such as "Toy Story;Fargo"."""
+    similar: str | None = None
+    """A title or id: which items are nearest to it."""
+    data: Path | None = None
+    """A CSV, TSV or .inter file of users and items; the answers go to --out."""
+    out: Path | None = None
+    """The CSV file of --data's answers; None is recommendations.csv in the run directory."""
+    report: bool = False
+    """Recall and NDCG on the test users, beside popularity and EASE."""
+    top: int = 10
+    """How many items."""
+
+    def __call__(self) -> int:
+        asked = [self.items is not None, self.similar is not None, self.data is not None, self.report]
+        if sum(asked) != 1 or self.top < 1:
+            raise ValueError("recommend: give one of --items, --similar, --data and --report, and --top of at least 1")
+        loaded = run.load(self.run)
+        recommender = Recommender.of_run(loaded)
+        if self.items is not None:
+            print(suggestion_table(recommender.recommend(self.items.split(";"), self.top), "probability"))
+        elif self.similar is not None:
+            print(suggestion_table(recommender.similar(self.similar, self.top), "cosine"))
+        elif self.data is not None:
+            out = self.out or loaded.directory / "recommendations.csv"
+            out.parent.mkdir(parents=True, exist_ok=True)
+            print(f"{out}  {write_recommendations(recommender, self.data, out, self.top)} users")
+        else:
+            print(comparison_table(compare(recommender, loaded.data, name=loaded.config.recipe)))
+        return 0
+
+
+def suggestion_table(suggestions: Sequence[Suggestion], unit: str) -> str:
+    """The items with their ranks and scores, one a line."""
+    lines = [f"rank  {unit:>11}  title"]
+    lines += [f"{rank:4}  {s.score:11.4f}  {s.title}" for rank, s in enumerate(suggestions, start=1)]
+    return "\n".join(lines)

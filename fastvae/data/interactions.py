@@ -1,0 +1,139 @@
+"""Interactions of users with items, in compressed rows from end to end: no users x items matrix is ever made."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fastvae.data.source import Source
+from fastvae.nn.bag import rows_of
+from fastvae.ops import Use, noise_key, philox_uniform_at, stream
+from fastvae.records import Batch
+
+_SPLIT_SITE = 1  # of the augmentation noise: which of a user's items are held out
+
+
+def csr(crow: Tensor, columns: Tensor, values: Tensor, num_items: int) -> Tensor:
+    """A ``torch.sparse_csr`` tensor [B, V] of offsets int64 [B + 1], columns int64 [N] and values [N]."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+        size = (len(crow) - 1, num_items)
+        return torch.sparse_csr_tensor(crow, columns, values, size, check_invariants=False)
+
+
+class InteractionSource(Source):
+    """Users, each a row of counts over V items, given as ``torch.sparse_csr`` float32 [B, V].
+
+    Args:
+        crow: int64 [U + 1], where each user's items begin.
+        columns: int32 or int64 [N], each user's items in ascending order. It may be mapped from a file: only the rows
+            that are asked for are read.
+        num_items: V.
+        values: [N], how often; None: once each.
+        name: how error messages call it.
+
+    Raises:
+        ValueError: the offsets do not fit the columns, or an item is not in 0 .. V - 1.
+    """
+
+    def __init__(
+        self, crow: Tensor, columns: Tensor, num_items: int, values: Tensor | None = None, *, name: str = "interactions"
+    ) -> None:
+        if crow.dim() != 1 or len(crow) < 2 or int(crow[0]) != 0 or int(crow[-1]) != len(columns):
+            raise ValueError(
+                f"{name}: offsets must go from 0 to the {len(columns)} interactions of at least one user,"
+                f" got {list(crow.shape)} of them"
+            )
+        if len(columns):
+            low, high = columns.aminmax()
+            if low < 0 or high >= num_items:
+                raise ValueError(f"{name}: items must be in 0 .. {num_items - 1}, got {int(low)} .. {int(high)}")
+        self.crow, self.columns, self.values = crow, columns, values
+        self.event_shape, self.dtype, self.levels = (num_items,), torch.float32, None
+
+    @classmethod
+    def from_pairs(
+        cls, users: Tensor, items: Tensor, num_users: int, num_items: int, *, name: str = "interactions"
+    ) -> InteractionSource:
+        """Of pairs int64 [N] of a user and an item, in any order; one that comes twice counts once."""
+        pairs = torch.unique(users * num_items + items)  # sorted: by user, and by item within a user
+        crow = torch.zeros(num_users + 1, dtype=torch.int64)
+        crow[1:] = torch.bincount(pairs // num_items, minlength=num_users).cumsum(0)
+        return cls(crow, pairs % num_items, num_items, name=name)
+
+    def __len__(self) -> int:
+        return len(self.crow) - 1
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        starts = self.crow[indices]
+        lengths = self.crow[indices + 1] - starts
+        crow = torch.zeros(len(indices) + 1, dtype=torch.int64)
+        torch.cumsum(lengths, 0, out=crow[1:])
+        places = torch.arange(int(crow[-1])) + torch.repeat_interleave(starts - crow[:-1], lengths)
+        values = torch.ones(len(places)) if self.values is None else self.values[places].float()
+        return csr(crow, self.columns[places].long(), values, self.event_shape[0])
+
+    def popularity(self) -> Tensor:
+        """How many users have each item, float32 [V]."""
+        return torch.bincount(self.columns.long(), minlength=self.event_shape[0]).float()
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a batch of users becomes for a model: the counts as they are, as input and as target."""
+
+    def __call__(self, raw: Tensor, key: Tensor, *, indices: Tensor, evaluation: bool) -> Batch:
+        """The batch of raw counts [B, V]; no noise is drawn."""
+        return Batch(x=raw, target=raw, rows=indices.to(raw.device))
+
+    def log_jacobian_nats(self, event_numel: int) -> float | None:
+        """None: bits per item of a catalogue mean nothing."""
+        return None
+
+    def mean(self, raw: Tensor) -> Tensor | None:
+        """None: the published model starts its output at 0, not at the items' popularity."""
+        return None
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Some users' items in two parts, each ``torch.sparse_csr`` [B, V]."""
+
+    fold_in: Tensor  # what the model is shown
+    held_out: Tensor  # what it must rank first
+
+
+def hold_out(counts: Tensor, first_row: int, *, share: float = 0.2, seed: int = 0) -> HeldOut:
+    """Each user's items in two parts: ``int(share * n)`` held out, the rest to fold in (Liang et al. 2018, 4.2).
+
+    Which items is a function of (seed, user, item) alone.
+
+    Args:
+        counts: ``torch.sparse_csr`` [B, V], users ``first_row`` and on of their source.
+        first_row: index of the first user.
+        share: part of each user's items that is held out, in (0, 1).
+        seed: which ones.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"hold_out: share must be in (0, 1), got {share}")
+    crow, columns = counts.crow_indices(), counts.col_indices()
+    rows = rows_of(crow)
+    noise_stream = stream(Use.AUGMENTATION, site=_SPLIT_SITE, evaluation=True)
+    noise = philox_uniform_at(noise_key(seed, 0, first_row, device=crow.device), rows, columns, stream=noise_stream)
+    order = torch.argsort(noise)
+    order = order[torch.argsort(rows[order], stable=True)]  # by row, and by noise within a row
+    place_in_row = torch.empty_like(rows)
+    place_in_row[order] = torch.arange(len(rows), device=rows.device) - crow[rows]
+    num_held_out = (crow.diff().double() * share + 1e-9).long()  # int(.2 * n) that survives .2 * 5 = .999...
+    is_held_out = place_in_row < num_held_out[rows]
+    fold_in, held_out = (_keep(counts, rows, keep) for keep in (~is_held_out, is_held_out))
+    return HeldOut(fold_in, held_out)
+
+
+def _keep(counts: Tensor, rows: Tensor, keep: Tensor) -> Tensor:
+    crow = torch.zeros(counts.shape[0] + 1, dtype=torch.int64, device=rows.device)
+    crow[1:] = torch.bincount(rows[keep], minlength=counts.shape[0]).cumsum(0)
+    return csr(crow, counts.col_indices()[keep], counts.values()[keep], counts.shape[1])

@@ -1,0 +1,126 @@
+"""Reading who chose what from CSV, TSV and ``.inter`` files."""
+
+from __future__ import annotations
+
+import csv
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+_USER = ("user_id", "userid", "user", "uid", "customer_id", "customer", "session_id", "reader")
+_ITEM = ("item_id", "itemid", "item", "iid", "movie_id", "movieid", "movie", "product_id", "book_id", "track_id", "sid")
+_RATING = ("rating", "ratings", "score", "stars")
+_TITLE = ("title", "movie_title", "name", "item_name")
+_YEAR = ("release_year", "year")
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """Interactions in the file's order; users and items are numbered as they first appear."""
+
+    users: NDArray[np.int64]  # [N]
+    items: NDArray[np.int64]  # [N]
+    ratings: NDArray[np.float64] | None  # [N]; None where the file has no such column
+    user_ids: tuple[str, ...]
+    item_ids: tuple[str, ...]
+
+
+def is_ratings_file(path: Path) -> bool:
+    """Whether a file's first line names a column of users and one of items; any ``.inter`` file does."""
+    if path.suffix == ".inter":
+        return path.is_file()
+    if path.suffix not in (".csv", ".tsv", ".txt") or not path.is_file():
+        return False
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        names = _names(next(_rows(file), []))
+    return _find(names, _USER) is not None and _find(names, _ITEM) is not None
+
+
+def read_ratings(path: Path) -> Ratings:
+    """The interactions of a file with a header that names a column of users and one of items, and maybe of ratings.
+
+    Raises:
+        ValueError: not such a file, no interactions, or a line that does not fit the header; it is named.
+    """
+    users, items, ratings = array("q"), array("q"), array("d")
+    user_numbers: dict[str, int] = {}
+    item_numbers: dict[str, int] = {}
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = _rows(file)
+        user, item, rating = _columns(path, next(rows, []))
+        line = 1
+        try:
+            for row in rows:
+                line += 1
+                if row:
+                    users.append(user_numbers.setdefault(row[user], len(user_numbers)))
+                    items.append(item_numbers.setdefault(row[item], len(item_numbers)))
+                    if rating is not None:
+                        ratings.append(float(row[rating]))
+        except (IndexError, ValueError, UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{path}: line {line} does not fit the header: {error}") from None
+    if not users:
+        raise ValueError(f"{path}: holds a header and no interactions")
+    return Ratings(
+        users=np.frombuffer(users, dtype=np.int64),
+        items=np.frombuffer(items, dtype=np.int64),
+        ratings=np.frombuffer(ratings, dtype=np.float64) if rating is not None else None,
+        user_ids=tuple(user_numbers),
+        item_ids=tuple(item_numbers),
+    )
+
+
+def read_titles(path: Path) -> dict[str, str]:
+    """The title of each item id, with its year where the file has a column of years; nothing without such columns."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        rows = _rows(file)
+        names = _names(next(rows, []))
+        item, title, year = _find(names, _ITEM), _find(names, _TITLE), _find(names, _YEAR)
+        if item is None or title is None:
+            return {}
+        found = {}
+        for row in rows:
+            if len(row) > max(item, title):
+                years = row[year].strip() if year is not None and len(row) > year else ""
+                found[row[item]] = row[title].strip() + (f" ({years})" if years else "")
+        return found
+
+
+def titles_beside(path: Path) -> Path | None:
+    """The file of titles that usually lies beside: ``x.item`` beside ``x.inter``, or movies or items in CSV."""
+    names = (path.with_suffix(".item"), *(path.with_name(f"{stem}{path.suffix}") for stem in ("movies", "items")))
+    return next((name for name in names if name != path and name.is_file()), None)
+
+
+def _columns(path: Path, header: Sequence[str]) -> tuple[int, int, int | None]:
+    names = _names(header)
+    user, item = _find(names, _USER), _find(names, _ITEM)
+    if user is None or item is None:
+        raise ValueError(
+            f"{path}: the first line must name a column of users ({', '.join(_USER[:3])}) and one of items"
+            f" ({', '.join(_ITEM[:3])}), got {', '.join(names[:8]) or 'nothing'}"
+        )
+    return user, item, _find(names, _RATING)
+
+
+def _names(header: Sequence[str]) -> list[str]:
+    """The columns' names, without the types that ``.inter`` files give them (``user_id:token``)."""
+    return [name.partition(":")[0].strip().lower() for name in header]
+
+
+def _find(names: Sequence[str], known: Sequence[str]) -> int | None:
+    return next((names.index(name) for name in known if name in names), None)
+
+
+def _rows(file: TextIO) -> Iterator[list[str]]:
+    """The fields of each line; tabs, semicolons or commas part them, whichever the first line has most of."""
+    first = file.readline()
+    file.seek(0)
+    delimiter = max("\t;,", key=first.count)
+    # Tabs part fields of .inter files, where a quote is a letter like any other.
+    return csv.reader(file, delimiter=delimiter, quoting=csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL)

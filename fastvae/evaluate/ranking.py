@@ -1,0 +1,113 @@
+"""How well a recommender ranks what users held back: the published protocol, on users that no training has seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fastvae.data import Source
+from fastvae.data.interactions import hold_out
+from fastvae.nn.bag import rows_of
+
+Scorer = Callable[[Tensor], Tensor]  # fold-in counts, torch.sparse_csr [B, V], to a score of each item, [B, V]
+
+RECALL_AT = (20, 50)
+NDCG_AT = 100
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A mean over users, and its standard error."""
+
+    mean: float
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Recall@20, Recall@50 and NDCG@100 over the users that have items held out."""
+
+    recall_20: Figure
+    recall_50: Figure
+    ndcg_100: Figure
+    num_users: int
+
+
+@torch.no_grad()
+def evaluate_ranking(
+    score: Scorer, source: Source, *, share: float = 0.2, seed: int = 0, batch_size: int = 500
+) -> Ranking:
+    """Fold in most of each user's items, rank the rest among all others (Liang et al. 2018, section 4.2).
+
+    Args:
+        score: the recommender.
+        source: held-out users, an `InteractionSource`.
+        share: part of each user's items that is held out.
+        seed: which items; a function of user and item, so that every recommender meets the same split.
+        batch_size: users at a time; no result depends on it.
+
+    Raises:
+        ValueError: no user has enough items for one to be held out.
+    """
+    parts = []
+    for first in range(0, len(source), batch_size):
+        split = hold_out(
+            source[torch.arange(first, min(first + batch_size, len(source)))], first, share=share, seed=seed
+        )
+        parts.append(ranking_figures(score(split.fold_in), split.fold_in, split.held_out))
+    figures = torch.cat(parts)
+    figures = figures[~figures[:, 0].isnan()]
+    if not len(figures):
+        raise ValueError(f"evaluate_ranking: no user has {math.ceil(1 / share)} items, so that one could be held out")
+    error = figures.std(0, correction=0) / math.sqrt(len(figures))
+    recall_20, recall_50, ndcg_100 = map(Figure, figures.mean(0).tolist(), error.tolist())
+    return Ranking(recall_20, recall_50, ndcg_100, len(figures))
+
+
+def ranking_figures(scores: Tensor, fold_in: Tensor, held_out: Tensor) -> Tensor:
+    """Recall@20, Recall@50 and NDCG@100 of each user, float64 [B, 3]; NaN for one who has nothing held out.
+
+    Recall is divided by ``min(k, number held out)``; NDCG has gains of 0 and 1 and a discount of 1 / log2(rank + 1).
+
+    Args:
+        scores: [B, V], larger is better; what was folded in is not ranked.
+        fold_in: ``torch.sparse_csr`` [B, V].
+        held_out: ``torch.sparse_csr`` [B, V].
+    """
+    ranked = top_items(scores, fold_in, NDCG_AT)
+    hits = _contains(held_out, ranked).double()
+    num_held_out = held_out.crow_indices().diff().double()
+    recalls = [hits[:, :k].sum(1) / num_held_out.clamp(max=k) for k in RECALL_AT]
+    discount = 1 / torch.log2(torch.arange(2, NDCG_AT + 2, dtype=torch.float64, device=scores.device))
+    ideal = torch.cat([discount.new_zeros(1), discount.cumsum(0)])[num_held_out.clamp(max=NDCG_AT).long()]
+    ndcg = (hits * discount[: hits.shape[1]]).sum(1) / ideal
+    return torch.stack([*recalls, ndcg], dim=1)
+
+
+def top_items(scores: Tensor, known: Tensor, num: int) -> Tensor:
+    """The best items that a user does not have yet, int64 [B, min(num, V)], best first.
+
+    Args:
+        scores: [B, V].
+        known: ``torch.sparse_csr`` [B, V], what each user has; those items come last.
+        num: how many.
+    """
+    scores = scores.clone()
+    scores[rows_of(known.crow_indices()), known.col_indices()] = -torch.inf
+    # Stable, so that items of one score (many, in a ranking by popularity) come in one order on every machine.
+    return torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :num]
+
+
+def _contains(counts: Tensor, items: Tensor) -> Tensor:
+    """Whether each user's row of counts has each of the items [B, K]: bool [B, K], without a dense row."""
+    num_rows, num_items = counts.shape
+    if not counts.values().numel():
+        return torch.zeros_like(items, dtype=torch.bool)
+    places = rows_of(counts.crow_indices()) * num_items + counts.col_indices()  # ascending
+    wanted = torch.arange(num_rows, device=items.device)[:, None] * num_items + items
+    found = torch.searchsorted(places, wanted).clamp(max=len(places) - 1)
+    return places[found] == wanted

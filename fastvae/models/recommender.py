@@ -1,0 +1,91 @@
+"""Recommenders: Mult-VAE, and its deterministic twin Mult-DAE, on the counts of what users chose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fastvae.distributions import DiagonalGaussian
+from fastvae.models.autoencoder import AutoEncoder
+from fastvae.models.vae import VAE, as_batch, given
+from fastvae.records import Batch, VAETerms
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecommenderConfig:
+    """What network "bag" needs beside its widths."""
+
+    dropout: float = 0.5
+    """Probability that an item of a training example is not seen, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"RecommenderConfig: dropout must be in [0, 1), got {self.dropout}; use 0 for off")
+
+
+class MultVAE(VAE):
+    """Mult-VAE (Liang et al. 2018, arXiv 1802.05814): a VAE with a multinomial likelihood and input dropout.
+
+    In training the encoder loses items of x by the batch's key, and the likelihood scores all of them. In evaluation
+    it is the VAE that it looks like.
+
+    Args:
+        encoder: `fastvae.nn.BagEncoder`, or any that takes (x, condition, noise_key).
+        decoder: from z [N, D] to logits [N, V].
+        likelihood: `fastvae.likelihoods.Multinomial`.
+        latent_dim: D.
+    """
+
+    def infer(self, batch: Batch, noise_key: Tensor) -> DiagonalGaussian:
+        """The posterior of examples that have lost items, where the model is in training."""
+        mu, logvar = self.encoder(batch.x, batch.condition, noise_key)
+        return DiagonalGaussian(mu, logvar)
+
+
+class MultDAE(AutoEncoder):
+    """Mult-DAE (Liang et al. 2018, section 2.3): code and decoder without noise or prior, the same likelihood.
+
+    Its distortion is in nats, but no bound on a likelihood: nothing is paid for the code.
+
+    Args:
+        encoder: `fastvae.nn.BagEncoder` with one head.
+        decoder, likelihood: as of `MultVAE`.
+        latent_dim: not used; a builder gives it to every model.
+    """
+
+    distortion_unit = "nats without a rate"
+
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, likelihood: nn.Module, latent_dim: int | None = None
+    ) -> None:
+        super().__init__(encoder, decoder)
+        self.likelihood = likelihood
+
+    def encode(self, batch: Batch | Tensor, noise_key: Tensor | None = None) -> Tensor:
+        """The code of each example, [B, D], in (-1, 1)."""
+        batch = as_batch(batch)
+        return torch.tanh(self.encoder(batch.x, batch.condition, noise_key))
+
+    @torch.no_grad()
+    def generate(self, z: Tensor, condition: Tensor | None = None, noise_key: Tensor | None = None) -> Tensor:
+        """The probability of each item [N, V] for each code [N, D]; no noise is drawn."""
+        return self.likelihood(self.decoder(z, *given(condition))).mean
+
+    def forward(
+        self,
+        batch: Batch | Tensor,
+        noise_key: Tensor | None = None,
+        num_samples: int = 1,
+        *,
+        first_sample: int = 0,
+        evaluation: bool = False,
+        per_dimension: bool = False,
+    ) -> VAETerms:
+        """The code, a rate of 0 and the multinomial's -log p, each [B]; the key decides which items are lost."""
+        self.refuse_draws(num_samples, per_dimension)
+        batch = as_batch(batch)
+        code = self.encode(batch, noise_key)
+        distortion = -self.likelihood(self.decode(code, batch)).log_prob(batch.target, mask=batch.mask)
+        return VAETerms(z=code, rate=torch.zeros_like(distortion), distortion=distortion)

@@ -1,0 +1,134 @@
+"""Networks that read a bag of items: the few that a user has touched, out of very many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
+
+from fastvae import ops
+from fastvae.nn.condition import ConditionBias
+
+
+class BagLinear(nn.Module):
+    """A linear layer on sparse rows: it gathers the weights of the items that are there, and sums them.
+
+    Args:
+        num_items: V.
+        width: H, numbers in the output.
+    """
+
+    def __init__(self, num_items: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_items, width))  # a row for each item, so that a gather is contiguous
+        self.bias = nn.Parameter(torch.zeros(width))
+        nn.init.xavier_uniform_(self.weight)
+
+    def forward(self, crow_indices: Tensor, col_indices: Tensor, values: Tensor) -> Tensor:
+        """From compressed rows, int64 [B + 1], int64 [N] and float [N], to [B, H]."""
+        weights = values.to(self.weight.dtype)
+        offsets = crow_indices[:-1]
+        return embedding_bag(col_indices, self.weight, offsets, mode="sum", per_sample_weights=weights) + self.bias
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        return f"num_items={self.weight.shape[0]}, width={self.weight.shape[1]}"
+
+
+class BagEncoder(nn.Module):
+    """A bag of items, of Euclidean length 1, some items lost -> tanh layers -> mu and logvar, or one code, [B, D].
+
+    The inference network of Mult-VAE and Mult-DAE (Liang et al. 2018, arXiv 1802.05814, sections 2.2 and 2.3). The
+    memory follows the number of interactions, never B times V.
+
+    Args:
+        num_items: V.
+        hidden_dim: widths of the hidden layers, in the order of the data's way; () for none.
+        latent_dim: D.
+        num_heads: 2 for mu and logvar; 1 for the one code of a deterministic model.
+        dropout: probability that an item of a training example is not seen, in [0, 1). The noise is a function of the
+            example's row in the global batch and of the item: what `KeyedDropout` would do to the dense row.
+        condition_dim: C, numbers in a condition; 0 for none.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        hidden_dim: Sequence[int],
+        latent_dim: int,
+        *,
+        num_heads: int = 2,
+        dropout: float = 0.5,
+        condition_dim: int = 0,
+    ) -> None:
+        super().__init__()
+        if min(num_items, latent_dim, *hidden_dim) < 1 or not 0 <= dropout < 1:
+            raise ValueError(
+                "BagEncoder: num_items, latent_dim and every width must be at least 1 and dropout in [0, 1),"
+                f" got {num_items}, {latent_dim}, {list(hidden_dim)} and {dropout}"
+            )
+        widths = (*hidden_dim, num_heads * latent_dim)
+        self.latent_dim, self.num_heads, self.dropout = latent_dim, num_heads, dropout
+        self.bag = BagLinear(num_items, widths[0])
+        self.condition = ConditionBias(condition_dim, widths[0])
+        self.layers = nn.ModuleList(_linear(fan_in, fan_out) for fan_in, fan_out in pairwise(widths))
+
+    def forward(
+        self, x: Tensor, condition: Tensor | None = None, noise_key: Tensor | None = None
+    ) -> tuple[Tensor, Tensor] | Tensor:
+        """From counts x [B, V], ``torch.sparse_csr`` (or dense), to mu and logvar, or the one code, each [B, D].
+
+        Args:
+            x: how often each user touched each item.
+            condition: [B, C], where the network has one.
+            noise_key: int64 [3] of the batch, for dropout in training; None for none.
+        """
+        crow, columns, values = compressed_rows(x)
+        values = unit_rows(crow, values.to(self.bag.weight.dtype))
+        if noise_key is not None and self.training and self.dropout:
+            values = drop_entries(crow, columns, values, self.dropout, noise_key)
+        hidden = self.condition(self.bag(crow, columns, values), condition)
+        for layer in self.layers:
+            hidden = layer(torch.tanh(hidden))
+        return hidden if self.num_heads == 1 else tuple(hidden.chunk(self.num_heads, dim=1))
+
+
+def compressed_rows(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Offsets int64 [B + 1], columns int64 [N] and values [N] of the entries of x [B, V], sparse or dense."""
+    if x.layout == torch.sparse_csr:
+        return x.crow_indices().long(), x.col_indices().long(), x.values()
+    rows, columns = x.nonzero(as_tuple=True)
+    crow = torch.zeros(x.shape[0] + 1, dtype=torch.int64, device=x.device)
+    crow[1:] = (x != 0).sum(1).cumsum(0)
+    return crow, columns, x[rows, columns]
+
+
+def rows_of(crow: Tensor) -> Tensor:
+    """The row int64 [N] of each entry of compressed rows."""
+    return torch.repeat_interleave(torch.arange(len(crow) - 1, device=crow.device), crow.diff())
+
+
+def unit_rows(crow: Tensor, values: Tensor) -> Tensor:
+    """Values [N] whose rows have Euclidean length 1; an empty row stays empty."""
+    squares = values.new_zeros(len(crow) - 1).index_add_(0, rows_of(crow), values.square())
+    return values * squares.clamp(min=1e-12).rsqrt()[rows_of(crow)]
+
+
+def drop_entries(crow: Tensor, columns: Tensor, values: Tensor, rate: float, noise_key: Tensor) -> Tensor:
+    """Values [N], each 0 with probability ``rate`` and else scaled by ``1 / (1 - rate)``, by the noise of its place."""
+    stream = ops.stream(ops.Use.DROPOUT)
+    lost = ops.philox_uniform_at(noise_key, rows_of(crow), columns, stream=stream) < rate
+    return values.masked_fill(lost, 0.0) * (1 / (1 - rate))
+
+
+def _linear(fan_in: int, fan_out: int) -> nn.Linear:
+    layer = nn.Linear(fan_in, fan_out)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,108 @@
+"""The recommender from the command line: train on a file, ask for items, for similar items, for a file of people."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from fastvae import cli, load
+from fastvae.applications.recommendation import Recommender
+from tests import launching
+
+GENRES, PER_GENRE = 4, 12
+
+
+def write_ratings(path: Path, users: int = 120) -> Path:
+    """Each user has 8 of the 12 items of one genre."""
+    generator = torch.Generator().manual_seed(0)
+    lines = ["user_id,item_id"]
+    for user in range(users):
+        for place in torch.randperm(PER_GENRE, generator=generator)[:8].tolist():
+            lines.append(f"{user},g{user % GENRES}-{place}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recommendation")
+    path = write_ratings(folder / "ratings.csv")
+    titles = [f"g{i // 12}-{i % 12},Item {i % 12} of genre {i // 12}" for i in range(GENRES * PER_GENRE)]
+    (folder / "items.csv").write_text("item_id,title\n" + "\n".join(titles) + "\n")
+    launching.fastvae(
+        "train", "movielens-100k", f"--run-dir={folder / 'run'}", "--data.name=file", f"--data.path={path}",
+        "--data.interactions.min-rating=None", "--train.steps=150", "--train.global-batch-size=32", "--train.lr=3e-3",
+        "--model.hidden-dim", "32", "--model.latent-dim=8", "--train.objective.kl-warmup-steps=150",
+    )  # fmt: skip
+    return folder / "run"
+
+
+def test_the_run_leaves_ranked_titles(run_dir: Path) -> None:
+    assert "of genre" in (run_dir / "samples.txt").read_text()
+    assert re.search(r"user 0 has\n  Item \d+ of genre", (run_dir / "reconstructions.txt").read_text())
+
+
+def test_somebody_who_likes_a_genre_is_given_the_rest_of_it(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = "Item 0 of genre 2;g2-1;item 2 of GENRE 2"
+    assert cli.main(["recommend", str(run_dir), "--items", own, "--top", "5"]) == 0
+    titles = re.findall(r"Item (\d+) of genre (\d)", capsys.readouterr().out)
+    assert len(titles) == 5
+    assert all(genre == "2" and int(place) > 2 for place, genre in titles)
+
+
+def test_similar_items_are_of_the_same_genre(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["recommend", str(run_dir), "--similar", "Item 3 of genre 1", "--top", "6"]) == 0
+    genres = re.findall(r"of genre (\d)", capsys.readouterr().out)
+    assert genres == ["1"] * 6
+
+
+def test_a_file_of_people_gets_a_file_of_answers(run_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "people.tsv").write_text("user\titem\nann\tg0-1\nann\tg0-2\nbob\tg3-4\nbob\tunknown\n")
+    out = tmp_path / "new" / "answers.csv"
+    arguments = ["recommend", str(run_dir), "--data", str(tmp_path / "people.tsv"), "--out", str(out), "--top", "3"]
+    assert cli.main(arguments) == 0
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert [(row["user"], row["rank"]) for row in rows] == [(u, str(r)) for u in ("ann", "bob") for r in (1, 2, 3)]
+    assert {row["item"][:2] for row in rows if row["user"] == "ann"} == {"g0"}
+    assert not {"g0-1", "g0-2", "g3-4"} & {row["item"] for row in rows}
+
+
+def test_the_report_has_popularity_and_ease_beside_the_run(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["recommend", str(run_dir), "--report"]) == 0
+    table = capsys.readouterr().out
+    recall = {line.split()[0]: float(re.findall(r"0\.\d+|1\.0+", line)[0]) for line in table.splitlines()[1:]}
+    assert recall.keys() == {"popularity", "EASE", "movielens-100k"}
+    assert recall["movielens-100k"] > 0.9
+
+
+def test_a_single_person_is_answered_as_in_a_crowd(run_dir: Path) -> None:
+    run = load(run_dir)
+    recommender = Recommender.of_run(run)
+    counts = run.data.test[torch.arange(4)]
+    crowd = list(recommender.recommend_all(counts, 5))
+    own = [recommender.catalogue.ids[item] for item in counts[0].to_dense().nonzero().flatten().tolist()]
+    alone = recommender.recommend(own, 5)
+    assert [s.id for s in alone] == [s.id for s in crowd[0]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--items", "nothing like it"], "no item has 'nothing like it' in its title"),
+        (["--items", " ; "], "at least one item must be given"),
+        ([], "give one of --items, --similar, --data and --report"),
+        (["--items", "g0-1", "--report"], "give one of"),
+        (["--data", "nowhere.csv"], "nowhere.csv"),
+    ],
+)
+def test_a_wrong_question_gets_one_line(
+    run_dir: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["recommend", str(run_dir), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from fastvae import ModelConfig, build_model, noise_key
+from fastvae.data.interactions import InteractionSource
+from fastvae.models import MultDAE, MultVAE, RecommenderConfig
+from fastvae.records import Batch
+
+CONFIG = ModelConfig(network="bag", likelihood="multinomial", hidden_dim=(16,), latent_dim=4, activation="tanh")
+
+
+@pytest.fixture
+def counts() -> Tensor:
+    users, items = torch.arange(40).repeat_interleave(6), (torch.arange(240) * 7) % 30
+    return InteractionSource.from_pairs(users, items, 40, 30)[torch.arange(40)]
+
+
+def model_of(kind: str) -> MultVAE | MultDAE:
+    model = build_model(ModelConfig(**{**vars(CONFIG), "kind": kind}), (30,))
+    assert isinstance(model, MultVAE | MultDAE)
+    return model
+
+
+def test_the_registry_builds_mult_vae_and_mult_dae(counts: Tensor) -> None:
+    assert isinstance(model_of("vae"), MultVAE)
+    assert isinstance(model_of("autoencoder"), MultDAE)
+    with pytest.raises(ValueError, match="is for network mlp only, got bag"):
+        model_of("linear-vae")
+
+
+@pytest.mark.parametrize("kind", ["vae", "autoencoder"])
+def test_training_loses_items_by_the_key_and_evaluation_none(kind: str, counts: Tensor) -> None:
+    model, batch = model_of(kind), Batch(x=counts, target=counts)
+    terms = [model(batch, noise_key(0, step)).distortion for step in (1, 1, 2)]
+    assert torch.equal(terms[0], terms[1])
+    assert not torch.equal(terms[0], terms[2])
+    model.eval()
+    means = [model.reconstruct(counts), model.reconstruct(counts.to_dense())]
+    torch.testing.assert_close(means[0], means[1])
+    torch.testing.assert_close(means[0].sum(1), torch.ones(40))
+
+
+@pytest.mark.parametrize("kind", ["vae", "autoencoder"])
+def test_a_few_steps_make_the_users_items_likelier(kind: str, counts: Tensor) -> None:
+    model = model_of(kind)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    losses = []
+    for step in range(60):
+        terms = model(counts, noise_key(0, step))
+        loss = (terms.distortion + 0.2 * terms.rate).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_vae_has_a_bound_with_samples_and_a_dae_refuses_them(counts: Tensor) -> None:
+    terms = model_of("vae").eval()(counts, noise_key(0), 3)
+    assert terms.rate.shape == terms.distortion.shape == (3, 40)
+    with pytest.raises(ValueError, match="MultDAE: draws nothing"):
+        model_of("autoencoder")(counts, noise_key(0), 3)
+
+
+def test_dropout_is_checked() -> None:
+    with pytest.raises(ValueError, match="dropout must be in"):
+        RecommenderConfig(dropout=1.0)

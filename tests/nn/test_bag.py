@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from fastvae import ops
+from fastvae.data.interactions import csr
+from fastvae.nn import BagEncoder, BagLinear
+from fastvae.nn.bag import drop_entries, unit_rows
+
+
+def counts_of(rows: int = 5, items: int = 11, seed: int = 0) -> Tensor:
+    """Counts 0 to 2 with an empty row."""
+    counts = torch.randint(0, 3, (rows, items), generator=torch.Generator().manual_seed(seed)).float()
+    counts[2] = 0
+    return counts
+
+
+def compressed(dense: Tensor) -> Tensor:
+    crow = torch.cat([torch.zeros(1, dtype=torch.int64), (dense != 0).sum(1).cumsum(0)])
+    rows, columns = dense.nonzero(as_tuple=True)
+    return csr(crow, columns, dense[rows, columns], dense.shape[1])
+
+
+def test_gather_and_sum_is_a_linear_layer() -> None:
+    counts, layer = counts_of(), BagLinear(11, 4)
+    sparse = compressed(counts)
+    output = layer(sparse.crow_indices(), sparse.col_indices(), sparse.values())
+    torch.testing.assert_close(output, counts @ layer.weight + layer.bias)
+    output.square().sum().backward()
+    expected = counts.T @ (2 * (counts @ layer.weight + layer.bias))
+    assert layer.weight.grad is not None
+    torch.testing.assert_close(layer.weight.grad, expected.detach())
+
+
+def test_rows_get_length_one_and_an_empty_row_stays_empty() -> None:
+    sparse = compressed(counts_of())
+    values = unit_rows(sparse.crow_indices(), sparse.values())
+    lengths = csr(sparse.crow_indices(), sparse.col_indices(), values, 11).to_dense().norm(dim=1)
+    torch.testing.assert_close(lengths, torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0]))
+
+
+@pytest.mark.parametrize("hidden_dim", [(), (7,), (7, 5)])
+def test_sparse_and_dense_counts_give_the_same_posterior(hidden_dim: tuple[int, ...]) -> None:
+    encoder = BagEncoder(11, hidden_dim, 3, dropout=0.0)
+    for sparse, dense in zip(encoder(compressed(counts_of())), encoder(counts_of()), strict=True):
+        assert sparse.shape == (5, 3)
+        torch.testing.assert_close(sparse, dense)
+
+
+def test_items_are_lost_as_dense_keyed_noise_loses_them() -> None:
+    sparse, key = compressed(counts_of()), ops.noise_key(3, 5, 70)
+    left = drop_entries(sparse.crow_indices(), sparse.col_indices(), sparse.values(), 0.4, key)
+    noise = ops.philox_uniform(key, 5, 11, stream=ops.stream(ops.Use.DROPOUT))
+    expected = torch.where(noise < 0.4, 0.0, counts_of() / 0.6)
+    torch.testing.assert_close(csr(sparse.crow_indices(), sparse.col_indices(), left, 11).to_dense(), expected)
+
+
+def test_dropout_does_not_depend_on_how_the_batch_is_split() -> None:
+    encoder, counts = BagEncoder(11, (7,), 3), counts_of()
+    whole, _ = encoder(compressed(counts), None, ops.noise_key(0, 1, 0))
+    first, _ = encoder(compressed(counts[:2]), None, ops.noise_key(0, 1, 0))
+    second, _ = encoder(compressed(counts[2:]), None, ops.noise_key(0, 1, 2))
+    torch.testing.assert_close(torch.cat([first, second]), whole)
+
+
+def test_dropout_is_for_training_with_a_key() -> None:
+    encoder, x = BagEncoder(11, (7,), 3), compressed(counts_of())
+    key = ops.noise_key(0, 1, 0)
+    plain, _ = encoder(x)
+    assert not torch.equal(encoder(x, None, key)[0], plain)
+    assert torch.equal(encoder.eval()(x, None, key)[0], plain)
+
+
+@pytest.mark.parametrize("wrong", [{"num_items": 0}, {"hidden_dim": (3, 0)}, {"latent_dim": 0}, {"dropout": 1.0}])
+def test_wrong_sizes_are_refused(wrong: dict[str, object]) -> None:
+    arguments = {"num_items": 11, "hidden_dim": (7,), "latent_dim": 3, **wrong}
+    with pytest.raises(ValueError, match="BagEncoder: num_items"):
+        BagEncoder(**arguments)  # type: ignore[arg-type]
