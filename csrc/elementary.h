@@ -19,7 +19,7 @@ FASTVAE_INLINE F minus_two_log1p(F f) {
   return (p * f + 1.0f) * (f * f) - 2.0f * f;
 }
 
-// -2 log u for 0 < u <= 1, given 1 - u as well: near u = 1 that is what counts, and a float32 u has lost it.
+// -2 log u for u > 0, given 1 - u as well: near u = 1 that is what counts, and a float32 u has lost it.
 template <class F>
 FASTVAE_INLINE F minus_two_log(F u, F one_minus_u) {
   // u = 2^exponent * (1 + f), sqrt(1/2) <= 1 + f < sqrt(2)
@@ -28,6 +28,13 @@ FASTVAE_INLINE F minus_two_log(F u, F one_minus_u) {
   const F f = exponent == 0 ? -one_minus_u : as_float((offset & 0x007fffffu) + 0x3f3504f3u) - 1.0f;
   return to_float(exponent) * -1.3862943611198906f + minus_two_log1p(f);
 }
+
+// log(1 + x) for x >= 0, relative error 2e-7 also near x = 0.
+template <class F>
+FASTVAE_INLINE F log_one_plus(F x) {
+  return minus_two_log(x + 1.0f, -x) * -0.5f;
+}
+FASTVAE_INLINE double log_one_plus(double x) { return ::log1p(x); }
 
 // exp(x), exp(x) - 1 and exp(x) - 1 - x, each to a few units in its last place: the last is a sum of terms that do not cancel, however
 // near x is to 0. With them exp(2x) - 1 - 2x = (exp(x) - 1)^2 + 2 (exp(x) - 1 - x) needs no second exponential, and is never negative.

@@ -15,6 +15,12 @@
 #define FASTVAE_INLINE inline __attribute__((always_inline))
 #endif
 
+#if defined(__CUDACC__)
+#define FASTVAE_LAMBDA_INLINE
+#else
+#define FASTVAE_LAMBDA_INLINE __attribute__((always_inline))  // of a lambda, after its parameters
+#endif
+
 #define FASTVAE_PRAGMA(text) _Pragma(#text)
 #if defined(__CUDACC__) || defined(__clang__)
 #define FASTVAE_UNROLL(count) FASTVAE_PRAGMA(unroll count)

@@ -12,10 +12,40 @@ struct ByOutputAndParameter {
   F by_output, by_parameter;
 };
 
+// The sum of a formula's values over elements of a row. `keep` puts 0 where an element does not count.
+template <class F>
+struct PlainSum {
+  static constexpr int kTerms = 16;  // elements a lane before the sum is taken
+  F sum{};
+
+  template <class Formula, class Keep>
+  FASTVAE_INLINE void add(const Formula& formula, F output, F target, F parameter, const Keep& keep) {
+    sum = sum + keep(formula.value(output, target, parameter));
+  }
+  FASTVAE_INLINE F total() const { return sum; }
+};
+
+// The same for Bernoulli: the logarithms of some elements are one, of the product of the (1 + e). What is kept is the product less 1, a
+// sum of positive terms, so that however small the e are none is lost; at most 2^kTerms - 1.
+template <class F>
+struct BernoulliSum {
+  static constexpr int kTerms = 8;
+  F linear{}, product_less_one{};
+
+  template <class Formula, class Keep>
+  FASTVAE_INLINE void add(const Formula&, F logit, F target, F, const Keep& keep) {
+    const F small = keep(Logit<F>(logit).small);
+    linear = linear + keep((logit > 0.0f ? logit : splat<F>(0.0f)) - logit * target);
+    product_less_one = multiply_add(product_less_one, small, product_less_one + small);
+  }
+  FASTVAE_INLINE F total() const { return linear + log_one_plus(product_less_one); }
+};
+
 // -t log sigmoid(l) - (1 - t) log(1 - sigmoid(l)) = max(l, 0) - l t + log(1 + exp(-|l|)); no parameter.
 template <class F, class Scalar>
 struct Bernoulli {
   static constexpr bool kHasParameter = false;
+  using Sum = BernoulliSum<F>;
   static FASTVAE_INLINE Bernoulli make(int) { return {}; }
 
   FASTVAE_INLINE F value(F logit, F target, F) const {
@@ -29,6 +59,7 @@ struct Bernoulli {
 template <class F, class Scalar>
 struct Gaussian {
   static constexpr bool kHasParameter = true;
+  using Sum = PlainSum<F>;
   static FASTVAE_INLINE Gaussian make(int) { return {}; }
 
   FASTVAE_INLINE F value(F mean, F target, F logvar) const {
@@ -47,6 +78,7 @@ struct Gaussian {
 template <class F, class Scalar>
 struct DiscretizedLogistic {
   static constexpr bool kHasParameter = true;
+  using Sum = PlainSum<F>;
   Scalar half, last;  // half a cell; the highest level
 
   static FASTVAE_INLINE DiscretizedLogistic make(int num_levels) {

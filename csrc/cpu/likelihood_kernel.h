@@ -56,40 +56,63 @@ FASTVAE_INLINE Real masked(Real x, const uint8_t* mask, int64_t at, int64_t coun
   return count < kWidthOf<Real> ? replace_after(x, count, 0) : x;
 }
 
+// body(c, count) for each vector of the columns [c, stop): whole ones with a count that the compiler knows, then the rest.
+template <int64_t kWidth, class Body>
+FASTVAE_INLINE void for_each_vector(int64_t c, int64_t stop, const Body& body) {
+  for (; c + kWidth <= stop; c += kWidth) body(c, kWidth);
+  if (c < stop) body(c, stop - c);
+}
+
+// The most common arguments, float32 targets without a mask, are a case of their own, in which no vector asks what it is.
+template <class Walk, class Kernel>
+FASTVAE_INLINE void with_common_case(const LikelihoodArguments& arguments, const Kernel& kernel) {
+  LikelihoodArguments a = arguments;  // a copy: no store can be to it, so its fields stay in registers
+  if (a.mask == nullptr && a.target_storage == kAsFloat32 && sizeof(typename Walk::Real) != sizeof(double)) {
+    a.mask = nullptr;
+    a.target_storage = kAsFloat32;
+    return kernel(a);
+  }
+  kernel(a);
+}
+
 template <class T, template <class, class> class Formula>
-void likelihood(const LikelihoodArguments& a, int64_t begin, int64_t end) {
+FASTVAE_INLINE void likelihood_rows(const LikelihoodArguments& a, int64_t begin, int64_t end) {
   using Real = typename Walk<T>::Real;
   using Scalar = decltype(sum_lanes(Real{}));
+  using Sum = typename Formula<Real, Scalar>::Sum;
   constexpr int64_t kWidth = Walk<T>::kWidth;
+  constexpr int64_t kGroup = Sum::kTerms * kWidth;
   const auto formula = Formula<Real, Scalar>::make(a.num_levels);
   for (int64_t unit = begin; unit < end; ++unit) {
     const int64_t n = unit / a.segments, first = (unit - n * a.segments) * kSegment;
     const int64_t last = a.columns - first < kSegment ? a.columns : first + kSegment;
     const int64_t row = n * a.columns, data = n % a.data_rows * a.columns;
     double total = 0;
-    for (int64_t c = first; c < last;) {
-      const int64_t stop = last - c < kFlush ? last : c + kFlush;
-      Real sum{};
-      for (; c < stop; c += kWidth) {
-        const int64_t count = stop - c < kWidth ? stop - c : kWidth;
+    for (int64_t group = first; group < last; group += kGroup) {
+      Sum sum;
+      for_each_vector<kWidth>(group, last - group < kGroup ? last : group + kGroup, [&](int64_t c, int64_t count) FASTVAE_LAMBDA_INLINE {
         Real output, target{};
         load_some(output, static_cast<const T*>(a.output) + row + c, count);
         load_any(target, a.target_storage, a.target, data + c, count);
         Real parameter{};
         if constexpr (Formula<Real, Scalar>::kHasParameter) parameter = load_parameter<Real>(a, row + c, c, count);
-        sum = sum + masked(formula.value(output, target, parameter), a.mask, data + c, count);
-      }
-      c = stop;
-      total += sum_lanes(sum);
+        sum.add(formula, output, target, parameter, [&](Real x) FASTVAE_LAMBDA_INLINE { return masked(x, a.mask, data + c, count); });
+      });
+      total += sum_lanes(sum.total());
     }
     a.sums[unit] = total;
   }
 }
 
+template <class T, template <class, class> class Formula>
+void likelihood(const LikelihoodArguments& arguments, int64_t begin, int64_t end) {
+  with_common_case<Walk<T>>(arguments, [&](const LikelihoodArguments& a) FASTVAE_LAMBDA_INLINE { likelihood_rows<T, Formula>(a, begin, end); });
+}
+
 // grad_output, and grad_parameter: an element each where the parameter is spread in full, else sums of this unit's rows, by column in
 // grad_parameter_by_column [blocks, columns] or over all columns in sums [units].
 template <class T, template <class, class> class Formula>
-void likelihood_backward(const LikelihoodArguments& a, int64_t begin, int64_t end) {
+FASTVAE_INLINE void likelihood_backward_rows(const LikelihoodArguments& a, int64_t begin, int64_t end) {
   using Real = typename Walk<T>::Real;
   using Scalar = decltype(sum_lanes(Real{}));
   constexpr int64_t kWidth = Walk<T>::kWidth;
@@ -105,8 +128,7 @@ void likelihood_backward(const LikelihoodArguments& a, int64_t begin, int64_t en
       const int64_t row = n * a.columns, data = n % a.data_rows * a.columns;
       const Scalar grad = static_cast<const Scalar*>(a.grad_nll)[n];
       Real sum{};
-      for (int64_t c = first; c < last; c += kWidth) {
-        const int64_t count = last - c < kWidth ? last - c : kWidth;
+      for_each_vector<kWidth>(first, last, [&](int64_t c, int64_t count) FASTVAE_LAMBDA_INLINE {
         Real output, target{};
         load_some(output, static_cast<const T*>(a.output) + row + c, count);
         load_any(target, a.target_storage, a.target, data + c, count);
@@ -133,11 +155,16 @@ void likelihood_backward(const LikelihoodArguments& a, int64_t begin, int64_t en
             sum = sum + out;
           }
         }
-      }
+      });
       total += sum_lanes(sum);
     }
     if (a.sums) a.sums[unit] = total;
   }
+}
+
+template <class T, template <class, class> class Formula>
+void likelihood_backward(const LikelihoodArguments& arguments, int64_t begin, int64_t end) {
+  with_common_case<Walk<T>>(arguments, [&](const LikelihoodArguments& a) FASTVAE_LAMBDA_INLINE { likelihood_backward_rows<T, Formula>(a, begin, end); });
 }
 
 }  // namespace FASTVAE_LANES

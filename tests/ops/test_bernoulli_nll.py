@@ -80,6 +80,15 @@ class TestTargets:
         torch.testing.assert_close(nll.double(), expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [0.01, 1.0, 8.0, 25.0])
+def test_pixels_that_are_surely_right_keep_their_few_nats(scale: float) -> None:
+    logits = scale * (1 + normal(4, 784).abs())
+    exact = torch.log1p(torch.exp(-logits.double())).sum(1)
+    for sign, target in ((1, torch.ones(4, 784)), (-1, torch.zeros(4, 784))):
+        nll = bernoulli_nll(sign * logits, target).double()
+        assert ((nll - exact) / exact).abs().max() < 1e-6
+
+
 def test_integer_targets_are_refused() -> None:
     with pytest.raises(TypeError, match=r"^bernoulli_nll: target must be floating, bool, or uint8 .*torch.int64"):
         bernoulli_nll(torch.zeros(3, 2), torch.zeros(3, 2, dtype=torch.int64))
