@@ -10,6 +10,7 @@ from fastvae.commands.examples import Interpolate, Reconstruct, Sample, Traverse
 from fastvae.commands.machine import Bench, Doctor
 from fastvae.commands.numbers import Encode, Evaluate, Score
 from fastvae.commands.parsing import parse, unknown
+from fastvae.commands.probe import Probe
 from fastvae.commands.recommend import Recommend
 from fastvae.commands.train import SUMMARY, Recipes, train
 from fastvae.train import TrainingDiverged
@@ -23,6 +24,7 @@ COMMANDS: dict[str, type[Callable[[], int]]] = {  # `train` is beside them: its 
     "score": Score,
     "encode": Encode,
     "recommend": Recommend,
+    "probe": Probe,
     "recipes": Recipes,
     "doctor": Doctor,
     "bench": Bench,

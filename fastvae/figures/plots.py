@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,30 @@ def save_latents(path: Path, means: Tensor, labels: Tensor | None = None, *, tit
     axes.set(title=f"{title}: mean latents of {len(points):,} test examples", xlabel=names[0], ylabel=names[1])
     axes.set_aspect("equal", adjustable="datalim")
     tidy(axes)
+    figure.savefig(path)
+
+
+def save_maps(path: Path, maps: Mapping[str, Tensor], labels: Tensor, *, title: str = "Maps") -> None:
+    """Draw maps of the same examples side by side, coloured by label; their axes have no meaning.
+
+    Args:
+        path: the PNG to write.
+        maps: points [N, 2] by the name that stands above them.
+        labels: [N] integers.
+        title: stands above all.
+    """
+    figure = Figure(figsize=(4.8 * len(maps) + 0.8, 4.8), dpi=100, layout="constrained")
+    figure.suptitle(title)
+    for index, (axes, (name, points)) in enumerate(
+        zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True)
+    ):
+        size = float(np.clip(6000 / max(len(points), 1), 4, 20))
+        _scatter_by_label(axes, points.numpy(), labels.numpy(), size)
+        if index < len(maps) - 1:
+            axes.get_legend().remove()
+        axes.set(title=name, xticks=[], yticks=[])
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.spines[:].set_visible(False)
     figure.savefig(path)
 
 

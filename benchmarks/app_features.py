@@ -1,0 +1,79 @@
+"""Features: are posterior means of MNIST worth as much as principal components?
+
+    python benchmarks/app_features.py [--steps 4700] [--train-examples 60000]
+
+Trains the recipe mnist on grey pixels (the expected log-likelihood of binarised ones) with 10 and with 50 latent
+dimensions; then 10 nearest neighbours and logistic regression on posterior means, beside PCA of the same dimension on
+the same grey pixels, and on the pixels. All classifiers see the same training images and are judged on all test images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from applications import Figure, figure, write_figures
+
+import fastvae
+from fastvae.applications.probe import ProbeConfig, probe, write_maps
+from fastvae.recipes import find_recipe
+from fastvae.run import LoadedRun, start
+
+BARS_POINTS = {10: 1.0, 50: -1.0}  # percentage points that posterior means must be above PCA, by kNN
+
+
+def train_run(directory: Path, latent_dim: int, steps: int, seed: int) -> LoadedRun:
+    """The recipe mnist on grey pixels; a finished run is not trained again."""
+    recipe = find_recipe("mnist")
+    config = replace(
+        recipe,
+        run_dir=directory / f"z{latent_dim}",
+        seed=seed,
+        model=replace(recipe.model, latent_dim=latent_dim, hidden_dim=(400, 400)),
+        data=replace(recipe.data, binarize="none"),
+        train=replace(recipe.train, steps=steps, eval_every=None, final_samples=1),
+    )
+    start(config)
+    return fastvae.load(config.directory)
+
+
+def figures_of(run: LoadedRun, config: ProbeConfig, seed: int, began: float) -> list[Figure]:
+    """Both classifiers on every kind of feature, and the difference that has a bar."""
+    rows = probe(run, config)
+    latent_dim = run.config.model.latent_dim
+    common = {"seed": seed, "seconds": time.perf_counter() - began}
+    figures = []
+    for row in rows:
+        name = f"MNIST, {row.features}, {row.dimensions} dimensions: accuracy of"
+        figures.append(figure("features", f"{name} 10 nearest neighbours", row.knn_accuracy, **common))
+        figures.append(figure("features", f"{name} logistic regression", row.logistic_accuracy, **common))
+    ours, pca = rows[0], rows[1]
+    above = 100 * (ours.knn_accuracy - pca.knn_accuracy)
+    name = f"MNIST, {latent_dim} dimensions: posterior means above PCA (kNN, percentage points)"
+    return [*figures, figure("features", name, above, at_least=BARS_POINTS[latent_dim], **common)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Posterior means of MNIST as features, beside PCA and pixels.")
+    parser.add_argument("--steps", type=int, default=4700, help="training steps of 128 images; 469 are an epoch")
+    parser.add_argument("--train-examples", type=int, default=60_000, help="that the classifiers see")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--run-dir", type=Path, default=Path("runs/app-features"))
+    parser.add_argument("--pictures", type=Path, help="folder for the maps; by default none are drawn")
+    parser.add_argument("--out", type=Path, help="the JSON file; by default in benchmarks/results")
+    options = parser.parse_args()
+    figures: list[Figure] = []
+    for latent_dim in BARS_POINTS:
+        began = time.perf_counter()
+        run = train_run(options.run_dir, latent_dim, options.steps, options.seed)
+        config = ProbeConfig(num_train=options.train_examples, raw=latent_dim == 10, seed=options.seed)
+        figures += figures_of(run, config, options.seed, began)
+    if options.pictures is not None:
+        write_maps(run, options.pictures / "features-maps.png", seed=options.seed)
+    write_figures("features", figures, options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Negative log-likelihood of dynamically binarised MNIST, one and two stochastic layers, K = 1, 5, 50.
+
+    python benchmarks/app_likelihood.py --minutes-per-row 10 [--rows 1-1 1-5 1-50 2-1 2-5 2-50] [--samples 500]
+
+A row LAYERS-K trains the recipe mnist-iwae (or mnist-iwae-2l) with K importance samples for as many steps as fit into
+the minutes, found by timing the first ones, with one cosine decay over them all; then it bounds the test set with
+``--samples`` draws. A row whose run directory is finished is not trained again. Beside each row stands what Burda et
+al. 2016 (arXiv 1509.00519, table 1) reached in 3280 epochs, with 5000 draws.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import yaml
+from applications import MONTH, RESULTS, Figure, figure, write_figures
+
+from fastvae.recipes import find_recipe
+from fastvae.run import RunConfig, start
+
+PUBLISHED = {"1-1": 86.76, "1-5": 85.54, "1-50": 84.78, "2-1": 85.33, "2-5": 83.89, "2-50": 82.90}
+TRAIN_IMAGES = 60_000
+BAR_NATS = 88.0  # of row 1-1
+
+
+def row_config(row: str, directory: Path, seed: int) -> RunConfig:
+    """The recipe of a row, LAYERS-K."""
+    layers, num_samples = row.split("-")
+    recipe = find_recipe("mnist-iwae" if layers == "1" else "mnist-iwae-2l")
+    objective = replace(recipe.train.objective, num_samples=int(num_samples))
+    settings = replace(recipe.train, objective=objective, eval_every=None, checkpoint_every=2000)
+    return replace(recipe, run_dir=directory, seed=seed, train=settings)
+
+
+def steps_that_fit(config: RunConfig, minutes: float) -> int:
+    """How many steps the minutes hold, at the speed of the first ones (the second half of a short run)."""
+    with tempfile.TemporaryDirectory() as folder:
+        probe = replace(config.train, steps=60, log_every=30, checkpoint_every=None, final_samples=1)
+        start(replace(config, run_dir=Path(folder), train=probe))
+        records = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+    rate = [record["examples_per_s"] for record in records if record["kind"] == "train"][-1]
+    return max(100, round(rate * 60 * minutes / config.train.global_batch_size))
+
+
+def saved_steps(path: Path) -> int:
+    """The steps that an earlier call decided on, from the run's configuration."""
+    return int(yaml.safe_load(path.read_text(encoding="utf-8"))["train"]["steps"])
+
+
+def run_row(row: str, minutes: float, samples: int, seed: int, runs: Path) -> dict[str, float]:
+    """Train (or go on with) a row's run; its evaluation, its epochs and its seconds of training."""
+    config = row_config(row, runs / row, seed)
+    saved = config.directory / "config.yaml"
+    steps = saved_steps(saved) if saved.exists() else steps_that_fit(config, minutes)
+    began = time.perf_counter()
+    finished = start(replace(config, train=replace(config.train, steps=steps, final_samples=samples)))
+    evaluation = finished.evaluation
+    assert evaluation is not None
+    assert evaluation.nll_nats is not None
+    return {
+        "nll_nats": evaluation.nll_nats,
+        "standard_error_nats": evaluation.nll_standard_error_nats or 0.0,
+        "active_units": evaluation.active_units or 0,
+        "epochs": steps * config.train.global_batch_size / TRAIN_IMAGES,
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def figures_of(results: dict[str, dict[str, float]], samples: int, seed: int) -> list[Figure]:
+    """A figure for each row, and the order of the rows of one layer."""
+    figures = [
+        figure(
+            "images",
+            f"NLL of MNIST, {row.split('-')[0]} layer(s), K = {row.split('-')[1]} (nats, {samples} draws)",
+            found["nll_nats"],
+            at_most=BAR_NATS if row == "1-1" else None,
+            seed=seed,
+            seconds=found["seconds"],
+            note=f"{found['epochs']:.0f} epochs, +- {found['standard_error_nats']:.2f}; published {PUBLISHED[row]}",
+        )
+        for row, found in results.items()
+    ]
+    for less, more in (("1-1", "1-5"), ("1-5", "1-50")):
+        if less in results and more in results:
+            gain = results[less]["nll_nats"] - results[more]["nll_nats"]
+            name = f"NLL of K = {less[2:]} minus that of K = {more[2:]} (nats)"
+            figures.append(figure("images", name, gain, at_least=0.0, seed=seed, seconds=0.0))
+    return figures
+
+
+def write_table(path: Path, results: dict[str, dict[str, float]], samples: int, minutes: float) -> None:
+    """The rows in Markdown, with the epochs used."""
+    lines = [
+        "# Dynamically binarised MNIST, negative log-likelihood in nats",
+        "",
+        f"Bounds of {samples} draws on the 10 000 test images; {minutes:g} minutes of training for each row on"
+        f" {torch.get_num_threads()} thread(s). Published: Burda et al. 2016, 3280 epochs, 5000 draws.",
+        "",
+        "| layers | K | NLL | +- | active units | epochs | s, with evaluation | published |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row, found in results.items():
+        layers, num_samples = row.split("-")
+        lines.append(
+            f"| {layers} | {num_samples} | {found['nll_nats']:.2f} | {found['standard_error_nats']:.2f} |"
+            f" {found['active_units']:.0f} | {found['epochs']:.0f} | {found['seconds']:.0f} | {PUBLISHED[row]} |"
+        )
+    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Negative log-likelihoods of MNIST within a time for each row.")
+    parser.add_argument("--minutes-per-row", type=float, default=10.0, help="of training; evaluation comes on top")
+    parser.add_argument("--rows", nargs="+", default=list(PUBLISHED), choices=list(PUBLISHED), help="LAYERS-K")
+    parser.add_argument("--samples", type=int, default=500, help="draws of the bound")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runs", type=Path, default=Path("runs/app-likelihood"))
+    parser.add_argument("--out", type=Path, default=RESULTS / f"app_likelihood_{MONTH}.json")
+    options = parser.parse_args()
+    results: dict[str, dict[str, float]] = {}
+    for row in options.rows:
+        results[row] = run_row(row, options.minutes_per_row, options.samples, options.seed, options.runs)
+        write_table(options.out.with_suffix(".md"), results, options.samples, options.minutes_per_row)
+        write_figures("likelihood", figures_of(results, options.samples, options.seed), options.out)
+
+
+if __name__ == "__main__":
+    main()

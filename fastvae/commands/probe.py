@@ -1,0 +1,48 @@
+"""`fastvae probe`: what a run's features are worth."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fastvae import run
+from fastvae.applications.probe import ProbeConfig, ProbeRow, probe, write_maps
+from fastvae.commands.options import RunDirectory
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Judge a run's features: nearest neighbours and logistic regression on posterior means, PCA and the raw input."""
+
+    run: RunDirectory
+    """The run directory."""
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    """How features are judged."""
+    map_examples: int = 2000
+    """Test examples on the 2-D maps; 0 draws none."""
+    out: Path | None = None
+    """The maps' PNG; None is probe.png in the run directory."""
+    json: bool = False
+    """Print one JSON list instead of a table."""
+
+    def __call__(self) -> int:
+        loaded = run.load(self.run)
+        rows = probe(loaded, self.probe)
+        print(json.dumps([dataclasses.asdict(row) for row in rows]) if self.json else probe_table(rows))
+        if self.map_examples:
+            path = self.out or loaded.directory / "probe.png"
+            write_maps(loaded, path, num_examples=self.map_examples, seed=self.probe.seed)
+            if not self.json:
+                print(path)
+        return 0
+
+
+def probe_table(rows: list[ProbeRow]) -> str:
+    """The rows, one a line."""
+    lines = [f"{'features':18} {'dimensions':>10} {'kNN':>8} {'logistic':>9}"]
+    lines += [
+        f"{row.features:18} {row.dimensions:10} {row.knn_accuracy:8.2%} {row.logistic_accuracy:9.2%}" for row in rows
+    ]
+    return "\n".join(lines)

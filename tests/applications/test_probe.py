@@ -1,0 +1,96 @@
+"""`fastvae probe`: on a run whose latent space is known to hold the classes, and from the command line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import fastvae
+from fastvae import cli
+from fastvae.applications.probe import ProbeConfig, probe, write_maps
+from fastvae.distributions import DiagonalGaussian
+from fastvae.run import LoadedRun
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("probe") / "run"
+    options = "--train.steps 20 --train.final-samples 1 --model.hidden-dim 16 --model.latent-dim 3"
+    assert cli.main(["train", "digits", f"--run-dir={directory}", *options.split()]) == 0
+    return directory
+
+
+class Oracle(nn.Module):
+    """Encodes an image's mean brightness in the upper and in the lower half: what is left of two dimensions."""
+
+    def encode(self, batch: fastvae.Batch) -> DiagonalGaussian:
+        halves = batch.x.unflatten(2, (2, -1)).mean((1, 3, 4))
+        return DiagonalGaussian(halves, torch.zeros_like(halves))
+
+
+def halves_run(run_dir: Path) -> LoadedRun:
+    """Images whose class is which half is brighter, among noise that PCA finds more important."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(300) % 2
+    brightness = torch.rand(300, 1, 1, generator=generator)
+    images = torch.rand(300, 1, 8, 8, generator=generator) * 0.2 + 0.5 * brightness.unsqueeze(-1)
+    for half in (0, 1):
+        images[labels == half, :, 4 * half : 4 * half + 4] += 0.1
+    data = fastvae.data.as_data((images, labels))
+    return replace(fastvae.load(run_dir), data=data, model=Oracle())
+
+
+def test_features_that_hold_the_classes_are_found_to_hold_them(run_dir: Path) -> None:
+    means, pca, raw = probe(halves_run(run_dir), ProbeConfig(neighbours=5))
+    assert [row.features for row in (means, pca, raw)] == ["posterior means", "PCA of the input", "input"]
+    assert [row.dimensions for row in (means, pca, raw)] == [2, 2, 64]
+    assert means.logistic_accuracy == 1.0
+    assert means.knn_accuracy > 0.9
+    assert raw.logistic_accuracy > 0.9
+
+
+def test_labels_that_mean_nothing_are_not_found(run_dir: Path) -> None:
+    run = halves_run(run_dir)
+    shuffled = torch.randperm(300, generator=torch.Generator().manual_seed(1)) % 2
+    images = torch.cat([run.data.train[torch.arange(270)], run.data.test[torch.arange(30)]])
+    run = replace(run, data=fastvae.data.as_data((images, shuffled), test_every=2))
+    assert all(0.3 < row.knn_accuracy < 0.7 for row in probe(run, ProbeConfig(neighbours=5)))
+
+
+def test_the_command_prints_rows_and_draws_maps(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--probe.num-train=300", "--probe.num-test=100", "--map-examples=40"]
+    assert cli.main(["probe", str(run_dir), *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["features", "dimensions", "kNN", "logistic"]
+    assert lines[-1] == str(run_dir / "probe.png")
+    with Image.open(run_dir / "probe.png") as picture:
+        assert picture.width > picture.height > 300  # two maps side by side
+    assert cli.main(["probe", str(run_dir), *options[:2], "--map-examples=0", "--json", "--probe.no-raw"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["dimensions"] for row in rows] == [3, 3]
+    assert rows[1]["knn_accuracy"] > 0.4
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda run: ProbeConfig(neighbours=0), "at least 1, got 20000, 10000 and 0"),
+        (lambda run: probe(run, ProbeConfig(num_train=5)), "10 neighbours need as many training examples, got 5"),
+        (lambda run: write_maps(run, Path("x.png"), num_examples=3), "at least 10 test examples, got 3"),
+    ],
+)
+def test_what_breaks_a_rule_is_named(run_dir: Path, call: object, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        call(halves_run(run_dir))  # type: ignore[operator]
+
+
+def test_data_without_labels_are_refused(run_dir: Path) -> None:
+    run = replace(fastvae.load(run_dir), data=fastvae.data.as_data(torch.rand(30, 1, 8, 8)))
+    with pytest.raises(ValueError, match="has no labels"):
+        probe(run)

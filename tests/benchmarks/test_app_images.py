@@ -1,0 +1,50 @@
+"""Short forms of the commands that measure images and features, run for real; skipped where MNIST is not at hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DATA = Path(os.environ.get("FASTVAE_DATA") or ROOT.parent / "shared" / "data")
+needs_mnist = pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason=f"no mnist/ in {DATA}; set FASTVAE_DATA")
+
+
+def run_script(name: str, folder: Path, *options: str) -> list[dict[str, Any]]:
+    out = folder / "out.json"
+    environment = {**os.environ, "FASTVAE_DATA": str(DATA), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "benchmarks" / name), *options, "--out", str(out)]
+    subprocess.run(command, check=True, cwd=folder, env=environment, capture_output=True, timeout=280)
+    return json.loads(out.read_text())
+
+
+@needs_mnist
+def test_classes_are_recognised_more_often_than_by_chance(tmp_path: Path) -> None:
+    rows = run_script("app_images.py", tmp_path, "--steps=600", "--epochs=1", "--per-class=20")
+    values = {row["figure"]: row["value"] for row in rows}
+    assert values["classifier's accuracy on real test digits"] > 0.9
+    assert values["requested class recognised (means)"] > 0.2  # chance gives 0.1
+    assert all(row["met"] is None for row in rows if not row["bar"])
+
+
+@needs_mnist
+def test_likelihoods_are_bounded_row_by_row(tmp_path: Path) -> None:
+    options = ["--minutes-per-row=0.01", "--samples=2", "--rows", "1-1", "2-5"]
+    rows = run_script("app_likelihood.py", tmp_path, *options)
+    assert [row["value"] < 300 for row in rows] == [True, True]
+    assert (rows[0]["bar"], rows[0]["met"]) == ("<= 88", False)
+    assert (tmp_path / "out.md").read_text().count("\n| ") == 3
+
+
+@needs_mnist
+def test_features_are_judged_beside_pca(tmp_path: Path) -> None:
+    rows = run_script("app_features.py", tmp_path, "--steps=60", "--train-examples=1500")
+    held = [row for row in rows if row["bar"]]
+    assert [row["bar"] for row in held] == [">= 1", ">= -1"]
+    assert all(0.3 < row["value"] <= 1 for row in rows if not row["bar"])
