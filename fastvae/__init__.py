@@ -9,7 +9,7 @@ from fastvae.objective import ObjectiveConfig, elbo, iw_bound
 from fastvae.ops import noise_key
 from fastvae.records import Batch, VAETerms
 from fastvae.run import LoadedRun, RunConfig, load
-from fastvae.train import Run, TrainConfig, train
+from fastvae.train import Run, TrainConfig, load_weights, train
 
 __version__ = "0.1.0"
 
@@ -38,6 +38,7 @@ __all__ = [
     "iw_bound",
     "kl_divergence",
     "load",
+    "load_weights",
     "noise_key",
     "train",
 ]

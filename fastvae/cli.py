@@ -6,16 +6,18 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from fastvae.commands.checkpoints import Checkpoints, Export, verify_resume
 from fastvae.commands.examples import Interpolate, Reconstruct, Sample, Traverse
 from fastvae.commands.machine import Bench, Doctor
 from fastvae.commands.numbers import Encode, Evaluate, Score
 from fastvae.commands.parsing import parse, unknown
 from fastvae.commands.probe import Probe
 from fastvae.commands.recommend import Recommend
-from fastvae.commands.train import SUMMARY, Recipes, train
+from fastvae.commands.train import Recipes, train
+from fastvae.distributed import PeerLost
 from fastvae.train import TrainingDiverged
 
-COMMANDS: dict[str, type[Callable[[], int]]] = {  # `train` is beside them: its options depend on its recipe
+COMMANDS: dict[str, type[Callable[[], int]]] = {
     "evaluate": Evaluate,
     "sample": Sample,
     "reconstruct": Reconstruct,
@@ -28,6 +30,12 @@ COMMANDS: dict[str, type[Callable[[], int]]] = {  # `train` is beside them: its 
     "recipes": Recipes,
     "doctor": Doctor,
     "bench": Bench,
+    "checkpoints": Checkpoints,
+    "export": Export,
+}
+RECIPE_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {  # their options depend on the recipe
+    "train": train,
+    "verify-resume": verify_resume,
 }
 
 
@@ -39,15 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not words or words[0] in ("-h", "--help"):
             print(overview())
             return 0 if words else 2
-        if words[0] == "train":
-            return train(words[1:])
+        if words[0] in RECIPE_COMMANDS:
+            return RECIPE_COMMANDS[words[0]](words[1:])
         if words[0] not in COMMANDS:
-            raise ValueError(unknown("command", words[0], [*COMMANDS, "train"]))
+            raise ValueError(unknown("command", words[0], [*COMMANDS, *RECIPE_COMMANDS]))
         return parse(COMMANDS[words[0]], words[1:], words[0])()
     except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
         print(f"fastvae: {error}", file=sys.stderr)
         return 2
-    except TrainingDiverged as error:
+    except (TrainingDiverged, PeerLost) as error:
         print(f"fastvae: {error}", file=sys.stderr)
         return 1
 
@@ -62,7 +70,7 @@ def take_local_rank(words: Sequence[str]) -> list[str]:
 
 def overview() -> str:
     """What ``fastvae --help`` prints."""
-    summaries = {"train": SUMMARY, **{name: (kind.__doc__ or "") for name, kind in COMMANDS.items()}}
-    lines = [f"  {name:12} {summary.splitlines()[0]}" for name, summary in summaries.items()]
+    commands = {"train": train, **COMMANDS, **RECIPE_COMMANDS}
+    lines = [f"  {name:13}  {(command.__doc__ or '').splitlines()[0]}" for name, command in commands.items()]
     usage = "usage: fastvae COMMAND [options]      (fastvae COMMAND --help shows a command's options)"
     return "\n".join([usage, "", "commands:", *lines, "", "start here: fastvae train digits"])

@@ -12,13 +12,11 @@ from fastvae.commands.parsing import parse
 from fastvae.recipes import RECIPES, find_recipe
 from fastvae.run import RunConfig
 
-SUMMARY = "Train a recipe; the same command again goes on from its newest checkpoint."
-
 
 def train(words: Sequence[str]) -> int:
-    """``fastvae train RECIPE [options]``."""
+    """Train a recipe; the same command again goes on from its newest checkpoint."""
     if not words or words[0] in ("-h", "--help"):
-        print(f"usage: fastvae train RECIPE [options]\n\n{SUMMARY}\n\nrecipes:\n{recipe_table()}\n")
+        print(f"usage: fastvae train RECIPE [options]\n\n{train.__doc__}\n\nrecipes:\n{recipe_table()}\n")
         print("`fastvae train RECIPE --help` shows every option with the recipe's value.")
         return 0 if words else 2
     config = parse(RunConfig, words[1:], f"train {words[0]}", default=find_recipe(words[0]))

@@ -4,7 +4,9 @@ from fastvae.distributed.build import STRATEGIES, StrategyOptions, build_strateg
 from fastvae.distributed.ddp import DDPConfig
 from fastvae.distributed.deepspeed import DeepSpeedConfig
 from fastvae.distributed.fsdp import FSDPConfig
-from fastvae.distributed.strategy import StepReport, Strategy
+from fastvae.distributed.peers import PeerLost, naming_lost_peers
+from fastvae.distributed.side_group import SideGroup
+from fastvae.distributed.strategy import StepReport, Strategy, read_whole, write_tensors
 from fastvae.distributed.world import World, enter_world, world_from_environment
 
 __all__ = [
@@ -12,11 +14,16 @@ __all__ = [
     "DDPConfig",
     "DeepSpeedConfig",
     "FSDPConfig",
+    "PeerLost",
+    "SideGroup",
     "StepReport",
     "Strategy",
     "StrategyOptions",
     "World",
     "build_strategy",
     "enter_world",
+    "naming_lost_peers",
+    "read_whole",
     "world_from_environment",
+    "write_tensors",
 ]

@@ -24,7 +24,6 @@ from fastvae.distributed.strategy import (
     broadcast_from_first,
     compare_replicas,
     read_tensors,
-    write_tensors,
 )
 from fastvae.distributed.world import World
 
@@ -348,8 +347,8 @@ class ZeROStrategy(DeepSpeedStrategy):
             tensors[f"extra.{name}"] = self._gather(name, share_of_extra)
         return tensors
 
-    def save(self, directory: Path, extra: Mapping[str, Tensor]) -> None:
-        write_tensors(directory, self._tensors(extra), self.world)
+    def snapshot(self, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.detach().cpu() for name, tensor in self._tensors(extra).items()}
 
     @torch.no_grad()
     def load(self, directory: Path, extra: Mapping[str, Tensor]) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -89,19 +91,18 @@ class Strategy(Protocol):
     def close(self) -> None:
         """Let go of everything that holds the process group, before it is destroyed; the model itself stays usable."""
 
-    def save(self, directory: Path, extra: Mapping[str, Tensor]) -> None:
-        """Write weights, optimizer state and ``extra`` as safetensors files; called by all ranks together."""
+    def snapshot(self, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A copy, in the host's memory, of weights, optimizer state and ``extra``: what ``write_tensors`` is given.
+
+        Called by all ranks together. What training does to the originals later does not show in it.
+        """
 
     def load(self, directory: Path, extra: Mapping[str, Tensor]) -> None:
-        """Read back what ``save`` wrote, into place; called by all ranks together."""
+        """Set weights, optimizer state and ``extra`` to what a snapshot held; called by all ranks together.
 
-
-@contextmanager
-def _alone_on_purpose() -> Iterator[None]:
-    """A single process saves and loads without a process group; PyTorch's warning that it does so is no news."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
-        yield
+        Raises:
+            ValueError: the directory holds other tensors than this run; nothing was changed.
+        """
 
 
 class TorchStrategy(ABC):
@@ -156,8 +157,8 @@ class TorchStrategy(ABC):
             **{f"extra.{name}": tensor for name, tensor in extra.items()},
         }
 
-    def save(self, directory: Path, extra: Mapping[str, Tensor]) -> None:
-        write_tensors(directory, self._tensors(extra), self.world)
+    def snapshot(self, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return copy_to_host(self._tensors(extra))
 
     def load(self, directory: Path, extra: Mapping[str, Tensor]) -> None:
         tensors = self._tensors(extra)
@@ -194,18 +195,59 @@ def broadcast_from_first(model: nn.Module) -> None:
         dist.broadcast(tensor, src=0)
 
 
-def write_tensors(directory: Path, tensors: Mapping[str, Tensor], world: World) -> None:
-    """Write tensors, sharded ones too, as safetensors files; called by all ranks together."""
+def copy_to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies in the host's memory, sharded as the originals are."""
+    options = StagingOptions(
+        use_pinned_memory=False, use_shared_memory=False, use_async_staging=False, use_non_blocking_copy=False
+    )
+    return cast(dict[str, Tensor], DefaultStager(options).stage(dict(tensors)))
+
+
+def write_tensors(directory: Path, tensors: Mapping[str, Tensor], group: dist.ProcessGroup | None) -> None:
+    """Write tensors, sharded ones too, as safetensors files; called by all ranks of the group, None is one process."""
+    _expect_to_be_alone()
     writer = dcp.HuggingFaceStorageWriter(str(directory), save_distributed=True)
-    with _alone_on_purpose():
-        dcp.save(dict(tensors), storage_writer=writer, no_dist=world.world_size == 1)
+    dcp.save(dict(tensors), storage_writer=writer, process_group=group, no_dist=group is None)
 
 
 def read_tensors(directory: Path, tensors: Mapping[str, Tensor], world: World) -> None:
-    """Fill tensors in place from what ``write_tensors`` wrote, however many ranks it had; by all ranks together."""
+    """Fill tensors in place from what ``write_tensors`` wrote, however many ranks it had; by all ranks together.
+
+    Raises:
+        ValueError: the names or shapes differ; nothing was filled.
+    """
+    _expect_to_be_alone()
     reader = dcp.HuggingFaceStorageReader(str(directory))
-    with _alone_on_purpose():
-        dcp.load(dict(tensors), storage_reader=reader, no_dist=world.world_size == 1)
+    found = {name: getattr(value, "size", None) for name, value in reader.read_metadata().state_dict_metadata.items()}
+    wanted = {name: tensor.shape for name, tensor in tensors.items()}
+    differing = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+    if differing:
+        name = differing[0]
+        there, here = (shapes.get(name) for shapes in (found, wanted))
+        raise ValueError(
+            f"{directory}: {len(differing)} of {len(wanted)} tensors are not this run's; {name} is "
+            f"{'missing' if there is None else list(there)} there and {'unknown' if here is None else list(here)} here"
+        )
+    dcp.load(dict(tensors), storage_reader=reader, no_dist=world.world_size == 1)
+
+
+def read_whole(directory: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
+    """The wanted tensors of what ``write_tensors`` wrote, whole and new, in this process alone."""
+    _expect_to_be_alone()
+    reader = dcp.HuggingFaceStorageReader(str(directory))
+    found = reader.read_metadata().state_dict_metadata
+    tensors = {
+        name: torch.empty(value.size, dtype=value.properties.dtype)
+        for name, value in found.items()
+        if isinstance(value, TensorStorageMetadata) and wanted(name)
+    }
+    dcp.load(tensors, storage_reader=reader, no_dist=True)
+    return tensors
+
+
+def _expect_to_be_alone() -> None:
+    """A single process saves and loads without a process group; PyTorch's warning that it does so is no news."""
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
 
 
 def compare_replicas(parameters: Mapping[str, Tensor], world: World) -> None:

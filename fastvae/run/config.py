@@ -25,6 +25,8 @@ class RunConfig:
     """Where the run writes everything; None is runs/RECIPE."""
     seed: int = 0
     """Decides initial weights, noise and the order of the examples."""
+    weights: Path | None = None
+    """Start from the weights of this file, such as one of `fastvae export`; None makes them from the seed."""
     model: ModelConfig
     """The model."""
     data: DataConfig

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -32,7 +31,8 @@ from fastvae.records import Batch
 from fastvae.run import latents
 from fastvae.run.config import RunConfig, read_config
 from fastvae.run.start import model_inputs
-from fastvae.train.results import WEIGHTS, read_data_state
+from fastvae.train.results import read_data_state
+from fastvae.train.weights import WEIGHTS, load_weights, read_weights, set_weights
 
 Examples = str | Path | Source  # "train", "test", a file or folder, or a source
 _MAX_MEANS = 10_000  # examples whose posterior means say how a latent space lies
@@ -252,25 +252,24 @@ class LoadedRun:
 
 
 def load(directory: str | Path, *, device: str | torch.device = "cpu") -> LoadedRun:
-    """A finished run, with the weights that its evaluation used.
+    """A run with the weights that its evaluation used; one that is not finished, with its newest checkpoint's.
 
     A run on pixels or plain numbers works without the files that it was trained on, until an example is asked for.
 
     Raises:
-        ValueError: the directory holds no finished run.
+        ValueError: the directory holds no run, or no weights yet.
     """
     directory = Path(directory)
     config = read_config(directory)
-    weights = directory / WEIGHTS
-    if not weights.is_file():
-        raise ValueError(f"{directory} has no {weights.name} yet: the run is not finished; run its command again")
+    finished = directory / WEIGHTS
+    tensors = None if finished.is_file() else read_weights(directory)[1]
     device = torch.device(device)
     data = _data_of(directory, config)
     model = build_model(config.model, model_inputs(data), seed=config.seed)
-    try:
-        safetensors.torch.load_model(model, weights)
-    except (RuntimeError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{weights} does not fit the model of config.yaml: {' '.join(str(error).split())}") from None
+    if tensors is None:
+        load_weights(model, finished)
+    else:
+        set_weights(model, tensors, str(directory))
     model.to(device).eval()
     return LoadedRun(directory=directory, config=config, data=data, model=model, device=device)
 

@@ -9,7 +9,7 @@ from torch import nn
 from fastvae.data import Data, build_data
 from fastvae.models import ModelInputs, build_model
 from fastvae.run.config import RunConfig
-from fastvae.train import Run, train
+from fastvae.train import Run, load_weights, train
 
 
 def start(config: RunConfig) -> Run:
@@ -27,8 +27,11 @@ def start(config: RunConfig) -> Run:
 
 
 def build_run_model(config: RunConfig, data: Data) -> nn.Module:
-    """The model with its initial weights, the output starting at the train set's mean example."""
-    return build_model(config.model, model_inputs(data), seed=config.seed, mean=data.train_mean)
+    """The model with its initial weights: the configured file's, or new ones whose output is the mean example."""
+    model = build_model(config.model, model_inputs(data), seed=config.seed, mean=data.train_mean)
+    if config.weights is not None:
+        load_weights(model, config.weights)
+    return model
 
 
 def model_inputs(data: Data) -> ModelInputs:

@@ -9,22 +9,23 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import warnings
-from collections.abc import Mapping
+import stat
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+import safetensors
 
-from fastvae.distributed import Strategy, World
 from fastvae.train.files import dump_json, fsync_path
-from fastvae.train.state import TrainState
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 STATE = "state.json"
+_MANIFEST_KEYS = {"fastvae", "files", "format", "sha256", "step", "time"}
+_MAX_JSON_BYTES = 64 << 20
 
 
 class CheckpointError(ValueError):
@@ -33,88 +34,169 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """One checkpoint on disk, its manifest verified."""
+    """One valid checkpoint on disk."""
 
     path: Path
     step: int
-    scalars: dict[str, Any]  # step, skipped_steps, config, versions
+    size_bytes: int
+    saved_at: float  # seconds since 1970
+    scalars: dict[str, Any]  # counters, data position, seed, kl_weight, lr, config, versions
 
 
-def save_checkpoint(root: Path, strategy: Strategy, state: TrainState, scalars: Mapping[str, Any], keep: int) -> Path:
-    """Save weights, optimizer, average and scalars as ``root/step_<N>``; all ranks together.
+def checkpoint_paths(root: Path) -> list[Path]:
+    """Everything in ``root`` that has a checkpoint's name, newest first."""
+    found = [path for path in root.glob("step_*") if path.name[5:].isdecimal()]
+    return sorted(found, key=lambda path: int(path.name[5:]), reverse=True)
+
+
+def temporary_of(root: Path, step: int) -> Path:
+    """Where the checkpoint of a step is written before it gets its name."""
+    return root / f".{_name(step)}.tmp"
+
+
+def sweep(root: Path) -> None:
+    """Remove what a save or a removal that was cut short left behind."""
+    for path in root.glob(".step_*.*"):
+        shutil.rmtree(path)
+
+
+def publish(temporary: Path, scalars: Mapping[str, Any]) -> Path:
+    """Seal what was written and give it its name: from then on it is the newest checkpoint.
 
     Raises:
-        OSError: the disk refused; the checkpoints that were there are as they were.
+        OSError: the disk refused; no checkpoint has come or gone.
     """
-    final = root / f"step_{state.step:08d}"
-    temporary = root / f".{final.name}.tmp"
-    if strategy.world.is_main:
-        root.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-    strategy.world.barrier()
-    strategy.save(temporary, state.ema)
-    strategy.world.barrier()
-    if strategy.world.is_main:
-        counters = {**state.counters(), "torch": str(torch.__version__)}
-        (temporary / STATE).write_text(dump_json({**scalars, **counters}), encoding="utf-8")
-        _seal(temporary)
-        if final.exists():  # only one that did not verify stands here: a valid one of this step would have been resumed
-            shutil.rmtree(final)
-        temporary.rename(final)
-        fsync_path(root)
-        for old in sorted(root.glob("step_*"))[:-keep]:
-            shutil.rmtree(old)
-    strategy.world.barrier()
+    step = scalars["step"]
+    (temporary / STATE).write_text(dump_json(scalars), encoding="utf-8")
+    files = {path.name: _describe(path) for path in sorted(temporary.iterdir())}
+    manifest = {"fastvae": version("fastvae"), "files": files, "format": FORMAT, "step": step, "time": time.time()}
+    (temporary / MANIFEST).write_text(dump_json({**manifest, "sha256": _digest(manifest)}), encoding="utf-8")
+    for path in temporary.iterdir():
+        fsync_path(path)
+    fsync_path(temporary)
+    final = temporary.with_name(_name(step))
+    if final.exists():  # only one that did not verify stands here: a valid one of this step would have been resumed
+        remove(final)
+    temporary.rename(final)
+    fsync_path(final.parent)
     return final
 
 
-def newest_checkpoint(root: Path, world: World) -> Checkpoint | None:
-    """The newest checkpoint that verifies, the same on all ranks; one that does not is named and passed over."""
-    chosen: str | None = None
-    if world.is_main:
-        for path in sorted(root.glob("step_*"), reverse=True):
-            try:
-                verify(path)
-            except CheckpointError as error:
-                warnings.warn(f"checkpoint passed over: {error}", stacklevel=2)
-                continue
-            chosen = str(path)
-            break
-    chosen = world.broadcast_text(chosen)
-    if chosen is None:
-        return None
-    path = Path(chosen)
-    scalars = json.loads((path / STATE).read_text(encoding="utf-8"))
-    return Checkpoint(path=path, step=scalars["step"], scalars=scalars)
+def remove(path: Path) -> None:
+    """Remove a checkpoint; one that is half removed does not bear a checkpoint's name."""
+    doomed = path.with_name(f".{path.name}.old")
+    path.rename(doomed)
+    shutil.rmtree(doomed)
 
 
-def load_checkpoint(checkpoint: Checkpoint, strategy: Strategy, ema: dict[str, Tensor]) -> TrainState:
-    """Set model, optimizer and the tensors of ``ema`` to what the checkpoint holds; all ranks together."""
-    strategy.load(checkpoint.path, ema)
-    return TrainState.start(strategy.world.device, ema, checkpoint.scalars)
+def prune(root: Path, *, keep: int, keep_every: int | None) -> None:
+    """Remove all but the newest ``keep`` checkpoints, those at multiples of ``keep_every`` steps, and the newest valid.
+
+    The newest one was sealed a moment ago and is looked at again, on the disk, before any other goes.
+    """
+    paths = checkpoint_paths(root)
+    doomed = [path for path in paths[keep:] if keep_every is None or int(path.name[5:]) % keep_every]
+    if not doomed:
+        return
+    survivor = newest_valid(root, on_invalid=lambda error: None)
+    for path in doomed:
+        if survivor is not None and path != survivor.path:
+            remove(path)
 
 
-def verify(path: Path) -> None:
-    """Check every file of a checkpoint against its manifest.
+def newest_valid(root: Path, *, on_invalid: Callable[[CheckpointError], None]) -> Checkpoint | None:
+    """The newest checkpoint that verifies; each newer one is handed to ``on_invalid`` with what is wrong."""
+    for path in checkpoint_paths(root):
+        try:
+            return read_checkpoint(path)
+        except CheckpointError as error:
+            on_invalid(error)
+    return None
+
+
+def read_checkpoint(path: Path, *, checksums: bool = True) -> Checkpoint:
+    """A checkpoint's step and scalars, once its files are those of its manifest.
+
+    Args:
+        path: the directory.
+        checksums: also read every byte; without, names, sizes and headers are compared only.
 
     Raises:
         CheckpointError: the rule, the file and what was found.
     """
+    manifest = _read_manifest(path)
     try:
-        text = (path / MANIFEST).read_text(encoding="utf-8")
-        manifest = json.loads(text)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: {MANIFEST} cannot be read ({error})") from None
-    is_ours = isinstance(manifest, dict) and set(manifest) == {"format", "files"} and manifest["format"] == FORMAT
-    if not is_ours or text != dump_json(manifest):
-        raise CheckpointError(f"{path}: {MANIFEST} must be of format {FORMAT}, as this version writes it")
-    found = {entry.name for entry in path.iterdir()} - {MANIFEST}
-    if found != set(manifest["files"]):
-        raise CheckpointError(f"{path}: files must be {sorted(manifest['files'])}, found {sorted(found)}")
-    for name, expected in manifest["files"].items():
-        if _describe(path / name) != expected:
-            raise CheckpointError(f"{path}: {name} does not have the size and checksum of the manifest")
+        found = {entry.name for entry in path.iterdir()} - {MANIFEST}
+        _require(
+            found == set(manifest["files"]), path, f"files must be {sorted(manifest['files'])}, are {sorted(found)}"
+        )
+        for name, expected in manifest["files"].items():
+            _check_file(path / name, expected, checksums)
+        scalars = _read_json(path / STATE)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    is_ours = isinstance(scalars.get("config"), dict) and scalars.get("step") == manifest["step"]
+    _require(is_ours, path, f"{STATE} must hold the configuration, and the step of {MANIFEST}")
+    size = sum(entry["bytes"] for entry in manifest["files"].values())
+    return Checkpoint(path=path, step=manifest["step"], size_bytes=size, saved_at=manifest["time"], scalars=scalars)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    _require(path.is_dir() and not path.is_symlink(), path, "must be a directory, and no link")
+    manifest = _read_json(path / MANIFEST)
+    if manifest.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: format {manifest.get('format')!r}, written by fastvae {manifest.get('fastvae', '?')}; this "
+            f"version, {version('fastvae')}, reads format {FORMAT} only"
+        )
+    intact = set(manifest) == _MANIFEST_KEYS and manifest.pop("sha256") == _digest(manifest)
+    _require(intact, path, f"{MANIFEST} does not have its own checksum")
+    numbers = type(manifest["step"]) is int and type(manifest["time"]) is float
+    _require(numbers, path, f"{MANIFEST} must have a whole step and a time")
+    _require(path.name == _name(manifest["step"]), path, f"holds step {manifest['step']}")
+    _require(isinstance(manifest["files"], dict), path, f"{MANIFEST} must list files by name")
+    strange = [name for name, entry in manifest["files"].items() if not _is_entry(name, entry)]
+    _require(not strange, path, f"{MANIFEST} names files that are not a checkpoint's: {strange}")
+    return manifest
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, as this version writes it to the byte."""
+    try:
+        _require(stat.S_ISREG(path.lstat().st_mode), path, "must be a regular file")
+        _require(path.stat().st_size <= _MAX_JSON_BYTES, path, f"must not be larger than {_MAX_JSON_BYTES} bytes")
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error})") from None
+    _require(isinstance(value, dict) and text == dump_json(value), path, "is not as this version writes it")
+    return value
+
+
+def _check_file(path: Path, expected: Mapping[str, Any], checksums: bool) -> None:
+    status = path.lstat()
+    _require(stat.S_ISREG(status.st_mode), path, "must be a regular file")
+    wrong = "does not have the size and checksum of the manifest"
+    _require(status.st_size == expected["bytes"] and (not checksums or _describe(path) == expected), path, wrong)
+    if path.suffix == ".safetensors":
+        try:
+            with safetensors.safe_open(path, "numpy"):  # refuses headers that are huge, overlap or leave the file
+                pass
+        except safetensors.SafetensorError as error:
+            raise CheckpointError(f"{path}: is no safetensors file ({error})") from None
+
+
+def _is_entry(name: str, entry: Any) -> bool:
+    is_tensors = name.endswith(".safetensors") and Path(name).name == name and not name.startswith(".")
+    is_described = isinstance(entry, dict) and set(entry) == {"bytes", "sha256"} and type(entry["bytes"]) is int
+    return is_described and (name == STATE or is_tensors)
+
+
+def _require(holds: bool, path: Path, otherwise: str) -> None:
+    if not holds:
+        raise CheckpointError(f"{path}: {otherwise}")
 
 
 def _describe(path: Path) -> dict[str, Any]:
@@ -125,10 +207,9 @@ def _describe(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
 
 
-def _seal(directory: Path) -> None:
-    """Write the manifest and put every file, then the directory, on the disk."""
-    files = {path.name: _describe(path) for path in sorted(directory.iterdir())}
-    (directory / MANIFEST).write_text(dump_json({"format": FORMAT, "files": files}), encoding="utf-8")
-    for path in directory.iterdir():
-        fsync_path(path)
-    fsync_path(directory)
+def _digest(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(dump_json(value).encode()).hexdigest()
+
+
+def _name(step: int) -> str:
+    return f"step_{step:08d}"

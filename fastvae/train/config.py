@@ -71,6 +71,14 @@ class TrainConfig:
     """Steps between checkpoints; None saves at the end and on a stop signal only."""
     keep_checkpoints: int = 2
     """How many of the newest checkpoints are kept."""
+    keep_every: int | None = None
+    """Also keep the checkpoints at multiples of this many steps, for good; None keeps the newest only."""
+    save_in_background: bool = True
+    """Train on while a checkpoint is written, from a copy in the host's memory; False waits for the disk."""
+    on_save_error: Literal["stop", "warn"] = "stop"
+    """When a disk is full or fails: stop the run, or warn and go on; the checkpoints that are there stay."""
+    grace_seconds: float = 60.0
+    """A run that has not stopped this long after a stop signal ends at once; its newest checkpoint stands."""
     eval_batch_size: int = 256
     """Examples that are evaluated at a time by each process; no result depends on it."""
     final_samples: int = 100
@@ -87,7 +95,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "global_batch_size", "accumulation", "log_every", "keep_checkpoints", "eval_batch_size"):
             _require(getattr(self, name) >= 1, name, "must be at least 1", getattr(self, name))
-        for name in ("eval_every", "checkpoint_every", "check_replicas"):
+        for name in ("eval_every", "checkpoint_every", "keep_every", "check_replicas"):
             value = getattr(self, name)
             _require(value is None or value >= 1, name, "must be at least 1, or None for off", value)
         _require(self.final_samples >= 1, "final_samples", "must be at least 1", self.final_samples)
@@ -107,6 +115,7 @@ class TrainConfig:
         _require(
             not (engine and self.compile), "compile", "is not for strategy deepspeed; set it to False", self.compile
         )
+        _require(self.grace_seconds > 0, "grace_seconds", "must be positive", self.grace_seconds)
         _require(self.timeout_minutes > 0, "timeout_minutes", "must be positive", self.timeout_minutes)
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from itertools import islice
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -14,21 +12,11 @@ from fastvae import figures
 from fastvae.data import DESCRIPTION, Data, Source, describe, evaluation_batches
 from fastvae.ops import noise_key
 from fastvae.records import Batch
-from fastvae.train.files import fsync_path, write_atomic
+from fastvae.train.files import write_atomic
 
-WEIGHTS = "model.safetensors"
 DATA_STATE = "data"  # folder of what the run keeps of its data
 _MAX_LATENTS = 5000  # points of the latent picture: more would only cover each other
 _ENCODED_AT_A_TIME = 500  # examples: bounds the memory of a deep encoder
-
-
-def write_weights(path: Path, model: nn.Module) -> None:
-    """Write the model's weights; a reader, or a crash, sees the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    safetensors.torch.save_model(model, str(temporary))
-    fsync_path(temporary)
-    temporary.replace(path)
-    fsync_path(path.parent)
 
 
 def write_data_state(run_dir: Path, data: Data) -> None:

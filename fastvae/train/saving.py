@@ -1,44 +1,187 @@
-"""A run's way to and from its checkpoints: where it goes on, and what it saves."""
+"""A run's way to and from its checkpoints: where it goes on, and how it saves while it trains."""
 
 from __future__ import annotations
 
+import platform
+import shutil
+import threading
+import warnings
 from collections.abc import Mapping
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from torch import Tensor
 
-from fastvae.distributed import Strategy
-from fastvae.train.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from fastvae.distributed import SideGroup, Strategy, write_tensors
+from fastvae.objective import kl_weight_at
+from fastvae.train.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    newest_valid,
+    prune,
+    publish,
+    read_checkpoint,
+    sweep,
+    temporary_of,
+)
 from fastvae.train.config import TrainConfig
 from fastvae.train.files import write_atomic
+from fastvae.train.lock import RunLock
+from fastvae.train.optim import lr_at
 from fastvae.train.resume import check_same_run
 from fastvae.train.state import TrainState
 
+_CLOSING_S = 10.0
+
+
+class SaveError(OSError):
+    """A checkpoint could not be written; those that were there are as they were."""
+
 
 class Saver:
-    """The checkpoints of one run directory; every method is called by all ranks together."""
+    """The checkpoints of one run directory; every method is called by all ranks together, but for ``failed``.
 
-    def __init__(self, run_dir: Path, strategy: Strategy, config: TrainConfig, resolved: Mapping[str, Any]) -> None:
+    A save copies everything that it writes before it returns; the writing goes on beside the training, in a thread
+    whose messages have a process group of their own. At most one save is under way.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        strategy: Strategy,
+        config: TrainConfig,
+        resolved: Mapping[str, Any],
+        lock: RunLock | None,
+    ) -> None:
         self._run_dir, self._root = run_dir, run_dir / "checkpoints"
         self._strategy, self._world = strategy, strategy.world
-        self._config, self._resolved = config, resolved
+        self._config, self._resolved, self._lock = config, resolved, lock
+        self._side = SideGroup(self._world)
+        self._writing: threading.Thread | None = None
+        self._error: str | None = None  # of the save that ended last, the same on all ranks
+        self.saved_step: int | None = None  # of the newest checkpoint
+
+    @property
+    def failed(self) -> bool:
+        """Whether a background save has failed, and nobody has been told; a rank may know it before the others."""
+        return self._error is not None
 
     def resume(self, averages: dict[str, Tensor]) -> TrainState:
         """The state to go on from: the newest valid checkpoint of this same run, or step 0."""
-        checkpoint = newest_checkpoint(self._root, self._world)
+        checkpoint = self._newest()
         if checkpoint is not None:
             check_same_run(checkpoint, self._resolved, self._run_dir)
         if self._world.is_main:
-            self._run_dir.mkdir(parents=True, exist_ok=True)
             write_atomic(self._run_dir / "config.yaml", yaml.safe_dump(self._resolved, sort_keys=False))
         self._world.barrier()
         if checkpoint is None:
             return TrainState.start(self._world.device, averages)
-        return load_checkpoint(checkpoint, self._strategy, averages)
+        self._strategy.load(checkpoint.path, averages)
+        self.saved_step = checkpoint.step
+        return TrainState.start(self._world.device, averages, checkpoint.scalars)
 
-    def save(self, state: TrainState) -> None:
-        """Save the run as it stands."""
-        scalars = {"config": self._resolved}
-        save_checkpoint(self._root, self._strategy, state, scalars, self._config.keep_checkpoints)
+    def _newest(self) -> Checkpoint | None:
+        """The newest checkpoint that verifies, the same on all ranks; one that does not is named and passed over."""
+        chosen: Checkpoint | None = None
+        if self._world.is_main:
+            sweep(self._root)
+            chosen = newest_valid(self._root, on_invalid=_warn_of)
+        path = self._world.broadcast_text(None if chosen is None else str(chosen.path))
+        if path is None:
+            return None
+        return chosen if chosen is not None else read_checkpoint(Path(path), checksums=False)
+
+    def save(self, state: TrainState, *, wait: bool = False) -> None:
+        """Save the run as it stands; returns once everything is copied, or with ``wait`` once it is on the disk.
+
+        Raises:
+            SaveError: this save or the one before failed, and the policy is to stop.
+        """
+        self.finish()
+        tensors = self._strategy.snapshot(state.ema)
+        write = partial(self._write, tensors, self._scalars(state))
+        self._writing = threading.Thread(target=write, name="fastvae-save", daemon=True)
+        self._writing.start()
+        if wait or not self._config.save_in_background:
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait for the save that is under way, and say how it went.
+
+        Raises:
+            SaveError: it failed, and the policy is to stop.
+        """
+        if self._writing is not None:
+            self._writing.join()
+            self._writing = None
+        error, self._error = self._error, None
+        if error is None:
+            return
+        if self._config.on_save_error == "stop":
+            raise SaveError(f"{error}; the checkpoints that were there are as they were")
+        if self._world.is_main:
+            warnings.warn(f"{error}; the run goes on, as train.on_save_error says", stacklevel=2)
+
+    def close(self) -> None:
+        """Give a save that is under way a moment when the run has failed; where peers are lost it cannot end."""
+        if self._writing is not None:
+            self._writing.join(timeout=_CLOSING_S)
+            self._writing = None
+
+    def _scalars(self, state: TrainState) -> dict[str, Any]:
+        config = self._config
+        return {
+            **state.counters(),
+            "position": state.step * config.global_batch_size,
+            "seed": self._resolved["seed"],
+            "kl_weight": kl_weight_at(config.objective, state.step),
+            "lr": lr_at(config, state.step),
+            "world_size": self._world.world_size,
+            "strategy": self._strategy.name,
+            "config": self._resolved,
+            "versions": {
+                "fastvae": version("fastvae"),
+                "torch": str(torch.__version__),
+                "python": platform.python_version(),
+            },
+        }
+
+    def _write(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
+        """The thread's work: three parts, each done on all ranks before the next begins on any."""
+        temporary = temporary_of(self._root, scalars["step"])
+        for part in (
+            partial(self._open, temporary),
+            partial(write_tensors, temporary, tensors, self._side.group),
+            partial(self._close, temporary, scalars),
+        ):
+            error = self._side.attempt(part)
+            if error is not None:
+                removed = self._side.attempt(partial(self._clear, temporary))
+                left = "" if removed is None else f" (and {temporary} could not be removed: {removed})"
+                self._error = f"the checkpoint of step {scalars['step']} could not be written: {error}{left}"
+                return
+        self.saved_step = scalars["step"]
+
+    def _open(self, temporary: Path) -> None:
+        if self._world.is_main:
+            temporary.mkdir(parents=True)
+
+    def _close(self, temporary: Path, scalars: Mapping[str, Any]) -> None:
+        if not self._world.is_main:
+            return
+        if self._lock is not None:
+            self._lock.check()
+        publish(temporary, scalars)
+        prune(self._root, keep=self._config.keep_checkpoints, keep_every=self._config.keep_every)
+
+    def _clear(self, temporary: Path) -> None:
+        if self._world.is_main and temporary.exists():
+            shutil.rmtree(temporary)
+
+
+def _warn_of(error: CheckpointError) -> None:
+    warnings.warn(f"checkpoint passed over: {error}", stacklevel=2)

@@ -14,24 +14,26 @@ import torch
 from torch import nn
 
 from fastvae.data import Data, Loader, as_data
-from fastvae.distributed import Strategy, StrategyOptions, build_strategy, enter_world
-from fastvae.distributed.stop import StopRequest
+from fastvae.distributed import Strategy, StrategyOptions, build_strategy, enter_world, naming_lost_peers
+from fastvae.distributed.stop import StopRequest, exit_code
 from fastvae.evaluate import Evaluation
 from fastvae.objective import kl_weight_at
 from fastvae.train.config import TrainConfig
 from fastvae.train.files import dump_json, write_atomic
 from fastvae.train.guard import Guard
 from fastvae.train.incidents import Incidents
+from fastvae.train.lock import hold_together
 from fastvae.train.matmul import matmul_library
 from fastvae.train.metrics import MetricsLog, Window
 from fastvae.train.optim import build_optimizer, lr_at, set_lr
 from fastvae.train.reports import evaluate_test_set, headline, log_evaluation, log_window
-from fastvae.train.results import WEIGHTS, write_data_state, write_pictures, write_weights
+from fastvae.train.results import write_data_state, write_pictures
 from fastvae.train.resume import plain
 from fastvae.train.saving import Saver
 from fastvae.train.state import EMA, copy_into
 from fastvae.train.status import write_status
 from fastvae.train.step import train_step
+from fastvae.train.weights import WEIGHTS, write_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,7 @@ class Run:
     @property
     def exit_code(self) -> int:
         """0, or 128 + the signal's number as shells have it: 143 TERM, 130 INT, 138 USR1."""
-        return 0 if self.signal is None else 128 + (10 if self.signal == signal.SIGUSR1 else self.signal)
+        return 0 if self.signal is None else exit_code(self.signal)
 
 
 def train(
@@ -80,26 +82,30 @@ def train(
         TrainingDiverged: loss or gradient is not finite any more.
     """
     config = config or TrainConfig()
-    with enter_world(config.device, timeout_minutes=config.timeout_minutes) as world:
-        resolved = {"seed": seed, "model": None, "data": None, **(description or {}), "train": asdict(config)}
-        stop = StopRequest(world)
-        with stop.listening():
-            options = StrategyOptions(
-                precision=config.precision,
-                accumulation=config.accumulation,
-                max_grad_norm=config.max_grad_norm,
-                ddp=config.ddp,
-                fsdp=config.fsdp,
-                deepspeed=config.deepspeed,
-            )
-            strategy = build_strategy(config.strategy, world, options)
-            rows = -(-config.global_batch_size // (world.world_size * config.accumulation))
-            try:
-                with matmul_library(config.matmul, model, rows, world.device) as products:
-                    trainer = _Trainer(model, as_data(data), config, Path(run_dir), seed, resolved, strategy)
-                    return trainer.run(stop, products)
-            finally:
-                strategy.close()
+    resolved = {"seed": seed, "model": None, "data": None, **(description or {}), "train": asdict(config)}
+    with ExitStack() as stack:
+        world = stack.enter_context(enter_world(config.device, timeout_minutes=config.timeout_minutes))
+        stop = stack.enter_context(StopRequest(world, grace_seconds=config.grace_seconds).listening())
+        stack.enter_context(naming_lost_peers(world))
+        lock = stack.enter_context(hold_together(Path(run_dir), world))
+        strategy = build_strategy(config.strategy, world, _strategy_options(config))
+        stack.callback(strategy.close)
+        saver = Saver(Path(run_dir), strategy, config, plain(resolved), lock)
+        stack.callback(saver.close)
+        rows = -(-config.global_batch_size // (world.world_size * config.accumulation))
+        products = stack.enter_context(matmul_library(config.matmul, model, rows, world.device))
+        return _Trainer(model, as_data(data), config, Path(run_dir), seed, strategy, saver).run(stop, products)
+
+
+def _strategy_options(config: TrainConfig) -> StrategyOptions:
+    return StrategyOptions(
+        precision=config.precision,
+        accumulation=config.accumulation,
+        max_grad_norm=config.max_grad_norm,
+        ddp=config.ddp,
+        fsdp=config.fsdp,
+        deepspeed=config.deepspeed,
+    )
 
 
 class _Trainer:
@@ -112,12 +118,11 @@ class _Trainer:
         config: TrainConfig,
         run_dir: Path,
         seed: int,
-        resolved: dict[str, Any],
         strategy: Strategy,
+        saver: Saver,
     ) -> None:
         self.data, self.config, self.run_dir, self.seed = data, config, run_dir, seed
-        self.strategy, self.world = strategy, strategy.world
-        self.resolved = plain(resolved)
+        self.strategy, self.saver, self.world = strategy, saver, strategy.world
         self.loader = Loader(
             data.train,
             data.preprocess,
@@ -130,8 +135,7 @@ class _Trainer:
         )
         self.strategy.setup(model, partial(build_optimizer, config))
         self.ema = EMA(config.ema, self.strategy.full_precision_parameters()) if config.ema is not None else None
-        self.saver = Saver(run_dir, strategy, config, self.resolved)
-        self.state = self.saver.resume(self.ema.average if self.ema is not None else {})
+        self.state = saver.resume(self.ema.average if self.ema is not None else {})
         if self.world.is_main:
             write_data_state(run_dir, data)
         self.guard = Guard(
@@ -156,10 +160,9 @@ class _Trainer:
             write_status(self.run_dir, self.world, "running", first_step)
             try:
                 number = self._loop(stop)
-                evaluation = None if number is not None else self._finish()
+                evaluation = None if number is not None else self._finish(stop)
             except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-                write_status(self.run_dir, self.world, "failed", self.state.step, reason=reason)
+                self._note_failure(error)
                 raise
         status = "done" if number is None else "preempted"
         reason = "all steps done" if number is None else signal.Signals(number).name
@@ -181,7 +184,7 @@ class _Trainer:
         incidents = Incidents(self.guard, strategy, self.loader, config, self.log)
         window = Window(self.world.device)
         while state.step < config.steps:
-            stop.begin()
+            stop.begin(trouble=self.saver.failed)
             set_lr(strategy.optimizer, lr_at(config, state.step))
             kl_weight = kl_weight_at(config.objective, state.step)
             report, sums = train_step(strategy, self.loader.load(state.step), config, kl_weight, self.guard)
@@ -197,16 +200,34 @@ class _Trainer:
                 log_window(self.log, strategy, state, window, config, kl_weight)
             if _due(state.step, config.eval_every):
                 incidents.watch_collapse(self._evaluate("evaluation", num_samples=1), state)
-            number = stop.end()
-            if _due(state.step, config.checkpoint_every) or number is not None or state.step == config.steps:
-                self.saver.save(state)
+            number, save_failed = stop.end()
+            if save_failed:
+                self.saver.finish()
+            is_last = number is not None or state.step == config.steps
+            if is_last or _due(state.step, config.checkpoint_every):
+                self.saver.save(state, wait=is_last)
             if number is not None and state.step < config.steps:
-                name = signal.Signals(number).name
-                self.log.say(f"{name}: saved step {state.step}; the same command goes on from there")
+                self.log.say(self._goodbye(number))
                 return number
             if log_is_due:
                 window = Window(self.world.device)  # only now: evaluating and saving are no part of the rate
         return None
+
+    def _goodbye(self, number: int) -> str:
+        saved = self.saver.saved_step
+        origin = "from the start" if saved is None else "from there"
+        what = "no step is saved" if saved is None else f"saved step {saved}"
+        return f"{signal.Signals(number).name}: {what}; the same command goes on {origin}"
+
+    def _note_stop(self, number: int) -> None:
+        write_status(self.run_dir, self.world, "preempted", self.state.step, reason=signal.Signals(number).name)
+
+    def _note_failure(self, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        try:
+            write_status(self.run_dir, self.world, "failed", self.state.step, reason=reason)
+        except OSError as also:  # the error itself is what matters; it is on its way
+            self.log.say(f"status.json could not be written ({also})")
 
     def _evaluate(self, kind: str, num_samples: int) -> Evaluation:
         evaluation = evaluate_test_set(
@@ -215,8 +236,12 @@ class _Trainer:
         log_evaluation(self.log, kind, self.state.step, evaluation)
         return evaluation
 
-    def _finish(self) -> Evaluation:
-        """The last evaluation, the weights that it was made with, and the pictures."""
+    def _finish(self, stop: StopRequest) -> Evaluation:
+        """The last evaluation, the weights that it was made with, and the pictures; all steps are saved by now."""
+        with stop.at_once(self._note_stop):
+            return self._write_results()
+
+    def _write_results(self) -> Evaluation:
         evaluation = self._evaluate("final", num_samples=self.config.final_samples)
         copy_into(self.strategy.full_precision_parameters(), self.state.ema)
         with self.strategy.whole_model() as model:

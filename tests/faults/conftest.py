@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults.program import Program, build_shim
 from tests.faults.table import Fault, collect, heading, table
 
 
@@ -41,3 +42,18 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Ite
         seconds = sum(row.seconds for row in rows)
         path.write_text(f"{heading(seconds)}\n{text}\n", encoding="utf-8")
         terminalreporter.write_line(f"written to {path}")
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    library = build_shim(tmp_path_factory.mktemp("shim"))
+    if library is None:
+        pytest.skip("no C compiler: faults cannot be injected into system calls")
+    return library
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    served = Program.serve(build_shim(tmp_path_factory.mktemp("shim")))
+    yield served
+    served.close()

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import fastvae
-from fastvae.train.checkpoint import CheckpointError, verify
+from fastvae.train.checkpoint import CheckpointError, read_checkpoint
 
 CONFIG = fastvae.TrainConfig(
     steps=30, checkpoint_every=10, keep_checkpoints=3, final_samples=1, ema=0.9, global_batch_size=16, device="cpu"
@@ -67,7 +67,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
         run = train(finished.parent)
     assert run.step == 30
     assert (finished.parent / "model.safetensors").read_bytes() == weights
-    verify(finished / "step_00000030")
+    read_checkpoint(finished / "step_00000030")
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "state.json"])
@@ -79,9 +79,9 @@ def test_every_flipped_byte_of_the_json_is_noticed(finished: Path, name: str) ->
         changed[position] ^= 0x02
         path.write_bytes(bytes(changed))
         with pytest.raises(CheckpointError):
-            verify(path.parent)
+            read_checkpoint(path.parent)
     path.write_bytes(content)
-    verify(path.parent)
+    read_checkpoint(path.parent)
 
 
 def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

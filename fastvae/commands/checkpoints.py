@@ -1,0 +1,132 @@
+"""`fastvae checkpoints`, `export` and `verify-resume`: what is saved, where it can go, and whether it holds."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from fastvae import verify
+from fastvae.commands.parsing import parse
+from fastvae.recipes import find_recipe
+from fastvae.run import RunConfig
+from fastvae.train.checkpoint import CheckpointError, checkpoint_paths, read_checkpoint
+from fastvae.train.weights import export_weights
+
+RunDirectory = Annotated[Path, tyro.conf.Positional]
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """List a run's checkpoints: step, size, time, and whether they can be used; exit code 1 if one cannot."""
+
+    run: RunDirectory
+    """The run directory."""
+    verify: bool = False
+    """Read every byte and compare checksums; without it names, sizes and headers are compared."""
+
+    def __call__(self) -> int:
+        paths = checkpoint_paths(self.run / "checkpoints")
+        if not paths:
+            raise ValueError(f"{self.run} has no checkpoints; `fastvae train` writes them to RUN/checkpoints")
+        print(f"{'step':>10}  {'MiB':>10}  {'saved':19}  state")
+        all_valid = True
+        for path in reversed(paths):
+            try:
+                found = read_checkpoint(path, checksums=self.verify)
+            except CheckpointError as error:
+                print(f"{int(path.name[5:]):10d}  {'':>10}  {'':19}  NOT USABLE: {error}")
+                all_valid = False
+                continue
+            saved = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.saved_at))
+            state = "valid" if self.verify else "complete (--verify reads the checksums)"
+            print(f"{found.step:10d}  {found.size_bytes / 2**20:10.2f}  {saved}  {state}")
+        return 0 if all_valid else 1
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a run's weights, averaged where it keeps an average, from its newest valid checkpoint to one file."""
+
+    run: RunDirectory
+    """The run directory."""
+    to: Path
+    """The safetensors file; `--weights FILE` starts a run from it, `fastvae.load_weights` puts it into a model."""
+    step: int | None = None
+    """The checkpoint of this step; None is the newest."""
+
+    def __call__(self) -> int:
+        step = export_weights(self.run, self.to, step=self.step)
+        print(f"{self.to}: the weights of step {step}")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """Options of verify-resume beside those of the recipe."""
+
+    kills: int = 20
+    """How often to kill."""
+    nproc: int = 1
+    """Processes of a run; more than one start under torchrun."""
+    kill_seed: int = 0
+    """Decides the points at which runs are killed, as far as time lets them be decided."""
+    keep: Path | None = None
+    """Keep the runs in this new directory; None removes them."""
+
+
+_OWN = {"--kills", "--nproc", "--kill-seed", "--keep"}
+_SHORT = ("--train.steps=200", "--train.checkpoint-every=20", "--train.final-samples=1")
+
+
+def verify_resume(words: Sequence[str]) -> int:
+    """Kill short runs of a recipe at random points, let them go on, and compare their ends bit for bit.
+
+    ``fastvae verify-resume RECIPE [--kills 20] [--nproc 2] [options of fastvae train RECIPE]``
+    """
+    if not words or words[0] in ("-h", "--help"):
+        print(verify_resume.__doc__)
+        return 0 if words else 2
+    recipe, given = words[0], [*_SHORT, *words[1:]]
+    own, theirs = _split(given)
+    options = parse(VerifyOptions, own, f"verify-resume {recipe}")
+    config = parse(RunConfig, theirs, f"train {recipe}", default=find_recipe(recipe))
+    if options.kills < 1 or options.nproc < 1:
+        raise ValueError(f"verify-resume: kills and nproc must be at least 1, got {options.kills} and {options.nproc}")
+    program = verify.Program((recipe, *theirs), options.nproc)
+    with tempfile.TemporaryDirectory(prefix="fastvae-verify-") as scratch:
+        root = options.keep if options.keep is not None else Path(scratch)
+        if options.keep is not None and root.exists():
+            raise ValueError(f"verify-resume: --keep {root} exists already; name a new directory")
+        print(f"{options.kills} kills of `fastvae train {recipe}`, {config.train.steps} steps, in {root}", flush=True)
+        verdict = verify.verify_resume(
+            program,
+            root,
+            kills=options.kills,
+            steps=config.train.steps,
+            seed=options.kill_seed,
+            say=lambda text: print(text, flush=True),
+        )
+    print(verify.text_table(verdict, config.train.steps))
+    return 0 if verdict.holds else 1
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words that are this command's own, and those of `fastvae train`."""
+    own: list[str] = []
+    theirs: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        name, equals, _ = word.partition("=")
+        if name not in _OWN:
+            theirs.append(word)
+            continue
+        own.append(word)
+        if not equals:
+            own += [value for value in [next(rest, None)] if value is not None]
+    return own, theirs

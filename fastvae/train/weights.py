@@ -1,0 +1,115 @@
+"""A model's weights alone: out of a checkpoint, into a file, and into a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
+
+from fastvae.distributed import read_whole
+from fastvae.train.checkpoint import Checkpoint, CheckpointError, checkpoint_paths, newest_valid, read_checkpoint
+from fastvae.train.files import replacing
+
+WEIGHTS = "model.safetensors"
+_ATTEMPTS = 20  # a run that goes on may remove a checkpoint while it is read; there is a newer one then
+
+
+def read_weights(run_dir: Path, step: int | None = None) -> tuple[int, dict[str, Tensor]]:
+    """The weights of a run's newest valid checkpoint, or of one step; averaged where the run keeps an average.
+
+    The run may be going on.
+
+    Returns:
+        The step, and the tensors by name.
+
+    Raises:
+        ValueError: there is no such checkpoint, or it is not valid.
+    """
+    root = run_dir / "checkpoints"
+    for _ in range(_ATTEMPTS):
+        before = checkpoint_paths(root)
+        checkpoint = _find(root, step)
+        if checkpoint is not None:
+            try:
+                return checkpoint.step, _weights_of(checkpoint)
+            except Exception:
+                if checkpoint.path.exists():
+                    raise
+        elif checkpoint_paths(root) == before:
+            break
+    which = "valid checkpoint" if step is None else f"checkpoint of step {step}"
+    raise ValueError(f"{run_dir} has no {which}; `fastvae checkpoints {run_dir}` lists what there is")
+
+
+def _find(root: Path, step: int | None) -> Checkpoint | None:
+    if step is None:
+        return newest_valid(root, on_invalid=lambda error: None)
+    for path in checkpoint_paths(root):
+        if int(path.name[5:]) == step:
+            try:
+                return read_checkpoint(path)
+            except CheckpointError:
+                if path.exists():
+                    raise
+    return None
+
+
+def _weights_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    tensors = read_whole(checkpoint.path, lambda name: name.startswith(("model.", "extra.")))
+    kinds = [{n[len(kind) :]: t for n, t in tensors.items() if n.startswith(kind)} for kind in ("model.", "extra.")]
+    return kinds[0] | kinds[1]
+
+
+def write_weights(path: Path, model: nn.Module) -> None:
+    """Write a model's weights to a safetensors file; a reader, or a crash, sees the old file or the new one."""
+    with replacing(path) as temporary:
+        safetensors.torch.save_model(model, str(temporary))
+
+
+def export_weights(run_dir: str | Path, to: Path, *, step: int | None = None) -> int:
+    """Write the weights of a run's newest valid checkpoint, or of one step, to a safetensors file; returns the step.
+
+    Raises:
+        ValueError: there is no such checkpoint, or it is not valid.
+    """
+    step, tensors = read_weights(Path(run_dir), step)
+    with replacing(to) as temporary:
+        safetensors.torch.save_file(tensors, str(temporary))
+    return step
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Set a model's weights to those of a safetensors file: ``model.safetensors``, or what ``fastvae export`` wrote.
+
+    Raises:
+        ValueError: the file is no safetensors file, or holds other tensors than the model; nothing was changed.
+    """
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file: {error}") from None
+    set_weights(model, tensors, str(path))
+
+
+def set_weights(model: nn.Module, tensors: dict[str, Tensor], origin: str) -> None:
+    """Set a model's weights to tensors by name; tensors that the model shares may be there once.
+
+    Raises:
+        ValueError: names or shapes differ; nothing was changed.
+    """
+    own = model.state_dict(keep_vars=True)
+    places = {name: id(tensor) for name, tensor in own.items()}
+    given = {places[name] for name in tensors if name in places}
+    wrong = [f"{name} is unknown" for name in sorted(tensors.keys() - own.keys())]
+    wrong += [f"{name} is missing" for name in sorted(own) if places[name] not in given]
+    wrong += [
+        f"{name} is {list(tensors[name].shape)}, not {list(own[name].shape)}"
+        for name in sorted(tensors.keys() & own.keys())
+        if tensors[name].shape != own[name].shape
+    ]
+    if wrong:
+        more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
+        raise ValueError(f"{origin} does not fit the model: {'; '.join(wrong[:3])}{more}")
+    model.load_state_dict(tensors, strict=False)

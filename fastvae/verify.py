@@ -1,0 +1,258 @@
+"""Does a run survive being killed? Kill short runs at random points, let them go on, and compare the ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import torch
+
+from fastvae.train.checkpoint import CheckpointError, newest_valid
+
+_KILLS_PER_RUN = 5
+_COMPARED_FILES = ("evaluation.json", "model.safetensors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kill:
+    """What one kill did."""
+
+    number: int
+    signal: str
+    at_step: int  # the last step that the run had logged when it was killed
+    resumed_from: int  # the step of the checkpoint that it then went on from; 0 is the start
+    run: str  # the directory of the run that was killed
+
+    @property
+    def lost_steps(self) -> int:
+        """Steps that had to be done again, at least."""
+        return max(0, self.at_step - self.resumed_from)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """All kills, and for each killed run how its end differs from the undisturbed one's."""
+
+    kills: list[Kill]
+    differences: dict[str, list[str]]  # by run; empty lists are bit-equal ends
+
+    @property
+    def num_equal(self) -> int:
+        """Kills whose run ended with the bits of the undisturbed one."""
+        return sum(not self.differences[kill.run] for kill in self.kills)
+
+    @property
+    def holds(self) -> bool:
+        """Whether every kill was survived."""
+        return self.num_equal == len(self.kills)
+
+
+@dataclass(frozen=True)
+class Program:
+    """`fastvae train` on the words that it is given, in one process or under torchrun."""
+
+    words: tuple[str, ...]
+    num_processes: int = 1
+
+    def start(self, run_dir: Path) -> subprocess.Popen[bytes]:
+        """Start the run, or let it go on; what it says goes to a file in its directory."""
+        run_dir.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable]
+        if self.num_processes > 1:
+            command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={self.num_processes}"]
+        command += ["-m", "fastvae", "train", *self.words, f"--run-dir={run_dir}", "--train.log-every=1"]
+        with (run_dir / "output.txt").open("ab") as output:
+            return subprocess.Popen(command, stdout=output, stderr=output, env=_one_thread())
+
+    def finish(self, run_dir: Path) -> None:
+        """Run to the end.
+
+        Raises:
+            RuntimeError: it failed; shows the end of what it said.
+        """
+        code = self.start(run_dir).wait()
+        if code != 0:
+            text = (run_dir / "output.txt").read_text(errors="replace")
+            raise RuntimeError(f"{run_dir}: exit code {code} without a kill; it said:\n{text[-3000:]}")
+
+
+def verify_resume(
+    program: Program, root: Path, *, kills: int, steps: int, seed: int, say: Callable[[str], None]
+) -> Verdict:
+    """Run once undisturbed, then kill runs again and again, up to five times each, and compare the ends.
+
+    Args:
+        program: what to run; its words say how many steps a run has.
+        root: an empty directory for the runs.
+        kills: how often to kill, in turns by SIGKILL and SIGTERM.
+        steps: how many steps a run has.
+        seed: of the points at which the runs are killed.
+        say: told of every kill.
+
+    Raises:
+        RuntimeError: a run failed that nobody killed.
+    """
+    rng = random.Random(seed)
+    undisturbed = root / "undisturbed"
+    program.finish(undisturbed)
+    done: list[Kill] = []
+    differences: dict[str, list[str]] = {}
+    while len(done) < kills:
+        run_dir = root / f"killed_{len(differences):02d}"
+        many = min(_KILLS_PER_RUN, kills - len(done))
+        for target in sorted(rng.randrange(steps) for _ in range(many)):
+            number = signal.SIGTERM if len(done) % 2 else signal.SIGKILL
+            at_step = _kill_after(program, run_dir, target, number, rng)
+            if at_step is None:
+                break  # it was at its end before the signal came
+            done.append(_kill(len(done) + 1, number, at_step, run_dir))
+            say(f"  {line(done[-1])}")
+        program.finish(run_dir)
+        differences[str(run_dir)] = compare(undisturbed, run_dir)
+        say(f"  {run_dir.name}: {'; '.join(differences[str(run_dir)]) or 'ended bit-equal'}")
+    return Verdict(kills=done, differences=differences)
+
+
+def line(kill: Kill) -> str:
+    """A kill as one line of the table."""
+    return (
+        f"{kill.number:4d}  {kill.signal:8} at step {kill.at_step:6d}   went on from {kill.resumed_from:6d}   "
+        f"lost {kill.lost_steps:4d} steps   {Path(kill.run).name}"
+    )
+
+
+def compare(one: Path, other: Path) -> list[str]:
+    """How the ends of two runs differ: every tensor of the newest checkpoint, counters, weights, evaluation."""
+    ends = [newest_valid(run / "checkpoints", on_invalid=_refuse) for run in (one, other)]
+    if ends[0] is None or ends[1] is None:
+        return ["a run has no checkpoint"]
+    differing = [
+        f"{name} is {ends[0].scalars.get(name)} and {ends[1].scalars.get(name)}"
+        for name in sorted(ends[0].scalars.keys() - {"config", "versions"})
+        if ends[0].scalars.get(name) != ends[1].scalars.get(name)
+    ]
+    for name in sorted({path.name for end in ends if end is not None for path in end.path.glob("*.safetensors")}):
+        differing += _compare_tensors(ends[0].path / name, ends[1].path / name)
+    for name in _COMPARED_FILES:
+        if (one / name).read_bytes() != (other / name).read_bytes():
+            differing.append(f"{name} differs")
+    return differing
+
+
+def _compare_tensors(one: Path, other: Path) -> list[str]:
+    if not (one.exists() and other.exists()):
+        return [f"only one run has {one.name}"]
+    if one.read_bytes() == other.read_bytes():
+        return []
+    with safetensors.safe_open(one, "pt") as first, safetensors.safe_open(other, "pt") as second:
+        if set(first.keys()) != set(second.keys()):
+            return [f"{one.name} holds other tensors"]
+        names = [n for n in first.keys() if not _same_bits(first.get_tensor(n), second.get_tensor(n))]  # noqa: SIM118
+    return [f"{len(names)} tensors differ, the first is {names[0]}"] if names else []
+
+
+def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    bits = [tensor.contiguous().flatten().view(torch.uint8) for tensor in (one, other)]
+    return one.shape == other.shape and one.dtype == other.dtype and torch.equal(*bits)
+
+
+def _refuse(error: CheckpointError) -> None:
+    raise error
+
+
+def _kill(number: int, sent: signal.Signals, at_step: int, run_dir: Path) -> Kill:
+    newest = newest_valid(run_dir / "checkpoints", on_invalid=_refuse)  # a kill must not leave a torn one
+    step = 0 if newest is None else newest.step
+    return Kill(number=number, signal=sent.name, at_step=at_step, resumed_from=step, run=str(run_dir))
+
+
+def _kill_after(program: Program, run_dir: Path, target: int, number: signal.Signals, rng: random.Random) -> int | None:
+    """Start the run, wait until it has logged the step and a little longer, and kill it; the step it was at.
+
+    None where it had come to its end.
+    """
+    process = program.start(run_dir)
+    while (step := _logged_step(run_dir)) < target and process.poll() is None:
+        time.sleep(0.005)
+    time.sleep(rng.uniform(0, 0.05))
+    if process.poll() is not None:
+        if process.returncode != 0:
+            raise RuntimeError(f"{run_dir}: exit code {process.returncode} before it was killed; see output.txt there")
+        return None
+    step = max(step, _logged_step(run_dir))
+    _kill_all(process, number)
+    return step if process.returncode != 0 else None
+
+
+def _kill_all(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """SIGKILL takes every process of the run, as a power cut does; other signals go to the one that was started."""
+    workers = children(process.pid) if number == signal.SIGKILL else []
+    process.send_signal(number)
+    for worker in workers:
+        try:
+            os.kill(worker, number)
+        except ProcessLookupError:  # it was faster
+            continue
+    process.wait()
+    while any(Path(f"/proc/{worker}/cmdline").exists() and _is_running(worker) for worker in workers):
+        time.sleep(0.01)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process started, and theirs; empty where the system does not tell (it has no /proc)."""
+    try:
+        direct = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+    return [*direct, *(grandchild for child in direct for grandchild in children(child))]
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except FileNotFoundError:
+        return False
+
+
+def _logged_step(run_dir: Path) -> int:
+    """The last step in metrics.jsonl; -1 where there is none."""
+    path = run_dir / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    for text in reversed(lines):
+        try:
+            return int(json.loads(text)["step"])
+        except ValueError:  # a line that is being written
+            continue
+    return -1
+
+
+def _one_thread() -> dict[str, str]:
+    """This environment; one thread a process unless it says otherwise, since sums differ between numbers of threads."""
+    return {"OMP_NUM_THREADS": "1", **os.environ}
+
+
+def text_table(verdict: Verdict, steps: int) -> str:
+    """The verdict for people."""
+    lost = max((kill.lost_steps for kill in verdict.kills), default=0)
+    lines = [
+        line(kill) + ("   bit-equal" if not verdict.differences[kill.run] else "   DIFFERS") for kill in verdict.kills
+    ]
+    for run_dir, found in verdict.differences.items():
+        lines += [f"{run_dir}: {difference}" for difference in found]
+    lines.append(
+        f"{verdict.num_equal} of {len(verdict.kills)} kills bit-equal to the undisturbed run of {steps} steps; at most "
+        f"{lost} steps were done twice"
+    )
+    return "\n".join(lines)
+
+
+__all__ = ["Kill", "Program", "Verdict", "children", "compare", "text_table", "verify_resume"]

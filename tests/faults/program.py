@@ -1,0 +1,144 @@
+"""The program under test: started by a fork server, with faults in its system calls where a test asks for them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests import launching
+
+SERVER = Path(__file__).with_name("forkserver.py")
+SHIM = Path(__file__).with_name("shim.c")
+OPTIONS = (
+    "--train.final-samples=1",
+    "--train.log-every=1",
+    "--train.global-batch-size=32",
+    "--train.ema=0.9",
+    "--train.device=cpu",
+    "--model.hidden-dim",
+    "8",
+)
+
+
+@dataclass(frozen=True)
+class Process:
+    """One running process of the program."""
+
+    pid: int
+    output: Path
+    program: Program
+
+    def wait(self) -> int:
+        """Its exit code; minus a signal's number where one ended it."""
+        return self.program.wait(self.pid)
+
+    def kill(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def text(self) -> str:
+        """What it said so far."""
+        return self.output.read_text(errors="replace")
+
+
+@dataclass
+class Program:
+    """The fork server."""
+
+    server: subprocess.Popen[str]
+    running: set[int] = field(default_factory=set)
+
+    @classmethod
+    def serve(cls, shim: Path | None) -> Program:
+        environment = launching.environment() | ({"LD_PRELOAD": str(shim)} if shim else {})
+        command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", str(SERVER)]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        return cls(subprocess.Popen(command, env=environment, **pipes))
+
+    def close(self) -> None:
+        for pid in list(self.running):
+            os.kill(pid, signal.SIGKILL)
+            self.wait(pid)
+        self.server.communicate()  # closes its input: that is its end
+
+    def _ask(self, request: dict[str, Any]) -> int:
+        assert self.server.stdin is not None
+        assert self.server.stdout is not None
+        self.server.stdin.write(json.dumps(request) + "\n")
+        self.server.stdin.flush()
+        return int(self.server.stdout.readline())
+
+    def start(self, *words: str, output: Path, **environment: str) -> Process:
+        """Start ``fastvae WORDS``."""
+        output.parent.mkdir(parents=True, exist_ok=True)
+        pid = self._ask({"words": list(words), "environment": environment, "output": str(output)})
+        self.running.add(pid)
+        return Process(pid, output, self)
+
+    def wait(self, pid: int) -> int:
+        self.running.discard(pid)
+        return self._ask({"wait": pid})
+
+    def train(self, run_dir: Path, *options: str, ranks: int = 1, **environment: str) -> list[Process]:
+        """Start a short training run, as ``ranks`` processes that find each other as under torchrun."""
+        words = ("train", "digits", f"--run-dir={run_dir}", *OPTIONS, *options)
+        place = (
+            {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())} if ranks > 1 else {}
+        )
+        processes = []
+        for rank in range(ranks):
+            names = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {}
+            output = run_dir.with_name(f"{run_dir.name}.rank{rank}.txt")
+            processes.append(self.start(*words, output=output, **place, **names, **environment))
+        return processes
+
+    def run(self, run_dir: Path, *options: str, ranks: int = 1, check: bool = True, **environment: str) -> list[int]:
+        """The same to its end; with ``check``, a failure shows what the program said."""
+        processes = self.train(run_dir, *options, ranks=ranks, **environment)
+        codes = [process.wait() for process in processes]
+        if check and any(codes):
+            raise AssertionError(f"exit codes {codes}\n" + "\n".join(process.text()[-3000:] for process in processes))
+        return codes
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on at the moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def logged_step(run_dir: Path) -> int:
+    """The last step in metrics.jsonl; 0 where there is none."""
+    path = run_dir / "metrics.jsonl"
+    lines = (
+        [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")] if path.exists() else []
+    )
+    return max((int(json.loads(line)["step"]) for line in lines), default=0)
+
+
+def wait_until(condition: Callable[[], bool], *, limit_s: float = 120) -> None:
+    """Wait for something that will come; give up, rather than hang, where it does not."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.005)
+
+
+def build_shim(folder: Path) -> Path | None:
+    """The library that injects faults into system calls; None without a C compiler."""
+    library = folder / "shim.so"
+    try:
+        command = ["cc", "-O1", "-shared", "-fPIC", "-o", str(library), str(SHIM), "-ldl"]
+        subprocess.run(command, check=True, capture_output=True)
+    except FileNotFoundError:
+        return None
+    return library

@@ -1,0 +1,211 @@
+"""Rows 5, 6, 15, 16: checkpoints that are damaged, hostile or of another run are named, and nothing of them is used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fastvae.train.checkpoint import MANIFEST, STATE, CheckpointError, read_checkpoint
+from fastvae.train.files import dump_json
+from tests.faults.program import Program
+from tests.faults.table import Fault
+
+OPTIONS = ("--train.steps=4", "--train.checkpoint-every=2")
+
+
+@pytest.fixture(scope="module")
+def finished(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("damage") / "run"
+    program.run(run_dir, *OPTIONS)
+    return run_dir
+
+
+@pytest.fixture
+def damaged(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run, to be damaged."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def newest(run_dir: Path) -> Path:
+    return run_dir / "checkpoints" / "step_00000004"
+
+
+def tensors(checkpoint: Path) -> Path:
+    [path] = checkpoint.glob("*.safetensors")
+    return path
+
+
+def resumes_from_step_2(program: Program, run_dir: Path, whole: Path) -> str:
+    """Run again: the checkpoint of step 2 is used, the end is that of the undisturbed run; what the program said."""
+    output = run_dir.with_name("run.rank0.txt")
+    output.unlink(missing_ok=True)
+    program.run(run_dir, *OPTIONS)
+    text = output.read_text()
+    assert "from the checkpoint of step 2" in text, text
+    assert "checkpoint passed over" in text, text
+    assert (run_dir / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    return text
+
+
+def test_truncated(fault: Fault, program: Program, finished: Path, damaged: Path) -> None:
+    """Row 5. Pass: the previous valid one is used, with a warning that names the file."""
+    injected = 0
+    for name in (tensors(newest(finished)).name, STATE, MANIFEST):
+        content = (newest(finished) / name).read_bytes()
+        for percent in (0, 1, 50, 99):
+            (newest(damaged) / name).write_bytes(content[: len(content) * percent // 100])
+            with pytest.raises(CheckpointError, match=name):
+                read_checkpoint(newest(damaged))
+            injected += 1
+            if fault.full or (percent == 50 and name.endswith(".safetensors")):
+                assert name in resumes_from_step_2(program, damaged, finished)
+                shutil.rmtree(damaged)
+                shutil.copytree(finished, damaged)
+        (newest(damaged) / name).write_bytes(content)
+    fault.row(5, "newest checkpoint truncated, 3 files", injected=injected, lost="1 save interval")
+
+
+def test_bit_flips(fault: Fault, program: Program, finished: Path, damaged: Path) -> None:
+    """Row 6. Pass: the checksums reject every one, anywhere in the checkpoint."""
+    rng, flips = random.Random(6), fault.times(30, 300)
+    files = sorted(newest(damaged).iterdir())
+    for number in range(flips):
+        path = files[number % len(files)]
+        content = bytearray(path.read_bytes())
+        position = rng.randrange(len(content))
+        content[position] ^= 1 << rng.randrange(8)
+        original = path.read_bytes()
+        path.write_bytes(bytes(content))
+        with pytest.raises(CheckpointError):
+            read_checkpoint(newest(damaged))
+        if number == 0:
+            resumes_from_step_2(program, damaged, finished)
+        path.write_bytes(original)
+    read_checkpoint(newest(damaged))
+    fault.row(6, "one bit flipped, any file", injected=flips, lost="1 save interval")
+
+
+class Trap:
+    """Unpickled, it would leave a mark."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (f"touch {self.mark}",)
+
+
+def seal(checkpoint: Path, extra: dict[str, dict[str, object]] | None = None) -> None:
+    """Give the checkpoint a manifest that is right about everything in it, as an attacker would."""
+    manifest = json.loads((checkpoint / MANIFEST).read_text())
+    manifest.pop("sha256")
+    contents = {path.name: path.read_bytes() for path in sorted(checkpoint.iterdir()) if path.name != MANIFEST}
+    manifest["files"] = {n: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for n, c in contents.items()}
+    manifest["files"] |= extra or {}
+    digest = hashlib.sha256(dump_json(manifest).encode()).hexdigest()
+    (checkpoint / MANIFEST).write_text(dump_json({**manifest, "sha256": digest}))
+
+
+def header(length: int, fields: dict[str, object]) -> bytes:
+    text = json.dumps(fields).encode()
+    return (length or len(text)).to_bytes(8, "little") + text
+
+
+def plant_pickle(checkpoint: Path, mark: Path) -> None:
+    import pickle
+
+    for name in (".metadata", "data.pkl", tensors(checkpoint).name):
+        (checkpoint / name).write_bytes(pickle.dumps(Trap(mark)))
+
+
+def plant_huge_header(checkpoint: Path, mark: Path) -> None:
+    tensors(checkpoint).write_bytes(header(1 << 30, {}) + bytes(1 << 16))
+
+
+def plant_overlap(checkpoint: Path, mark: Path) -> None:
+    entry = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
+    tensors(checkpoint).write_bytes(header(0, {"one": entry, "two": entry}) + bytes(16))
+
+
+def plant_parent_name(checkpoint: Path, mark: Path) -> None:
+    outside = checkpoint.parent / "outside.safetensors"
+    outside.write_bytes(tensors(checkpoint).read_bytes())
+    content = outside.read_bytes()
+    seal(checkpoint, {"../outside.safetensors": {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}})
+
+
+def plant_link(checkpoint: Path, mark: Path) -> None:
+    real = tensors(checkpoint)
+    target = checkpoint.parent.parent / "elsewhere"
+    real.rename(target)
+    real.symlink_to(target)
+
+
+def plant_other_tensors(checkpoint: Path, mark: Path) -> None:
+    entry = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
+    tensors(checkpoint).write_bytes(header(0, {"../../one": entry}) + bytes(16))
+
+
+HOSTILE = (plant_pickle, plant_huge_header, plant_overlap, plant_parent_name, plant_link)
+
+
+@pytest.mark.parametrize("plant", HOSTILE)
+def test_hostile(fault: Fault, program: Program, finished: Path, damaged: Path, plant: Callable[..., None]) -> None:
+    """Row 15. Pass: refused by name though its checksums are right; nothing is run, nothing written outside."""
+    mark = damaged.parent / "mark"
+    plant(newest(damaged), mark)
+    if plant is not plant_parent_name:
+        seal(newest(damaged))
+    with pytest.raises(CheckpointError, match="step_00000004"):
+        read_checkpoint(newest(damaged))
+    resumes_from_step_2(program, damaged, finished)
+    assert not mark.exists()
+    assert {path.name for path in damaged.parent.iterdir()} == {"run", "run.rank0.txt"}
+    fault.row(15, plant.__name__.replace("plant_", "hostile checkpoint: ").replace("_", " "), injected=1)
+
+
+def test_tensors_of_another_model(fault: Fault, program: Program, finished: Path, damaged: Path) -> None:
+    """Row 15, where everything but the tensors is right. Pass: refused by name before anything is loaded."""
+    plant_other_tensors(newest(damaged), damaged)
+    seal(newest(damaged))
+    assert program.run(damaged, *OPTIONS, check=False) == [2]
+    text = damaged.with_name("run.rank0.txt").read_text()
+    assert "tensors are not this run's" in text
+    assert "Traceback" not in text
+    fault.row(15, "hostile checkpoint: other tensors", injected=1)
+
+
+CHANGES = {
+    "--model.latent-dim=7": r"model.latent_dim was 10, now 7",
+    "--train.lr=0.5": r"train.lr was",
+    "--seed=9": r"seed was 0, now 9",
+    "--train.steps=2": r"is at step 4, past the 2 steps asked for",
+}
+
+
+def test_changed_configuration(fault: Fault, program: Program, damaged: Path) -> None:
+    """Row 16. Pass: the difference is named, nothing is loaded in part, the checkpoints stay."""
+    output = damaged.with_name("run.rank0.txt")
+    for option, expected in CHANGES.items():
+        output.unlink(missing_ok=True)
+        assert program.run(damaged, *OPTIONS, option, check=False) == [2]
+        assert expected in output.read_text()
+        assert "Traceback" not in output.read_text()
+    read_checkpoint(newest(damaged))
+    fault.row(16, "changed configuration", injected=len(CHANGES))
+
+
+def test_another_format(fault: Fault, damaged: Path, finished: Path, program: Program) -> None:
+    """Row 16. Pass: the version that wrote it and the one that reads are named; the one before is used."""
+    manifest = json.loads((newest(damaged) / MANIFEST).read_text())
+    (newest(damaged) / MANIFEST).write_text(dump_json({**manifest, "format": 99, "fastvae": "7.0"}))
+    text = resumes_from_step_2(program, damaged, finished)
+    assert "format 99, written by fastvae 7.0; this version" in text
+    fault.row(16, "a format of another version", injected=1, lost="1 save interval")
