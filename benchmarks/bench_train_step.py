@@ -6,7 +6,6 @@ import random
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from train_step_networks import NETWORKS, Network
 
 from fastvae.bench import options_parser, report, this_machine
 from fastvae.data.mnist import MNIST, load_published
-from fastvae.train import TrainConfig
 from fastvae.train.matmul import matmul_library
 
 OURS, COMPILED, EAGER, FLOOR = "fastvae.train", "fastvae.train, compiled", "eager loop", "matrix products"
@@ -67,7 +65,7 @@ def build_contenders(
     if with_compiled:
         found[COMPILED] = our_trainer(network, images, compiled=True, device=device)
         found["eager loop, compiled"] = eager_loop(network, images, compiled=True, device=device)
-    if device == "cuda" and any(field.name == "capture" for field in fields(TrainConfig)):
+    if device == "cuda":
         found[CAPTURED] = our_trainer(network, images, compiled=False, device=device, capture=True)
     if network.name == "textbook" and device == "cpu":
         found["Dataset and DataLoader"] = data_loader_loop(network, images)

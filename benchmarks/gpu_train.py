@@ -7,14 +7,12 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 import safetensors.torch
 import torch
 
 from fastvae import ops
-from fastvae.train import TrainConfig
 
 FIRST_STEP_RELATIVE = 1e-5
 RECIPE = "digits"
@@ -93,10 +91,7 @@ def main() -> int:
     steps = f"--train.steps={options.steps}"
     on_cpu = train(options.folder, "cpu", "cpu", "--train.steps=2", "--train.eval-every=None")
     kinds = {"fp32": []} if options.device == "cpu" else {"fp32": [], "bf16": ["--train.precision=bf16"]}
-    if any(field.name == "capture" for field in fields(TrainConfig)):
-        kinds["captured"] = ["--train.capture"]
-    else:
-        print("--  captured: this version's trainer has no --train.capture")
+    kinds["captured"] = ["--train.capture"]
     for name, words in kinds.items():
         run_dir = train(options.folder, name, options.device, steps, *words)
         final, speed = lines(run_dir, "final")[-1], lines(run_dir, "train")[-1]["examples_per_s"]

@@ -83,7 +83,7 @@ def kl_weight_at(config: ObjectiveConfig, step: int) -> float:
 
 
 def build_objective(
-    config: ObjectiveConfig, terms: VAETerms, *, kl_weight: float = 1.0, free_bits: FreeBits | None = None
+    config: ObjectiveConfig, terms: VAETerms, *, kl_weight: float | Tensor = 1.0, free_bits: FreeBits | None = None
 ) -> Objective:
     """The objective that ``config`` asks for: `iw_bound` where it has several samples, `elbo` otherwise."""
     if config.num_samples > 1:
@@ -91,7 +91,7 @@ def build_objective(
     return elbo(terms, kl_weight, free_bits=free_bits)
 
 
-def elbo(terms: VAETerms, kl_weight: float = 1.0, *, free_bits: FreeBits | None = None) -> Objective:
+def elbo(terms: VAETerms, kl_weight: float | Tensor = 1.0, *, free_bits: FreeBits | None = None) -> Objective:
     """The (negative) evidence lower bound, ``distortion + kl_weight * rate`` (Kingma and Welling 2013, equation 3).
 
     Args:
@@ -108,7 +108,7 @@ def elbo(terms: VAETerms, kl_weight: float = 1.0, *, free_bits: FreeBits | None 
     return _objective(distortion + kl_weight * paid, rate, distortion)
 
 
-def iw_bound(terms: VAETerms, kl_weight: float = 1.0) -> Objective:
+def iw_bound(terms: VAETerms, kl_weight: float | Tensor = 1.0) -> Objective:
     """The (negative) importance-weighted bound, ``-log mean_k exp(-distortion_k - rate_k)`` (Burda et al. 2016,
     arXiv 1509.00519, equation 8).
 

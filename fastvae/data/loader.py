@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -82,10 +83,42 @@ class Loader:
             ValueError: ``step`` is not in ``0 .. 2**32 - 1``.
         """
         indices = self.indices(step)
+        keys = [noise_key(self._seed, step, first, device=self._device) for first in self.first_rows]
+        return self.make(indices, keys)
+
+    def make(self, indices: Tensor, keys: Sequence[Tensor]) -> list[MicroBatch]:
+        """The micro-batches of these examples, int64 ``[local batch]``, with a noise key for each."""
         return [
-            self._load(step, first, indices[first - self._start : last - self._start])
-            for first, last in self._micro_shares
+            _micro_batch(
+                self._source,
+                self._preprocess,
+                indices[first - self._start : last - self._start],
+                key,
+                first,
+                evaluation=False,
+            )
+            for (first, last), key in zip(self._micro_shares, keys, strict=True)
         ]
+
+    def resident(self) -> Loader:
+        """The same loader with its examples on its device, where ``make`` takes indices that are there.
+
+        Raises:
+            ValueError: the examples cannot be held there.
+        """
+        moved = copy.copy(self)
+        moved._source = self._source.to(self._device)
+        return moved
+
+    @property
+    def first_rows(self) -> list[int]:
+        """Where each micro-batch's first example lies in the global batch."""
+        return [first for first, _ in self._micro_shares]
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self._seed
 
     def indices(self, step: int) -> Tensor:
         """The indices, int64 ``[local batch]``, of this rank's examples of ``step``."""
@@ -105,10 +138,6 @@ class Loader:
         steps = number * self._steps_per_block + torch.arange(self._steps_per_block)
         positions = steps[:, None] * self._global_batch_size + torch.arange(self._start, self._stop)
         return order_index(positions, len(self._source), self._seed)
-
-    def _load(self, step: int, first_row: int, indices: Tensor) -> MicroBatch:
-        key = noise_key(self._seed, step, first_row, device=self._device)
-        return _micro_batch(self._source, self._preprocess, indices, key, first_row, evaluation=False)
 
 
 def evaluation_batches(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
@@ -42,6 +43,17 @@ class Source(ABC):
     def labels(self) -> Tensor | None:
         """int64 ``[len(self)]``, or None where the data have no labels."""
         return None
+
+    def to(self, device: torch.device | str) -> Source:
+        """The same examples held on ``device``, to be read there by indices that are there too.
+
+        Raises:
+            ValueError: they are not held in memory as a whole.
+        """
+        raise ValueError(
+            f"{type(self).__name__} reads its examples piece by piece, and cannot be held on {device}: "
+            "set train.capture to False, or give the data as one array"
+        )
 
     def attribute(self, name: str) -> Tensor | None:
         """What the source knows of each example under this name, ``[N]``; None where it knows nothing such."""
@@ -87,6 +99,12 @@ class TensorSource(Source):
 
     def __getitem__(self, indices: Tensor) -> Tensor:
         return self._examples.index_select(0, indices)
+
+    def to(self, device: torch.device | str) -> TensorSource:
+        moved = copy.copy(self)
+        moved._examples = self._examples.to(device)
+        moved.conditions = None if self.conditions is None else self.conditions.to(device)
+        return moved
 
     @property
     def labels(self) -> Tensor | None:

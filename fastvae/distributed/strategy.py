@@ -153,7 +153,12 @@ class TorchStrategy(ABC):
         optimizer = self._optimizer_values().items()
         return {
             **{f"model.{name}": tensor for name, tensor in self.trained.state_dict().items()},
-            **{f"optimizer.{name}": value for name, value in optimizer if isinstance(value, Tensor)},
+            # A learning rate may be a tensor too, but hyper-parameters are the configuration's.
+            **{
+                f"optimizer.{name}": value
+                for name, value in optimizer
+                if name.startswith("state.") and isinstance(value, Tensor)
+            },
             **{f"extra.{name}": tensor for name, tensor in extra.items()},
         }
 

@@ -47,6 +47,8 @@ class TrainConfig:
     """fp32, or bf16 autocast (weights, losses and noise stay float32)."""
     compile: bool = False
     """Compile the model with torch.compile; the first step then takes up to a minute longer."""
+    capture: bool = False
+    """On one GPU: the whole step as a CUDA graph, the data on the GPU too; for small models, whose time is launches."""
     matmul: MatmulLibrary = "auto"
     """Library of the CPU's float32 matrix products: auto takes oneDNN where MKL leaves the processor's AVX-512 idle."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -111,6 +113,8 @@ class TrainConfig:
         _require(self.ema is None or 0 < self.ema < 1, "ema", "must be in (0, 1), or None for off", self.ema)
         static = self.ddp.static_graph
         _require(not static or self.accumulation == 1, "ddp.static_graph", "wants accumulation 1, or False", static)
+        single = self.strategy in ("auto", "single")
+        _require(not self.capture or single, "capture", f"wants strategy single, not {self.strategy}", self.capture)
         engine = self.strategy == "deepspeed"
         _require(
             not (engine and self.compile), "compile", "is not for strategy deepspeed; set it to False", self.compile

@@ -159,17 +159,35 @@ class Guard:
             loss: [] the loss in nats, summed over this rank's examples.
             grad_norm: [] the 2-norm of the global batch's gradient.
         """
-        loss = self._reduce(loss) / self._num_examples
         if self._on_host:
-            values = (loss.item(), grad_norm.item())
+            values = ((self._reduce(loss) / self._num_examples).item(), grad_norm.item())
             accepted = all(value <= limit for value, limit in zip(values, self._limits, strict=True))
             self._state.unseen.append(Judged([*values, float(accepted)]))
             return self._verdicts[accepted]
-        numbers = torch.stack((loss, grad_norm.to(loss)))
-        limits = torch.tensor(self._limits, pin_memory=True).to(loss.device, non_blocking=True)
-        verdict = (numbers <= limits).all()
-        self._state.unseen.append(_OnItsWay(torch.cat((numbers, verdict.to(numbers).view(1)))))
-        return verdict
+        numbers = self.judge(loss, grad_norm, self.limits_on(loss.device))
+        self.note(numbers)
+        return numbers[2] > 0
+
+    def judge(self, loss: Tensor, grad_norm: Tensor, limits: Tensor) -> Tensor:
+        """A step's loss in nats per example, its gradient's norm, and 1 where it is accepted or 0: ``[3]``.
+
+        All of it happens on the device, so that a CUDA graph may hold it.
+
+        Args:
+            loss, grad_norm: as for ``accept``.
+            limits: ``[2]`` of both numbers, see ``limits_on``.
+        """
+        numbers = torch.stack((self._reduce(loss) / self._num_examples, grad_norm.to(loss)))
+        return torch.cat((numbers, (numbers <= limits).all().to(numbers).view(1)))
+
+    def limits_on(self, device: torch.device) -> Tensor:
+        """The largest loss and gradient norm that are not refused, ``[2]``, on its way to the device."""
+        limits = torch.tensor(self._limits)
+        return limits if device.type == "cpu" else limits.pin_memory().to(device, non_blocking=True)
+
+    def note(self, numbers: Tensor) -> None:
+        """Remember what ``judge`` gave for this step, for ``settle``."""
+        self._state.unseen.append(Judged(numbers.tolist()) if self._on_host else _OnItsWay(numbers))
 
     def settle(self, step: int, *, wait: bool = False) -> Iterator[Skip]:
         """Look at the steps that are due, up to ``step`` less the lag; gives those that were skipped, in order.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fastvae.train.config import TrainConfig
 
@@ -29,6 +29,8 @@ def build_optimizer(config: TrainConfig, named_parameters: Iterable[tuple[str, n
         betas=(config.beta1, config.beta2),
         eps=config.adam_eps,
         fused=True,
+        # A captured step reads the learning rate where it lies, and the optimizer may not ask the host for anything.
+        **({"capturable": True} if config.capture else {}),
     )
 
 
@@ -43,6 +45,9 @@ def lr_at(config: TrainConfig, step: int) -> float:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every parameter group this learning rate."""
+    """Give every parameter group this learning rate; one that lies on a device as a tensor is changed in place."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr

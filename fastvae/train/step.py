@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +13,21 @@ from fastvae.distributed import StepReport, Strategy
 from fastvae.objective import FreeBits, ObjectiveConfig, build_objective, free_bits_mask
 from fastvae.records import KeyedBatch, VAETerms
 from fastvae.train.config import TrainConfig
-from fastvae.train.guard import Guard
+
+
+class Judge(Protocol):
+    """Says whether a step may change the parameters; see `fastvae.train.guard.Guard`."""
+
+    def accept(self, loss: Tensor, grad_norm: Tensor) -> Tensor:
+        """From the sum of this rank's losses and the gradient's norm, [] bool."""
 
 
 def train_step(
     strategy: Strategy,
     micro_batches: Sequence[KeyedBatch],
     config: TrainConfig,
-    kl_weight: float,
-    guard: Guard | None = None,
+    kl_weight: float | Tensor,
+    guard: Judge | None = None,
 ) -> tuple[StepReport, Tensor]:
     """Forward and backward over this rank's micro-batches, then one optimizer step.
 

@@ -18,6 +18,7 @@ from fastvae.distributed import Strategy, StrategyOptions, build_strategy, enter
 from fastvae.distributed.stop import StopRequest, exit_code
 from fastvae.evaluate import Evaluation
 from fastvae.objective import kl_weight_at
+from fastvae.train.capture import build_step
 from fastvae.train.config import TrainConfig
 from fastvae.train.files import dump_json, write_atomic
 from fastvae.train.guard import Guard
@@ -32,7 +33,6 @@ from fastvae.train.resume import plain
 from fastvae.train.saving import Saver
 from fastvae.train.state import EMA, copy_into
 from fastvae.train.status import write_status
-from fastvae.train.step import train_step
 from fastvae.train.weights import WEIGHTS, write_weights
 
 
@@ -182,12 +182,13 @@ class _Trainer:
         """Load, step, log, evaluate, save, until the last step or a signal, whose number is returned."""
         config, state, strategy = self.config, self.state, self.strategy
         incidents = Incidents(self.guard, strategy, self.loader, config, self.log)
+        take_step = build_step(strategy, self.loader, config, self.guard, state.step)
         window = Window(self.world.device)
         while state.step < config.steps:
             stop.begin(trouble=self.saver.failed)
             set_lr(strategy.optimizer, lr_at(config, state.step))
             kl_weight = kl_weight_at(config.objective, state.step)
-            report, sums = train_step(strategy, self.loader.load(state.step), config, kl_weight, self.guard)
+            report, sums = take_step(state.step, kl_weight)
             if self.ema is not None:
                 self.ema.update(strategy.full_precision_parameters(), state.step)
             state.count(report.skipped)
