@@ -44,16 +44,18 @@ class ObjectiveConfig:
     """Steps of the linear warm-up, of the run or of each cycle."""
     kl_cycle_steps: int | None = None
     """Steps of one cycle of the cyclical schedule, its warm-up included."""
+    autoencoder_steps: int = 0
+    """Steps at the start that train a plain autoencoder (weight 0); then the decoder starts anew, and the schedule."""
     free_bits: float | None = None
     """Nats of KL that each latent dimension may use for nothing; None for none."""
 
     def __post_init__(self) -> None:
         if self.num_samples < 1:
             raise ValueError(f"ObjectiveConfig: num_samples must be at least 1, got {self.num_samples}")
-        if self.kl_weight < 0 or self.kl_warmup_steps < 0:
+        if min(self.kl_weight, self.kl_warmup_steps, self.autoencoder_steps) < 0:
             raise ValueError(
-                "ObjectiveConfig: kl_weight and kl_warmup_steps must not be negative,"
-                f" got {self.kl_weight} and {self.kl_warmup_steps}"
+                "ObjectiveConfig: kl_weight, kl_warmup_steps and autoencoder_steps must not be negative,"
+                f" got {self.kl_weight}, {self.kl_warmup_steps} and {self.autoencoder_steps}"
             )
         if self.kl_schedule != "constant" and self.kl_warmup_steps < 1:
             raise ValueError(f"ObjectiveConfig: kl_schedule={self.kl_schedule!r} needs kl_warmup_steps >= 1, got 0")
@@ -73,8 +75,12 @@ def kl_weight_at(config: ObjectiveConfig, step: int) -> float:
     """The weight on the rate at training step ``step``, counted from 0.
 
     A linear warm-up is ``kl_weight * min(1, step / kl_warmup_steps)`` (Bowman et al. 2016, arXiv 1511.06349); the
-    cyclical schedule starts it again every ``kl_cycle_steps`` (Fu et al. 2019, arXiv 1903.10145).
+    cyclical schedule starts it again every ``kl_cycle_steps`` (Fu et al. 2019, arXiv 1903.10145). Both count from the
+    end of the autoencoder's steps, whose weight is 0 (Li et al. 2019, arXiv 1909.00868).
     """
+    if step < config.autoencoder_steps:
+        return 0.0
+    step -= config.autoencoder_steps
     if config.kl_schedule == "constant":
         return config.kl_weight
     if config.kl_schedule == "cyclical" and config.kl_cycle_steps is not None:

@@ -8,6 +8,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+PAD, BEGIN, END, UNKNOWN = 0, 1, 2, 3
+"""Ids of the tokens that are no text: padding, the start and the end of a sentence, a word that is not known."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -19,6 +22,7 @@ class Batch:
     mask: Tensor | None = None  # [B, ...] 1 where target counts, 0 where it does not
     lengths: Tensor | None = None  # [B] int64, for sequences
     rows: Tensor | None = None  # [B] int64, each example's index in its data set
+    dropout_key: Tensor | None = None  # int64 [3], where training drops units or inputs: the key of that noise
 
     def __len__(self) -> int:
         return self.x.shape[0]

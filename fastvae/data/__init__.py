@@ -9,6 +9,7 @@ from fastvae.data.preprocess import Preprocess, Preprocessor
 from fastvae.data.registry import DATASETS, RECOGNIZERS, Recognizer, build_data, read_source
 from fastvae.data.restore import DESCRIPTION, MissingSource, describe, restore
 from fastvae.data.source import Source, as_source
+from fastvae.data.tokenizer import TextDataConfig
 
 __all__ = [
     "DATASETS",
@@ -28,6 +29,7 @@ __all__ = [
     "Recognizer",
     "Source",
     "State",
+    "TextDataConfig",
     "as_data",
     "as_source",
     "build_data",

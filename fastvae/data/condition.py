@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol
 
 import torch
@@ -94,6 +95,28 @@ class ConditionField:
 
 
 @dataclass(frozen=True)
+class LengthField(ConditionField):
+    """The number of tokens, one-hot from 1 on; shown by lengths that the data have."""
+
+    usual: tuple[int, ...] = (1,)
+    """Lengths to show where nobody asks for one."""
+
+    def vector(self, value: Value) -> Tensor:
+        """One-hot float32 [size] of a length.
+
+        Raises:
+            ValueError: it is none that the model was built for.
+        """
+        if str(value) not in self.values:
+            raise ValueError(f"condition: {self.name} must be one of 1 to {self.size}, got {str(value)!r}")
+        return super().vector(value)
+
+    def examples(self, num: int) -> Tensor:
+        """The usual lengths in turn, float32 [num, size]."""
+        return self.columns(torch.tensor(self.usual)[torch.arange(num) % len(self.usual)] - 1)
+
+
+@dataclass(frozen=True)
 class NumberField:
     """A number, scaled so that the data's range becomes 0 .. 1; the source's attribute is the number itself."""
 
@@ -141,6 +164,12 @@ class Conditions:
     def size(self) -> int:
         """C, the numbers in a condition's vector."""
         return sum(field.size for field in self.fields)
+
+    @property
+    def places(self) -> dict[str, tuple[int, int]]:
+        """First and last column + 1 of each field, by name."""
+        stops = list(accumulate(field.size for field in self.fields))
+        return {field.name: (stop - field.size, stop) for field, stop in zip(self.fields, stops, strict=True)}
 
     def vector(self, **values: Value) -> Tensor:
         """The condition float32 [C] that these values name.

@@ -9,6 +9,7 @@ from typing import get_args
 
 from fastvae.data.preprocess import Binarize
 from fastvae.data.recommendation import InteractionsConfig
+from fastvae.data.tokenizer import TextDataConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,8 @@ class DataConfig:
     """The most memory that your own data may take, in GiB."""
     interactions: InteractionsConfig = field(default_factory=InteractionsConfig)
     """For interactions of users with items: which count, and who is held out."""
+    text: TextDataConfig = field(default_factory=TextDataConfig)
+    """For sentences: their tokens."""
 
     def __post_init__(self) -> None:
         choices = get_args(Binarize)

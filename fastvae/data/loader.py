@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fastvae.data.order import MAX_SEED, order_index, share
+from fastvae.data.order import BUCKET_WINDOW, MAX_SEED, bucketed_order, order_index, share
 from fastvae.data.preprocess import Preprocessor
 from fastvae.data.source import Source
 from fastvae.ops import noise_key
@@ -33,6 +33,7 @@ class Loader:
 
     Step ``s`` takes the positions ``[s * global_batch_size, (s + 1) * global_batch_size)`` of the endless stream that
     ``order_index`` defines; rank ``rank`` takes its contiguous share of them, cut into ``accumulation`` micro-batches.
+    Where examples differ in length, those of 64 global batches are sorted by it first, see ``bucketed_order``.
     Nothing is remembered between steps but a table of indices, so any step can be loaded at any time.
 
     Args:
@@ -74,6 +75,8 @@ class Loader:
         local_shares = (share(self._stop - self._start, accumulation, part) for part in range(accumulation))
         self._micro_shares = [(self._start + start, self._start + stop) for start, stop in local_shares]
         self._steps_per_block = max(1, _ORDER_BLOCK // max(1, self._stop - self._start))
+        if source.lengths is not None:
+            self._steps_per_block = BUCKET_WINDOW
         self._block, self._block_number = torch.empty((0, 0), dtype=torch.int64), -1
 
     def load(self, step: int) -> list[MicroBatch]:
@@ -135,6 +138,9 @@ class Loader:
 
     def _order_block(self, number: int) -> Tensor:
         """Indices ``[steps, local batch]`` of a block of steps: one long call in place of many short ones."""
+        if self._source.lengths is not None:
+            batches = bucketed_order(number, self._source.lengths, self._global_batch_size, self._seed)
+            return batches[:, self._start : self._stop]
         steps = number * self._steps_per_block + torch.arange(self._steps_per_block)
         positions = steps[:, None] * self._global_batch_size + torch.arange(self._start, self._stop)
         return order_index(positions, len(self._source), self._seed)

@@ -15,6 +15,9 @@ Words = NDArray[np.uint64]
 MAX_EXAMPLES = 2**62  # so that the power of two above it still fits a signed word
 MAX_SEED = 2**32 - 1
 
+BUCKET_WINDOW = 64
+"""Global batches among which examples are sorted by length."""
+
 # With 16 rounds all orders of 2 to 6 examples are equally frequent (chi-square over 120 000 epochs); with 12 not yet.
 _ROUNDS = 16
 _GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: the increment of SplitMix64
@@ -49,6 +52,27 @@ def order_index(positions: Positions, num_examples: int, seed: int) -> Positions
         indices = _order(positions.detach().cpu().numpy(), num_examples, seed)
         return torch.from_numpy(indices).to(positions.device)
     return _order(np.asarray(positions), num_examples, seed)
+
+
+def bucketed_order(window: int, lengths: Tensor, global_batch_size: int, seed: int) -> Tensor:
+    """The examples of the global batches of one window, those of like length together: padding then costs little.
+
+    The examples are those that `order_index` puts on the window's positions. They are sorted by length, cut into
+    batches, and the batches put in an order keyed by ``(seed, window)``, so that lengths come in no order.
+
+    Args:
+        window: which window of `BUCKET_WINDOW` steps, counted from 0.
+        lengths: int64 ``[N]``, of all examples.
+        global_batch_size: examples in one global batch.
+        seed: the run's seed, ``0 .. 2**32 - 1``.
+
+    Returns:
+        int64 indices ``[BUCKET_WINDOW, global_batch_size]``, one row a step.
+    """
+    size = BUCKET_WINDOW * global_batch_size
+    indices = order_index(window * size + torch.arange(size), len(lengths), seed)
+    batches = indices[lengths[indices].argsort(stable=True)].view(BUCKET_WINDOW, global_batch_size)
+    return batches[order_index(window * BUCKET_WINDOW + torch.arange(BUCKET_WINDOW), BUCKET_WINDOW, seed)]
 
 
 def share(total: int, parts: int, part: int) -> tuple[int, int]:

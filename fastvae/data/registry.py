@@ -17,6 +17,7 @@ from fastvae.data.mnist import FASHION_MNIST, MNIST, PublishedSet, load_publishe
 from fastvae.data.ratings import is_ratings_file
 from fastvae.data.small_images import CIFAR10_LABELS, load_cifar10, load_frey_faces
 from fastvae.data.source import Source, split_every
+from fastvae.data.text import holds_sentences, load_sentences, load_sst2, read_text
 from fastvae.data.users import load_movielens, load_own_interactions, read_own_interactions
 
 LoadData = Callable[[DataConfig, int, State], Data]  # (config, seed, what a run kept: empty when it begins)
@@ -98,6 +99,7 @@ DATASETS: dict[str, LoadData] = {
     "cifar10": load_photographs,
     "frey-faces": load_faces,
     "movielens-100k": load_movielens,
+    "sst2": load_sst2,
 }
 RECOGNIZERS: tuple[Recognizer, ...] = (  # the first that matches reads
     Recognizer("an .npy or .npz file", lambda path: path.suffix in (".npy", ".npz"), load_own_arrays, read_arrays),
@@ -105,6 +107,7 @@ RECOGNIZERS: tuple[Recognizer, ...] = (  # the first that matches reads
     Recognizer(
         "a CSV, TSV or .inter file of users and items", is_ratings_file, load_own_interactions, read_own_interactions
     ),
+    Recognizer("a .txt file or a .tsv with a column named sentence", holds_sentences, load_sentences, read_text),
 )
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastvae.data.condition import ConditionField, Conditions, Field, NumberField
+from fastvae.data.condition import ConditionField, Conditions, Field, LengthField, NumberField
 from fastvae.data.dataset import Data, State
-from fastvae.data.preprocess import Preprocess
+from fastvae.data.preprocess import Preprocess, Preprocessor
 from fastvae.data.source import Source
+from fastvae.data.text import restored_preprocess
 
 DESCRIPTION = "data.json"
+_PREPROCESS: dict[str, Callable[[State], Preprocessor]] = {"text": restored_preprocess}  # others: pixels and numbers
 
 
 class MissingSource(Source):
@@ -31,11 +34,11 @@ class MissingSource(Source):
 
 
 def describe(data: Data) -> bytes:
-    """What `restore` needs, as JSON. It restores pixels and plain numbers; other kinds keep files of their own."""
+    """What `restore` needs, as JSON. It restores pixels, plain numbers and sentences; other kinds keep their own."""
     described: dict[str, Any] = {"name": data.name, "kind": data.kind, "preprocess": None}
-    if isinstance(data.preprocess, Preprocess):
+    if isinstance(data.preprocess, Preprocess) or data.kind in _PREPROCESS:
         described |= {
-            "preprocess": asdict(data.preprocess),
+            "preprocess": asdict(data.preprocess) if isinstance(data.preprocess, Preprocess) else {},
             "event_shape": list(data.event_shape),
             "dtype": str(data.train.dtype).removeprefix("torch."),
             "levels": data.train.levels,
@@ -65,7 +68,7 @@ def restore(state: State, reason: str) -> Data | None:
         name=described["name"],
         train=source,
         test=source,
-        preprocess=Preprocess(**described["preprocess"]),
+        preprocess=_PREPROCESS.get(described["kind"], _restored_pixels)(state),
         kind=described["kind"],
         label_names=None if described["label_names"] is None else tuple(described["label_names"]),
         fields=tuple(fields.values()),
@@ -75,7 +78,13 @@ def restore(state: State, reason: str) -> Data | None:
     )
 
 
+def _restored_pixels(state: State) -> Preprocess:
+    return Preprocess(**json.loads(state[DESCRIPTION])["preprocess"])
+
+
 def _described(field: Field) -> dict[str, Any]:
+    if isinstance(field, LengthField):
+        return {"type": "length", "name": field.name, "values": list(field.values), "usual": list(field.usual)}
     if isinstance(field, ConditionField):
         return {"type": "class", "name": field.name, "values": list(field.values)}
     assert isinstance(field, NumberField)
@@ -85,4 +94,6 @@ def _described(field: Field) -> dict[str, Any]:
 def _restored(described: dict[str, Any]) -> Field:
     if described["type"] == "class":
         return ConditionField(described["name"], tuple(described["values"]))
+    if described["type"] == "length":
+        return LengthField(described["name"], tuple(described["values"]), tuple(described["usual"]))
     return NumberField(described["name"], low=described["low"], high=described["high"])

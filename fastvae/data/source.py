@@ -31,6 +31,8 @@ class Source(ABC):
     """How many values a discrete pixel can take (``0 .. levels - 1``); None for other data."""
     conditions: Tensor | None = None
     """float32 ``[N, C]``, what the model is told of each example; the batches carry it."""
+    lengths: Tensor | None = None
+    """int64 ``[N]`` where examples differ in length: those of like length then share a training batch."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -192,6 +194,7 @@ class SubsetSource(Source):
         self._source, self._indices = source, indices
         self.event_shape, self.dtype, self.levels = source.event_shape, source.dtype, source.levels
         self.conditions = None if source.conditions is None else source.conditions.index_select(0, indices)
+        self.lengths = None if source.lengths is None else source.lengths[indices]
 
     def __len__(self) -> int:
         return self._indices.numel()

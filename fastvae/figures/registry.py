@@ -12,6 +12,7 @@ from fastvae.data import Data
 from fastvae.figures.images import ImageRenderer
 from fastvae.figures.items import ItemRenderer
 from fastvae.figures.numbers import NumberRenderer
+from fastvae.figures.text import TextRenderer
 
 
 class Renderer(Protocol):
@@ -38,6 +39,7 @@ RENDERERS: dict[str, Renderer] = {  # by `Data.kind`
     "interactions": ItemRenderer(),
     "vector": NumberRenderer(),
     "table": NumberRenderer(),
+    "text": TextRenderer(),
 }
 
 

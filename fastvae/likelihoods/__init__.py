@@ -6,6 +6,7 @@ Log probabilities are in nats per example, float32 at least under autocast too, 
 
 from fastvae.likelihoods.base import BoundLikelihood
 from fastvae.likelihoods.bernoulli import Bernoulli, BoundBernoulli
+from fastvae.likelihoods.categorical import BoundCategorical, Categorical, draw_tokens
 from fastvae.likelihoods.discretized_logistic import BoundDiscretizedLogistic, DiscretizedLogistic
 from fastvae.likelihoods.gaussian import BoundGaussian, Gaussian
 from fastvae.likelihoods.multinomial import BoundMultinomial, Multinomial
@@ -13,11 +14,14 @@ from fastvae.likelihoods.multinomial import BoundMultinomial, Multinomial
 __all__ = [
     "Bernoulli",
     "BoundBernoulli",
+    "BoundCategorical",
     "BoundDiscretizedLogistic",
     "BoundGaussian",
     "BoundLikelihood",
     "BoundMultinomial",
+    "Categorical",
     "DiscretizedLogistic",
     "Gaussian",
     "Multinomial",
+    "draw_tokens",
 ]

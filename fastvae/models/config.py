@@ -27,6 +27,33 @@ class HierarchyConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """The networks of sentences: gru, lstm and transformer, whose width is the model's ``hidden_dim``."""
+
+    embedding_dim: int = 128
+    """Width of a token's vector, for gru and lstm; a transformer has one width."""
+    num_layers: int = 1
+    """Layers of cells, or blocks, on either side."""
+    num_heads: int = 4
+    """Heads of a transformer's attention."""
+    dropout: float = 0.0
+    """Share of the decoder's units that training loses."""
+    word_dropout: float = 0.0
+    """Share of the words that the decoder does not see in training."""
+    cutoffs: tuple[int, ...] = (1000, 4000)
+    """Where the adaptive softmax cuts the vocabulary, frequent words first; () scores all words alike."""
+    temperature: float = 1.0
+    """Of sampled words: 1 draws from the model, less prefers the likely ones."""
+
+    def __post_init__(self) -> None:
+        if min(self.embedding_dim, self.num_layers, self.num_heads) < 1:
+            raise ValueError(
+                "TextConfig: embedding_dim, num_layers and num_heads must be at least 1,"
+                f" got {self.embedding_dim}, {self.num_layers} and {self.num_heads}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Which model, and how large."""
 
@@ -55,6 +82,8 @@ class ModelConfig:
     variance z looks useless, and the posterior collapses before the learned variance has come down."""
     likelihood_logvar_floor: float = -10.0
     """The Gaussian likelihood's log variance stays above this."""
+    text: TextConfig = field(default_factory=TextConfig)
+    """For sentences: their networks."""
 
     recommender: RecommenderConfig = field(default_factory=RecommenderConfig)
     """Settings of network "bag"."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -22,6 +22,8 @@ class ModelInputs:
     """Numbers in an example's condition; 0 for none."""
     num_levels: int | None = None
     """How many values a pixel can take, where the model reads pixels as they are; None for other numbers."""
+    condition_columns: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """First and last column + 1 of each field of the condition, by name."""
     num_tokens: int | None = None
     """Size of the vocabulary, where examples are token ids."""
     likelihood_shape: tuple[int, ...] | None = None

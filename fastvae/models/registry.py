@@ -13,6 +13,7 @@ from fastvae.models.conv import build_conv
 from fastvae.models.hierarchical import build_hierarchical
 from fastvae.models.mlp import build_mlp
 from fastvae.models.parts import ModelInputs, Networks
+from fastvae.models.text import build_recurrent, build_tokens, build_transformer
 
 
 def build_bernoulli(config: ModelConfig, inputs: ModelInputs) -> Bernoulli:
@@ -50,10 +51,14 @@ NETWORKS: dict[str, Callable[[ModelConfig, ModelInputs], Networks]] = {
     "conv": build_conv,
     "hierarchical": build_hierarchical,
     "bag": build_bag,
+    "gru": build_recurrent,
+    "lstm": build_recurrent,
+    "transformer": build_transformer,
 }
 LIKELIHOODS: dict[str, Callable[[ModelConfig, ModelInputs], nn.Module]] = {
     "bernoulli": build_bernoulli,
     "gaussian": build_gaussian,
     "discretized-logistic": build_discretized_logistic,
     "multinomial": build_multinomial,
+    "tokens": build_tokens,
 }

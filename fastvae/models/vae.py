@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -87,6 +89,8 @@ class VAE(nn.Module):
             With K = 1 the rate in closed form, [B]; with more the rate of each draw, log q - log p, [K, B].
         """
         batch = as_batch(batch)
+        if self.training and not evaluation:
+            batch = replace(batch, dropout_key=noise_key)
         posterior = self.infer(batch, noise_key)
         stream = ops.stream(ops.Use.LATENT, sample=0 if num_samples > 1 else first_sample, evaluation=evaluation)
         rate_per_dimension = None

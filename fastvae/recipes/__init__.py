@@ -18,6 +18,7 @@ from fastvae.recipes.images import (
     mnist_iwae_2l,
 )
 from fastvae.recipes.recommendation import movielens_100k
+from fastvae.recipes.text import sst2_collapsed, sst2_sentences
 from fastvae.run import RunConfig
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
@@ -34,6 +35,8 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "cifar10": cifar10,
     "frey-faces": frey_faces,
     "movielens-100k": movielens_100k,
+    "sst2-sentences": sst2_sentences,
+    "sst2-collapsed": sst2_collapsed,
 }
 
 

@@ -159,7 +159,7 @@ class LoadedRun:
         """On a straight line between the mean latents of two test examples, [steps, ...]; their conditions too."""
         mu, condition = self._latents(torch.tensor([first, second]))
         told = None if condition is None else latents.between(condition[0], condition[1], steps)
-        return self._generate(latents.between(mu[0], mu[1], steps), told)
+        return self._generate(latents.between(mu[0], mu[1], steps), told, seed=None)
 
     def traverse(
         self,
@@ -194,7 +194,7 @@ class LoadedRun:
             widest = latents.widest_dimensions(means, dimensions)
             names, directions = tuple(f"z{d}" for d in widest), latents.unit_directions(widest, means.std(0))
         z = latents.along(base, directions.to(self.device), steps, span)
-        flat = self._generate(z.flatten(0, 1), _repeated(told, z.shape[0] * steps))
+        flat = self._generate(z.flatten(0, 1), _repeated(told, z.shape[0] * steps), seed=None)
         return Rows(flat.unflatten(0, (len(names), steps)), names)
 
     def attribute_direction(self, attribute: str) -> Tensor:
@@ -223,9 +223,11 @@ class LoadedRun:
         return path
 
     @torch.no_grad()
-    def _generate(self, z: Tensor, condition: Tensor | None, seed: int = 0) -> Tensor:
+    def _generate(self, z: Tensor, condition: Tensor | None, seed: int | None = 0) -> Tensor:
+        """What the model makes of latents; without a seed nothing is drawn, and z alone makes a difference."""
         self._require("generate", "decode")
-        examples: Tensor = self.model.generate(z.to(self.device), condition, noise_key(seed, device=self.device))  # type: ignore[operator]
+        key = None if seed is None else noise_key(seed, device=self.device)
+        examples: Tensor = self.model.generate(z.to(self.device), condition, key)  # type: ignore[operator]
         return examples
 
     def _conditions(self, num: int, values: dict[str, Value | None]) -> Tensor | None:

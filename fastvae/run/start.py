@@ -36,4 +36,9 @@ def build_run_model(config: RunConfig, data: Data) -> nn.Module:
 
 def model_inputs(data: Data) -> ModelInputs:
     """What a model must know of the data."""
-    return ModelInputs(event_shape=data.event_shape, condition_dim=data.condition_dim, **data.inputs)
+    return ModelInputs(
+        event_shape=data.event_shape,
+        condition_dim=data.condition_dim,
+        condition_columns={} if data.conditions is None else data.conditions.places,
+        **data.inputs,
+    )

@@ -120,6 +120,9 @@ class TrainConfig:
             not (engine and self.compile), "compile", "is not for strategy deepspeed; set it to False", self.compile
         )
         _require(self.grace_seconds > 0, "grace_seconds", "must be positive", self.grace_seconds)
+        autoencoder = self.objective.autoencoder_steps
+        name = "objective.autoencoder_steps"
+        _require(not (engine and autoencoder), name, "is not for strategy deepspeed; set it to 0", autoencoder)
         _require(self.timeout_minutes > 0, "timeout_minutes", "must be positive", self.timeout_minutes)
 
 

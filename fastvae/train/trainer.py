@@ -28,6 +28,7 @@ from fastvae.train.matmul import matmul_library
 from fastvae.train.metrics import MetricsLog, Window
 from fastvae.train.optim import build_optimizer, lr_at, set_lr
 from fastvae.train.reports import evaluate_test_set, headline, log_evaluation, log_window
+from fastvae.train.restart import DecoderRestart
 from fastvae.train.results import write_data_state, write_pictures
 from fastvae.train.resume import plain
 from fastvae.train.saving import Saver
@@ -134,6 +135,7 @@ class _Trainer:
             device=self.world.device,
         )
         self.strategy.setup(model, partial(build_optimizer, config))
+        self.restart_decoder = DecoderRestart(strategy, config)
         self.ema = EMA(config.ema, self.strategy.full_precision_parameters()) if config.ema is not None else None
         self.state = saver.resume(self.ema.average if self.ema is not None else {})
         if self.world.is_main:
@@ -186,6 +188,7 @@ class _Trainer:
         window = Window(self.world.device)
         while state.step < config.steps:
             stop.begin(trouble=self.saver.failed)
+            self.restart_decoder(state)
             set_lr(strategy.optimizer, lr_at(config, state.step))
             kl_weight = kl_weight_at(config.objective, state.step)
             report, sums = take_step(state.step, kl_weight)

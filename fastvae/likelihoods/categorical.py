@@ -1,0 +1,127 @@
+"""Tokens of a vocabulary, scored from a decoder's features by an adaptive softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax
+
+from fastvae import ops
+from fastvae.likelihoods.base import EVENT_SITE, at_least_float32
+
+_CHUNK = 8192  # tokens that are scored at a time: bounds the scores that live at once
+
+
+class Categorical(nn.Module):
+    """One of V tokens at each step; the decoder's output is features [..., T, H], the scores are parameters here.
+
+    With cutoffs the softmax is the adaptive one of Grave et al. 2017 (arXiv 1609.04309): the first tokens are scored
+    directly, rarer ones as p(cluster) p(token | cluster) through ever narrower layers, which only the tokens of that
+    cluster pass. The probabilities are exact and sum to 1; where frequent tokens have the small ids (as a
+    `fastvae.data.Tokenizer` of words gives them) most of the work of a large vocabulary is saved.
+
+    Args:
+        feature_dim: H.
+        num_tokens: V.
+        cutoffs: the first ids of the clusters, ascending; those that are not below V are ignored. () scores all
+            tokens directly.
+        narrowing: each cluster's width is the last one's divided by this.
+
+    Raises:
+        ValueError: the cutoffs do not ascend from above 0.
+    """
+
+    def __init__(
+        self, feature_dim: int, num_tokens: int, *, cutoffs: Sequence[int] = (), narrowing: float = 4.0
+    ) -> None:
+        super().__init__()
+        if any(low >= high for low, high in pairwise((0, *cutoffs))):
+            raise ValueError(f"Categorical: cutoffs must ascend from above 0, got {list(cutoffs)}")
+        self.num_tokens = num_tokens
+        self.edges = (*(edge for edge in cutoffs if edge < num_tokens), num_tokens)
+        self.head = nn.Linear(feature_dim, self.edges[0] + len(self.edges) - 1)
+        self.clusters = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(feature_dim, width := max(1, int(feature_dim / narrowing**number)), bias=False),
+                nn.Linear(width, high - low, bias=False),
+            )
+            for number, (low, high) in enumerate(pairwise(self.edges), start=1)
+        )
+
+    def forward(self, features: Tensor) -> BoundCategorical:
+        """The distribution over the tokens of each step, features [B, T, H] or [K, B, T, H]."""
+        return BoundCategorical(features, self)
+
+    def token_log_prob(self, features: Tensor, tokens: Tensor) -> Tensor:
+        """Log probability of each token [M] given its features [M, H], in nats, [M]."""
+        head = log_softmax(at_least_float32(self.head(features)), 1)
+        # The head ends with one entry for each cluster, which stands for all of the cluster's tokens.
+        entry = tokens.clamp(max=self.edges[0])
+        for edge in self.edges[1:-1]:
+            entry = entry + (tokens >= edge).to(torch.int64)
+        result = head.gather(1, entry.unsqueeze(1)).squeeze(1)
+        for (low, high), layers in zip(pairwise(self.edges), self.clusters, strict=True):
+            rows = ((tokens >= low) & (tokens < high)).nonzero().squeeze(1)
+            inside = log_softmax(at_least_float32(layers(features[rows])), 1)
+            result = result.index_add(0, rows, inside.gather(1, (tokens[rows] - low).unsqueeze(1)).squeeze(1))
+        return result
+
+    def log_probs(self, features: Tensor) -> Tensor:
+        """Log probability of every token, [..., V] nats, given features [..., H]."""
+        head = log_softmax(at_least_float32(self.head(features)), -1)
+        parts = [head[..., : self.edges[0]]]
+        for number, layers in enumerate(self.clusters):
+            of_cluster = head[..., self.edges[0] + number].unsqueeze(-1)
+            parts.append(of_cluster + log_softmax(at_least_float32(layers(features)), -1))
+        return torch.cat(parts, -1)
+
+
+@dataclass(frozen=True)
+class BoundCategorical:
+    """Tokens, each step's independent of the others given its features."""
+
+    features: Tensor  # [B, T, H] or [K, B, T, H]
+    scores: Categorical
+
+    @property
+    def mean(self) -> Tensor:
+        """The probability of every token at each step, [B, T, V] or [K, B, T, V]."""
+        return self.scores.log_probs(self.features).exp()
+
+    def log_prob(self, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Log probability of the tokens, summed over the steps.
+
+        Args:
+            target: [B, T] token ids.
+            mask: [B, T] True where a token counts; what it leaves out costs no time.
+
+        Returns:
+            [B], or [K, B] where the features hold K samples, in nats per sentence.
+        """
+        shape = self.features.shape[:-1]
+        counts = (torch.ones_like(target, dtype=torch.bool) if mask is None else mask.bool()).expand(shape)
+        features, tokens = self.features[counts], target.expand(shape)[counts]
+        parts = [
+            self.scores.token_log_prob(f, t) for f, t in zip(features.split(_CHUNK), tokens.split(_CHUNK), strict=True)
+        ]
+        per_token = torch.zeros(shape, dtype=parts[0].dtype, device=target.device)
+        return per_token.masked_scatter(counts, torch.cat(parts)).sum(-1)
+
+    def sample(self, noise_key: Tensor, *, stream: int | None = None) -> Tensor:
+        """One token for each step, int64 [B, T] or [K, B, T]; row i has the noise of row first_row + i."""
+        rows = self.features.flatten(1, -2) if self.features.dim() > 2 else self.features
+        stream = ops.stream(ops.Use.GENERATION, site=EVENT_SITE) if stream is None else stream
+        uniform = ops.philox_uniform(noise_key, *rows.shape[:2], stream=stream)
+        drawn = draw_tokens(self.scores.log_probs(rows), uniform)
+        return drawn.view(self.features.shape[:-1])
+
+
+def draw_tokens(log_probs: Tensor, uniform: Tensor) -> Tensor:
+    """A token [...] from scores [..., V] that need not sum to 1, by one uniform number [...] each: inversion."""
+    total = torch.softmax(at_least_float32(log_probs), -1).cumsum(-1)
+    place = torch.searchsorted(total, (uniform.to(total.dtype) * total[..., -1]).unsqueeze(-1), right=True).squeeze(-1)
+    return place.clamp(max=log_probs.shape[-1] - 1)

@@ -1,0 +1,210 @@
+"""VAEs of sentences: an encoder that reads tokens, a decoder that predicts each from those before it and from z."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from fastvae import ops
+from fastvae.likelihoods import BoundCategorical, Categorical, draw_tokens
+from fastvae.likelihoods.base import EVENT_SITE
+from fastvae.models.config import ModelConfig
+from fastvae.models.parts import ModelInputs, Networks
+from fastvae.models.vae import VAE, as_batch
+from fastvae.nn import (
+    Cell,
+    RecurrentDecoder,
+    RecurrentEncoder,
+    TransformerDecoder,
+    TransformerEncoder,
+    drop_tokens,
+)
+from fastvae.records import BEGIN, END, PAD, UNKNOWN, Batch
+
+
+class TextVAE(VAE):
+    """A VAE of token sequences with an autoregressive decoder (Bowman et al. 2016, arXiv 1511.06349).
+
+    A batch's x and target are ids [B, T]: a sentence, `END`, then `PAD`, which its mask leaves out.
+
+    Args:
+        encoder: from (ids [B, T], condition) to mu and logvar [B, D].
+        decoder: has ``forward(z, ids, condition, noise_key)``, ``start(z, condition)`` and ``step(state, ids)``, as
+            `fastvae.nn.RecurrentDecoder`.
+        likelihood: `fastvae.likelihoods.Categorical` over the decoder's features.
+        latent_dim: D.
+        max_length: tokens after which a sentence is ended, its end not counted.
+        length_columns: first and last column + 1 of the condition that say the length, one-hot from 1 on; None where
+            the condition does not say it.
+        word_dropout: share of the tokens that the decoder does not see in training.
+        temperature: of the draws of `generate`: 1 draws from the model, below 1 prefers likely tokens.
+
+    Raises:
+        ValueError: a rate or the temperature is out of its range.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: nn.Module,
+        latent_dim: int | None = None,
+        *,
+        max_length: int,
+        length_columns: tuple[int, int] | None = None,
+        word_dropout: float = 0.0,
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__(encoder, decoder, likelihood, latent_dim)
+        if not (0 <= word_dropout < 1 and temperature > 0):
+            raise ValueError(
+                f"TextVAE: word_dropout must be in [0, 1) and temperature above 0, got {word_dropout} and {temperature}"
+            )
+        self.max_length, self.length_columns = max_length, length_columns
+        self.word_dropout, self.temperature = word_dropout, temperature
+
+    def decode(
+        self, z: Tensor, batch: Batch | Tensor | None = None, *, condition: Tensor | None = None
+    ) -> BoundCategorical:
+        """The distribution of each token of the batch given z [B, D] or [K, B, D] and the tokens before it.
+
+        Raises:
+            ValueError: there is no batch to read the tokens from.
+        """
+        if batch is None:
+            raise ValueError("TextVAE.decode: batch must be given, its tokens are read; generate(z) needs none")
+        batch = as_batch(batch)
+        condition = batch.condition if condition is None else condition
+        if condition is not None:
+            condition = condition.expand(*z.shape[:-1], -1).flatten(0, -2)
+        features = self.decoder(z.flatten(0, -2), self._seen(batch), condition, batch.dropout_key)
+        bound: BoundCategorical = self.likelihood(features.unflatten(0, z.shape[:-1]))
+        return bound
+
+    @torch.no_grad()
+    def generate(
+        self,
+        z: Tensor,
+        condition: Tensor | None = None,
+        noise_key: Tensor | None = None,
+        *,
+        temperature: float | None = None,
+    ) -> Tensor:
+        """Sentences: the most probable token after token or, with a key, tokens drawn from the model.
+
+        Where the condition says a length, a sentence ends there and not before (a mixture of two conditions says the
+        length between theirs); unknown words are not written.
+
+        Args:
+            z: [N, D].
+            condition: [N, C], or [C] for all; None for a model that takes none.
+            noise_key: int64 [3]; row i has the noise of row first_row + i. None takes the most probable tokens.
+            temperature: of the draws; None takes the model's own.
+
+        Returns:
+            int64 [N, T]: each sentence, `END`, then `PAD` up to the longest.
+        """
+        condition = None if condition is None else condition.expand(len(z), -1)
+        condition, lengths = self._with_whole_length(condition)
+        shortest, longest = (1, self.max_length) if lengths is None else (lengths, lengths)
+        choose = _chooser(z, self.max_length, noise_key, self.temperature if temperature is None else temperature)
+        state = self.decoder.start(z, condition)  # type: ignore[operator]
+        tokens = torch.full((len(z),), BEGIN, device=z.device)
+        written: list[Tensor] = []
+        for step in range(self.max_length + 1):
+            features, state = self.decoder.step(state, tokens)  # type: ignore[operator]
+            scores = self.likelihood.log_probs(features)  # type: ignore[operator]
+            scores[:, [PAD, BEGIN, UNKNOWN]] = -torch.inf
+            scores[:, END].masked_fill_(_mask(step < shortest, z), -torch.inf)
+            chosen = choose(scores, step).masked_fill(_mask(step >= longest, z), END)
+            is_over = (tokens == END) | (tokens == PAD)
+            tokens = chosen.masked_fill(is_over, PAD)
+            written.append(tokens)
+            if bool(((tokens == END) | (tokens == PAD)).all()):
+                break
+        return torch.stack(written, 1)
+
+    def _seen(self, batch: Batch) -> Tensor:
+        """What the decoder reads before it predicts each token: the target shifted, in training with words lost."""
+        tokens = batch.target
+        if batch.dropout_key is not None:
+            tokens = drop_tokens(tokens, self.word_dropout, UNKNOWN, batch.dropout_key)
+        return torch.cat((torch.full_like(tokens[:, :1], BEGIN), tokens[:, :-1]), 1)
+
+    def _with_whole_length(self, condition: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """The condition and the lengths [N] that it says; between two conditions lies the length between theirs."""
+        if condition is None or self.length_columns is None:
+            return condition, None
+        first, stop = self.length_columns
+        said = condition[:, first:stop]
+        steps = torch.arange(stop - first, device=condition.device, dtype=said.dtype)
+        place = (said @ steps / said.sum(1)).round().long()
+        whole = nn.functional.one_hot(place, stop - first).to(condition.dtype)
+        return torch.cat((condition[:, :first], whole, condition[:, stop:]), 1), place + 1
+
+
+def build_recurrent(config: ModelConfig, inputs: ModelInputs) -> Networks:
+    """A GRU or LSTM, as ``config.network`` says, on both sides."""
+    num_tokens, text = _num_tokens(inputs), config.text
+    sizes = (num_tokens, text.embedding_dim, _width(config), config.latent_dim)
+    cell: Cell = "lstm" if config.network == "lstm" else "gru"
+    encoder = RecurrentEncoder(*sizes, cell=cell, num_layers=text.num_layers, condition_dim=inputs.condition_dim)
+    decoder = RecurrentDecoder(
+        *sizes, cell=cell, num_layers=text.num_layers, dropout=text.dropout, condition_dim=inputs.condition_dim
+    )
+    return Networks(encoder, decoder, _model(config, inputs))
+
+
+def build_transformer(config: ModelConfig, inputs: ModelInputs) -> Networks:
+    """Transformers of width ``config.hidden_dim`` on both sides."""
+    sizes = (_num_tokens(inputs), _width(config), config.latent_dim)
+    text, longest, condition_dim = config.text, inputs.event_shape[0], inputs.condition_dim
+    shape = {"num_layers": text.num_layers, "num_heads": text.num_heads}
+    encoder = TransformerEncoder(*sizes, max_length=longest, condition_dim=condition_dim, **shape)
+    decoder = TransformerDecoder(*sizes, max_length=longest, dropout=text.dropout, condition_dim=condition_dim, **shape)
+    return Networks(encoder, decoder, _model(config, inputs))
+
+
+def build_tokens(config: ModelConfig, inputs: ModelInputs) -> Categorical:
+    """Tokens by an adaptive softmax."""
+    return Categorical(_width(config), _num_tokens(inputs), cutoffs=config.text.cutoffs)
+
+
+def _model(config: ModelConfig, inputs: ModelInputs) -> Callable[..., TextVAE]:
+    return partial(
+        TextVAE,
+        max_length=inputs.event_shape[0] - 1,
+        length_columns=inputs.condition_columns.get("length"),
+        word_dropout=config.text.word_dropout,
+        temperature=config.text.temperature,
+    )
+
+
+def _chooser(
+    z: Tensor, max_length: int, noise_key: Tensor | None, temperature: float
+) -> Callable[[Tensor, int], Tensor]:
+    """What picks a token [N] from scores [N, V] at a step: the best one, or by the key's noise."""
+    if noise_key is None:
+        return lambda scores, step: scores.argmax(1)
+    stream = ops.stream(ops.Use.GENERATION, site=EVENT_SITE)
+    uniform = ops.philox_uniform(noise_key, len(z), max_length + 1, stream=stream)
+    return lambda scores, step: draw_tokens(scores / temperature, uniform[:, step])
+
+
+def _mask(holds: bool | Tensor, z: Tensor) -> Tensor:
+    return torch.as_tensor(holds, device=z.device)
+
+
+def _num_tokens(inputs: ModelInputs) -> int:
+    if inputs.num_tokens is None:
+        raise ValueError("model.network: the data must be token ids, got others; use network mlp or conv for numbers")
+    return inputs.num_tokens
+
+
+def _width(config: ModelConfig) -> int:
+    if len(config.hidden_dim) != 1:
+        raise ValueError(f"model.hidden_dim: network {config.network} takes one width, got {list(config.hidden_dim)}")
+    return config.hidden_dim[0]

@@ -1,0 +1,73 @@
+"""Dropout by counted noise: an example loses the same units however the batch is split, resumed or repeated."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from fastvae import ops
+
+
+class KeyedDropout(nn.Module):
+    """Sets each unit to 0 with probability ``rate`` and scales the others by ``1 / (1 - rate)``, in training only.
+
+    The noise is a function of the key, of the example's row in the global batch and of the unit; no generator is read
+    (Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting").
+
+    Args:
+        rate: probability of losing a unit, in [0, 1).
+        site: which layer this is, 0 to 255: layers of different sites lose different units.
+
+    Raises:
+        ValueError: the rate is outside [0, 1).
+    """
+
+    def __init__(self, rate: float, *, site: int) -> None:
+        super().__init__()
+        check_rate("KeyedDropout", "rate", rate)
+        self.rate, self.site = rate, site
+
+    def forward(self, x: Tensor, noise_key: Tensor | None = None, *, num_samples: int = 1) -> Tensor:
+        """``x`` [B, ...] with units lost, or unchanged without a key, in evaluation, and at rate 0.
+
+        Args:
+            x: [B, ...], or [K * B, ...] with the K samples of an example B rows apart.
+            noise_key: int64 [3] of this batch, see `fastvae.noise_key`.
+            num_samples: K.
+        """
+        if noise_key is None or not self.training or self.rate == 0:
+            return x
+        lost = keyed_uniform(noise_key, x.shape, self.site, num_samples) < self.rate
+        return x.masked_fill(lost, 0.0) * (1 / (1 - self.rate))
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        return f"rate={self.rate}, site={self.site}"
+
+
+def drop_tokens(tokens: Tensor, rate: float, replacement: int, noise_key: Tensor, *, site: int = 0) -> Tensor:
+    """Token ids [B, T], each replaced with probability ``rate``: word dropout (Bowman et al. 2016, arXiv 1511.06349).
+
+    A decoder that cannot see all of the words before the next one must ask z for them.
+    """
+    if rate == 0:
+        return tokens
+    return tokens.masked_fill(keyed_uniform(noise_key, tokens.shape, site) < rate, replacement)
+
+
+def keyed_uniform(noise_key: Tensor, shape: torch.Size, site: int, num_samples: int = 1) -> Tensor:
+    """Uniform numbers in (0, 1) of a dropout site, of ``shape`` [K * B, ...]: sample k of row b has its own."""
+    rows, columns = shape[0] // num_samples, math.prod(shape[1:])
+    parts = [
+        ops.philox_uniform(noise_key, rows, columns, stream=ops.stream(ops.Use.DROPOUT, site=site, sample=sample))
+        for sample in range(num_samples)
+    ]
+    return (parts[0] if num_samples == 1 else torch.cat(parts)).view(shape)
+
+
+def check_rate(where: str, name: str, rate: float) -> None:
+    """ValueError where a probability of losing something is outside [0, 1)."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"{where}: {name} must be in [0, 1), got {rate}; use 0 for off")

@@ -1,0 +1,52 @@
+"""A decoder that starts anew in the middle of a run: what a trained encoder needs for its z to be used."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastvae.distributed import Strategy
+from fastvae.train.config import TrainConfig
+from fastvae.train.state import TrainState, copy_into
+
+
+class DecoderRestart:
+    """Gives all but the encoder its first weights back when the autoencoder's steps are over.
+
+    A decoder that learnt without an encoder to rely on ignores z, and the posterior collapses. Here the encoder is
+    trained first, as an autoencoder's, and a new decoder then finds a z worth reading (Li et al. 2019, "A surprisingly
+    effective fix for deep latent variable modeling of text", arXiv 1909.00868).
+
+    The first weights are those that the model has when the run begins, before a checkpoint is loaded; so the restart is
+    a function of the step, and a run that is resumed goes the same way. The optimizer's averages of these weights
+    start at 0 again too, and the moving average at the first weights.
+
+    Args:
+        strategy: holds the model as it was built.
+        config: ``objective.autoencoder_steps`` says when; 0 for never.
+
+    Raises:
+        ValueError: the model has no part named encoder.
+    """
+
+    def __init__(self, strategy: Strategy, config: TrainConfig) -> None:
+        self._strategy, self._step = strategy, config.objective.autoencoder_steps
+        self._first: dict[str, Tensor] = {}
+        if not self._step:
+            return
+        parameters = strategy.full_precision_parameters()
+        self._first = {name: p.clone() for name, p in parameters.items() if not name.startswith("encoder.")}
+        if len(self._first) == len(parameters):
+            raise ValueError("train.objective.autoencoder_steps: the model must have a part named encoder; set it to 0")
+
+    @torch.no_grad()
+    def __call__(self, state: TrainState) -> None:
+        """Restart the decoder if the run stands at that step."""
+        if not self._first or state.step != self._step:
+            return
+        copy_into(self._strategy.full_precision_parameters(), self._first)
+        copy_into(state.ema, {name: value for name, value in self._first.items() if name in state.ema})
+        for name, parameter in self._strategy.trained.named_parameters():
+            if name in self._first:
+                for value in self._strategy.optimizer.state[parameter].values():
+                    value.zero_()

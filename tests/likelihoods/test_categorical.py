@@ -1,0 +1,75 @@
+"""The adaptive softmax over tokens: exact probabilities, masks, samples."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fastvae import noise_key
+from fastvae.likelihoods import Categorical, draw_tokens
+
+CUTOFFS = [(), (5,), (4, 9), (4, 9, 500)]
+
+
+def scores(cutoffs: tuple[int, ...], num_tokens: int = 20) -> Categorical:
+    torch.manual_seed(0)
+    return Categorical(16, num_tokens, cutoffs=cutoffs, narrowing=2.0)
+
+
+@pytest.mark.parametrize("cutoffs", CUTOFFS)
+def test_probabilities_sum_to_1_and_both_ways_of_scoring_agree(cutoffs: tuple[int, ...]) -> None:
+    likelihood, features = scores(cutoffs), torch.randn(7, 16)
+    log_probs = likelihood.log_probs(features)
+    assert log_probs.shape == (7, 20)
+    torch.testing.assert_close(log_probs.exp().sum(1), torch.ones(7))
+    tokens = torch.tensor([0, 3, 4, 8, 9, 19, 5])
+    torch.testing.assert_close(
+        likelihood.token_log_prob(features, tokens), log_probs.gather(1, tokens.unsqueeze(1)).squeeze(1)
+    )
+
+
+def test_without_cutoffs_it_is_the_plain_softmax() -> None:
+    likelihood, features, tokens = scores(()), torch.randn(6, 16), torch.randint(0, 20, (6,))
+    expected = -torch.nn.functional.cross_entropy(likelihood.head(features), tokens, reduction="none")
+    torch.testing.assert_close(likelihood.token_log_prob(features, tokens), expected)
+
+
+@pytest.mark.parametrize("cutoffs", CUTOFFS)
+def test_sentences_add_up_their_tokens_and_the_mask_leaves_out(cutoffs: tuple[int, ...]) -> None:
+    likelihood, features = scores(cutoffs), torch.randn(2, 3, 5, 16, requires_grad=True)
+    target = torch.randint(0, 20, (3, 5))
+    mask = torch.arange(5) < torch.tensor([5, 2, 1]).unsqueeze(1)
+    nats = likelihood(features).log_prob(target, mask)
+    per_token = likelihood.log_probs(features).gather(-1, target.expand(2, 3, 5).unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(nats, (per_token * mask).sum(-1))
+    nats.sum().backward()
+    assert features.grad is not None
+    assert not features.grad[:, 1, 2:].any()
+    torch.testing.assert_close(likelihood(features[0]).log_prob(target), per_token[0].sum(-1))
+
+
+def test_every_parameter_gets_a_gradient_when_no_token_is_in_its_cluster_or_none_at_all() -> None:
+    for rows in (4, 0):
+        likelihood = scores((4, 9))
+        likelihood(torch.randn(rows, 2, 16)).log_prob(torch.zeros(rows, 2, dtype=torch.int64)).sum().backward()
+        assert all(parameter.grad is not None for parameter in likelihood.parameters())
+
+
+def test_draws_have_the_probabilities_and_are_a_function_of_the_key() -> None:
+    likelihood, features = scores((4, 9)), torch.randn(1, 16)
+    many = likelihood(features.expand(20000, 1, 16))
+    drawn = many.sample(noise_key(3))
+    assert torch.equal(drawn, many.sample(noise_key(3)))
+    assert not torch.equal(drawn, many.sample(noise_key(4)))
+    share = drawn.flatten().bincount(minlength=20) / 20000
+    torch.testing.assert_close(share, likelihood.log_probs(features)[0].exp(), atol=0.012, rtol=0)
+
+
+def test_what_is_forbidden_is_never_drawn() -> None:
+    forbidden = torch.tensor([[-torch.inf, 0.0, -torch.inf, 1.0, -torch.inf]]).expand(3, 5)
+    assert draw_tokens(forbidden, torch.tensor([2**-33, 0.5, 1 - 2**-24])).tolist() == [1, 3, 3]
+
+
+def test_cutoffs_ascend() -> None:
+    with pytest.raises(ValueError, match="cutoffs must ascend"):
+        Categorical(8, 20, cutoffs=(9, 4))

@@ -1,0 +1,124 @@
+"""Text from end to end: a run on a small corpus, and every command on it."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastvae
+from fastvae import cli
+from fastvae.recipes import find_recipe
+from tests import corpus
+
+OPTIONS = (
+    "train sst2-sentences --data.name file --data.text.max-length 8 --data.text.min-frequency 1 --train.steps 300"
+    " --train.global-batch-size 32 --train.lr 0.01 --train.final-samples 2 --model.hidden-dim 32 --model.latent-dim 4"
+    " --model.text.embedding-dim 16 --model.text.cutoffs 8 --train.objective.autoencoder-steps 50"
+    " --train.objective.kl-warmup-steps 50 --train.log-every 50 --train.device cpu"
+).split()
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("text")
+    path = corpus.write(folder / "moods.tsv", 600)
+    assert cli.main([*OPTIONS, "--data.path", str(path), "--run-dir", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def test_a_run_keeps_its_tokens_and_shows_sentences(run_dir: Path) -> None:
+    assert (run_dir / "data" / "tokenizer.json").is_file()
+    assert len(lines(run_dir / "samples.txt")) == 65
+    assert len([line for line in lines(run_dir / "reconstructions.txt") if line.startswith("-> ")]) == 24
+
+
+@pytest.mark.parametrize("label", ["good", "bad"])
+def test_samples_have_the_label_and_the_length_that_are_asked_for(run_dir: Path, tmp_path: Path, label: str) -> None:
+    words = ["sample", str(run_dir), "--num", "16", "--label", label, "--length", "6", "--out", str(tmp_path)]
+    assert cli.main(words) == 0
+    title, *sentences = lines(tmp_path / "samples.txt")
+    assert label in title
+    assert [len(sentence.split()) for sentence in sentences] == [6] * 16
+    of_label = [sum(word in corpus.WORDS[label] for word in sentence.split()) for sentence in sentences]
+    others = [sum(word in mood for mood in corpus.WORDS.values() for word in s.split()) for s in sentences]
+    assert sum(of_label) > 0.9 * sum(others)
+    assert cli.main([*words[:-1], str(tmp_path / "again")]) == 0
+    assert lines(tmp_path / "again" / "samples.txt") == [title, *sentences]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--length", "9"], "length must be one of 1 to 8"),
+        (["--length", "0"], "length must be one of"),
+        (["--label", "ugly"], "label must be one of bad, good"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_one_line(
+    run_dir: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert cli.main(["sample", str(run_dir), *options]) == 2
+    assert re.match(rf"fastvae: [^\n]*{message}[^\n]*\n$", capsys.readouterr().err)
+
+
+def test_interpolations_go_from_one_length_to_the_other(run_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "way.txt"
+    assert (
+        cli.main(["interpolate", str(run_dir), "--first", "0", "--second", "3", "--steps", "5", "--out", str(out)]) == 0
+    )
+    sentences = [line for line in lines(out) if line and not line.startswith("#")]
+    texts = [text for _, text in corpus.rows(600)][::10]
+    counts = [len(sentence.split()) for sentence in sentences]
+    ends = [len(texts[number].split()) for number in (0, 3)]
+    assert [counts[0], counts[-1]] == ends
+    assert max(abs(count - way) for count, way in zip(counts, np.linspace(*ends, 5), strict=True)) <= 0.5
+    assert cli.main(["traverse", str(run_dir), "--dimensions", "2", "--steps", "3", "--out", str(tmp_path)]) == 0
+
+
+def test_scores_of_a_file_are_the_same_in_any_company(run_dir: Path, tmp_path: Path) -> None:
+    rows = ["label\tsentence", "good\ta warm film", "bad\ta warm film", "good\tfilm warm a zebra"]
+    (tmp_path / "own.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    for name in ("scores.csv", "again.csv"):
+        words = ["score", str(run_dir), "--data", str(tmp_path / "own.tsv"), "--out", str(tmp_path / name)]
+        assert cli.main(words) == 0
+    assert lines(tmp_path / "scores.csv") == lines(tmp_path / "again.csv")
+    with (tmp_path / "scores.csv").open(encoding="utf-8") as file:
+        nats = [float(list(row.values())[-1]) for row in csv.DictReader(file)]
+    assert nats[0] < nats[1] < nats[2]
+    words = ["encode", str(run_dir), "--data", str(tmp_path / "own.tsv"), "--out", str(tmp_path / "z.npz")]
+    assert cli.main(words) == 0
+    assert np.load(tmp_path / "z.npz")["mu"].shape == (3, 4)
+    assert cli.main(["reconstruct", str(run_dir), "--data", str(tmp_path / "own.tsv"), "--out", str(tmp_path)]) == 0
+    assert "a warm film" in lines(tmp_path / "reconstructions.txt")
+
+
+def test_a_run_works_when_its_sentences_are_gone(run_dir: Path, tmp_path: Path) -> None:
+    there = fastvae.load(run_dir)
+    path = run_dir.parent / "moods.tsv"
+    expected = there.sample(5, label="bad", length=4)
+    path.rename(tmp_path / "moods.tsv")
+    try:
+        gone = fastvae.load(run_dir)
+        assert gone.sample(5, label="bad", length=4).equal(expected)
+        with pytest.raises(ValueError, match="are not there"):
+            gone.reconstruct(2)
+    finally:
+        (tmp_path / "moods.tsv").rename(path)
+
+
+def test_the_control_differs_from_the_recipe_in_its_objective_alone() -> None:
+    recipe, control = find_recipe("sst2-sentences"), find_recipe("sst2-collapsed")
+    assert recipe.model == control.model
+    assert recipe.data == control.data
+    assert recipe.train.objective.free_bits is not None
+    assert control.train.objective.free_bits is None
+    # The control has as many steps for its decoder.
+    assert control.train.steps == recipe.train.steps - recipe.train.objective.autoencoder_steps

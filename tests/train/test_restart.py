@@ -1,0 +1,73 @@
+"""A decoder that starts anew: at its step, with its first weights, and the same after a resume."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+import fastvae
+from fastvae.nn import MLPDecoder, MLPEncoder
+from fastvae.objective import ObjectiveConfig, kl_weight_at
+from fastvae.train import TrainConfig
+
+X = torch.randn(64, 12, generator=torch.Generator().manual_seed(1))
+
+
+def start(run_dir: Path, *, steps: int = 40, schedule: Literal["cosine", "constant"] = "constant") -> dict[str, Tensor]:
+    """Train a small VAE whose decoder starts anew after step 20 (or go on); returns its last weights."""
+    torch.manual_seed(0)
+    model = fastvae.VAE(MLPEncoder(12, 8, 2), MLPDecoder(2, 8, 12), fastvae.Gaussian())
+    config = TrainConfig(
+        steps=steps,
+        lr=1e-2,
+        schedule=schedule,
+        global_batch_size=16,
+        final_samples=1,
+        device="cpu",
+        checkpoint_every=10,
+        keep_checkpoints=9,
+        objective=ObjectiveConfig(autoencoder_steps=20),
+    )
+    fastvae.train(model, X, config, run_dir=run_dir)
+    return model.state_dict()
+
+
+def test_the_weight_is_0_for_the_autoencoder_and_the_schedule_begins_after_it() -> None:
+    config = ObjectiveConfig(kl_schedule="linear", kl_warmup_steps=10, autoencoder_steps=30)
+    assert [kl_weight_at(config, step) for step in (0, 29, 30, 35, 40, 99)] == [0, 0, 0, 0.5, 1, 1]
+    cyclical = ObjectiveConfig(kl_schedule="cyclical", kl_warmup_steps=5, kl_cycle_steps=10, autoencoder_steps=3)
+    assert [kl_weight_at(cyclical, step) for step in (3, 8, 13, 14)] == pytest.approx([0, 1, 0, 0.2])
+
+
+@pytest.mark.parametrize("step", [10, 20, 30])  # before the restart, where it is due, and after it
+def test_a_resumed_run_goes_the_same_way(tmp_path: Path, step: int) -> None:
+    whole = start(tmp_path / "whole")
+    resumed = tmp_path / "resumed"
+    shutil.copytree(tmp_path / "whole", resumed)
+    for path in resumed.glob("checkpoints/step_*"):
+        if int(path.name.removeprefix("step_")) > step:
+            shutil.rmtree(path)
+    for name, value in start(resumed).items():
+        assert torch.equal(value, whole[name]), name
+
+
+def test_the_first_weights_return_and_the_encoder_stays(tmp_path: Path) -> None:
+    """One step with the cosine's last learning rate, almost 0, shows what the restart left."""
+    torch.manual_seed(0)
+    first = fastvae.VAE(MLPEncoder(12, 8, 2), MLPDecoder(2, 8, 12), fastvae.Gaussian()).state_dict()
+    last = start(tmp_path, steps=21, schedule="cosine")
+    change = {name: float((value - first[name]).abs().max()) for name, value in last.items()}
+    assert all(size < 1e-3 for name, size in change.items() if not name.startswith("encoder."))
+    assert all(size > 1e-2 for name, size in change.items() if name.startswith("encoder."))
+
+
+def test_it_is_refused_where_it_cannot_be_done() -> None:
+    with pytest.raises(ValueError, match="autoencoder_steps is not for strategy deepspeed"):
+        TrainConfig(strategy="deepspeed", objective=ObjectiveConfig(autoencoder_steps=5))
+    with pytest.raises(ValueError, match="must not be negative"):
+        ObjectiveConfig(autoencoder_steps=-1)
