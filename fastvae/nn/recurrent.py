@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from fastvae.nn.condition import ConditionBias
 from fastvae.nn.dropout import KeyedDropout
-from fastvae.records import PAD
 
 Cell = Literal["gru", "lstm"]
 Hidden = Tensor | tuple[Tensor, Tensor]  # [layers, N, H]; of an LSTM the pair (h, c)
@@ -21,7 +20,7 @@ _CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LST
 class RecurrentEncoder(nn.Module):
     """Token ids [B, T] -> GRU or LSTM -> mu and logvar [B, D] of q(z|x), from the state after the last token.
 
-    What stands behind a sentence's last token (`PAD`) changes nothing.
+    The padding behind a sentence changes nothing.
 
     Args:
         num_tokens: V, size of the vocabulary.
@@ -31,6 +30,7 @@ class RecurrentEncoder(nn.Module):
         cell: "gru" (Cho et al. 2014, arXiv 1406.1078) or "lstm".
         num_layers: layers of cells.
         condition_dim: C, numbers in a condition; 0 for none.
+        padding: the id that fills a row up behind its sentence.
     """
 
     def __init__(
@@ -43,9 +43,10 @@ class RecurrentEncoder(nn.Module):
         cell: Cell = "gru",
         num_layers: int = 1,
         condition_dim: int = 0,
+        padding: int = 0,
     ) -> None:
         super().__init__()
-        self.latent_dim = latent_dim
+        self.latent_dim, self.padding = latent_dim, padding
         self.embedding = token_embedding(num_tokens, embedding_dim)
         self.condition = ConditionBias(condition_dim, embedding_dim)
         self.cells = _CELLS[cell](embedding_dim, hidden_dim, num_layers, batch_first=True)
@@ -55,7 +56,7 @@ class RecurrentEncoder(nn.Module):
     def forward(self, tokens: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """From token ids [B, T] to mu and logvar, each [B, D]."""
         outputs, _ = self.cells(self.condition(self.embedding(tokens), condition))
-        last = (tokens != PAD).sum(1).sub(1).clamp(min=0)
+        last = (tokens != self.padding).sum(1).sub(1).clamp(min=0)
         hidden = outputs[torch.arange(len(tokens), device=tokens.device), last]
         return self.mu(hidden), self.logvar(hidden)
 
@@ -113,7 +114,7 @@ class RecurrentDecoder(nn.Module):
 
         Args:
             z: [K * B, D], the K samples of an example B rows apart.
-            tokens: [B, T] ids, each sentence from `BEGIN` on.
+            tokens: [B, T] ids, each sentence from its begin on.
             condition: [K * B, C].
             noise_key: int64 [3] of the batch, for dropout; None for none.
 

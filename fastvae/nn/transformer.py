@@ -11,7 +11,6 @@ from torch.nn.functional import scaled_dot_product_attention
 from fastvae.nn.condition import ConditionBias
 from fastvae.nn.dropout import KeyedDropout
 from fastvae.nn.recurrent import token_embedding
-from fastvae.records import PAD
 
 Cache = tuple[Tensor, Tensor]  # keys and values [N, heads, T, E / heads] of the tokens so far
 
@@ -19,7 +18,7 @@ Cache = tuple[Tensor, Tensor]  # keys and values [N, heads, T, E / heads] of the
 class TransformerEncoder(nn.Module):
     """Token ids [B, T] -> blocks of self-attention -> mean over the sentence -> mu and logvar [B, D] of q(z|x).
 
-    What stands behind a sentence's last token (`PAD`) changes nothing.
+    The padding behind a sentence changes nothing.
 
     Args:
         num_tokens: V, size of the vocabulary.
@@ -29,6 +28,7 @@ class TransformerEncoder(nn.Module):
         num_layers: blocks.
         num_heads: heads of each block's attention; they share E.
         condition_dim: C, numbers in a condition; 0 for none.
+        padding: the id that fills a row up behind its sentence.
     """
 
     def __init__(
@@ -41,9 +41,10 @@ class TransformerEncoder(nn.Module):
         num_layers: int = 2,
         num_heads: int = 4,
         condition_dim: int = 0,
+        padding: int = 0,
     ) -> None:
         super().__init__()
-        self.latent_dim = latent_dim
+        self.latent_dim, self.padding = latent_dim, padding
         self.embedding = token_embedding(num_tokens, embedding_dim)
         self.position = token_embedding(max_length, embedding_dim)
         self.condition = ConditionBias(condition_dim, embedding_dim)
@@ -54,7 +55,7 @@ class TransformerEncoder(nn.Module):
 
     def forward(self, tokens: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """From token ids [B, T] to mu and logvar, each [B, D]."""
-        is_text = tokens != PAD
+        is_text = tokens != self.padding
         hidden = self.embedding(tokens) + self.position.weight[: tokens.shape[1]]
         hidden = self.condition(hidden, condition)
         for block in self.blocks:
@@ -119,7 +120,7 @@ class TransformerDecoder(nn.Module):
 
         Args:
             z: [K * B, D], the K samples of an example B rows apart.
-            tokens: [B, T] ids, each sentence from `BEGIN` on.
+            tokens: [B, T] ids, each sentence from its begin on.
             condition: [K * B, C].
             noise_key: int64 [3] of the batch, for dropout; None for none.
 
