@@ -88,10 +88,10 @@ def test_own_sentences_are_recognised_split_labelled_and_conditioned(tmp_path: P
 
 def test_a_kept_tokenizer_is_used_again_even_on_other_sentences(tmp_path: Path) -> None:
     config = DataConfig(name="file", path=corpus.write(tmp_path / "a.tsv", 100))
-    kept = build_data(config).state_files()
+    kept = build_data(config).state
     (tmp_path / "b.txt").write_text("quite other words\n" * 4, encoding="utf-8")
     other = build_data(DataConfig(name="file", path=tmp_path / "b.txt"), state=kept)
-    assert other.state_files() == kept
+    assert other.state["tokenizer.json"] == kept["tokenizer.json"]
     assert other.train[torch.tensor([0])].tolist() == [[UNKNOWN, UNKNOWN, UNKNOWN, END]]
 
 
