@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from fastvae.commands.anomaly_report import AnomalyReport
 from fastvae.commands.checkpoints import Checkpoints, Export, verify_resume
 from fastvae.commands.examples import Interpolate, Reconstruct, Sample, Traverse
 from fastvae.commands.machine import Bench, Doctor
@@ -27,6 +28,7 @@ COMMANDS: dict[str, type[Callable[[], int]]] = {
     "encode": Encode,
     "recommend": Recommend,
     "probe": Probe,
+    "anomaly-report": AnomalyReport,
     "recipes": Recipes,
     "doctor": Doctor,
     "bench": Bench,

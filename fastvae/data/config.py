@@ -9,6 +9,7 @@ from typing import get_args
 
 from fastvae.data.preprocess import Binarize
 from fastvae.data.recommendation import InteractionsConfig
+from fastvae.data.table import TableConfig
 from fastvae.data.tokenizer import TextDataConfig
 
 
@@ -21,7 +22,7 @@ class DataConfig:
     dir: Path | None = None
     """Folder that holds mnist/ and the like; by default $FASTVAE_DATA, then the cache, then a download."""
     path: Path | None = None
-    """For file: your file or folder; what it holds is recognised."""
+    """For file: your file or folder; what it holds is recognised. For table: a CSV, TSV or npz file of numbers."""
     condition: tuple[str, ...] = ()
     """What encoder and decoder are told of each example, such as label; () for nothing."""
     download: bool = True
@@ -38,6 +39,8 @@ class DataConfig:
     """For interactions of users with items: which count, and who is held out."""
     text: TextDataConfig = field(default_factory=TextDataConfig)
     """For sentences: their tokens."""
+    table: TableConfig = field(default_factory=TableConfig)
+    """For tables of numbers and categories: how they are read."""
 
     def __post_init__(self) -> None:
         choices = get_args(Binarize)
@@ -45,7 +48,7 @@ class DataConfig:
             raise ValueError(f"DataConfig: binarize must be one of {', '.join(choices)}, got {self.binarize!r}")
         if self.name == "file" and self.path is None:
             raise ValueError("DataConfig: name=file needs a path (--data.path), got none")
-        if self.name != "file" and self.path is not None:
+        if self.name not in ("file", "table") and self.path is not None:
             raise ValueError(f"DataConfig: path is for name=file only, got path={self.path} with name={self.name}")
         if self.dequantize and self.binarize != "none":
             raise ValueError(f"DataConfig: dequantize and binarize={self.binarize} exclude each other; choose one")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -11,6 +10,8 @@ import zipfile
 from pathlib import Path
 
 from filelock import FileLock
+
+from fastvae.data.places import cache_folder, data_places
 
 FOLDER = "ml-100k"
 FILES = {  # name: sha256
@@ -30,13 +31,11 @@ def locate_movielens(directory: Path | None, *, download: bool) -> Path:
     Raises:
         ValueError: the files are nowhere and could not be fetched, or are not those that are meant.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastvae"
-    roots = [root for root in (directory, os.environ.get("FASTVAE_DATA"), cache) if root]
-    places = [Path(root).expanduser() / FOLDER for root in roots]
+    places = data_places([FOLDER], directory)
     for place in places:
         if all((place / name).is_file() for name in FILES):
             return _checked(place)
-    target = places[0] if directory is not None else cache / FOLDER
+    target = places[0] if directory is not None else cache_folder() / FOLDER
     if not download:
         searched = ", ".join(map(str, places))
         raise ValueError(f"movielens-100k: {' and '.join(FILES)} are in none of {searched}; put them into {target}")

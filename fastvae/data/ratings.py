@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastvae.data.delimited import fields_of
 
 _USER = ("user_id", "userid", "user", "uid", "customer_id", "customer", "session_id", "reader")
 _ITEM = ("item_id", "itemid", "item", "iid", "movie_id", "movieid", "movie", "product_id", "book_id", "track_id", "sid")
@@ -37,7 +38,7 @@ def is_ratings_file(path: Path) -> bool:
     if path.suffix not in (".csv", ".tsv", ".txt") or not path.is_file():
         return False
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        names = _names(next(_rows(file), []))
+        names = _names(next(fields_of(file), []))
     return _find(names, _USER) is not None and _find(names, _ITEM) is not None
 
 
@@ -51,7 +52,7 @@ def read_ratings(path: Path) -> Ratings:
     user_numbers: dict[str, int] = {}
     item_numbers: dict[str, int] = {}
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = _rows(file)
+        rows = fields_of(file)
         user, item, rating = _columns(path, next(rows, []))
         line = 1
         try:
@@ -78,7 +79,7 @@ def read_ratings(path: Path) -> Ratings:
 def read_titles(path: Path) -> dict[str, str]:
     """The title of each item id, with its year where the file has a column of years; nothing without such columns."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        rows = _rows(file)
+        rows = fields_of(file)
         names = _names(next(rows, []))
         item, title, year = _find(names, _ITEM), _find(names, _TITLE), _find(names, _YEAR)
         if item is None or title is None:
@@ -115,12 +116,3 @@ def _names(header: Sequence[str]) -> list[str]:
 
 def _find(names: Sequence[str], known: Sequence[str]) -> int | None:
     return next((names.index(name) for name in known if name in names), None)
-
-
-def _rows(file: TextIO) -> Iterator[list[str]]:
-    """The fields of each line; tabs, semicolons or commas part them, whichever the first line has most of."""
-    first = file.readline()
-    file.seek(0)
-    delimiter = max("\t;,", key=first.count)
-    # Tabs part fields of .inter files, where a quote is a letter like any other.
-    return csv.reader(file, delimiter=delimiter, quoting=csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL)

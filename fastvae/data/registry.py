@@ -17,6 +17,7 @@ from fastvae.data.mnist import FASHION_MNIST, MNIST, PublishedSet, load_publishe
 from fastvae.data.ratings import is_ratings_file
 from fastvae.data.small_images import CIFAR10_LABELS, load_cifar10, load_frey_faces
 from fastvae.data.source import Source, split_every
+from fastvae.data.tables import is_table_file, load_breast_cancer, load_table, read_rows
 from fastvae.data.text import holds_sentences, load_sentences, load_sst2, read_text
 from fastvae.data.users import load_movielens, load_own_interactions, read_own_interactions
 
@@ -100,6 +101,8 @@ DATASETS: dict[str, LoadData] = {
     "frey-faces": load_faces,
     "movielens-100k": load_movielens,
     "sst2": load_sst2,
+    "table": load_table,
+    "breast-cancer": load_breast_cancer,
 }
 RECOGNIZERS: tuple[Recognizer, ...] = (  # the first that matches reads
     Recognizer("an .npy or .npz file", lambda path: path.suffix in (".npy", ".npz"), load_own_arrays, read_arrays),
@@ -108,6 +111,7 @@ RECOGNIZERS: tuple[Recognizer, ...] = (  # the first that matches reads
         "a CSV, TSV or .inter file of users and items", is_ratings_file, load_own_interactions, read_own_interactions
     ),
     Recognizer("a .txt file or a .tsv with a column named sentence", holds_sentences, load_sentences, read_text),
+    Recognizer("a CSV or TSV file of numbers", is_table_file, load_table, read_rows),
 )
 
 

@@ -10,6 +10,7 @@ from fastvae.likelihoods.categorical import BoundCategorical, Categorical, draw_
 from fastvae.likelihoods.discretized_logistic import BoundDiscretizedLogistic, DiscretizedLogistic
 from fastvae.likelihoods.gaussian import BoundGaussian, Gaussian
 from fastvae.likelihoods.multinomial import BoundMultinomial, Multinomial
+from fastvae.likelihoods.table import BoundTable, Table
 
 __all__ = [
     "Bernoulli",
@@ -19,9 +20,11 @@ __all__ = [
     "BoundGaussian",
     "BoundLikelihood",
     "BoundMultinomial",
+    "BoundTable",
     "Categorical",
     "DiscretizedLogistic",
     "Gaussian",
     "Multinomial",
+    "Table",
     "draw_tokens",
 ]

@@ -26,6 +26,8 @@ class ModelInputs:
     """First and last column + 1 of each field of the condition, by name."""
     num_tokens: int | None = None
     """Size of the vocabulary, where examples are token ids."""
+    column_widths: tuple[int, ...] | None = None
+    """Of each column of a table: 1 for a number, otherwise how many categories it has; None for other data."""
     likelihood_shape: tuple[int, ...] | None = None
     """Shape of the decoder's output for one example, where the likelihood wants another than the event's."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -38,9 +38,10 @@ class MultVAE(VAE):
         latent_dim: D.
     """
 
-    def infer(self, batch: Batch, noise_key: Tensor) -> DiagonalGaussian:
-        """The posterior of examples that have lost items, where the model is in training."""
-        mu, logvar = self.encoder(batch.x, batch.condition, noise_key)
+    def encode(self, batch: Batch | Tensor) -> DiagonalGaussian:
+        """The posterior of each example; in a step of training that of examples that have lost items."""
+        batch = as_batch(batch)
+        mu, logvar = self.encoder(batch.x, batch.condition, batch.dropout_key)
         return DiagonalGaussian(mu, logvar)
 
 
@@ -63,10 +64,10 @@ class MultDAE(AutoEncoder):
         super().__init__(encoder, decoder)
         self.likelihood = likelihood
 
-    def encode(self, batch: Batch | Tensor, noise_key: Tensor | None = None) -> Tensor:
+    def encode(self, batch: Batch | Tensor) -> Tensor:
         """The code of each example, [B, D], in (-1, 1)."""
         batch = as_batch(batch)
-        return torch.tanh(self.encoder(batch.x, batch.condition, noise_key))
+        return torch.tanh(self.encoder(batch.x, batch.condition, batch.dropout_key))
 
     @torch.no_grad()
     def generate(self, z: Tensor, condition: Tensor | None = None, noise_key: Tensor | None = None) -> Tensor:
@@ -86,6 +87,8 @@ class MultDAE(AutoEncoder):
         """The code, a rate of 0 and the multinomial's -log p, each [B]; the key decides which items are lost."""
         self.refuse_draws(num_samples, per_dimension)
         batch = as_batch(batch)
-        code = self.encode(batch, noise_key)
+        if self.training:
+            batch = replace(batch, dropout_key=noise_key)
+        code = self.encode(batch)
         distortion = -self.likelihood(self.decode(code, batch)).log_prob(batch.target, mask=batch.mask)
         return VAETerms(z=code, rate=torch.zeros_like(distortion), distortion=distortion)

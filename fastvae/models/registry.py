@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from fastvae.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian, Multinomial
+from fastvae.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian, Multinomial, Table
 from fastvae.models.bag import build_bag
 from fastvae.models.config import ModelConfig
 from fastvae.models.conv import build_conv
@@ -46,6 +46,12 @@ def build_multinomial(config: ModelConfig, inputs: ModelInputs) -> Multinomial:
     return Multinomial()
 
 
+def build_table(config: ModelConfig, inputs: ModelInputs) -> Table:
+    """Columns of numbers and categories; of data without columns every value is a number."""
+    widths = inputs.column_widths or (1,) * inputs.event_numel
+    return Table(widths, logvar=config.likelihood_logvar_start, logvar_floor=config.likelihood_logvar_floor)
+
+
 NETWORKS: dict[str, Callable[[ModelConfig, ModelInputs], Networks]] = {
     "mlp": build_mlp,
     "conv": build_conv,
@@ -61,4 +67,5 @@ LIKELIHOODS: dict[str, Callable[[ModelConfig, ModelInputs], nn.Module]] = {
     "discretized-logistic": build_discretized_logistic,
     "multinomial": build_multinomial,
     "tokens": build_tokens,
+    "table": build_table,
 }

@@ -41,10 +41,6 @@ class VAE(nn.Module):
         mu, logvar = self.encoder(batch.x, *given(batch.condition))
         return DiagonalGaussian(mu, logvar)
 
-    def infer(self, batch: Batch, noise_key: Tensor) -> DiagonalGaussian:
-        """The posterior that `forward` draws from: `encode`; a subclass may lose parts of x by the key in training."""
-        return self.encode(batch)
-
     def decode(
         self, z: Tensor, batch: Batch | Tensor | None = None, *, condition: Tensor | None = None
     ) -> BoundLikelihood:
@@ -91,7 +87,7 @@ class VAE(nn.Module):
         batch = as_batch(batch)
         if self.training and not evaluation:
             batch = replace(batch, dropout_key=noise_key)
-        posterior = self.infer(batch, noise_key)
+        posterior = self.encode(batch)
         stream = ops.stream(ops.Use.LATENT, sample=0 if num_samples > 1 else first_sample, evaluation=evaluation)
         rate_per_dimension = None
         if num_samples == 1 and per_dimension:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 
+from fastvae.recipes.anomalies import anomaly_table
 from fastvae.recipes.digits import autoencoder_digits, digits, digits_linear
 from fastvae.recipes.images import (
     cifar10,
@@ -37,6 +38,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "movielens-100k": movielens_100k,
     "sst2-sentences": sst2_sentences,
     "sst2-collapsed": sst2_collapsed,
+    "anomaly-table": anomaly_table,
 }
 
 

@@ -1,0 +1,148 @@
+"""How unlikely each row of a table is, which columns make it so, and how well that finds the known anomalies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.ensemble import IsolationForest
+from sklearn.metrics import average_precision_score, roc_auc_score
+from torch import Tensor
+
+from fastvae import ops
+from fastvae.data import Data, MicroBatch
+from fastvae.data.table import TABLE_FILE, columns_from_bytes
+from fastvae.likelihoods import BoundTable
+from fastvae.models import VAE
+from fastvae.run import LoadedRun
+
+NUM_SAMPLES = 20
+_PCA_VARIANCE = 0.9  # the share that PCA keeps
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of N rows, in nats; large is unlikely."""
+
+    total: Tensor  # [N] float64, minus the ELBO: the latent's share and the columns' shares add up to it
+    latent: Tensor  # [N] float64, KL(q(z|x) || p(z)): how odd the row is as a whole
+    columns: Tensor  # [N, C] float64, minus the log likelihood of each column; 0 where a value is missing
+    names: tuple[str, ...]  # of the C columns
+
+    def reasons(self, row: int, num: int = 3) -> list[tuple[str, float]]:
+        """What adds most to a row's score: names of columns (or "latent") and nats, the most first."""
+        shares = dict(zip(self.names, self.columns[row].tolist(), strict=True)) | {"latent": float(self.latent[row])}
+        return sorted(shares.items(), key=lambda share: -share[1])[:num]
+
+
+@torch.no_grad()
+def score_rows(
+    model: VAE, batches: Iterable[MicroBatch], names: Sequence[str], *, num_samples: int = NUM_SAMPLES
+) -> Scores:
+    """Minus the ELBO of each row, and its parts.
+
+    The same numbers at every call, whatever the batches: the noise belongs to the row's place in its file.
+
+    Args:
+        model: in evaluation mode, with the likelihood ``table``.
+        batches: rows with the keys of evaluation.
+        names: of the C columns.
+        num_samples: draws of z that the columns' shares are means over.
+    """
+    latent, columns = [], []
+    stream = ops.stream(ops.Use.LATENT, evaluation=True)
+    for micro in batches:
+        batch = micro.batch
+        posterior = model.encode(batch)
+        z, _ = posterior.rsample_log_ratio(micro.key, num_samples, stream=stream)
+        bound = model.decode(z, batch)
+        assert isinstance(bound, BoundTable)
+        columns.append(-bound.log_prob_per_column(batch.target, batch.mask).double().mean(0).cpu())
+        latent.append(posterior.kl_divergence().double().cpu())
+    rates, shares = torch.cat(latent), torch.cat(columns)
+    return Scores(rates + shares.sum(1), rates, shares, tuple(names))
+
+
+def score_run(run: LoadedRun, examples: Path | None = None, *, num_samples: int = NUM_SAMPLES) -> Scores:
+    """The scores of a finished run's test rows, or of a file's.
+
+    Raises:
+        ValueError: the run is not one on a table.
+    """
+    if run.data.kind != "table" or not isinstance(run.model, VAE):
+        raise ValueError(
+            f"{run.directory} is no run on a table: its data are of kind {run.data.kind}; train one with"
+            " `fastvae train anomaly-table`"
+        )
+    return score_rows(run.model, run.batches(examples or "test"), column_names(run.data), num_samples=num_samples)
+
+
+def column_names(data: Data) -> tuple[str, ...]:
+    """The names of a table's columns."""
+    return tuple(column.name for column in columns_from_bytes(data.state[TABLE_FILE]))
+
+
+@dataclass(frozen=True)
+class Detection:
+    """How well scores find the anomalies."""
+
+    auroc: float
+    average_precision: float
+
+
+def detection(labels: Array, scores: Array) -> Detection:
+    """AUROC and average precision of scores [N] for labels [N], 1 for an anomaly.
+
+    Raises:
+        ValueError: the rows are all of one kind.
+    """
+    if len(np.unique(labels)) != 2:
+        raise ValueError("anomalies: rows of both kinds, 0 and 1, must be there; --data.table.label names their column")
+    return Detection(float(roc_auc_score(labels, scores)), float(average_precision_score(labels, scores)))
+
+
+def baselines(seed: int) -> dict[str, Callable[[Array, Array], Array]]:
+    """What a table's VAE is compared with, from (train [M, P], test [N, P]) to scores [N], large for an anomaly."""
+
+    def isolation_forest(train: Array, test: Array) -> Array:
+        return -IsolationForest(random_state=seed).fit(train).score_samples(test)
+
+    def pca(train: Array, test: Array) -> Array:
+        center, scale = train.mean(0), train.std(0)
+        scale[scale == 0] = 1.0
+        train, test = (train - center) / scale, (test - center) / scale
+        fitted = PCA(n_components=_PCA_VARIANCE, svd_solver="full").fit(train)
+        return np.square(test - fitted.inverse_transform(fitted.transform(test))).sum(1)
+
+    return {"IsolationForest": isolation_forest, f"PCA ({_PCA_VARIANCE:.0%} of the variance)": pca}
+
+
+def compare(run: LoadedRun, scores: Scores) -> dict[str, Detection]:
+    """The run's scores of its test rows beside scikit-learn's detectors on the same rows, by name.
+
+    Raises:
+        ValueError: the test rows have no labels of both kinds.
+    """
+    return compare_on(run.data, scores, name=run.config.recipe, seed=run.config.seed)
+
+
+def compare_on(data: Data, scores: Scores, *, name: str, seed: int) -> dict[str, Detection]:
+    """As `compare`, of any data of kind table."""
+    known = data.test.labels
+    labels = np.zeros(len(data.test)) if known is None else known.double().numpy()
+    found = {name: detection(labels, scores.total.numpy())}
+    train, test = (_filled(source[torch.arange(len(source))]) for source in (data.train, data.test))
+    return found | {rival: detection(labels, score(train, test)) for rival, score in baselines(seed).items()}
+
+
+def _filled(rows: Tensor) -> Array:
+    """Rows for detectors that know no gaps: a missing value is the median, which is 0."""
+    filled: Array = rows.nan_to_num(0.0).double().numpy()
+    return filled

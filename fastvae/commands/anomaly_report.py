@@ -1,0 +1,70 @@
+"""`anomaly-report`: the unlikely rows of a table, why they are so, and how well that finds the known ones."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastvae import run
+from fastvae.applications.anomalies import NUM_SAMPLES, Detection, Scores, compare, score_run
+from fastvae.commands.options import RunDirectory
+
+
+@dataclass(frozen=True)
+class AnomalyReport:
+    """The least likely rows of a table and the columns that make them so; AUROC where the anomalies are known."""
+
+    run: RunDirectory
+    """The run directory."""
+    data: Path | None = None
+    """A CSV, TSV or npz file of rows; None is the run's test rows, compared with IsolationForest and PCA."""
+    out: Path | None = None
+    """The CSV file of all rows' scores and the columns' shares; None is anomalies.csv in the run directory."""
+    top: int = 10
+    """How many rows are shown."""
+    num_samples: int = NUM_SAMPLES
+    """Draws of the latent that a score is a mean over."""
+
+    def __call__(self) -> int:
+        if self.top < 1 or self.num_samples < 2:
+            raise ValueError(
+                f"anomaly-report: --top must be at least 1 and --num-samples 2, got {self.top}, {self.num_samples}"
+            )
+        loaded = run.load(self.run)
+        scores = score_run(loaded, self.data, num_samples=self.num_samples)
+        print(row_table(scores, self.top))
+        if self.data is None and loaded.source().labels is not None:
+            print("\n" + detection_table(compare(loaded, scores)))
+        out = self.out or loaded.directory / "anomalies.csv"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_scores(out, scores)
+        print(f"\n{out}  {len(scores.total)} rows")
+        return 0
+
+
+def row_table(scores: Scores, top: int) -> str:
+    """The least likely rows, one a line, with what adds most to each score."""
+    lines = [f"{'row':>7}  {'nats':>9}  because of"]
+    for row in scores.total.argsort(descending=True, stable=True)[:top].tolist():
+        reasons = ", ".join(f"{name} {nats:.1f}" for name, nats in scores.reasons(row))
+        lines.append(f"{row:7}  {float(scores.total[row]):9.2f}  {reasons}")
+    return "\n".join(lines)
+
+
+def detection_table(found: dict[str, Detection]) -> str:
+    """AUROC and average precision, a detector a line."""
+    width = max(map(len, found))
+    lines = [f"{'':{width}}  AUROC   average precision"]
+    return "\n".join([*lines, *(f"{n:{width}}  {d.auroc:.4f}  {d.average_precision:.4f}" for n, d in found.items())])
+
+
+def write_scores(path: Path, scores: Scores) -> None:
+    """Every row's score and its parts in nats, as CSV; the parts add up to the score."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["row", "score_nats", "latent_nats", *(f"{name}_nats" for name in scores.names)])
+        for row, (total, latent, shares) in enumerate(
+            zip(scores.total.tolist(), scores.latent.tolist(), scores.columns.tolist(), strict=True)
+        ):
+            writer.writerow([row, *(f"{nats:.6f}" for nats in (total, latent, *shares))])

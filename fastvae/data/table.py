@@ -1,0 +1,199 @@
+"""Tables of numbers and categories: columns are scaled robustly, categories become one-hot, gaps are masked out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastvae.data.source import Source, check_labels
+from fastvae.records import Batch
+
+Values = NDArray[np.float64] | NDArray[np.str_]  # a column: NaN, or an empty text, where a value is missing
+
+TABLE_FILE = "columns.json"  # in a run's data folder
+_OTHER = "(other)"  # a category that the training rows do not have
+_SPREAD = (0.05, 0.95)
+_NORMAL_SPREAD = 3.2897  # between those quantiles of a standard normal
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableConfig:
+    """How a table of numbers and categories is read."""
+
+    label: str | None = None
+    """Column that says which rows are anomalies (1) and which are not (0); None finds one of the usual name. It is
+    never shown to the model."""
+    categorical: tuple[str, ...] = ()
+    """Columns of numbers that are categories all the same; columns with other values than numbers are so anyway."""
+    test_share: float = 0.3
+    """Part of the rows that is held out for the test, the same part of each label, in (0, 1)."""
+    clip: float = 10.0
+    """Scaled numbers are held within plus and minus this many deviations."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.test_share < 1 or not self.clip > 0:
+            raise ValueError(
+                f"TableConfig: test_share must be in (0, 1) and clip positive, got {self.test_share} and {self.clip}"
+            )
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """A table as it was read: columns of floats (NaN where a value is missing) or of texts (empty where missing)."""
+
+    columns: Mapping[str, Values]
+    labels: NDArray[np.int64] | None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def rows(self, indices: NDArray[np.int64]) -> RawTable:
+        """Some of the rows."""
+        labels = None if self.labels is None else self.labels[indices]
+        return RawTable({name: column[indices] for name, column in self.columns.items()}, labels)
+
+
+@dataclass(frozen=True)
+class Column:
+    """How one column becomes numbers that a model reads; learned from the training rows."""
+
+    name: str
+    center: float = 0.0
+    scale: float = 1.0
+    categories: tuple[str, ...] | None = None  # None for a number
+
+    @property
+    def width(self) -> int:
+        """Places in the model's row."""
+        return 1 if self.categories is None else len(self.categories)
+
+    def encode(self, values: Values, clip: float) -> NDArray[np.float32]:
+        """[N, width]: scaled, or one-hot; NaN where a value is missing."""
+        if self.categories is None:
+            scaled = (values.astype(np.float64) - self.center) / self.scale
+            return np.clip(scaled, -clip, clip).astype(np.float32)[:, None]
+        places = {category: place for place, category in enumerate(self.categories)}
+        codes = np.array([places.get(value, places[_OTHER]) for value in values.tolist()])
+        encoded = np.eye(self.width, dtype=np.float32)[codes]
+        encoded[values == ""] = np.nan
+        return encoded
+
+
+def learn_column(name: str, values: Values) -> Column:
+    """The column's scaling, which a few wild values do not move, or its categories.
+
+    A number's center is the median, its scale the distance between the 5 % and the 95 % quantile in units of a
+    normal's: the outer twentieths may be anything. Where most values are equal and this is 0, the deviation serves.
+    """
+    if values.dtype.kind == "U":
+        return Column(name, categories=(*sorted(set(values.tolist()) - {"", _OTHER}), _OTHER))
+    present = values[~np.isnan(values.astype(np.float64))].astype(np.float64)
+    if not len(present):
+        return Column(name)
+    low, high = np.quantile(present, _SPREAD)
+    deviation = float(present.std())
+    scale = float(high - low) / _NORMAL_SPREAD
+    if scale <= 1e-6 * deviation:
+        scale = deviation
+    return Column(name, float(np.median(present)), scale if scale > 0 else 1.0)
+
+
+def columns_to_bytes(columns: Sequence[Column]) -> bytes:
+    """As JSON, which a run keeps."""
+    return json.dumps([asdict(column) for column in columns], ensure_ascii=False).encode()
+
+
+def columns_from_bytes(content: bytes) -> tuple[Column, ...]:
+    """What `columns_to_bytes` made."""
+    fields = json.loads(content)
+    return tuple(Column(f["name"], f["center"], f["scale"], f["categories"] and tuple(f["categories"])) for f in fields)
+
+
+class TableSource(Source):
+    """Rows of a table as a model reads them, float32 [P]: NaN where a value is missing.
+
+    Args:
+        table: the rows.
+        columns: how its columns are encoded; a column that the table lacks is missing from every row.
+        clip: see `TableConfig.clip`.
+        name: how error messages call it.
+
+    Raises:
+        ValueError: no rows, none of the columns, or words where numbers are expected.
+    """
+
+    def __init__(self, table: RawTable, columns: Sequence[Column], clip: float, *, name: str = "table") -> None:
+        if not any(column.name in table.columns for column in columns):
+            raise ValueError(
+                f"{name}: must have the columns {', '.join(column.name for column in columns[:8])}, got"
+                f" {', '.join(list(table.columns)[:8])}"
+            )
+        parts = [_encoded(column, table, clip, name) for column in columns]
+        self._rows = torch.from_numpy(np.concatenate(parts, axis=1))
+        labels = None if table.labels is None else torch.from_numpy(table.labels)
+        self._labels = None if labels is None else check_labels(labels, len(self._rows), name)
+        self.event_shape, self.dtype, self.levels = (self._rows.shape[1],), torch.float32, None
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        return self._rows.index_select(0, indices)
+
+    @property
+    def labels(self) -> Tensor | None:
+        """int64 [N], or None."""
+        return self._labels
+
+
+@dataclass(frozen=True)
+class MaskGaps:
+    """What a batch of rows becomes: missing values are 0 (the median, or no category) and masked out of the target."""
+
+    def __call__(self, raw: Tensor, key: Tensor, *, indices: Tensor, evaluation: bool) -> Batch:
+        """The batch of raw rows [B, P]; no noise is drawn."""
+        is_missing = raw.isnan()
+        x = raw.masked_fill(is_missing, 0.0)
+        mask = ~is_missing if bool(is_missing.any()) else None
+        return Batch(x=x, target=x, mask=mask, rows=indices.to(raw.device))
+
+    def log_jacobian_nats(self, event_numel: int) -> float | None:
+        """None: a density of scaled measurements has no bits."""
+        return None
+
+    def mean(self, raw: Tensor) -> Tensor | None:
+        """None: scaled columns begin at their median, which is 0."""
+        return None
+
+
+def _encoded(column: Column, table: RawTable, clip: float, name: str) -> NDArray[np.float32]:
+    values = table.columns.get(column.name)
+    if values is None:
+        return np.full((len(table), column.width), np.nan, dtype=np.float32)
+    if column.categories is None and values.dtype.kind == "U":
+        word = next(value for value in values.tolist() if not _is_number(value))
+        raise ValueError(f"{name}: column {column.name} must hold numbers, as in training, got {word!r}")
+    if column.categories is not None and values.dtype.kind != "U":
+        values = as_texts(values)
+    return column.encode(values, clip)
+
+
+def as_texts(values: Values) -> NDArray[np.str_]:
+    """Numbers as categories: whole ones without a point; empty where missing."""
+    if values.dtype.kind == "U":
+        return values.astype(np.str_)
+    return np.array(["" if np.isnan(value) else f"{value:g}" for value in values.astype(np.float64)], dtype=np.str_)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

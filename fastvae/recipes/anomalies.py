@@ -1,0 +1,27 @@
+"""Anomalies in tables of measurements."""
+
+from __future__ import annotations
+
+from fastvae.data import DataConfig
+from fastvae.models import ModelConfig
+from fastvae.run import RunConfig
+from fastvae.train import TrainConfig
+
+
+def anomaly_table() -> RunConfig:
+    """Which rows of a table are unlikely, and by which column: ``--data.name table --data.path FILE`` for your own."""
+    return RunConfig(
+        recipe="anomaly-table",
+        model=ModelConfig(
+            hidden_dim=(64,),
+            latent_dim=10,
+            activation="tanh",
+            likelihood="table",
+            likelihood_logvar_start=-1.0,
+            likelihood_logvar_floor=-6.0,
+        ),
+        data=DataConfig(name="breast-cancer"),
+        train=TrainConfig(
+            steps=2000, global_batch_size=128, lr=2e-3, log_every=200, checkpoint_every=None, final_samples=20
+        ),
+    )
