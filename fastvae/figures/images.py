@@ -75,7 +75,7 @@ def save_samples(
     columns = columns or max(1, math.ceil(math.sqrt(len(images))))
     rows = math.ceil(len(images) / columns)
     grid = _mosaic(_padded(images, rows * columns), columns)
-    _save_image(path, grid, title, "mean of p(x|z), z drawn from N(0, I)")
+    _save_image(path, grid, title, "mean of p(x|z)")
 
 
 def save_rows(
