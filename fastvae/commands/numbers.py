@@ -34,7 +34,10 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Score:
-    """Write how unlikely each example is, in nats: a CSV file with its number and minus its bound."""
+    """Write how unlikely each example is, in nats: a CSV file with its number and minus its bound.
+
+    Of a deterministic autoencoder it is the squared error.
+    """
 
     run: RunDirectory
     """The run directory."""
@@ -48,13 +51,16 @@ class Score:
     """Where to compute."""
 
     def __call__(self) -> int:
-        values = run.load(self.run, device=self.device).score(self.data or "test", num_samples=self.num_samples)
+        loaded = run.load(self.run, device=self.device)
+        values = loaded.score(self.data or "test", num_samples=self.num_samples)
+        unit = getattr(loaded.model, "distortion_unit", "nats")
+        score = "negative_elbo_nats" if self.num_samples == 1 else "nll_nats"
         self.out.parent.mkdir(parents=True, exist_ok=True)
         with self.out.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["example", "negative_elbo_nats" if self.num_samples == 1 else "nll_nats"])
+            writer.writerow(["example", score if unit == "nats" else unit.replace(" ", "_")])
             writer.writerows((row, f"{value:.6f}") for row, value in enumerate(values.tolist()))
-        print(f"{self.out}  {len(values)} examples, mean {values.mean():.4f} nats")
+        print(f"{self.out}  {len(values)} examples, mean {values.mean():.4f} {unit}")
         return 0
 
 

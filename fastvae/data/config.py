@@ -18,11 +18,11 @@ class DataConfig:
     """Which data, where they are, and what is done to them."""
 
     name: str = "digits"
-    """A name of `fastvae.data.DATASETS`, such as digits, mnist; or file: your own."""
+    """A name of `fastvae.data.DATASETS`, such as digits, mnist; file, your own, wherever there is a path."""
     dir: Path | None = None
     """Folder that holds mnist/ and the like; by default $FASTVAE_DATA, then the cache, then a download."""
     path: Path | None = None
-    """For file: your file or folder; what it holds is recognised. For table: a CSV, TSV or npz file of numbers."""
+    """Your own file or folder, in place of the data by name; what it holds is recognised, unless the name is table."""
     condition: tuple[str, ...] = ()
     """What encoder and decoder are told of each example, such as label; () for nothing."""
     download: bool = True
@@ -48,8 +48,8 @@ class DataConfig:
             raise ValueError(f"DataConfig: binarize must be one of {', '.join(choices)}, got {self.binarize!r}")
         if self.name == "file" and self.path is None:
             raise ValueError("DataConfig: name=file needs a path (--data.path), got none")
-        if self.name not in ("file", "table") and self.path is not None:
-            raise ValueError(f"DataConfig: path is for name=file only, got path={self.path} with name={self.name}")
+        if self.path is not None and self.name != "table":  # a path is the whole request for one's own data
+            object.__setattr__(self, "name", "file")
         if self.dequantize and self.binarize != "none":
             raise ValueError(f"DataConfig: dequantize and binarize={self.binarize} exclude each other; choose one")
         if self.test_every < 2:

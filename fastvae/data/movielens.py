@@ -52,7 +52,7 @@ def _checked(folder: Path) -> Path:
         if found != sha256:
             raise ValueError(
                 f"{folder / name}: is not MovieLens-100K as published (sha256 {found}, expected {sha256}); remove it,"
-                " or use --data.name file --data.path for your own data"
+                " or use --data.path for your own data"
             )
     return folder / next(iter(FILES))
 

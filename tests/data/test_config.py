@@ -61,6 +61,13 @@ def test_own_arrays(tmp_path: Path, suffix: str) -> None:
     assert data.log_jacobian_nats == pytest.approx(6 * math.log(256))
 
 
+def test_a_path_is_the_whole_request(tmp_path: Path) -> None:
+    np.save(tmp_path / "mine.npy", np.zeros((20, 2)))
+    config = DataConfig(name="mnist", path=tmp_path / "mine.npy")
+    assert config.name == "file"
+    assert build_data(config).event_shape == (2,)
+
+
 def test_own_test_set(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", x_train=np.zeros((5, 2)), x_test=np.ones((1, 2)))
     data = build_data(DataConfig(name="file", path=tmp_path / "mine.npz"))
@@ -80,7 +87,6 @@ def test_own_images(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         ({"name": "file"}, "name=file needs a path"),
-        ({"name": "mnist", "path": Path("x.npy")}, "path is for name=file only"),
         ({"dequantize": True, "binarize": "static"}, "exclude each other"),
         ({"test_every": 1}, "test_every must be at least 2, got 1"),
         ({"max_gib": 0.0}, "max_gib must be a positive number, got 0.0"),

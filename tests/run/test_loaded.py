@@ -127,7 +127,7 @@ def test_a_run_outlives_its_data(tmp_path: Path) -> None:
     np.savez(source, x=generator.integers(0, 256, (60, 4, 4), dtype=np.uint8), y=np.arange(60) % 3)
     directory = tmp_path / "run"
     options = "--train.steps 3 --train.final-samples 1 --train.global-batch-size 8 --data.condition label"
-    words = ["train", "mnist", f"--run-dir={directory}", "--data.name=file", f"--data.path={source}"]
+    words = ["train", "mnist", f"--run-dir={directory}", f"--data.path={source}"]
     assert cli.main([*words, *options.split()]) == 0
     before = fastvae.load(directory).sample(4, label=2)
     source.unlink()
