@@ -170,7 +170,11 @@ def _pixels(config: DataConfig, seed: int, train: Source, test: Source, *, dequa
         dequantize = config.dequantize
     elif config.binarize != "none":
         dequantize = False
-    return as_data(train, test, binarize=config.binarize, dequantize=dequantize, seed=seed, name=config.name)
+    return as_data(train, test, binarize=config.binarize, dequantize=dequantize, seed=seed, name=_name(config))
+
+
+def _name(config: DataConfig) -> str:
+    return config.name if config.path is None else config.path.stem
 
 
 def _max_bytes(config: DataConfig) -> int:
