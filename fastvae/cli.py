@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Sequence
 
@@ -11,11 +12,11 @@ from fastvae.commands.checkpoints import Checkpoints, Export, verify_resume
 from fastvae.commands.examples import Interpolate, Reconstruct, Sample, Traverse
 from fastvae.commands.machine import Bench, Doctor
 from fastvae.commands.numbers import Encode, Evaluate, Score
-from fastvae.commands.parsing import parse, unknown
+from fastvae.commands.parsing import UsageError, is_first_process, parse, unknown
 from fastvae.commands.probe import Probe
 from fastvae.commands.recommend import Recommend
 from fastvae.commands.train import Recipes, train
-from fastvae.distributed import PeerLost
+from fastvae.distributed import PeerFailed
 from fastvae.train import TrainingDiverged
 
 COMMANDS: dict[str, type[Callable[[], int]]] = {
@@ -42,7 +43,11 @@ RECIPE_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {  # their options 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; returns the process's exit code. Wrong input is one line on stderr and code 2."""
+    """Run one command line; returns the process's exit code. Wrong input is one line on stderr and code 2.
+
+    Of many processes the first says what is wrong with the command line; what goes wrong later is said by the process
+    that it happens to.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         words = take_local_rank(words)
@@ -52,14 +57,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words[0] in RECIPE_COMMANDS:
             return RECIPE_COMMANDS[words[0]](words[1:])
         if words[0] not in COMMANDS:
-            raise ValueError(unknown("command", words[0], [*COMMANDS, *RECIPE_COMMANDS]))
+            raise UsageError(unknown("command", words[0], [*COMMANDS, *RECIPE_COMMANDS]))
         return parse(COMMANDS[words[0]], words[1:], words[0])()
-    except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
-        print(f"fastvae: {error}", file=sys.stderr)
+    except UsageError as error:
+        if is_first_process():
+            print(f"fastvae: {error}", file=sys.stderr)
         return 2
-    except (TrainingDiverged, PeerLost) as error:
+    except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
+        print(f"fastvae: {this_process()}{error}", file=sys.stderr)
+        return 2
+    except (TrainingDiverged, PeerFailed) as error:
         print(f"fastvae: {error}", file=sys.stderr)
         return 1
+
+
+def this_process() -> str:
+    """Which of many processes this is, as the start of a message; nothing where it is the only one."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return ""
+    return f"rank {os.environ.get('RANK')} on {socket.gethostname()}: "
 
 
 def take_local_rank(words: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import typing
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
@@ -13,18 +14,31 @@ import tyro
 T = TypeVar("T")
 
 
+class UsageError(ValueError):
+    """The command line is wrong. Of many processes, which all read the same one, the first says so."""
+
+
 def parse(kind: type[T], words: Sequence[str], command: str, default: T | None = None) -> T:
     """A ``kind`` from the words of its command line.
 
     Raises:
-        ValueError: an option is unknown; the message has the nearest name.
+        UsageError: an option is unknown, and the message has the nearest name; or a value breaks a rule.
     """
     options: dict[str, Any] = {} if default is None else {"default": default}
-    parsed, strange = tyro.cli(kind, args=words, prog=f"fastvae {command}", return_unknown_args=True, **options)
+    options["console_outputs"] = is_first_process()
+    try:
+        parsed, strange = tyro.cli(kind, args=words, prog=f"fastvae {command}", return_unknown_args=True, **options)
+    except (ValueError, TypeError) as error:
+        raise UsageError(str(error)) from error
     if strange:
         known = [f"--{name}" for name in option_names(kind)]
-        raise ValueError(unknown("option", strange[0].split("=")[0], known) + f"; see fastvae {command} --help")
+        raise UsageError(unknown("option", strange[0].split("=")[0], known) + f"; see fastvae {command} --help")
     return parsed
+
+
+def is_first_process() -> bool:
+    """Whether this is the only process, or rank 0 of those that a launcher started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def option_names(kind: type, prefix: str = "") -> Iterator[str]:

@@ -44,7 +44,7 @@ def load_arrays(path: Path, *, max_bytes: int) -> tuple[TensorSource, TensorSour
     """
     if path.suffix == ".npy":
         with path.open("rb") as file:
-            examples = _read_array(file, str(path), max_bytes)
+            examples = read_array(file, str(path), max_bytes)
         return _source(examples, None, str(path)), None
     file = path.open("rb")
     try:
@@ -64,7 +64,7 @@ def _load_members(archive: zipfile.ZipFile, path: Path, max_bytes: int) -> tuple
         if name is None:
             return None
         with archive.open(names[name]) as member:
-            return _read_array(member, f"{path}, array {name!r}", max_bytes)
+            return read_array(member, f"{path}, array {name!r}", max_bytes)
 
     def source(examples: str, labels: str | None) -> TensorSource:
         array = read(examples)
@@ -87,9 +87,9 @@ def _first(wanted: tuple[str, ...], names: dict[str, str]) -> str | None:
     return next((name for name in wanted if name in names), None)
 
 
-def _read_array(file: IO[bytes], name: str, max_bytes: int) -> NDArray[np.generic]:
+def read_array(file: IO[bytes], name: str, max_bytes: int) -> NDArray[np.generic]:
     """One array in NumPy's format; what is allocated follows what was read, not what the header claims."""
-    shape, fortran_order, dtype = _read_header(file, name)
+    shape, fortran_order, dtype = read_header(file, name)
     num_bytes = math.prod(shape) * dtype.itemsize
     if num_bytes > max_bytes:
         raise ValueError(
@@ -108,7 +108,7 @@ def _read_array(file: IO[bytes], name: str, max_bytes: int) -> NDArray[np.generi
     return array
 
 
-def _read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
     """Shape, whether columns come first, and dtype: a dictionary written as Python text, of literals only.
 
     Not NumPy's own reader, which also repairs headers of Python 2 and lets its tokenizer's errors through.
@@ -139,10 +139,11 @@ def _source(array: NDArray[np.generic], labels: NDArray[np.generic] | None, name
             f"got shape {list(array.shape)}"
         )
     label_tensor = None if labels is None else torch.from_numpy(labels.astype(np.float64))
-    return TensorSource(_channels_first(_to_numbers(array, name)), label_tensor, name=name)
+    return TensorSource(channels_first(to_numbers(array, name)), label_tensor, name=name)
 
 
-def _to_numbers(array: NDArray[np.generic], name: str) -> Tensor:
+def to_numbers(array: NDArray[np.generic], name: str) -> Tensor:
+    """The array as uint8 pixels, bool or float32; ValueError where integers are no pixels."""
     if array.dtype.kind in "iu" and array.dtype != np.uint8:
         low, high = array.min(), array.max()
         if low < 0 or high > 255:
@@ -157,7 +158,8 @@ def _to_numbers(array: NDArray[np.generic], name: str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
-def _channels_first(examples: Tensor) -> Tensor:
+def channels_first(examples: Tensor) -> Tensor:
+    """``[N, H, W]`` with a channel, ``[N, H, W, C]`` with its channels in front, anything else as it is."""
     if examples.ndim == 3:
         return examples.unsqueeze(1)
     if examples.ndim == 4 and examples.shape[3] in (1, 3) and examples.shape[1] not in (1, 3):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fastvae.data.condition import ConditionField, Conditions, Field, choose_fields, conditioned
 from fastvae.data.preprocess import Binarize, Preprocess, Preprocessor, binarize_pixels, pixel_noise
-from fastvae.data.source import Source, TensorSource, as_source, chunks, split_every
+from fastvae.data.source import Source, TensorSource, as_source, chunks, looked_at, split_every
 from fastvae.ops import noise_key
 
 State = Mapping[str, bytes]  # files, by name, that a run keeps of its data
@@ -72,15 +72,17 @@ class Data:
     def train_mean(self) -> Tensor | None:
         """Mean of ``x`` over the training set and the noise, float32 ``[*event_shape]``; reads it all once.
 
+        Where the training set is not in memory, it is the mean of a few thousand examples.
+
         None where the kind of data has no such mean.
         """
         total = torch.zeros(self.event_shape, dtype=torch.float64)
-        for indices in chunks(len(self.train)):
+        for indices in (taken := looked_at(self.train)):
             mean = self.preprocess.mean(self.train[indices])
             if mean is None:
                 return None
             total += mean * len(indices)
-        return (total / len(self.train)).to(torch.float32)
+        return (total / sum(map(len, taken))).to(torch.float32)
 
     def known_fields(self) -> tuple[Field, ...]:
         """What a condition may say: the label where the examples have one, and what this kind of data adds."""
@@ -170,6 +172,11 @@ def prepare(data: Data, binarize: Binarize, dequantize: bool, seed: int) -> Data
         _check_probabilities(data)
     if binarize == "dynamic":
         return _with(data, replace(pixels, binarize=True))
+    if not data.train.in_memory:
+        raise ValueError(
+            f"{data.name}: binarize=static draws every example once and keeps it, and these are read as they are "
+            "needed; use binarize=dynamic"
+        )
     train, test = (
         _binarize_once(source, seed, pixels.levels, evaluation=source is data.test)
         for source in (data.train, data.test)
@@ -207,7 +214,7 @@ def _binarize_once(source: Source, seed: int, levels: int | None, *, evaluation:
 
 def _check_probabilities(data: Data) -> None:
     for part, source in (("train", data.train), ("test", data.test)):
-        for indices in chunks(len(source)):
+        for indices in looked_at(source):
             low, high = source[indices].aminmax()
             if low < 0 or high > 1:
                 raise ValueError(

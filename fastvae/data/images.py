@@ -7,6 +7,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,16 @@ def load_folder(folder: Path, *, max_bytes: int) -> TensorSource:
     return TensorSource(images, _labels(folder, paths), name=str(folder))
 
 
+def decode_image(data: bytes, name: str) -> Tensor:
+    """One image file's pixels, uint8 ``[C, H, W]``: C is 1 if it is grey, else 3.
+
+    Raises:
+        ValueError: it is damaged, too large or not 8 bits deep; the message begins with ``name``.
+    """
+    (width, height), mode = _header(Path(name), BytesIO(data))
+    return _pixels(Path(name), (width, height), "L" if mode in _GREY_MODES else "RGB", BytesIO(data))
+
+
 def _common_size_and_mode(paths: list[Path]) -> tuple[tuple[int, int], str]:
     """Size (width, height) and Pillow mode of all images, from their headers."""
     headers = [_header(path) for path in paths]
@@ -71,8 +82,8 @@ def _common_size_and_mode(paths: list[Path]) -> tuple[tuple[int, int], str]:
     return size, "L" if all(mode in _GREY_MODES for _, mode in headers) else "RGB"
 
 
-def _header(path: Path) -> tuple[tuple[int, int], str]:
-    with _open(path) as image:
+def _header(path: Path, file: BytesIO | None = None) -> tuple[tuple[int, int], str]:
+    with _open(path, file) as image:
         size, mode = image.size, image.mode
     if size[0] * size[1] > MAX_PIXELS:
         raise ValueError(
@@ -83,8 +94,8 @@ def _header(path: Path) -> tuple[tuple[int, int], str]:
     return size, mode
 
 
-def _pixels(path: Path, size: tuple[int, int], mode: str) -> Tensor:
-    with _open(path) as image:
+def _pixels(path: Path, size: tuple[int, int], mode: str, file: BytesIO | None = None) -> Tensor:
+    with _open(path, file) as image:
         if image.size != size:
             raise ValueError(f"{path}: changed while the folder was read")
         try:
@@ -95,10 +106,11 @@ def _pixels(path: Path, size: tuple[int, int], mode: str) -> Tensor:
     return torch.from_numpy(pixels).view(size[1], size[0], -1).permute(2, 0, 1)
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path, file: BytesIO | None = None) -> Image.Image:
+    """The image at ``path``, or in ``file``, which then goes by that name."""
     try:
         with _only_bombs_warn():
-            return Image.open(path)
+            return Image.open(path if file is None else file)
     except _DECODER_ERRORS as error:
         raise ValueError(f"{path}: not an image that Pillow reads ({error})") from error
 

@@ -15,9 +15,11 @@ from fastvae.data.digits import load_digits
 from fastvae.data.images import EXTENSIONS, load_folder
 from fastvae.data.mnist import FASHION_MNIST, MNIST, PublishedSet, load_published
 from fastvae.data.ratings import is_ratings_file
+from fastvae.data.shards import EverySource, NpyShards
 from fastvae.data.small_images import CIFAR10_LABELS, load_cifar10, load_frey_faces
 from fastvae.data.source import Source, split_every
 from fastvae.data.tables import is_table_file, load_breast_cancer, load_table, read_rows
+from fastvae.data.tar import TarShards
 from fastvae.data.text import holds_sentences, load_sentences, load_sst2, read_text
 from fastvae.data.users import load_movielens, load_own_interactions, read_own_interactions
 
@@ -76,6 +78,24 @@ def load_own_images(config: DataConfig, seed: int, state: State) -> Data:
     return _pixels(config, seed, *split_every(folder, config.test_every))
 
 
+def load_own_shards(read: ReadSource, config: DataConfig, seed: int, state: State) -> Data:
+    """A folder of shards, which stay where they are: every ``test_every``-th example is a test example."""
+    assert config.path is not None  # DataConfig saw to it
+    source = read(config.path.expanduser(), config, state)
+    train, test = (EverySource(source, config.test_every, others=others) for others in (True, False))
+    return _pixels(config, seed, train, test)
+
+
+def read_npy_shards(path: Path, config: DataConfig, state: State) -> Source:
+    """A folder of ``.npy`` files."""
+    return NpyShards(path)
+
+
+def read_tar_shards(path: Path, config: DataConfig, state: State) -> Source:
+    """A folder of ``.tar`` files."""
+    return TarShards(path, max_bytes=_max_bytes(config))
+
+
 def read_arrays(path: Path, config: DataConfig, state: State) -> Source:
     """The examples of an ``.npy`` or ``.npz`` file; the test examples of one that holds them apart."""
     examples, test = load_arrays(path, max_bytes=_max_bytes(config))
@@ -85,6 +105,11 @@ def read_arrays(path: Path, config: DataConfig, state: State) -> Source:
 def read_images(path: Path, config: DataConfig, state: State) -> Source:
     """A folder of images."""
     return load_folder(path, max_bytes=_max_bytes(config))
+
+
+def holds_shards(suffix: str, path: Path) -> bool:
+    """Whether a folder itself holds files that end so."""
+    return path.is_dir() and any(file.suffix == suffix for file in path.iterdir())
 
 
 def holds_images(path: Path) -> bool:
@@ -106,6 +131,18 @@ DATASETS: dict[str, LoadData] = {
 }
 RECOGNIZERS: tuple[Recognizer, ...] = (  # the first that matches reads
     Recognizer("an .npy or .npz file", lambda path: path.suffix in (".npy", ".npz"), load_own_arrays, read_arrays),
+    Recognizer(
+        "a folder of .npy shards",
+        partial(holds_shards, ".npy"),
+        partial(load_own_shards, read_npy_shards),
+        read_npy_shards,
+    ),
+    Recognizer(
+        "a folder of .tar shards",
+        partial(holds_shards, ".tar"),
+        partial(load_own_shards, read_tar_shards),
+        read_tar_shards,
+    ),
     Recognizer("a folder of images", holds_images, load_own_images, read_images),
     Recognizer(
         "a CSV, TSV or .inter file of users and items", is_ratings_file, load_own_interactions, read_own_interactions

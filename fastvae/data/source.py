@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 _CHUNK = 8192  # rows looked at together when a whole source is read: bounds the temporaries
+_SAMPLE = 4096  # examples that stand for a source that is not in memory
 
 
 class Source(ABC):
@@ -33,6 +34,8 @@ class Source(ABC):
     """float32 ``[N, C]``, what the model is told of each example; the batches carry it."""
     lengths: Tensor | None = None
     """int64 ``[N]`` where examples differ in length: those of like length then share a training batch."""
+    in_memory: bool = True
+    """False where examples are read as they are asked for, so that nothing should ask for all of them at the start."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -272,6 +275,17 @@ def take(source: Source, indices: Tensor) -> Source:
 def chunks(num_examples: int) -> list[Tensor]:
     """All indices ``0 .. num_examples - 1``, a few thousand at a time."""
     return list(torch.arange(num_examples).split(_CHUNK))
+
+
+def looked_at(source: Source) -> list[Tensor]:
+    """The indices that stand for the whole of a source, a few thousand at a time: all of them where it is in memory.
+
+    Else they are at most 4096, evenly spread, so that a start takes no longer however many examples there are.
+    """
+    if source.in_memory:
+        return chunks(len(source))
+    num_taken = min(len(source), _SAMPLE)
+    return [torch.arange(num_taken) * len(source) // num_taken]
 
 
 def check_labels(labels: Tensor, num_examples: int, name: str) -> Tensor:

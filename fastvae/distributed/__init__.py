@@ -3,8 +3,8 @@
 from fastvae.distributed.build import STRATEGIES, StrategyOptions, build_strategy
 from fastvae.distributed.ddp import DDPConfig
 from fastvae.distributed.deepspeed import DeepSpeedConfig
+from fastvae.distributed.failure import Failure, PeerFailed
 from fastvae.distributed.fsdp import FSDPConfig
-from fastvae.distributed.peers import PeerLost, naming_lost_peers
 from fastvae.distributed.side_group import SideGroup
 from fastvae.distributed.strategy import StepReport, Strategy, read_whole, write_tensors
 from fastvae.distributed.world import World, enter_world, world_from_environment
@@ -14,7 +14,8 @@ __all__ = [
     "DDPConfig",
     "DeepSpeedConfig",
     "FSDPConfig",
-    "PeerLost",
+    "Failure",
+    "PeerFailed",
     "SideGroup",
     "StepReport",
     "Strategy",
@@ -22,7 +23,6 @@ __all__ = [
     "World",
     "build_strategy",
     "enter_world",
-    "naming_lost_peers",
     "read_whole",
     "world_from_environment",
     "write_tensors",

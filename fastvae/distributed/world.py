@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+
+from fastvae.distributed.failure import Failure, PeerFailed, Roster, failure_here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,18 +87,60 @@ def world_from_environment(device: str = "auto", environment: Mapping[str, str] 
 
 
 @contextmanager
-def enter_world(device: str = "auto", *, timeout_minutes: float = 10.0) -> Iterator[World]:
-    """The process group for as long as the block runs; one that the caller made before is used and left alone."""
+def enter_world(
+    device: str = "auto", *, timeout_s: float = 600.0, on_failure: Callable[[Failure], None] | None = None
+) -> Iterator[World]:
+    """The process group for as long as the block runs; one that the caller made before is used and left alone.
+
+    Args:
+        device: see ``choose_device``.
+        timeout_s: seconds that a process waits for a silent peer before it gives up.
+        on_failure: called once with the run's first failure if the block raises, here or on another rank; it may be
+            called from another thread, while the block still waits for a peer.
+
+    Raises:
+        PeerFailed: the block raised, but because of another rank, which the message names.
+    """
     world = world_from_environment(device)
     if world.device.type == "cuda":
         torch.cuda.set_device(world.device)
     started_by_launcher = {"RANK", "MASTER_ADDR"} <= os.environ.keys()  # then a group of one is a group too
     owns_group = (world.world_size > 1 or started_by_launcher) and not dist.is_initialized()
-    if owns_group:
-        backend = "cpu:gloo,cuda:nccl" if world.device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
+    roster = _meet(world, timeout_s, on_failure) if owns_group else None
     try:
         yield world
+    except Exception as error:
+        own = failure_here(world.rank, error)
+        failure = own if roster is None else roster.diagnose(error)
+        if roster is None and on_failure is not None:
+            on_failure(own)
+        if failure == own:
+            raise
+        raise PeerFailed(failure.seen_from(world.rank)) from error
     finally:
-        if owns_group:
+        if roster is not None:
             dist.destroy_process_group()
+            roster.close()
+
+
+def _meet(world: World, timeout_s: float, on_failure: Callable[[Failure], None] | None) -> Roster:
+    """Find the other ranks where the launcher says that they are, and form the process group.
+
+    Raises:
+        PeerFailed: they did not all come, or could not connect to each other.
+    """
+    start = timedelta(seconds=max(timeout_s, 60))  # a busy machine takes seconds to start all of its processes
+    backend = "cpu:gloo,cuda:nccl" if world.device.type == "cuda" else "gloo"
+    try:
+        store, rank, world_size = next(dist.rendezvous("env://", timeout=start))
+        dist.init_process_group(
+            backend, store=store, rank=rank, world_size=world_size, timeout=timedelta(seconds=timeout_s)
+        )
+    except RuntimeError as error:  # PyTorch's network errors are among them
+        head = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise PeerFailed(
+            f"rank {world.rank} on {socket.gethostname()}: the {world.world_size} processes did not find each other "
+            f"through {head} in {start.total_seconds():g} s: {error}. Were all started, do all reach {head}, and "
+            "does the interface lead to the other hosts (GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME)?"
+        ) from error
+    return Roster(dist.PrefixStore("fastvae", store), rank, world_size, timeout_s, on_failure)

@@ -63,8 +63,8 @@ class TrainConfig:
     """Settings of strategy deepspeed."""
     check_replicas: int | None = None
     """Steps between checks that all ranks hold the same weights, bit for bit; None for off."""
-    timeout_minutes: float = 10.0
-    """How long a process waits for a silent peer before it gives up."""
+    timeout: float = 600.0
+    """Seconds that a process waits for a silent peer before it gives up and says which one it is."""
     log_every: int = 50
     """Steps between lines in metrics.jsonl."""
     eval_every: int | None = None
@@ -123,7 +123,7 @@ class TrainConfig:
         autoencoder = self.objective.autoencoder_steps
         name = "objective.autoencoder_steps"
         _require(not (engine and autoencoder), name, "is not for strategy deepspeed; set it to 0", autoencoder)
-        _require(self.timeout_minutes > 0, "timeout_minutes", "must be positive", self.timeout_minutes)
+        _require(math.isfinite(self.timeout) and self.timeout > 0, "timeout", "must be a positive number", self.timeout)
 
 
 def _require(holds: bool, name: str, rule: str, value: object) -> None:

@@ -18,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from fastvae.distributed import StepReport, World
 from fastvae.train.files import write_atomic
+from fastvae.train.logs import RankLog
 
 
 class Window:
@@ -41,7 +42,8 @@ class Window:
 class MetricsLog:
     """Rank 0's record of the run; the other ranks' calls do nothing."""
 
-    def __init__(self, run_dir: Path, world: World, *, total_steps: int, first_step: int) -> None:
+    def __init__(self, run_dir: Path, world: World, *, total_steps: int, first_step: int, lines: RankLog) -> None:
+        self._lines = lines
         self._active = world.is_main
         if not self._active:
             return
@@ -85,9 +87,11 @@ class MetricsLog:
         for name, value in values.items():
             if value is not None:
                 self._board.add_scalar(f"{kind}/{name}", value, step)
+        numbers = "  ".join(f"{name} {value:.5g}" for name, value in values.items() if value is not None)
+        line = f"{kind} {step}/{self._total_steps}  {numbers}"
+        self._lines.line(line)
         if not self._console.is_terminal:
-            numbers = "  ".join(f"{name} {value:.5g}" for name, value in values.items() if value is not None)
-            print(f"{kind} {step}/{self._total_steps}  {numbers}", file=sys.stderr, flush=True)
+            print(line, file=sys.stderr, flush=True)
 
     def advance(self, step: int, rate: str = "", numbers: str = "") -> None:
         """Move the bar."""
@@ -97,6 +101,7 @@ class MetricsLog:
 
     def say(self, text: str) -> None:
         """One line for the person who watches."""
+        self._lines.line(text)
         if self._active:
             self._console.print(text, highlight=False, soft_wrap=True)
 

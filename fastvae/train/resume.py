@@ -31,7 +31,7 @@ _FREE = {
             "deepspeed.offload_optimizer",
             "deepspeed.offload_parameters",
             "deepspeed.file",
-            "timeout_minutes",
+            "timeout",
             "log_every",
             "eval_every",
             "checkpoint_every",

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from fastvae.data import Data, Loader, as_data
-from fastvae.distributed import Strategy, StrategyOptions, build_strategy, enter_world, naming_lost_peers
+from fastvae.distributed import Strategy, StrategyOptions, build_strategy, enter_world
 from fastvae.distributed.stop import StopRequest, exit_code
 from fastvae.evaluate import Evaluation
 from fastvae.objective import kl_weight_at
@@ -24,6 +24,7 @@ from fastvae.train.files import dump_json, write_atomic
 from fastvae.train.guard import Guard
 from fastvae.train.incidents import Incidents
 from fastvae.train.lock import hold_together
+from fastvae.train.logs import FailureRecorder, RankLog, rank_log
 from fastvae.train.matmul import matmul_library
 from fastvae.train.metrics import MetricsLog, Window
 from fastvae.train.optim import build_optimizer, lr_at, set_lr
@@ -81,21 +82,26 @@ def train(
     Raises:
         ValueError: a setting, the data or the run directory break a rule; the message names it and the remedy.
         TrainingDiverged: loss or gradient is not finite any more.
+        PeerFailed: another rank failed first or is gone; the message names it and its host.
     """
     config = config or TrainConfig()
+    run_dir = Path(run_dir)
     resolved = {"seed": seed, "model": None, "data": None, **(description or {}), "train": asdict(config)}
     with ExitStack() as stack:
-        world = stack.enter_context(enter_world(config.device, timeout_minutes=config.timeout_minutes))
+        log = stack.enter_context(rank_log(run_dir))
+        recorder = FailureRecorder(run_dir, log)
+        world = stack.enter_context(enter_world(config.device, timeout_s=config.timeout, on_failure=recorder))
         stop = stack.enter_context(StopRequest(world, grace_seconds=config.grace_seconds).listening())
-        stack.enter_context(naming_lost_peers(world))
-        lock = stack.enter_context(hold_together(Path(run_dir), world))
+        lock = stack.enter_context(hold_together(run_dir, world))
         strategy = build_strategy(config.strategy, world, _strategy_options(config))
         stack.callback(strategy.close)
-        saver = Saver(Path(run_dir), strategy, config, plain(resolved), lock)
+        saver = Saver(run_dir, strategy, config, plain(resolved), lock)
         stack.callback(saver.close)
         rows = -(-config.global_batch_size // (world.world_size * config.accumulation))
         products = stack.enter_context(matmul_library(config.matmul, model, rows, world.device))
-        return _Trainer(model, as_data(data), config, Path(run_dir), seed, strategy, saver).run(stop, products)
+        trainer = _Trainer(model, as_data(data), config, run_dir, seed, strategy, saver)
+        recorder.state = trainer.state
+        return trainer.run(stop, products, log)
 
 
 def _strategy_options(config: TrainConfig) -> StrategyOptions:
@@ -151,21 +157,17 @@ class _Trainer:
         if config.compile:
             self.strategy.module = torch.compile(self.strategy.module)  # type: ignore[assignment]
 
-    def run(self, stop: StopRequest, products: str) -> Run:
+    def run(self, stop: StopRequest, products: str, log: RankLog) -> Run:
         """Train to the end or to a stop signal, then evaluate and write the results; ``products`` is for the log."""
         first_step = self.state.step
-        self.log = MetricsLog(self.run_dir, self.world, total_steps=self.config.steps, first_step=first_step)
+        self.log = MetricsLog(self.run_dir, self.world, total_steps=self.config.steps, first_step=first_step, lines=log)
         with ExitStack() as stack:
             stack.callback(self.log.close)
             line = headline(self.strategy, self.data, self.config, first_step, self.run_dir)
             self.log.say(f"{line}; matrix products: {products}")
             write_status(self.run_dir, self.world, "running", first_step)
-            try:
-                number = self._loop(stop)
-                evaluation = None if number is not None else self._finish(stop)
-            except Exception as error:
-                self._note_failure(error)
-                raise
+            number = self._loop(stop)
+            evaluation = None if number is not None else self._finish(stop)
         status = "done" if number is None else "preempted"
         reason = "all steps done" if number is None else signal.Signals(number).name
         write_status(self.run_dir, self.world, status, self.state.step, reason=reason)
@@ -225,13 +227,6 @@ class _Trainer:
 
     def _note_stop(self, number: int) -> None:
         write_status(self.run_dir, self.world, "preempted", self.state.step, reason=signal.Signals(number).name)
-
-    def _note_failure(self, error: Exception) -> None:
-        reason = f"{type(error).__name__}: {error}"
-        try:
-            write_status(self.run_dir, self.world, "failed", self.state.step, reason=reason)
-        except OSError as also:  # the error itself is what matters; it is on its way
-            self.log.say(f"status.json could not be written ({also})")
 
     def _evaluate(self, kind: str, num_samples: int) -> Evaluation:
         evaluation = evaluate_test_set(

@@ -53,7 +53,7 @@ def gather_noise(data: fastvae.Data, accumulation: int) -> torch.Tensor:
 def main() -> None:
     out = Path(sys.argv[1])
     accumulations, batch_sizes = json.loads(sys.argv[2]), json.loads(sys.argv[3])
-    with enter_world("cpu", timeout_minutes=2) as world:
+    with enter_world("cpu", timeout_s=120) as world:
         data = fastvae.build_data(fastvae.DataConfig(name="digits"), 3)
         generator_state = torch.get_rng_state()
         train_all(out, data, accumulations, batch_sizes)

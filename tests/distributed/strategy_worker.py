@@ -91,7 +91,7 @@ def refuse(*arguments: object, **options: object) -> None:
 def main() -> None:
     jobs = json.loads(Path(sys.argv[1]).read_text())
     trainer.write_pictures = lambda *_: None  # not what is tested here, and slow
-    with enter_world("cpu", timeout_minutes=2) as world:
+    with enter_world("cpu", timeout_s=120) as world:
         data = fastvae.build_data(fastvae.DataConfig(name="digits"), 3)
         generator_state = torch.get_rng_state()
         for job in jobs:

@@ -20,7 +20,7 @@ from tests import launching
 LAUNCH = launching.ROOT / "launch"
 OPTIONS = (
     "--train.steps=6 --train.final-samples=1 --model.hidden-dim 16 --train.device=cpu --train.log-every=2"
-    " --train.timeout-minutes=2"
+    " --train.timeout=120"
 ).split()
 
 

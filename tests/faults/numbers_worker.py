@@ -112,7 +112,7 @@ def run_job(job: dict[str, Any], data: fastvae.Data, world: World) -> dict[str, 
 def main() -> None:
     jobs = json.loads(Path(sys.argv[1]).read_text())
     trainer.write_pictures = lambda *_: None  # not what is tested here, and slow
-    with enter_world("cpu", timeout_minutes=2) as world:
+    with enter_world("cpu", timeout_s=120) as world:
         data = fastvae.build_data(fastvae.DataConfig(name="digits"), 3)
         for job in jobs:
             result = run_job(job, data, world)

@@ -1,0 +1,102 @@
+"""What a folder of shards holds, found out once and kept beside them: a run's start then opens no shard."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import filelock
+
+INDEX = ".fastvae-index"
+TABLE = "table.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One file of examples."""
+
+    name: str
+    num_bytes: int
+    num_examples: int
+    offset: int = 0  # of the numbers, in a file that holds one array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The shards in the order of their names, and what all of their examples have in common."""
+
+    shards: tuple[Shard, ...]
+    event_shape: tuple[int, ...]  # as stored
+    dtype: str  # as stored, in NumPy's words
+    has_labels: bool = False
+
+
+def shard_names(folder: Path, suffix: str) -> list[str]:
+    """The names of a folder's shards, sorted; sub-folders and hidden files are passed over."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.name.endswith(suffix) and entry.name[0] != ".")
+
+
+def load_table(folder: Path, suffix: str, build: Callable[[list[str], Path], Table]) -> tuple[Table, Path]:
+    """The table of a folder's shards and the directory that holds it; made now if there is none of these shards.
+
+    It lies in ``FOLDER/.fastvae-index``, or in the cache directory where the folder is read-only. It appears whole or
+    not at all; where several processes come at once, one makes it and the others wait.
+
+    Args:
+        folder: holds the shards.
+        suffix: how their names end.
+        build: makes the table of shards by name; may write more files into the directory that it is given.
+
+    Raises:
+        ValueError: from ``build``: a shard is unsuitable.
+    """
+    names = shard_names(folder, suffix)
+    homes = (folder / INDEX, _cache(folder))
+    for home in homes:
+        if (table := _read(home, names)) is not None:
+            return table, home
+    home = homes[0] if os.access(folder, os.W_OK) else homes[1]
+    home.parent.mkdir(parents=True, exist_ok=True)
+    lock = home.with_name(home.name + ".lock")
+    with filelock.FileLock(lock):
+        if (table := _read(home, names)) is None:
+            table = _make(home, names, build)
+    return table, home
+
+
+def _read(home: Path, names: Sequence[str]) -> Table | None:
+    """The table there, if it is one of these shards; another one is made again."""
+    try:
+        kept = json.loads((home / TABLE).read_text(encoding="utf-8"))
+        shards = tuple(Shard(**shard) for shard in kept["shards"])
+        shape = tuple(int(size) for size in kept["event_shape"])
+        table = Table(shards=shards, event_shape=shape, dtype=kept["dtype"], has_labels=bool(kept["has_labels"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return table if kept.get("format") == _FORMAT and [shard.name for shard in shards] == list(names) else None
+
+
+def _make(home: Path, names: list[str], build: Callable[[list[str], Path], Table]) -> Table:
+    scratch = Path(tempfile.mkdtemp(prefix=home.name + "-", dir=home.parent))
+    try:
+        table = build(names, scratch)
+        (scratch / TABLE).write_text(json.dumps({"format": _FORMAT, **asdict(table)}), encoding="utf-8")
+        scratch.chmod(0o755)
+        shutil.rmtree(home, ignore_errors=True)
+        scratch.rename(home)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return table
+
+
+def _cache(folder: Path) -> Path:
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastvae" / "index"
+    return root / hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:24]

@@ -1,0 +1,103 @@
+"""The log of every rank, and what a failure leaves in it; so a run of many shows one bar and one error."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TextIO
+
+from fastvae.distributed import Failure, World, world_from_environment
+from fastvae.train.state import TrainState
+from fastvae.train.status import write_status
+
+LOGS = "logs"
+
+
+class RankLog:
+    """``logs/rank_N.log`` in the run directory; without a file, as in a run of one process, nothing is written."""
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        self._file = file
+
+    def line(self, text: str) -> None:
+        """Add a line with the time."""
+        if self._file is not None:
+            self._file.write(f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ} {text}\n")
+
+    def stack(self) -> None:
+        """Add this process's stacks: that of the error being handled, or where each thread stands."""
+        if self._file is None:
+            return
+        if sys.exc_info()[0] is not None:
+            self._file.write(traceback.format_exc())
+        else:
+            faulthandler.dump_traceback(self._file)
+
+
+@contextmanager
+def rank_log(run_dir: Path) -> Iterator[RankLog]:
+    """The log of this process for as long as the block runs; a run that goes on appends.
+
+    What ranks other than the first print goes there instead of to the terminal, down to what C++ libraries print.
+    """
+    world = world_from_environment("cpu")
+    if world.world_size == 1:
+        yield RankLog()
+        return
+    path = run_dir / LOGS / f"rank_{world.rank}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8", buffering=1) as file:
+        log = RankLog(file)
+        log.line(f"rank {world.rank} of {world.world_size} on {socket.gethostname()}, process {os.getpid()}")
+        with nullcontext() if world.is_main else _output_to(file):
+            yield log
+
+
+@contextmanager
+def _output_to(file: TextIO) -> Iterator[None]:
+    """Send this process's standard output and error to ``file``, whoever writes them."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = {number: os.dup(number) for number in (1, 2)}
+    try:
+        for number in kept:
+            os.dup2(file.fileno(), number)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in kept.items():
+            os.dup2(copy, number)
+            os.close(copy)
+
+
+class FailureRecorder:
+    """Writes a run's first failure into this rank's log and, on one rank, into ``status.json``."""
+
+    def __init__(self, run_dir: Path, log: RankLog) -> None:
+        self._run_dir, self._log = run_dir, log
+        self._rank = world_from_environment("cpu").rank
+        self.state: TrainState | None = None  # set once the run directory is this run's
+
+    def __call__(self, failure: Failure) -> None:
+        self._log.line(f"{failure.where} failed first: {failure.reason}; here the {_thread()} heard of it")
+        self._log.stack()
+        writer = failure.reporter if failure.rank == 0 else 0
+        if self._rank == writer and self.state is not None:
+            place = {"reason": failure.reason, "rank": failure.rank, "host": failure.host}
+            try:
+                write_status(self._run_dir, World(), "failed", self.state.step, **place)
+            except OSError as also:  # the error itself is what matters; it is on its way
+                print(f"status.json could not be written ({also})", file=sys.stderr)
+
+
+def _thread() -> str:
+    return "main thread" if threading.current_thread() is threading.main_thread() else "listening thread"

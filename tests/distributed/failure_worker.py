@@ -1,0 +1,89 @@
+"""Small worlds of forked processes that sum numbers until one fails, each in its own way; all at the same time.
+
+Prints a JSON object: for each world what each rank was told and what it raised.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from fastvae.distributed import World, enter_world
+
+SIZE = 3
+
+
+def fail(how: str) -> None:
+    if how == "raise":
+        raise ValueError("the third example is missing")
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if how == "sleep":
+        time.sleep(12)
+
+
+def sum_numbers(world: World, how: str, culprit: int) -> None:
+    world.barrier()
+    if world.rank == culprit:
+        fail(how)
+    for _ in range(3):
+        dist.all_reduce(torch.zeros(1))
+
+
+def run_rank(how: str, culprit: int, timeout_s: float) -> dict[str, Any]:
+    told: list[dict[str, Any]] = []
+    raised = None
+    try:
+        with enter_world("cpu", timeout_s=timeout_s, on_failure=lambda failure: told.append(vars(failure))) as world:
+            sum_numbers(world, how, culprit)
+    except (RuntimeError, ValueError) as error:
+        raised = f"{type(error).__name__}: {error}"
+    return {"told": told, "raised": raised}
+
+
+def start(job: dict[str, Any], rank: int, port: int, path: Path) -> int:
+    """Fork a process that runs one rank and leaves what it says at ``path``; returns its id."""
+    child = os.fork()
+    if child:
+        return child
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(SIZE), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    result = run_rank(job["how"], job["culprit"], job["timeout_s"])
+    path.write_text(json.dumps({**result, "process": os.getpid()}))
+    os._exit(0)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return int(probe.getsockname()[1])
+
+
+def main(jobs: Path) -> None:
+    worlds = json.loads(jobs.read_text())
+    frozen = []
+    children = []
+    for number, job in enumerate(worlds):
+        port = free_port()
+        for rank in range(SIZE):
+            child = start(job, rank, port, jobs.parent / f"{number}_{rank}.json")
+            (frozen if (job["how"], job["culprit"]) == ("stop", rank) else children).append(child)
+    for child in children:
+        os.waitpid(child, 0)
+    for child in frozen:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,96 @@
+"""A run that fails says where it failed first, on every rank, however the process went."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import launching
+
+WORKER = Path(__file__).with_name("failure_worker.py")
+HOST = socket.gethostname()
+WORLDS: dict[str, dict[str, Any]] = {
+    "nothing": {"how": "", "culprit": 0, "timeout_s": 60},
+    "raises": {"how": "raise", "culprit": 1, "timeout_s": 60},
+    "head raises": {"how": "raise", "culprit": 0, "timeout_s": 60},
+    "killed": {"how": "kill", "culprit": 2, "timeout_s": 60},
+    "head killed": {"how": "kill", "culprit": 0, "timeout_s": 60},
+    "stopped": {"how": "stop", "culprit": 1, "timeout_s": 5},
+    "busy elsewhere": {"how": "sleep", "culprit": 2, "timeout_s": 5},
+}
+RANKS = range(3)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any] | None]]:
+    """What each rank of each world was told and raised; None for a rank that could not say."""
+    root = tmp_path_factory.mktemp("failures")
+    (root / "jobs.json").write_text(json.dumps(list(WORLDS.values())))
+    launching.run([str(WORKER), str(root / "jobs.json")], timeout_s=120)
+    paths = {name: [root / f"{number}_{rank}.json" for rank in RANKS] for number, name in enumerate(WORLDS)}
+    return {
+        name: [json.loads(path.read_text()) if path.exists() else None for path in files]
+        for name, files in paths.items()
+    }
+
+
+def survivors(result: list[dict[str, Any] | None]) -> list[dict[str, Any]]:
+    return [rank for rank in result if rank is not None]
+
+
+def verdict(result: list[dict[str, Any] | None]) -> dict[str, Any]:
+    """The one that all survivors were told, once each."""
+    told = [rank["told"] for rank in survivors(result)]
+    assert all(len(each) == 1 for each in told), told
+    assert all(each == told[0] for each in told), told
+    return told[0][0]
+
+
+def test_without_a_failure_nobody_is_told(results: dict[str, Any]) -> None:
+    assert [(rank["told"], rank["raised"]) for rank in results["nothing"]] == [([], None)] * 3
+
+
+@pytest.mark.parametrize(("name", "culprit"), [("raises", 1), ("head raises", 0)])
+def test_the_rank_that_raises_is_named_and_only_it_shows_its_error(
+    results: dict[str, Any], name: str, culprit: int
+) -> None:
+    error = "ValueError: the third example is missing"
+    assert verdict(results[name]) == {"rank": culprit, "host": HOST, "reason": error, "reporter": culprit}
+    for rank, result in enumerate(results[name]):
+        expected = f"PeerFailed: rank {rank} on {HOST} ends because rank {culprit} on {HOST} failed first: {error}"
+        assert result["raised"] == (error if rank == culprit else expected)
+
+
+def test_a_killed_rank_is_named_with_its_process(results: dict[str, Any]) -> None:
+    found = verdict(results["killed"])
+    assert (found["rank"], found["host"]) == (2, HOST)
+    assert "does not answer. It closed its connections: look at logs/rank_2.log" in found["reason"]
+    shown = [rank for rank in RANKS[:2] if results["killed"][rank]["raised"].endswith(found["reason"])]
+    assert shown == [found["reporter"]]
+
+
+def test_a_frozen_rank_is_named_once_the_timeout_is_over(results: dict[str, Any]) -> None:
+    found = verdict(results["stopped"])
+    assert found["rank"] == 1
+    assert "Nothing came for 5 s (--train.timeout). Look at the link between the hosts" in found["reason"]
+    assert results["stopped"][1] is None
+
+
+def test_where_all_are_alive_the_one_that_stands_elsewhere_is_named(results: dict[str, Any]) -> None:
+    found = verdict(results["busy elsewhere"])
+    assert found["rank"] == 2
+    assert "every rank is alive, but after 5 s this one stands at failure_worker.py" in found["reason"]
+    assert "in fail, rank" in found["reason"]
+    assert "in sum_numbers" in found["reason"]
+
+
+def test_a_head_that_takes_the_store_with_it_is_named(results: dict[str, Any]) -> None:
+    """Here rank 0's process serves the store itself, as it does without torchrun's agent."""
+    for rank in RANKS[1:]:
+        result = results["head killed"][rank]
+        assert result["raised"].startswith("PeerFailed: rank 0 on localhost: its host is out of reach from rank")
+        assert [told["rank"] for told in result["told"]] == [0]
