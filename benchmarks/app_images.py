@@ -1,6 +1,6 @@
 """Images: are samples of a requested MNIST class that class? And the pictures of docs/images.md.
 
-    python benchmarks/app_images.py [--steps 4700] [--per-class 100] [--pictures docs]
+    python benchmarks/app_images.py [--steps 9400] [--per-class 100] [--pictures docs]
 
 Trains the recipe mnist-class, and a classifier on real training images, whose accuracy on real test images stands
 beside the figure. Samples are the mean of p(x|z, class), z from the prior: what `fastvae sample RUN --label L` shows;
@@ -56,7 +56,7 @@ def write_pictures(run: LoadedRun, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Class-conditional samples of MNIST and their recognition.")
-    parser.add_argument("--steps", type=int, default=4700, help="training steps of 128 images; 469 are an epoch")
+    parser.add_argument("--steps", type=int, default=9400, help="training steps of 128 images; 469 are an epoch")
     parser.add_argument("--epochs", type=int, default=3, help="of the classifier")
     parser.add_argument("--per-class", type=int, default=100, help="samples of each class")
     parser.add_argument("--seed", type=int, default=0)

@@ -117,8 +117,11 @@ class LoadedRun:
         labels = self.source(examples).labels
         return found if labels is None else {**found, "label": labels}
 
-    def decode(self, z: Tensor, *, seed: int = 0, **condition: Value | None) -> Tensor:
-        """What the model makes of latents [N, D], as `VAE.generate` gives it."""
+    def decode(self, z: Tensor, *, seed: int | None = None, **condition: Value | None) -> Tensor:
+        """What the model makes of latents [N, D], as `VAE.generate` gives it.
+
+        A model that writes token after token draws them by a seed; without one it takes the most probable.
+        """
         return self._generate(z, self._conditions(len(z), condition), seed)
 
     def sample(self, num: int = 64, *, seed: int = 0, shift: Tensor | None = None, **condition: Value | None) -> Tensor:
@@ -144,7 +147,7 @@ class LoadedRun:
         """Variations of a test example, [num, ...]: its mean latent plus normal noise of that strength."""
         mu, condition = self._latents(torch.tensor([index]))
         noise = philox_normal(noise_key(seed, device=self.device), num, mu.shape[1], stream=stream(Use.GENERATION))
-        return self._generate(mu + strength * noise, _repeated(condition, num), seed)
+        return self._generate(mu + strength * noise, _repeated(condition, num))
 
     @torch.no_grad()
     def reconstruct(self, num: int = 24, examples: Examples = "test") -> tuple[Tensor, Tensor]:
