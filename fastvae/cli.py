@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from fastvae.commands.anomaly_report import AnomalyReport
 from fastvae.commands.checkpoints import Checkpoints, Export, verify_resume
+from fastvae.commands.compression import Compress, Decompress
 from fastvae.commands.examples import Interpolate, Reconstruct, Sample, Traverse
 from fastvae.commands.machine import Bench, Doctor
 from fastvae.commands.numbers import Encode, Evaluate, Score
@@ -30,6 +31,8 @@ COMMANDS: dict[str, type[Callable[[], int]]] = {
     "recommend": Recommend,
     "probe": Probe,
     "anomaly-report": AnomalyReport,
+    "compress": Compress,
+    "decompress": Decompress,
     "recipes": Recipes,
     "doctor": Doctor,
     "bench": Bench,

@@ -1,5 +1,6 @@
 """Data: sources of examples, their order, and the batches that a step of training or evaluation reads."""
 
+from fastvae.data.audio_preprocess import AudioConfig, LogMelPreprocess
 from fastvae.data.condition import ConditionField, Conditions, Field, NumberField
 from fastvae.data.config import DataConfig
 from fastvae.data.dataset import Data, State, as_data, condition_on
@@ -15,12 +16,14 @@ __all__ = [
     "DATASETS",
     "DESCRIPTION",
     "RECOGNIZERS",
+    "AudioConfig",
     "ConditionField",
     "Conditions",
     "Data",
     "DataConfig",
     "Field",
     "Loader",
+    "LogMelPreprocess",
     "MicroBatch",
     "MissingSource",
     "NumberField",

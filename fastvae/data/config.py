@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
+from fastvae.data.audio_preprocess import AudioConfig
 from fastvae.data.preprocess import Binarize
 from fastvae.data.recommendation import InteractionsConfig
 from fastvae.data.table import TableConfig
@@ -41,6 +42,8 @@ class DataConfig:
     """For sentences: their tokens."""
     table: TableConfig = field(default_factory=TableConfig)
     """For tables of numbers and categories: how they are read."""
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    """Settings of recordings."""
 
     def __post_init__(self) -> None:
         choices = get_args(Binarize)

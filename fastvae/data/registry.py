@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from fastvae.data.arrays import load_arrays
+from fastvae.data.audio import holds_recordings, load_own_recordings, load_spoken_digits, read_recordings
 from fastvae.data.condition import conditioned
 from fastvae.data.config import DataConfig
 from fastvae.data.dataset import Data, State, as_data, condition_on
@@ -128,6 +129,7 @@ DATASETS: dict[str, LoadData] = {
     "sst2": load_sst2,
     "table": load_table,
     "breast-cancer": load_breast_cancer,
+    "spoken-digits": load_spoken_digits,
 }
 RECOGNIZERS: tuple[Recognizer, ...] = (  # the first that matches reads
     Recognizer("an .npy or .npz file", lambda path: path.suffix in (".npy", ".npz"), load_own_arrays, read_arrays),
@@ -149,6 +151,7 @@ RECOGNIZERS: tuple[Recognizer, ...] = (  # the first that matches reads
     ),
     Recognizer("a .txt file or a .tsv with a column named sentence", holds_sentences, load_sentences, read_text),
     Recognizer("a CSV or TSV file of numbers", is_table_file, load_table, read_rows),
+    Recognizer("a folder of recordings", holds_recordings, load_own_recordings, read_recordings),
 )
 
 

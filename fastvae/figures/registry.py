@@ -9,6 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from fastvae.data import Data
+from fastvae.figures.audio import AudioRenderer
 from fastvae.figures.images import ImageRenderer
 from fastvae.figures.items import ItemRenderer
 from fastvae.figures.numbers import NumberRenderer
@@ -37,6 +38,7 @@ class Renderer(Protocol):
 RENDERERS: dict[str, Renderer] = {  # by `Data.kind`
     "image": ImageRenderer(),
     "interactions": ItemRenderer(),
+    "audio": AudioRenderer(),
     "vector": NumberRenderer(),
     "table": NumberRenderer(),
     "text": TextRenderer(),

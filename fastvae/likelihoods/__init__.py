@@ -4,7 +4,7 @@ A likelihood is called with the decoder's output and returns a bound record: ``l
 Log probabilities are in nats per example, float32 at least under autocast too, summed over everything after the batch.
 """
 
-from fastvae.likelihoods.base import BoundLikelihood
+from fastvae.likelihoods.base import BoundLikelihood, PixelLikelihood
 from fastvae.likelihoods.bernoulli import Bernoulli, BoundBernoulli
 from fastvae.likelihoods.categorical import BoundCategorical, Categorical, draw_tokens
 from fastvae.likelihoods.discretized_logistic import BoundDiscretizedLogistic, DiscretizedLogistic
@@ -25,6 +25,7 @@ __all__ = [
     "DiscretizedLogistic",
     "Gaussian",
     "Multinomial",
+    "PixelLikelihood",
     "Table",
     "draw_tokens",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -28,6 +28,15 @@ class BoundLikelihood(Protocol):
 
     def sample(self, noise_key: Tensor, *, stream: int | None = None) -> Tensor:
         """One draw of x for each row of the output, by keyed noise."""
+        ...
+
+
+@runtime_checkable
+class PixelLikelihood(BoundLikelihood, Protocol):
+    """A bound likelihood that gives discrete pixels probabilities: what an entropy coder needs."""
+
+    def probability_below(self, level: Tensor, num_levels: int) -> Tensor:
+        """P(pixel < level) of pixels 0 .. num_levels - 1, elementwise; exactly 0 at 0 and 1 at num_levels."""
         ...
 
 
@@ -65,3 +74,8 @@ def event_stream(stream: int | None) -> int:
 def at_least_float32(tensor: Tensor) -> Tensor:
     """The tensor in float32 or float64."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def with_ends(probability: Tensor, level: Tensor, num_levels: int) -> Tensor:
+    """P(pixel < level) with exact ends: 0 at the first level, 1 above the last."""
+    return torch.where(level <= 0, 0.0, torch.where(level >= num_levels, 1.0, probability))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fastvae import ops
-from fastvae.likelihoods.base import aligned, at_least_float32, event_stream, rows_columns
+from fastvae.likelihoods.base import aligned, at_least_float32, event_stream, rows_columns, with_ends
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,20 @@ class BoundBernoulli:
         logits = at_least_float32(self.logits)
         uniform = ops.philox_uniform(noise_key, *rows_columns(logits), stream=event_stream(stream))
         return (uniform.view(logits.shape) < torch.sigmoid(logits)).to(logits.dtype)
+
+    def probability_below(self, level: Tensor, num_levels: int = 2) -> Tensor:
+        """P(pixel < level), elementwise and the shape of the logits: 0 at level 0, P(pixel = 0) at 1, and 1 at 2.
+
+        Args:
+            level: int64, the shape of the logits, each in 0 .. 2.
+            num_levels: must be 2.
+
+        Raises:
+            ValueError: more levels than two.
+        """
+        if num_levels != 2:
+            raise ValueError(f"Bernoulli: pixels have 2 levels, got {num_levels}; train with another likelihood")
+        return with_ends(torch.sigmoid(-self.logits), level, num_levels)
 
 
 class Bernoulli(nn.Module):

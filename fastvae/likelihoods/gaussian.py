@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fastvae import ops
-from fastvae.likelihoods.base import aligned, at_least_float32, event_stream, rows_columns
+from fastvae.likelihoods.base import aligned, at_least_float32, event_stream, rows_columns, with_ends
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,19 @@ class BoundGaussian:
         mean = at_least_float32(self.mean)
         noise = ops.philox_normal(noise_key, *rows_columns(mean), stream=event_stream(stream)).view(mean.shape)
         return mean + torch.exp(0.5 * at_least_float32(self.logvar)) * noise
+
+    def probability_below(self, level: Tensor, num_levels: int) -> Tensor:
+        """P(pixel < level) of discrete pixels, elementwise and the shape of the mean.
+
+        Pixel v has the density's mass on its cell [v / L, (v + 1) / L], where dequantised data lie, and the outermost
+        ones have the tails too.
+
+        Args:
+            level: int64, the shape of the mean, each in 0 .. num_levels.
+            num_levels: L, values that a pixel can take.
+        """
+        edge = level.to(self.mean.dtype) / num_levels
+        return with_ends(torch.special.ndtr((edge - self.mean) * torch.exp(-0.5 * self.logvar)), level, num_levels)
 
 
 class Gaussian(nn.Module):

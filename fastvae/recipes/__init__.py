@@ -19,6 +19,7 @@ from fastvae.recipes.images import (
     mnist_iwae_2l,
 )
 from fastvae.recipes.recommendation import movielens_100k
+from fastvae.recipes.speech import spoken_digits
 from fastvae.recipes.text import sst2_collapsed, sst2_sentences
 from fastvae.run import RunConfig
 
@@ -39,6 +40,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "sst2-sentences": sst2_sentences,
     "sst2-collapsed": sst2_collapsed,
     "anomaly-table": anomaly_table,
+    "spoken-digits": spoken_digits,
 }
 
 

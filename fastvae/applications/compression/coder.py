@@ -1,0 +1,151 @@
+"""The entropy coder: constriction's asymmetric numeral system, with the two kinds of symbols that a VAE has.
+
+ANS (Duda 2009, arXiv 0902.0271) is a stack: what was pushed last is popped first, and popping under a distribution
+draws from it, which bits-back coding lives on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastvae.applications.compression.container import Words
+from fastvae.applications.compression.integer_vae import LATENT_LIMIT, Floats, GridPosterior, Integers, PixelCode
+from fastvae.applications.compression.pixel_file import Pixels
+
+_MIN_WORDS = 3  # with two words or fewer the coder's stock may be used up, and popping is no longer reversible
+
+
+class ExhaustedError(ValueError):
+    """More was popped from a coder than it holds."""
+
+
+class Coder:
+    """A stack of 32-bit words that symbols are pushed to and popped from.
+
+    Args:
+        words: uint32 [n] to start with.
+        sealed: they are any words, not a coder's own output.
+
+    Raises:
+        ModuleNotFoundError: constriction is not installed.
+        ValueError: the words are no coder's output.
+    """
+
+    def __init__(self, words: Words, *, sealed: bool = False) -> None:
+        library = _library()
+        self._models: Any = library.stream.model
+        self._stack: Any = library.stream.stack.AnsCoder(words, seal=sealed)
+
+    @property
+    def num_bits(self) -> int:
+        """Bits on the stack."""
+        return int(self._stack.num_valid_bits())
+
+    def words(self, *, sealed: bool = False) -> Words:
+        """The stack's content, uint32; ``sealed`` is the inverse of the constructor's.
+
+        Raises:
+            ValueError: the content is not such as ``sealed`` words leave.
+        """
+        try:
+            words: Words = self._stack.get_compressed(unseal=sealed)
+        except AssertionError:  # constriction's way to say it
+            raise ValueError("the coder does not hold what it started with") from None
+        return words
+
+    def push_posterior(self, z: Integers, posterior: GridPosterior, step: float) -> None:
+        """Push grid points [n] under a posterior."""
+        self._stack.encode_reverse(z, self._grid(step), posterior.mean, posterior.stddev)
+
+    def pop_posterior(self, posterior: GridPosterior, step: float) -> Integers:
+        """Pop, and so draw, grid points [n] from a posterior."""
+        return self._checked(self._stack.decode(self._grid(step), posterior.mean, posterior.stddev))
+
+    def push_prior(self, z: Integers, step: float) -> None:
+        """Push grid points [n] under N(0, 1)."""
+        self._stack.encode_reverse(z, self._grid(step, 0.0, 1 / step))
+
+    def pop_prior(self, num: int, step: float) -> Integers:
+        """Pop ``num`` grid points under N(0, 1)."""
+        return self._checked(self._stack.decode(self._grid(step, 0.0, 1 / step), num))
+
+    def push_integers(self, values: Integers, low: int, high: int, mean: float, stddev: float) -> None:
+        """Push integers [n] in low .. high under one rounded Gaussian."""
+        self._stack.encode_reverse(values, self._models.QuantizedGaussian(low, high, mean, stddev))
+
+    def pop_integers(self, num: int, low: int, high: int, mean: float, stddev: float) -> Integers:
+        """Pop ``num`` integers in low .. high under one rounded Gaussian; words that are used up give anything."""
+        integers: Integers = self._stack.decode(self._models.QuantizedGaussian(low, high, mean, stddev), num)
+        return integers
+
+    def push_pixels(self, pixels: Pixels, code: PixelCode) -> None:
+        """Push pixels [B, P]: each as the decisions on its way down a binary tree of the levels."""
+        search = _Search(code, tuple(pixels.shape))
+        decisions = []
+        for half in search.halves:
+            probability = search.probability_of_upper(half)
+            upper = torch.from_numpy(pixels.astype(np.int64)) >= search.low + half
+            decisions.append((upper.numpy().astype(np.int32).ravel(), probability))
+            search.descend(upper, half)
+        for upper_half, probability in reversed(decisions):
+            self._stack.encode_reverse(upper_half, self._models.Bernoulli(perfect=False), probability)
+
+    def pop_pixels(self, num_examples: int, num_pixels: int, code: PixelCode) -> Pixels:
+        """Pop pixels [num_examples, num_pixels]."""
+        search = _Search(code, (num_examples, num_pixels))
+        for half in search.halves:
+            popped = self._stack.decode(self._models.Bernoulli(perfect=False), search.probability_of_upper(half))
+            upper = torch.from_numpy(self._checked(popped)).view(num_examples, num_pixels)
+            search.descend(upper.bool(), half)
+        pixels: Pixels = search.low.clamp(max=code.levels - 1).numpy().astype(np.uint8)
+        return pixels
+
+    def _grid(self, step: float, *parameters: float) -> Any:
+        limit = round(LATENT_LIMIT / step)
+        return self._models.QuantizedGaussian(-limit, limit, *parameters)
+
+    def _checked(self, popped: Integers) -> Integers:
+        if self._stack.num_words() < _MIN_WORDS:
+            raise ExhaustedError("the words are used up before all examples are decoded")
+        return popped
+
+
+class _Search:
+    """Where each pixel lies, narrowed by halves: ``low <= pixel < low + width``."""
+
+    def __init__(self, code: PixelCode, shape: tuple[int, ...]) -> None:
+        depth = (code.levels - 1).bit_length()
+        self.halves = [2**bit for bit in reversed(range(depth))]
+        self.low = torch.zeros(shape, dtype=torch.int64)
+        self._code = code
+        self._below_low = code.counts_below(self.low)
+        self._below_high = code.counts_below(torch.full(shape, code.levels))
+        self._below_middle = self._below_low
+
+    def probability_of_upper(self, half: int) -> Floats:
+        """P(pixel >= low + half | pixel >= low), a ratio of integers: the same float64 on every machine."""
+        middle = (self.low + half).clamp(max=self._code.levels)
+        self._below_middle = self._code.counts_below(middle)
+        within = (self._below_high - self._below_low).clamp(min=1).double()
+        upper = (self._below_high - self._below_middle).clamp(min=0).double()
+        return (upper / within).clamp(max=1.0).numpy().ravel()
+
+    def descend(self, upper: Tensor, half: int) -> None:
+        """Go on in the upper or the lower half."""
+        self._below_low = torch.where(upper, self._below_middle, self._below_low)
+        self._below_high = torch.where(upper, self._below_high, self._below_middle)
+        self.low = torch.where(upper, self.low + half, self.low)
+
+
+def _library() -> Any:
+    try:
+        import constriction
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            "compression needs the package constriction: pip install 'fastvae[compression]'"
+        ) from None
+    return constriction

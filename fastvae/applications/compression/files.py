@@ -1,0 +1,170 @@
+"""``fastvae compress`` and ``decompress``: from a file of pixels to an ``.fvc`` file, and back."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastvae.applications.compression import fingerprint
+from fastvae.applications.compression.container import (
+    LosslessHeader,
+    LossyHeader,
+    Words,
+    pack_bytes,
+    read_container,
+    write_container,
+)
+from fastvae.applications.compression.integer_vae import IntegerVAE
+from fastvae.applications.compression.lossless import BitsBack, Progress, compress_pixels, decompress_pixels
+from fastvae.applications.compression.lossy import LatentQuantiser, compress_lossily, decompress_lossily
+from fastvae.applications.compression.pixel_file import PixelFile, Pixels, read_pixel_file
+from fastvae.run import LoadedRun
+
+DEFAULT_LANES = 16
+DEFAULT_MAX_GIB = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressionReport:
+    """What compressing a file came to. Bits of the initial words are counted apart: they come back when decoding."""
+
+    num_examples: int
+    original_bytes: int
+    file_bytes: int
+    initial_bytes: int  # part of file_bytes
+    bits_per_pixel: float  # of the whole file
+    net_bits_per_pixel: float  # without the initial words
+
+
+def compress_file(
+    run: LoadedRun,
+    data: Path,
+    out: Path,
+    *,
+    step: float | None = None,
+    lanes: int = DEFAULT_LANES,
+    max_gib: float = DEFAULT_MAX_GIB,
+    progress: Progress | None = None,
+) -> CompressionReport:
+    """Write ``data`` as an ``.fvc`` file that ``decompress_file`` with the same run turns back into it.
+
+    Args:
+        run: a finished run whose model has a likelihood of discrete pixels.
+        data: see `read_pixel_file`.
+        out: the file to write.
+        step: None keeps every byte; a number is the lossy grid, see `compress_lossily`.
+        lanes: examples coded together: more are faster, and take more initial words.
+        max_gib: the most memory that the unpacked data may take.
+        progress: called with the number of examples done.
+
+    Raises:
+        ValueError: the model or the file does not suit.
+    """
+    vae = IntegerVAE(run.model, run.data)
+    content = read_pixel_file(data, vae.event_shape, max_bytes=int(max_gib * 2**30))
+    header: LosslessHeader | LossyHeader
+    if step is None:
+        code = compress_pixels(vae, content.pixels, lanes=lanes, progress=progress)
+        header, words = _lossless_header(run, vae, content, code, lanes), code.words
+    else:
+        quantiser, words = compress_lossily(vae, content.pixels, step=step)
+        header = _lossy_header(run, content, quantiser)
+    return _report(content, header, words, write_container(out, header, words))
+
+
+def decompress_file(
+    run: LoadedRun,
+    file: Path,
+    out: Path,
+    *,
+    max_gib: float = DEFAULT_MAX_GIB,
+    progress: Progress | None = None,
+) -> Pixels:
+    """Write the file that ``compress_file`` read; returns its pixels [N, P].
+
+    Raises:
+        ValueError: no such file, a damaged one, or one that only another model or machine can decode: nothing is
+            written then.
+    """
+    header, words = read_container(file)
+    vae = IntegerVAE(run.model, run.data)
+    try:
+        _check_fingerprint(run, vae, header)
+        if header.num_examples * vae.num_pixels > max_gib * 2**30:
+            raise ValueError(f"{header.num_examples} examples are more than the limit of {max_gib} GiB (--max-gib)")
+        pixels = _decode(vae, header, words, progress)
+        content = PixelFile(pixels=pixels, layout=header.layout, prefix=header.prefix_bytes).to_bytes()
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    temporary = out.with_name(out.name + ".tmp")
+    temporary.write_bytes(content)
+    temporary.replace(out)
+    return pixels
+
+
+def _decode(vae: IntegerVAE, header: LosslessHeader | LossyHeader, words: Words, progress: Progress | None) -> Pixels:
+    if isinstance(header, LossyHeader):
+        quantiser = LatentQuantiser.unpack(header.quantiser, vae.latent_dim)
+        return decompress_lossily(vae, quantiser, words, header.num_examples)
+    code = BitsBack(words=words, initial_words=header.initial_words, step_log2=header.step_log2)
+    pixels = decompress_pixels(vae, code, header.num_examples, lanes=header.lanes, progress=progress)
+    if fingerprint.pixels_digest(pixels) != header.sha256:
+        raise ValueError("the decoded pixels are not those that were compressed: the file is damaged")
+    return pixels
+
+
+def _check_fingerprint(run: LoadedRun, vae: IntegerVAE, header: LosslessHeader | LossyHeader) -> None:
+    if header.weights != (own := fingerprint.weights_digest(run.model)):
+        raise ValueError(
+            f"made with other weights ({header.weights[:8]}, this run has {own[:8]});"
+            " decompress with the run that made it"
+        )
+    if isinstance(header, LosslessHeader) and header.arithmetic != fingerprint.arithmetic_digest(vae):
+        raise ValueError(
+            f"made with other arithmetic, by {header.versions}; here are {fingerprint.versions()};"
+            " decompress where the versions are those"
+        )
+
+
+def _lossless_header(run: LoadedRun, vae: IntegerVAE, content: PixelFile, code: BitsBack, lanes: int) -> LosslessHeader:
+    return LosslessHeader(
+        mode="lossless",
+        weights=fingerprint.weights_digest(run.model),
+        arithmetic=fingerprint.arithmetic_digest(vae),
+        num_examples=len(content.pixels),
+        lanes=lanes,
+        step_log2=code.step_log2,
+        initial_words=code.initial_words,
+        layout=content.layout,
+        prefix=pack_bytes(content.prefix),
+        sha256=fingerprint.pixels_digest(content.pixels),
+        versions=fingerprint.versions(),
+    )
+
+
+def _lossy_header(run: LoadedRun, content: PixelFile, quantiser: LatentQuantiser) -> LossyHeader:
+    return LossyHeader(
+        mode="lossy",
+        weights=fingerprint.weights_digest(run.model),
+        num_examples=len(content.pixels),
+        layout=content.layout,
+        prefix=pack_bytes(content.prefix),
+        versions=fingerprint.versions(),
+        quantiser=quantiser.pack(),
+    )
+
+
+def _report(
+    content: PixelFile, header: LosslessHeader | LossyHeader, words: Words, file_bytes: int
+) -> CompressionReport:
+    initial_bytes = 4 * header.initial_words if isinstance(header, LosslessHeader) else 0
+    num_pixels = math.prod(content.pixels.shape)
+    return CompressionReport(
+        num_examples=len(content.pixels),
+        original_bytes=len(content.to_bytes()),
+        file_bytes=file_bytes,
+        initial_bytes=initial_bytes,
+        bits_per_pixel=8 * file_bytes / num_pixels,
+        net_bits_per_pixel=8 * (file_bytes - initial_bytes) / num_pixels,
+    )

@@ -1,0 +1,71 @@
+"""Who can decode a file: digests of a model's weights, and of what this machine's arithmetic makes of them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+
+import numpy as np
+import torch
+from torch import nn
+
+from fastvae import ops
+from fastvae.applications.compression.coder import Coder
+from fastvae.applications.compression.integer_vae import IntegerVAE
+from fastvae.applications.compression.pixel_file import Pixels
+
+_PROBE_SEED = 0x50524F42
+_PROBE_EXAMPLES = 16
+_PROBE_STEP = 2.0**-6
+_DIGEST_BYTES = 16  # 128 bits: no accident has them equal
+
+
+def weights_digest(model: nn.Module) -> str:
+    """A digest of a model's parameters and buffers: their names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        tensor = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()[: 2 * _DIGEST_BYTES]
+
+
+def arithmetic_digest(vae: IntegerVAE) -> str:
+    """A digest of all that a decoder's arithmetic decides, computed on a fixed input.
+
+    It covers the rounded posteriors and pixel probabilities, and the words that the coder makes of them, so that
+    PyTorch, NumPy, the entropy coder and the processor each have their part. Machines that differ by round-off only,
+    which the rounding absorbs, have the same digest.
+    """
+    pixels = _probe_pixels(vae)
+    posterior = vae.posterior(pixels, _PROBE_STEP)
+    z = np.round(posterior.mean).astype(np.int32)
+    code = vae.pixel_code(z, _PROBE_STEP)
+    middle = torch.full(pixels.shape, vae.levels // 2)
+    coder = Coder(np.empty(0, dtype=np.uint32))
+    coder.push_pixels(pixels, code)
+    coder.push_prior(z, _PROBE_STEP)
+    coder.push_posterior(z, posterior, _PROBE_STEP)
+    digest = hashlib.sha256()
+    for array in (posterior.mean, posterior.stddev, code.counts_below(middle).numpy(), coder.words()):
+        digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()[: 2 * _DIGEST_BYTES]
+
+
+def pixels_digest(pixels: Pixels) -> str:
+    """A digest of decoded pixels."""
+    return hashlib.sha256(pixels.tobytes()).hexdigest()[: 2 * _DIGEST_BYTES]
+
+
+def versions() -> str:
+    """What computes here, for messages."""
+    packages = ("fastvae", "torch", "numpy", "constriction")
+    return ", ".join([*(f"{name} {importlib.metadata.version(name)}" for name in packages), platform.machine()])
+
+
+def _probe_pixels(vae: IntegerVAE) -> Pixels:
+    key = ops.noise_key(_PROBE_SEED)
+    integers = ops.philox_integers(key, _PROBE_EXAMPLES, vae.num_pixels).numpy().astype(np.int64)
+    pixels: Pixels = ((integers & 0xFFFF) % vae.levels).astype(np.uint8)
+    return pixels

@@ -1,0 +1,108 @@
+"""Lossy compression: posterior means on a grid, entropy-coded; the grid's width trades bits for fidelity."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fastvae.applications.compression.coder import Coder
+from fastvae.applications.compression.container import Words
+from fastvae.applications.compression.integer_vae import IntegerVAE
+from fastvae.applications.compression.pixel_file import Pixels
+
+_CHUNK = 1024  # examples that the networks see at a time
+_LARGEST = 2**14  # grid points to either side: beyond it a mean is cut off
+_LOG2_UNITS = 256  # of steps and deviations
+_MEAN_UNITS = 16  # of the code's mean, for each grid step
+_INT16 = np.iinfo(np.int16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentQuantiser:
+    """The grid of each latent dimension, and the Gaussian that its integers are coded under; all of it int16 [D]."""
+
+    log2_step: NDArray[np.int16]  # in units of 1 / 256
+    mean: NDArray[np.int16]  # in units of 1/16 of a grid step
+    log2_stddev: NDArray[np.int16]  # of the deviation in grid steps, in units of 1 / 256
+
+    @property
+    def step(self) -> NDArray[np.float64]:
+        """Width of each dimension's grid, [D]."""
+        step: NDArray[np.float64] = np.exp2(self.log2_step / _LOG2_UNITS)
+        return step
+
+    def gaussians(self) -> Iterator[tuple[float, float]]:
+        """Mean and deviation of each dimension's integers."""
+        stddev = np.exp2(self.log2_stddev / _LOG2_UNITS).astype(np.float32)
+        yield from zip((self.mean / _MEAN_UNITS).tolist(), stddev.tolist(), strict=True)
+
+    def pack(self) -> str:
+        """As a JSON string."""
+        table = np.stack((self.log2_step, self.mean, self.log2_stddev)).astype("<i2")
+        return base64.b64encode(table.tobytes()).decode("ascii")
+
+    @staticmethod
+    def unpack(text: str, latent_dim: int) -> LatentQuantiser:
+        """The inverse of ``pack``.
+
+        Raises:
+            ValueError: not such a table, or of other latents.
+        """
+        try:
+            table = np.frombuffer(base64.b64decode(text, validate=True), dtype="<i2").astype(np.int16)
+        except (ValueError, binascii.Error) as error:
+            raise ValueError(f"the quantiser is damaged ({error})") from None
+        if table.size != 3 * latent_dim:
+            raise ValueError(f"the quantiser must have 3 numbers for {latent_dim} latents, got {table.size}")
+        log2_step, mean, log2_stddev = table.reshape(3, latent_dim)
+        return LatentQuantiser(log2_step=log2_step, mean=mean, log2_stddev=log2_stddev)
+
+
+def compress_lossily(vae: IntegerVAE, pixels: Pixels, *, step: float) -> tuple[LatentQuantiser, Words]:
+    """Code the posterior means of ``pixels`` [N, P] on a grid of ``step`` posterior deviations.
+
+    A dimension's grid is as much wider as its posterior: where the decoder hardly looks, few bits are spent, and on a
+    dimension that the model does not use, none.
+
+    Raises:
+        ValueError: a pixel that is no level of the model, or a step that is not positive.
+    """
+    if not (math.isfinite(step) and step > 0):
+        raise ValueError(f"compress: step must be a positive number of posterior deviations, got {step}")
+    vae.check_pixels(pixels)
+    moments = [vae.posterior_moments(pixels[i : i + _CHUNK]) for i in range(0, len(pixels), _CHUNK)]
+    mu = torch.cat([mean for mean, _ in moments]).numpy()
+    deviation = torch.cat([logvar for _, logvar in moments]).exp().mean(0).sqrt().numpy()
+    log2_step = _int16(np.log2(step * deviation) * _LOG2_UNITS)
+    points = np.round(mu / np.exp2(log2_step / _LOG2_UNITS)).clip(-_LARGEST, _LARGEST).astype(np.int32)
+    quantiser = LatentQuantiser(
+        log2_step=log2_step,
+        mean=_int16(points.mean(0) * _MEAN_UNITS),
+        log2_stddev=_int16(np.log2(points.std(0).clip(min=1e-3)) * _LOG2_UNITS),
+    )
+    coder = Coder(np.empty(0, dtype=np.uint32))
+    for column, (mean, stddev) in zip(points.T, quantiser.gaussians(), strict=True):
+        coder.push_integers(np.ascontiguousarray(column), -_LARGEST, _LARGEST, mean, stddev)
+    return quantiser, coder.words()
+
+
+def decompress_lossily(vae: IntegerVAE, quantiser: LatentQuantiser, words: Words, num_examples: int) -> Pixels:
+    """Pixels [num_examples, P] near those that were compressed."""
+    coder = Coder(words)
+    columns = [
+        coder.pop_integers(num_examples, -_LARGEST, _LARGEST, mean, stddev)
+        for mean, stddev in reversed(list(quantiser.gaussians()))
+    ]
+    z = torch.from_numpy(np.stack(columns[::-1], axis=1) * quantiser.step)
+    return np.concatenate([vae.expected_pixels(part) for part in z.split(_CHUNK)])
+
+
+def _int16(values: NDArray[np.float64]) -> NDArray[np.int16]:
+    return np.round(values).clip(_INT16.min, _INT16.max).astype(np.int16)

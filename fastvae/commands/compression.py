@@ -1,0 +1,98 @@
+"""Commands of compression: `compress`, `decompress`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+from fastvae import run
+from fastvae.applications.compression import (
+    DEFAULT_LANES,
+    DEFAULT_MAX_GIB,
+    CompressionReport,
+    compress_file,
+    decompress_file,
+)
+
+RunDirectory = Annotated[Path, tyro.conf.Positional]
+
+
+@dataclass(frozen=True)
+class Compress:
+    """Write a file of pixels as an .fvc file that `decompress` turns back into it, byte for byte."""
+
+    run: RunDirectory
+    """The run directory of a VAE trained on such pixels."""
+    data: Path
+    """An .npy file (uint8 or bool), an IDX file, or text of 0 and 1; gzipped ones are unpacked first."""
+    out: Path
+    """The .fvc file."""
+    lossy: float | None = None
+    """Keep the latents only, on a grid of so many posterior deviations (0.5 fine, 4 coarse); None keeps every byte."""
+    lanes: int = DEFAULT_LANES
+    """Examples coded together: more are faster, and take more initial bits."""
+    max_gib: float = DEFAULT_MAX_GIB
+    """The most memory that the unpacked file may take, in GiB."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
+
+    def __call__(self) -> int:
+        with progress_bar("compressing") as advance:
+            report = compress_file(
+                run.load(self.run),
+                self.data,
+                self.out,
+                step=self.lossy,
+                lanes=self.lanes,
+                max_gib=self.max_gib,
+                progress=advance,
+            )
+        print(json.dumps(dataclasses.asdict(report)) if self.json else _table(report))
+        return 0
+
+
+@dataclass(frozen=True)
+class Decompress:
+    """Turn an .fvc file back into the file that `compress` read; refused where it cannot be decoded."""
+
+    run: RunDirectory
+    """The run directory that compressed it."""
+    file: Annotated[Path, tyro.conf.Positional]
+    """The .fvc file."""
+    out: Path
+    """The file to write."""
+    max_gib: float = DEFAULT_MAX_GIB
+    """The most memory that the pixels may take, in GiB."""
+
+    def __call__(self) -> int:
+        with progress_bar("decompressing") as advance:
+            pixels = decompress_file(run.load(self.run), self.file, self.out, max_gib=self.max_gib, progress=advance)
+        print(f"{self.out}  {len(pixels)} examples")
+        return 0
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int], None]]:
+    """Count examples on standard error, where a terminal shows it."""
+    columns = (TextColumn("{task.description}"), TextColumn("{task.completed:g} examples"), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda num_examples: progress.advance(task, num_examples)
+
+
+def _table(report: CompressionReport) -> str:
+    values = dataclasses.asdict(report)
+    width = max(map(len, values))
+    return "\n".join(
+        f"{n:{width}}  {v:.4f}" if isinstance(v, float) else f"{n:{width}}  {v}" for n, v in values.items()
+    )

@@ -1,0 +1,142 @@
+"""Log-mel spectrograms, and the way back from them to a waveform that can be heard."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fastvae.ops import Use, noise_key, philox_uniform, stream
+
+_MEL_ITERATIONS = 200
+_PHASE_ITERATIONS = 60
+_MOMENTUM = 0.99
+_PEAK = 0.95  # louder waveforms are turned down to it, so that nothing clips
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpectrogramConfig:
+    """How sound becomes numbers; the defaults are those of spoken digits, 32 frames of 32 mels."""
+
+    sample_rate: int = 8000
+    """Samples per second; other recordings are resampled to it."""
+    num_samples: int = 8192
+    """Samples of a clip: longer ones are cut, shorter ones end in silence. A multiple of hop."""
+    window: int = 512
+    """Samples of a frame's (periodic) Hann window."""
+    hop: int = 256
+    """Samples from one frame to the next."""
+    num_mels: int = 32
+    """Mel bands from 0 Hz to half the sample rate."""
+    floor: float = 1e-6
+    """What is added to a band's power before its logarithm."""
+
+    def __post_init__(self) -> None:
+        if min(self.sample_rate, self.num_samples, self.hop, self.num_mels) < 1 or self.floor <= 0:
+            raise ValueError("SpectrogramConfig: every number must be positive")
+        if self.window % 2 or self.hop > self.window or self.num_samples % self.hop:
+            raise ValueError(
+                "SpectrogramConfig: window must be even, hop at most window, and num_samples a multiple of hop,"
+                f" got {self.window}, {self.hop} and {self.num_samples}"
+            )
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of a clip."""
+        return self.num_samples // self.hop
+
+
+def mel_filters(config: SpectrogramConfig) -> Tensor:
+    """Triangles of height 1 on the mel scale of HTK, ``2595 log10(1 + f / 700)``: float32 [mels, window / 2 + 1]."""
+    nyquist = config.sample_rate / 2
+    highest = 2595 * math.log10(1 + nyquist / 700)
+    mels = torch.linspace(0, highest, config.num_mels + 2, dtype=torch.float64)
+    corners = (700 * (10 ** (mels / 2595) - 1)).unsqueeze(1)
+    frequency = torch.linspace(0, nyquist, config.window // 2 + 1, dtype=torch.float64)
+    rising = (frequency - corners[:-2]) / (corners[1:-1] - corners[:-2])
+    falling = (corners[2:] - frequency) / (corners[2:] - corners[1:-1])
+    return torch.minimum(rising, falling).clamp(min=0).float()
+
+
+def log_mel(waveforms: Tensor, config: SpectrogramConfig) -> Tensor:
+    """Log power of each mel band in each frame, ``log(mel + floor)``: float32 [B, mels, frames].
+
+    Frame t is centred on sample ``t * hop``; what lies outside the clip is silence.
+
+    Args:
+        waveforms: float32 [B, num_samples], in -1 .. 1.
+        config: sizes.
+    """
+    if len(waveforms) == 0:  # a micro-batch may be empty, and a Fourier transform may not
+        return waveforms.new_empty(0, config.num_mels, config.num_frames)
+    spectrum = _stft(waveforms, config)[..., : config.num_frames]
+    return torch.log(mel_filters(config) @ spectrum.abs().square() + config.floor)
+
+
+def waveforms_of(log_mels: Tensor, config: SpectrogramConfig, *, seed: int = 0) -> Tensor:
+    """A waveform for each spectrogram, float32 [B, num_samples] within -0.95 .. 0.95.
+
+    Powers of the frequencies by non-negative least squares, phases by the fast Griffin-Lim iteration (Perraudin et al.
+    2013, doi 10.1109/WASPAA.2013.6701851) from phases that ``seed`` decides.
+
+    Args:
+        log_mels: [B, mels, frames], as `log_mel` gives them.
+        config: sizes.
+        seed: of the first phases.
+    """
+    # The frame centred on the clip's end is not part of the spectrogram: silence.
+    magnitude = functional.pad(_magnitudes(log_mels.float(), config), (0, 1))
+    first = philox_uniform(
+        noise_key(seed), len(magnitude), math.prod(magnitude.shape[1:]), stream=stream(Use.GENERATION, site=2)
+    )
+    phase = torch.polar(torch.ones_like(magnitude), 2 * math.pi * first.view(magnitude.shape))
+    previous = torch.zeros_like(phase)
+    for _ in range(_PHASE_ITERATIONS):
+        rebuilt = _stft(_istft(magnitude * phase, config), config)
+        phase = _unit(rebuilt + _MOMENTUM * (rebuilt - previous))
+        previous = rebuilt
+    waveforms = _istft(magnitude * phase, config)
+    peak = waveforms.abs().amax(1, keepdim=True)
+    return waveforms * (_PEAK / peak.clamp(min=_PEAK))
+
+
+def _magnitudes(log_mels: Tensor, config: SpectrogramConfig) -> Tensor:
+    """Magnitudes [B, window / 2 + 1, frames] whose mel powers are those given (Lee and Seung 2001's updates)."""
+    filters = mel_filters(config)
+    mels = (log_mels.exp() - config.floor).clamp(min=0)
+    wanted = filters.T @ mels
+    power = wanted.clone()
+    gram = filters.T @ filters
+    for _ in range(_MEL_ITERATIONS):
+        power *= wanted / (gram @ power).clamp(min=1e-12)
+    return power.sqrt()
+
+
+def _stft(waveforms: Tensor, config: SpectrogramConfig) -> Tensor:
+    return torch.stft(
+        waveforms,
+        config.window,
+        config.hop,
+        window=torch.hann_window(config.window),
+        center=True,
+        pad_mode="constant",
+        return_complex=True,
+    )
+
+
+def _istft(spectrum: Tensor, config: SpectrogramConfig) -> Tensor:
+    return torch.istft(
+        spectrum,
+        config.window,
+        config.hop,
+        window=torch.hann_window(config.window),
+        center=True,
+        length=config.num_samples,
+    )
+
+
+def _unit(values: Tensor) -> Tensor:
+    return values / values.abs().clamp(min=1e-12)
