@@ -44,14 +44,7 @@ class SideGroup:
         return next((f"rank {rank}: {text}" for rank, text in enumerate(texts) if text), None)
 
 
-def describe(error: BaseException) -> str:
-    """The innermost cause in one line: PyTorch wraps what goes wrong in a save in pages of text."""
-    wrapped = getattr(error, "failures", None)
-    if isinstance(wrapped, dict) and wrapped:
-        first = next(iter(wrapped.values()))
-        return describe(first[0] if isinstance(first, tuple) else first)
-    cause = error.__cause__
-    if not isinstance(error, OSError) and isinstance(cause, OSError):
-        return describe(cause)
+def describe(error: Exception) -> str:
+    """An error in one line; one of the operating system speaks for itself."""
     text = " ".join(str(error).split())
     return text if isinstance(error, OSError) else f"{type(error).__name__}: {text}"

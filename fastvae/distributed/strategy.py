@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict import (
@@ -212,7 +213,8 @@ def write_tensors(directory: Path, tensors: Mapping[str, Tensor], group: dist.Pr
     """Write tensors, sharded ones too, as safetensors files; called by all ranks of the group, None is one process."""
     _expect_to_be_alone()
     writer = dcp.HuggingFaceStorageWriter(str(directory), save_distributed=True)
-    dcp.save(dict(tensors), storage_writer=writer, process_group=group, no_dist=group is None)
+    with _plain_errors():
+        dcp.save(dict(tensors), storage_writer=writer, process_group=group, no_dist=group is None)
 
 
 def read_tensors(directory: Path, tensors: Mapping[str, Tensor], world: World) -> None:
@@ -233,7 +235,8 @@ def read_tensors(directory: Path, tensors: Mapping[str, Tensor], world: World) -
             f"{directory}: {len(differing)} of {len(wanted)} tensors are not this run's; {name} is "
             f"{'missing' if there is None else list(there)} there and {'unknown' if here is None else list(here)} here"
         )
-    dcp.load(dict(tensors), storage_reader=reader, no_dist=world.world_size == 1)
+    with _plain_errors():
+        dcp.load(dict(tensors), storage_reader=reader, no_dist=world.world_size == 1)
 
 
 def read_whole(directory: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
@@ -246,8 +249,19 @@ def read_whole(directory: Path, wanted: Callable[[str], bool]) -> dict[str, Tens
         for name, value in found.items()
         if isinstance(value, TensorStorageMetadata) and wanted(name)
     }
-    dcp.load(tensors, storage_reader=reader, no_dist=True)
+    with _plain_errors():
+        dcp.load(tensors, storage_reader=reader, no_dist=True)
     return tensors
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Raise what went wrong on the first rank, not PyTorch's account of it, which is no ``Exception`` at all."""
+    try:
+        yield
+    except CheckpointException as account:
+        cause, _ = next(iter(account.failures.values()))
+        raise cause from None
 
 
 def _expect_to_be_alone() -> None:

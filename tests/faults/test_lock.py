@@ -1,0 +1,116 @@
+"""Row 17: one run directory, one run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastvae.train.lock import LOCK, STALE_S, hold, this_process
+from tests.faults.program import Program, logged_step, wait_until
+from tests.faults.table import Fault
+
+LONG = ("--train.steps=100000", "--train.checkpoint-every=50")
+
+
+def test_two_runs(fault: Fault, program: Program, tmp_path: Path) -> None:
+    """Pass: the second refuses and says who has it; once the first was killed, the next one takes over and says so."""
+    run_dir = tmp_path / "run"
+    [first] = program.train(run_dir, *LONG)
+    wait_until(lambda: logged_step(run_dir) >= 60)
+    second = program.start("train", "digits", f"--run-dir={run_dir}", output=tmp_path / "second.txt")
+    assert second.wait() == 2
+    assert second.text().count("\n") == 1
+    assert f"{run_dir} is in use by process {first.pid} on " in second.text()
+    first.kill(signal.SIGKILL)
+    first.wait()
+    [third] = program.train(run_dir, *LONG)
+    before = logged_step(run_dir)
+    wait_until(lambda: "took over" in third.text() and logged_step(run_dir) > before)
+    assert f"took over {run_dir} from process {first.pid} on " in third.text()
+    assert "that process is gone" in third.text()
+    third.kill(signal.SIGTERM)
+    assert third.wait() == 143
+    assert not (run_dir / LOCK).exists()
+    fault.row(17, "two jobs, one directory; then the first is killed", injected=2, lost="1 save interval")
+
+
+def leave_lock(run_dir: Path, *, age_s: float = 0.0, **changes: Any) -> None:
+    """A lock file as another process would have left it."""
+    run_dir.mkdir(exist_ok=True)
+    lock = run_dir / LOCK
+    lock.write_text(json.dumps({**this_process(), "token": "theirs", **changes}))
+    os.utime(lock, (time.time() - age_s,) * 2)
+
+
+SLURM = {"name": "Slurm job 7", "restart": [0, 0]}
+STALE: dict[str, dict[str, Any]] = {
+    "another host, silent for a minute": {"boot": "another", "host": "node9", "age_s": STALE_S + 1},
+    "this host, the number was given to another process": {"started": 1},
+    "another container of this host, silent": {"pid_namespace": "pid:[1]", "age_s": STALE_S + 1},
+    "the same Slurm job before it was requeued": {"boot": "another", "host": "node9", "launch": SLURM},
+}
+ALIVE: dict[str, dict[str, Any]] = {
+    "another host, a moment ago": {"boot": "another", "host": "node9"},
+    "this host, this process": {"age_s": 3600.0},
+    "another container of this host": {"pid_namespace": "pid:[1]"},
+    "another Slurm job": {"boot": "another", "launch": {**SLURM, "name": "Slurm job 6"}},
+}
+
+
+@pytest.fixture(autouse=True)
+def requeued(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+
+
+@pytest.mark.parametrize("case", STALE)
+def test_stale(fault: Fault, tmp_path: Path, case: str) -> None:
+    """Pass: taken over, with a line that says from whom and why."""
+    leave_lock(tmp_path / "run", **STALE[case])
+    said: list[str] = []
+    with hold(tmp_path / "run", say=said.append) as lock:
+        lock.check()
+    assert len(said) == 1
+    assert said[0].startswith(f"took over {tmp_path / 'run'} from process ")
+    fault.row(17, f"stale lock: {case}", injected=1)
+
+
+@pytest.mark.parametrize("case", ALIVE)
+def test_alive(fault: Fault, tmp_path: Path, case: str) -> None:
+    """Pass: refused, and the lock is as it was."""
+    leave_lock(tmp_path / "run", **ALIVE[case])
+    before = (tmp_path / "run" / LOCK).read_text()
+    with (
+        pytest.raises(ValueError, match=r"is in use by process \d+ on .*choose another --run-dir"),
+        hold(tmp_path / "run", say=print),
+    ):
+        pass
+    assert (tmp_path / "run" / LOCK).read_text() == before
+    fault.row(17, f"live lock: {case}", injected=1)
+
+
+def test_torn_lock(fault: Fault, tmp_path: Path) -> None:
+    """Pass: a lock that a crash cut short counts as one whose process cannot be seen: by its age."""
+    (tmp_path / LOCK).write_text('{"host": "no')
+    with pytest.raises(ValueError, match="a process that did not say who it is"), hold(tmp_path, say=print):
+        pass
+    os.utime(tmp_path / LOCK, (time.time() - STALE_S - 1,) * 2)
+    with hold(tmp_path, say=print) as lock:
+        lock.check()
+    fault.row(17, "a torn lock", injected=1)
+
+
+def test_a_sleeper_does_not_write(fault: Fault, tmp_path: Path) -> None:
+    """Pass: a run that was taken over while it slept finds out before it publishes, and leaves the lock."""
+    with hold(tmp_path, say=print) as lock:
+        leave_lock(tmp_path)
+        with pytest.raises(RuntimeError, match="was taken over by process"):
+            lock.check()
+    assert json.loads((tmp_path / LOCK).read_text())["token"] == "theirs"
+    fault.row(17, "woken up after a takeover", injected=1)
