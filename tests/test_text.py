@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import fastvae
 from fastvae import cli
 from fastvae.recipes import find_recipe
-from tests import corpus
+from tests import corpus, launching
 
 OPTIONS = (
     "train sst2-sentences --data.name file --data.text.max-length 8 --data.text.min-frequency 1 --train.steps 300"
@@ -112,6 +113,21 @@ def test_a_run_works_when_its_sentences_are_gone(run_dir: Path, tmp_path: Path) 
             gone.reconstruct(2)
     finally:
         (tmp_path / "moods.tsv").rename(path)
+
+
+def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
+    """Words are dropped, batches sorted by length and the decoder restarted, all by the global batch."""
+    path = corpus.write(tmp_path / "moods.tsv", 200)
+    words = [*OPTIONS, "--data.path", str(path), "--train.steps=12", "--train.objective.autoencoder-steps=6"]
+    words += ["--train.precision=fp32", "--train.log-every=1", "--model.text.word-dropout=0.3"]
+    found = []
+    for processes in (1, 2):
+        run_dir = tmp_path / str(processes)
+        launching.fastvae(*words, f"--run-dir={run_dir}", num_processes=processes)
+        records = [json.loads(line) for line in lines(run_dir / "metrics.jsonl")]
+        found.append([record["elbo_nats"] for record in records if record["kind"] in ("train", "final")])
+    assert len(found[0]) == 13
+    np.testing.assert_allclose(found[0], found[1], rtol=2e-4)
 
 
 def test_the_control_differs_from_the_recipe_in_its_objective_alone() -> None:

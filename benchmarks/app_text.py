@@ -1,0 +1,185 @@
+"""Text: is z used at no cost in likelihood, and do sentences have the label and the length that are asked for?
+
+    python benchmarks/app_text.py [--num-samples 100] [--per-label 500] [--pictures docs]
+
+Trains the recipe sst2-sentences and its control sst2-collapsed, and a classifier (words and pairs of words, logistic
+regression) on the training phrases; its accuracy on the real test sentences, which it never saw, stands beside the
+figure. Sentences are counted as they are read: written out as text, and split into tokens again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from applications import Figure, figure, write_figures
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+
+import fastvae
+from fastvae.data.text import tokenizer_of
+from fastvae.figures import find_renderer
+from fastvae.recipes import find_recipe
+from fastvae.run import LoadedRun, start
+
+LENGTHS = range(3, 28, 2)  # tokens: from short phrases to long sentences
+
+
+def train_run(recipe: str, directory: Path, seed: int, scale: float) -> LoadedRun:
+    """The recipe, its steps scaled; a finished run is not trained again."""
+    config = find_recipe(recipe)
+    objective = config.train.objective
+    steps = partial(_scaled, scale)
+    settings = replace(
+        config.train,
+        steps=steps(config.train.steps),
+        eval_every=None,
+        final_samples=1,
+        objective=replace(
+            objective,
+            autoencoder_steps=steps(objective.autoencoder_steps),
+            kl_warmup_steps=steps(objective.kl_warmup_steps),
+        ),
+    )
+    start(replace(config, run_dir=directory, seed=seed, train=settings))
+    return fastvae.load(directory)
+
+
+def likelihood_figures(run: LoadedRun, control: LoadedRun, num_samples: int, common: dict[str, float]) -> list[Figure]:
+    """KL, active units and the importance-weighted NLL on the test sentences, the collapsed control beside them."""
+    ours, theirs = run.evaluate(num_samples), control.evaluate(num_samples)
+    assert ours.nll_nats is not None
+    assert theirs.nll_nats is not None
+    dims, floor = run.config.model.latent_dim, run.config.train.objective.free_bits
+    assert floor is not None
+    found = partial(figure, "text", **common)
+    bound = f"{num_samples} samples on {ours.num_examples} test sentences"
+    tokens = float(run.data.test.lengths.sum() + len(run.data.test))  # type: ignore[union-attr]
+    ppl = [float(torch.tensor(e.nll_nats * e.num_examples / tokens).exp()) for e in (ours, theirs)]
+    return [
+        found(
+            "KL over its target of free bits",
+            ours.rate_nats / (dims * floor),
+            at_least=0.9,
+            note=f"{dims * floor:g} nats",
+        ),
+        found("share of active units", ours.active_units / dims, at_least=0.5, note=f"{ours.active_units} of {dims}"),
+        found("NLL over the collapsed control's", ours.nll_nats / theirs.nll_nats, at_most=1.01, note=bound),
+        found("NLL (nats per sentence)", ours.nll_nats, note=f"{bound}; perplexity {ppl[0]:.1f} a token"),
+        found(
+            "NLL of the collapsed control (nats per sentence)", theirs.nll_nats, note=f"perplexity {ppl[1]:.1f} a token"
+        ),
+        found("KL of the collapsed control (nats)", theirs.rate_nats, note=f"{theirs.active_units} active units"),
+    ]
+
+
+def control_figures(run: LoadedRun, classifier: Pipeline, per_label: int, common: dict[str, float]) -> list[Figure]:
+    """Are sentences what was asked for, and new?"""
+    tokenizer, names = tokenizer_of(run.data), run.data.label_names or ()
+    asked, sentences = [], []
+    for label, name in enumerate(names):
+        for number, length in enumerate(LENGTHS):
+            num = per_label // len(LENGTHS) + (number < per_label % len(LENGTHS))
+            drawn = run.sample(num, seed=int(common["seed"]) + 1000 * label + length, label=name, length=length)
+            sentences += tokenizer.decode(drawn.tolist())
+            asked += [(label, length)] * num
+    ids = tokenizer.encode(sentences)
+    exact = sum(len(row) == length for row, (_, length) in zip(ids, asked, strict=True)) / len(ids)
+    recognised = float((classifier.predict(sentences) == [label for label, _ in asked]).mean())
+    known = {tuple(row) for row in tokenizer.encode(_texts(run, "train"))}
+    copied = sum(tuple(row) in known for row in ids) / len(ids)
+    real = float(classifier.score(_texts(run, "test"), run.data.test.labels))
+    found = partial(figure, "text", **common)
+    temperature = (
+        f"{len(ids)} samples of {LENGTHS[0]} to {LENGTHS[-1]} tokens, temperature {run.config.model.text.temperature:g}"
+    )
+    return [
+        found("requested label recognised", recognised, at_least=0.8, note=temperature),
+        found("classifier's accuracy on real test sentences", real, note=f"{len(run.data.test)} sentences"),
+        found("requested length exact", exact, at_least=0.95, note="the condition, and a rule that ends the sentence"),
+        found("length exact by the condition alone", ends_by_itself(run, per_label), note="without that rule"),
+        found("samples copied from the training set", copied, note="word for word"),
+    ]
+
+
+def ends_by_itself(run: LoadedRun, num: int) -> float:
+    """The share of sentences that have the length of their condition though nothing makes them."""
+    model, conditions = run.model, run.data.conditions
+    assert isinstance(model, fastvae.models.TextVAE)
+    assert conditions is not None
+    told = conditions.vectors(num)
+    first, stop = conditions.places["length"]
+    columns, model.length_columns = model.length_columns, None
+    try:
+        key = fastvae.noise_key(run.config.seed + 1)
+        ids = model.sample(num, key, condition=told)
+    finally:
+        model.length_columns = columns
+    return float(((ids != 0).sum(1) - 1 == told[:, first:stop].argmax(1) + 1).float().mean())
+
+
+def train_classifier(run: LoadedRun) -> Pipeline:
+    """Words and pairs of words, weighted by TF-IDF, to a logistic regression; trained on the training phrases."""
+    features = TfidfVectorizer(ngram_range=(1, 2), min_df=2, token_pattern=r"\S+", sublinear_tf=True)
+    return make_pipeline(features, LogisticRegression(C=3.0, max_iter=300)).fit(
+        _texts(run, "train"), run.data.train.labels
+    )
+
+
+def write_sentences(run: LoadedRun, folder: Path) -> None:
+    """Ways from one test sentence to another, and samples of both labels, as text."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs = [(0, 3), (10, 25), (40, 77)]
+    ways = [run.interpolate(*pair, steps=7) for pair in pairs]
+    longest = max(way.shape[1] for way in ways)
+    rows = torch.stack([torch.nn.functional.pad(way, (0, longest - way.shape[1])) for way in ways])
+    names = [f"test sentences {first} and {second}" for first, second in pairs]
+    renderer = find_renderer(run.data)
+    renderer.write_rows(
+        folder / "text-interpolations.txt", rows, names, run.data, title="the way between two sentences"
+    )
+    print((folder / "text-interpolations.txt").read_text(encoding="utf-8"))
+    samples = [run.sample(8, seed=1, label=name, length=10) for name in run.data.label_names or ()]
+    rows = torch.stack(samples)
+    names = list(run.data.label_names or ())
+    renderer.write_rows(folder / "text-samples.txt", rows, names, run.data, title="samples of 10 tokens, by label")
+    print((folder / "text-samples.txt").read_text(encoding="utf-8"))
+
+
+def _texts(run: LoadedRun, split: str) -> list[str]:
+    source = run.source(split)
+    return tokenizer_of(run.data).decode(source[torch.arange(len(source))].tolist())
+
+
+def _scaled(scale: float, steps: int) -> int:
+    return max(1, round(steps * scale)) if steps else 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="SST-2 sentences: free bits, requested labels and lengths.")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the recipes' steps; below 1 is quicker and worse")
+    parser.add_argument("--num-samples", type=int, default=100, help="importance samples of the NLL")
+    parser.add_argument("--per-label", type=int, default=500, help="sentences drawn for each label")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--run-dir", type=Path, default=Path("runs/app-text"), help="the control is beside it")
+    parser.add_argument("--pictures", type=Path, help="folder for sentences to read; by default the run's")
+    parser.add_argument("--out", type=Path, help="the JSON file; by default in benchmarks/results")
+    options = parser.parse_args()
+    began = time.perf_counter()
+    run = train_run("sst2-sentences", options.run_dir, options.seed, options.scale)
+    beside = options.run_dir.with_name(f"{options.run_dir.name}-collapsed")
+    control = train_run("sst2-collapsed", beside, options.seed, options.scale)
+    write_sentences(run, options.pictures or options.run_dir)
+    common = {"seed": options.seed, "seconds": time.perf_counter() - began}
+    rows = control_figures(run, train_classifier(run), options.per_label, common)
+    rows += likelihood_figures(run, control, options.num_samples, common)
+    write_figures("text", rows, options.out)
+
+
+if __name__ == "__main__":
+    main()
