@@ -5,8 +5,8 @@
 
 A row LAYERS-K trains the recipe mnist-iwae (or mnist-iwae-2l) with K importance samples for the epochs given, or for as
 many steps as fit into the minutes, found by timing the first ones, with one cosine decay over them all; then it bounds
-the test set with ``--samples`` draws. A row whose run directory is finished is not trained again. Beside each row stands what Burda et
-al. 2016 (arXiv 1509.00519, table 1) reached in 3280 epochs, with 5000 draws.
+the test set with ``--samples`` draws. A row whose run directory is finished is not trained again. Beside each row
+stands what Burda et al. 2016 (arXiv 1509.00519, table 1) reached in 3280 epochs, with 5000 draws.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ def write_table(path: Path, results: dict[str, dict[str, float]], samples: int, 
     lines = [
         "# Dynamically binarised MNIST, negative log-likelihood in nats",
         "",
-        f"Bounds of {samples} draws on the 10 000 test images; trained for the epochs named, or what {minutes:g} minutes"
-        f" hold, on {torch.get_num_threads()} thread(s). Published: Burda et al. 2016, 3280 epochs, 5000 draws.",
+        f"Bounds of {samples} draws on the 10 000 test images; trained for the epochs named, or what {minutes:g}"
+        f" minutes hold, on {torch.get_num_threads()} thread(s). Published: Burda et al. 2016, 3280 epochs, 5000 draws.",
         "",
         "| layers | K | NLL | +- | active units | epochs | s, with evaluation | published |",
         "|---|---|---|---|---|---|---|---|",
