@@ -114,7 +114,8 @@ def write_table(path: Path, results: dict[str, dict[str, float]], samples: int, 
         "# Dynamically binarised MNIST, negative log-likelihood in nats",
         "",
         f"Bounds of {samples} draws on the 10 000 test images; trained for the epochs named, or what {minutes:g}"
-        f" minutes hold, on {torch.get_num_threads()} thread(s). Published: Burda et al. 2016, 3280 epochs, 5000 draws.",
+        f" minutes hold, on {torch.get_num_threads()} thread(s). Published: Burda et al. 2016, 3280 epochs, 5000"
+        " draws.",
         "",
         "| layers | K | NLL | +- | active units | epochs | s, with evaluation | published |",
         "|---|---|---|---|---|---|---|---|",
