@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from fastvae.commands.anomaly_report import AnomalyReport
 from fastvae.commands.checkpoints import Checkpoints, Export, verify_resume
+from fastvae.commands.cluster import Status, outcome, submit
 from fastvae.commands.compression import Compress, Decompress
 from fastvae.commands.examples import Interpolate, Reconstruct, Sample, Traverse
 from fastvae.commands.machine import Bench, Doctor
@@ -38,10 +39,13 @@ COMMANDS: dict[str, type[Callable[[], int]]] = {
     "bench": Bench,
     "checkpoints": Checkpoints,
     "export": Export,
+    "status": Status,
 }
 RECIPE_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {  # their options depend on the recipe
     "train": train,
     "verify-resume": verify_resume,
+    "submit": submit,
+    "outcome": outcome,
 }
 
 

@@ -16,13 +16,9 @@ set -euo pipefail
 [ $# -ge 1 ] && [ -n "${HEAD:-}" ] && [ -n "${NODES:-}" ] || { sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 [ -n "${PYTHON:-}" ] || { [ -z "${VIRTUAL_ENV:-}" ] && PYTHON=$(ls "$here/../.venv/bin/python" 2> /dev/null); } || PYTHON=python3
-gpus=$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')
 cores=$(nproc)
-if [ "$gpus" -gt 0 ]; then
-    processes=${PROCESSES:-$gpus}
-else
-    processes=${PROCESSES:-$((cores >= 8 ? cores / 4 : cores >= 2 ? 2 : 1))}
-fi
+processes=${PROCESSES:-$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')}
+[ "$processes" -gt 0 ] || processes=$((cores >= 8 ? cores / 4 : cores >= 2 ? 2 : 1))
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores >= processes ? cores / processes : 1))}
 # A machine that comes back must not meet the addresses of processes that died (seen with torch 2.13).
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1

@@ -113,7 +113,7 @@ def test_wrong_values_are_named(option: str, expected: str, capsys: pytest.Captu
     assert expected in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [*cli.COMMANDS, "train digits"])
+@pytest.mark.parametrize("command", [*cli.COMMANDS, "train digits", "submit", "outcome digits"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main([*command.split(), "--help"])
@@ -124,7 +124,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
 def test_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert all(name in text for name in (*cli.COMMANDS, "train"))
+    assert all(name in text for name in (*cli.COMMANDS, *cli.RECIPE_COMMANDS))
     assert cli.main(["train", "--help"]) == 0
     assert "digits-linear" in capsys.readouterr().out
 

@@ -18,8 +18,10 @@ class UsageError(ValueError):
     """The command line is wrong. Of many processes, which all read the same one, the first says so."""
 
 
-def parse(kind: type[T], words: Sequence[str], command: str, default: T | None = None) -> T:
-    """A ``kind`` from the words of its command line.
+def parse(
+    kind: type[T], words: Sequence[str], command: str, default: T | None = None, beside: Sequence[type] = ()
+) -> T:
+    """A ``kind`` from the words of its command line; ``beside`` has the kinds whose options were taken out before.
 
     Raises:
         UsageError: an option is unknown, and the message has the nearest name; or a value breaks a rule.
@@ -31,7 +33,7 @@ def parse(kind: type[T], words: Sequence[str], command: str, default: T | None =
     except (ValueError, TypeError) as error:
         raise UsageError(str(error)) from error
     if strange:
-        known = [f"--{name}" for name in option_names(kind)]
+        known = [f"--{name}" for each in (kind, *beside) for name in option_names(each)]
         raise UsageError(unknown("option", strange[0].split("=")[0], known) + f"; see fastvae {command} --help")
     return parsed
 
@@ -56,3 +58,9 @@ def unknown(what: str, name: str, known: Sequence[str]) -> str:
     """One line that names what is unknown and the nearest thing that is known."""
     near = difflib.get_close_matches(name.replace("_", "-"), known, n=1)
     return f"no {what} is named {name!r}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def parse_some(kind: type[T], words: Sequence[str], command: str) -> tuple[T, list[str]]:
+    """A ``kind`` from the words that are its options, and the other words as they were."""
+    parsed, others = tyro.cli(kind, args=words, prog=f"fastvae {command}", return_unknown_args=True)
+    return parsed, others

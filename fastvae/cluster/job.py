@@ -1,0 +1,156 @@
+"""Write the batch script of a run, and submit it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from fastvae.cluster.client import JOB_ID, ask_slurm, job_of, queued_jobs
+
+SCRIPT = "job.sbatch"
+_TIME = re.compile(r"\d+|\d+:\d\d(:\d\d)?|\d+-\d+(:\d\d){0,2}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is asked of Slurm for a run."""
+
+    nodes: int = 1
+    """How many nodes."""
+    gpus_per_node: int | None = None
+    """GPUs on each node, one process for each; None trains on CPUs."""
+    cpus_per_node: int | None = None
+    """CPU cores on each node; None leaves it to the cluster, where it is often one."""
+    time: str | None = None
+    """Time limit in Slurm's words: 90 (minutes), 24:00:00 or 3-12; at its end the job queues itself again."""
+    partition: str | None = None
+    """Which partition."""
+    account: str | None = None
+    """Whose budget."""
+    sbatch: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Further options of sbatch, such as --sbatch=--mem=0 --sbatch=--qos=long."""
+    warning_s: int = 120
+    """Seconds before the time limit at which the run saves and stops; see --train.grace-seconds, too."""
+    sweep: Path | None = None
+    """A file with a line of options for each run: a job array trains them all. None is one run."""
+    at_once: int | None = None
+    """How many runs of a sweep may run at a time; None is all."""
+    image: str | None = None
+    """A container image that holds fastvae: an Apptainer file (.sif), or a name for Pyxis."""
+    mounts: str | None = None
+    """Folders to show in the container beside the working directory, as /data:/data,/scratch:/scratch."""
+
+    def __post_init__(self) -> None:
+        for name in ("nodes", "gpus_per_node", "cpus_per_node", "at_once", "warning_s"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"submit: --{name.replace('_', '-')} must be at least 1, got {value}")
+        if self.time is not None and not _TIME.fullmatch(self.time):
+            raise ValueError(f"submit: --time must be in Slurm's words, as 90, 24:00:00 or 3-12, got {self.time!r}")
+        if self.at_once is not None and self.sweep is None:
+            raise ValueError("submit: --at-once limits a sweep; give --sweep FILE too")
+        if self.mounts is not None and self.image is None:
+            raise ValueError("submit: --mounts are a container's; give --image too")
+
+
+def launch_directory() -> Path:
+    """The folder of the launchers: package data of an installed fastvae, ``launch/`` of a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "launch"
+    return installed if installed.is_dir() else package.parent / "launch"
+
+
+def sweep_lines(settings: Path) -> list[list[str]]:
+    """The options of each run of a sweep.
+
+    Raises:
+        ValueError: the file is missing or empty, or a line is.
+    """
+    try:
+        lines = [line.split() for line in settings.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        raise ValueError(
+            f"submit: --sweep must name a file with a line of options for each run, got {settings}"
+        ) from None
+    if not lines or not all(lines):
+        raise ValueError(f"submit: every line of {settings} must hold options, got {len(lines)} lines")
+    return lines
+
+
+def render(job: Job, run_dir: Path, words: Sequence[str]) -> str:
+    """The batch script of a run, whole in itself: the shipped one with the job's directives and the run's words.
+
+    Args:
+        job: what to ask of Slurm.
+        run_dir: holds script and logs: the run directory, or the folder of a sweep's run directories.
+        words: recipe and options, as after ``fastvae train``.
+    """
+    launch = launch_directory()
+    shipped = launch / "slurm" / ("sweep.sbatch" if job.sweep else "train.sbatch")
+    shebang, *lines = shipped.read_text(encoding="utf-8").splitlines()
+    variables = {"LAUNCH": str(launch), "PYTHON": sys.executable, "IMAGE": job.image, "MOUNTS": job.mounts}
+    words = list(words)
+    if job.sweep:
+        words.insert(1, str(job.sweep.resolve()))
+        variables["SWEEP_DIR"] = str(run_dir)
+    return "\n".join(
+        [
+            shebang,
+            *(f"#SBATCH {option}" for option in _directives(job, run_dir, words[0])),
+            *(f"export {name}={shlex.quote(value)}" for name, value in variables.items() if value),
+            f"set -- {shlex.join(words)}",
+            *(line for line in lines if not line.startswith("#SBATCH")),
+            "",
+        ]
+    )
+
+
+def log_pattern(job: Job, run_dir: Path) -> str:
+    """Where the logs go, in Slurm's words: ``%j`` is the job's id, ``%A_%a`` the array's and the task's."""
+    return f"{run_dir.resolve()}/slurm-{'%A_%a' if job.sweep else '%j'}.out"
+
+
+def _directives(job: Job, run_dir: Path, recipe: str) -> list[str]:
+    asked = {
+        "job-name": f"fastvae-{recipe}",
+        "output": log_pattern(job, run_dir),
+        "open-mode": "append",
+        "signal": f"B:USR1@{job.warning_s}",
+        "nodes": job.nodes,
+        "ntasks-per-node": 1,
+        "cpus-per-task": job.cpus_per_node,
+        "gpus-per-node": job.gpus_per_node,
+        "time": job.time,
+        "partition": job.partition,
+        "account": job.account,
+        "array": f"0-{len(sweep_lines(job.sweep)) - 1}" if job.sweep else None,
+    }
+    if job.at_once:
+        asked["array"] = f"{asked['array']}%{job.at_once}"
+    return ["--requeue", *(f"--{name}={value}" for name, value in asked.items() if value is not None), *job.sbatch]
+
+
+def submit(script: str, run_dir: Path) -> str:
+    """Keep the script in the run directory and submit it; returns the job's id.
+
+    Raises:
+        ValueError: there is no sbatch here, or it refused; or the run has a job that waits or runs.
+    """
+    before = queued_jobs().get(job_of(run_dir) or "")
+    if before is not None:  # two jobs would write the same checkpoints
+        raise ValueError(
+            f"submit: {run_dir} must have no other job, got {before}; scancel it, or choose another --run-dir"
+        )
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path = run_dir / SCRIPT
+    path.write_text(script, encoding="utf-8")
+    job_id = ask_slurm("sbatch", "--parsable", str(path)).strip().partition(";")[0]
+    (run_dir / JOB_ID).write_text(f"{job_id}\n", encoding="utf-8")
+    return job_id

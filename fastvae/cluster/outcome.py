@@ -1,0 +1,56 @@
+"""How the run of a batch job ended: batch scripts ask, since exit codes do not say (torchrun's is 1 for every stop)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from fastvae.distributed import World
+from fastvae.train.status import read_status, write_status
+
+_TRIES = 2  # failing the same way this often, without a newer checkpoint, is for good
+
+
+class Outcome(IntEnum):
+    """How a batch job's run ended, as an exit code; 75 is ``EX_TEMPFAIL`` of sysexits.h."""
+
+    DONE = 0
+    FAILED = 1
+    AGAIN = 75
+
+
+def judge(run_dir: Path, attempt: str | None, *, warned: bool) -> tuple[Outcome, str]:
+    """How the run of a batch job ended that has just stopped, and why; a silent end is recorded as a failure.
+
+    Args:
+        run_dir: the run directory.
+        attempt: names this start of the job, as the trainer found it in ``FASTVAE_ATTEMPT``.
+        warned: the job got its early warning.
+    """
+    status = read_status(run_dir)
+    if status is None or status.get("attempt") != attempt:
+        if warned:
+            return Outcome.AGAIN, "the early warning came before the training began"
+        status = _record_silence(run_dir, status, "the job's processes ended before the training began; see the log")
+    elif status["state"] == "running":
+        status = _record_silence(run_dir, status, "the job's processes ended without a word; see the log")
+    if status["state"] == "done":
+        return Outcome.DONE, "all steps done"
+    if status["state"] == "preempted":
+        return Outcome.AGAIN, f"stopped by {status.get('reason')} at step {status['step']}"
+    failure = status.get("failure", {})
+    if failure.get("count", _TRIES) >= _TRIES:
+        since = failure.get("checkpoint") or "the start"
+        return (
+            Outcome.FAILED,
+            f"failed the same way {failure.get('count')} times since {since}: {failure.get('reason')}",
+        )
+    return Outcome.AGAIN, f"failed at step {status['step']}, and is tried once more: {failure.get('reason')}"
+
+
+def _record_silence(run_dir: Path, status: Mapping[str, Any] | None, reason: str) -> dict[str, Any]:
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_status(run_dir, World(), "failed", status["step"] if status else 0, reason=reason)
+    return read_status(run_dir) or {}

@@ -1,0 +1,104 @@
+"""How runs stand: what their directories and Slurm's queue say. Slurm's accounting (sacct) is not needed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fastvae.cluster.client import JOB_ID, ask_slurm, job_of, queued_jobs
+from fastvae.train.status import STATUS, read_status
+
+
+def describe_run(run_dir: Path) -> str:
+    """State, reason, failures, newest checkpoint, last metrics and Slurm job of a run, one a line.
+
+    Raises:
+        ValueError: the directory holds no run, or Slurm cannot be asked.
+    """
+    status, job_id = read_status(run_dir), job_of(run_dir)
+    if status is None and job_id is None:
+        raise ValueError(f"status: {run_dir} must hold a run ({STATUS}) or a submitted job; `fastvae submit` makes one")
+    lines = {"run": str(run_dir), **_state_lines(run_dir, status)}
+    if job_id is not None:
+        lines["job"] = describe_job(job_id)
+    return "\n".join(f"{name:11} {text}" for name, text in lines.items())
+
+
+def list_runs(root: Path) -> str:
+    """The runs and sweeps' runs below a folder, one a line, with their jobs as squeue has them."""
+    places = [f"{depth}/{name}" for depth in ("*", "*/*") for name in (STATUS, JOB_ID)]
+    runs = sorted({path.parent for place in places for path in root.glob(place)})
+    if not runs:
+        raise ValueError(f"status: no runs below {root}; give a run directory, or train one: fastvae train digits")
+    queue = queued_jobs()
+    width = max(len(str(run)) for run in runs)
+    return "\n".join(f"{run!s:{width}}  {_summary(run):32} {queue.get(job_of(run) or '', '')}".rstrip() for run in runs)
+
+
+def describe_job(job_id: str) -> str:
+    """A job's state as ``scontrol`` knows it, which forgets a job some minutes after its end."""
+    if shutil.which("scontrol") is None:
+        return f"{job_id}: scontrol is not on PATH, so its state is not known here"
+    try:
+        shown = ask_slurm("scontrol", "--oneliner", "show", "job", job_id)
+    except ValueError as error:
+        if "Invalid job id" in str(error):
+            return f"{job_id}: Slurm has forgotten it (it ended)"
+        raise
+    tasks = [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in shown.splitlines() if line]
+    return "\n            ".join(_describe_task(task) for task in tasks)
+
+
+def _describe_task(job: Mapping[str, str]) -> str:
+    name = f"{job['ArrayJobId']}_{job['ArrayTaskId']}" if "ArrayTaskId" in job else job["JobId"]
+    why = "" if job.get("Reason") in (None, "None") else f" ({job['Reason']})"
+    where = "" if job.get("NodeList") in (None, "(null)", "") else f" on {job['NodeList']}"
+    return (
+        f"{name} {job['JobState']}{why}{where}, {job['RunTime']} of {job['TimeLimit']}, "
+        f"queued again {job.get('Restarts', '0')} times; log {job.get('StdOut')}"
+    )
+
+
+def _state_lines(run_dir: Path, status: Mapping[str, Any] | None) -> dict[str, str]:
+    if status is None:
+        return {"state": "not begun"}
+    age_s = max(0.0, time.time() - float(status.get("time", time.time())))
+    reason = f": {status['reason']}" if status.get("reason") else ""
+    lines = {"state": f"{_summary(run_dir)}{reason} (written {age_s:,.0f} s ago)"}
+    failure = status.get("failure")
+    if failure:
+        lines["failure"] = f"{failure['count']} x since {failure['checkpoint'] or 'the start'}: {failure['reason']}"
+    checkpoints = sorted(path.name for path in (run_dir / "checkpoints").glob("step_*"))
+    if checkpoints:
+        lines["checkpoint"] = checkpoints[-1]
+    metrics = _last_metrics(run_dir)
+    if metrics:
+        lines["metrics"] = metrics
+    return lines
+
+
+def _summary(run_dir: Path) -> str:
+    """State and step, such as ``running, step 1200 of 6000``."""
+    status = read_status(run_dir)
+    if status is None:
+        return "not begun"
+    config = run_dir / "config.yaml"
+    total = yaml.safe_load(config.read_text(encoding="utf-8"))["train"]["steps"] if config.is_file() else "?"
+    return f"{status['state']}, step {status['step']} of {total}"
+
+
+def _last_metrics(run_dir: Path) -> str | None:
+    """The last whole record of ``metrics.jsonl``; a run that writes may have half a line at its end."""
+    path = run_dir / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
+    if not lines:
+        return None
+    record = json.loads(lines[-1])
+    numbers = "  ".join(f"{name} {value:.5g}" for name, value in record.items() if isinstance(value, float))
+    return f"{record['kind']} {record['step']}  {numbers}"

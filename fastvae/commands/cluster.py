@@ -1,0 +1,84 @@
+"""``fastvae submit``, ``status`` and ``outcome``: a run as a Slurm job."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from fastvae import cluster
+from fastvae.commands.parsing import parse, parse_some
+from fastvae.recipes import find_recipe
+from fastvae.run import RunConfig
+from fastvae.train.status import ATTEMPT
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmitOptions(cluster.Job):
+    """What is asked of Slurm. Every option of `fastvae train RECIPE` may stand beside these."""
+
+    dry_run: bool = False
+    """Show the script and submit nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutcomeOptions:
+    """What the batch script knows of its job. The options of the run stand beside it, as `fastvae train` got them."""
+
+    warned: bool = False
+    """The job got Slurm's early warning."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a run and its Slurm job stand; without a run directory, all runs below runs/."""
+
+    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
+    """The run directory."""
+
+    def __call__(self) -> int:
+        print(cluster.list_runs(Path("runs")) if self.run is None else cluster.describe_run(self.run))
+        return 0
+
+
+def submit(words: Sequence[str]) -> int:
+    """Submit a recipe's run as a Slurm job: fastvae submit RECIPE --nodes 4 --gpus-per-node 8 --time 24:00:00."""
+    recipe, words = _recipe_first("submit", words)
+    job, run_words = parse_some(SubmitOptions, words, "submit RECIPE")
+    lines = cluster.sweep_lines(job.sweep) if job.sweep else [[]]
+    configs = [_run_config("submit", recipe, [*run_words, *line], SubmitOptions) for line in lines]
+    run_dir = configs[0].directory
+    if job.sweep and configs[0].run_dir is None:
+        run_dir = Path("runs") / job.sweep.stem
+    script = cluster.render(job, run_dir, [recipe, *run_words])
+    if job.dry_run:
+        print(script, end="")
+        return 0
+    job_id = cluster.submit(script, run_dir)
+    print(f"job {job_id}: {cluster.log_pattern(job, run_dir).replace('%j', job_id).replace('%A', job_id)}")
+    print(f"fastvae status {run_dir}    # how it stands;   scancel {job_id}    # ends it")
+    return 0
+
+
+def outcome(words: Sequence[str]) -> int:
+    """How the run of a batch job ended, for its script: exit code 0 done, 1 failed for good, 75 worth another start."""
+    recipe, words = _recipe_first("outcome", words)
+    options, run_words = parse_some(OutcomeOptions, words, "outcome RECIPE")
+    run_dir = _run_config("outcome", recipe, run_words, OutcomeOptions).directory
+    code, reason = cluster.judge(run_dir, os.environ.get(ATTEMPT), warned=options.warned)
+    print(f"{run_dir}: {code.name.lower()}: {reason}")
+    return int(code)
+
+
+def _recipe_first(command: str, words: Sequence[str]) -> tuple[str, list[str]]:
+    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
+        raise ValueError(f"{command}: a recipe must come first, as in fastvae {command} digits; see fastvae recipes")
+    return ("RECIPE", ["--help"]) if words[0] in ("-h", "--help") else (words[0], list(words[1:]))
+
+
+def _run_config(command: str, recipe: str, words: Sequence[str], options: type) -> RunConfig:
+    return parse(RunConfig, words, f"{command} {recipe}", default=find_recipe(recipe), beside=(options,))
