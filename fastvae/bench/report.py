@@ -102,12 +102,18 @@ def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in shown)
 
 
-def write_page(folder: Path, name: str, machine: Machine, tables: Sequence[str], note: str) -> Path:
-    """``<name>_<hardware>_<yyyymm>.md`` in ``folder``: the machine, the tables that are not empty, a note."""
+def write_page(
+    folder: Path,
+    name: str,
+    machine: Machine,
+    tables: Sequence[str],
+    note: str,
+    how: str = "Medians of calls that take turns in one process; ",
+) -> Path:
+    """``<name>_<hardware>_<yyyymm>.md`` in ``folder``: the machine, the tables that are not empty, how and a note."""
     path = folder / f"{name}_{machine.slug}_{machine.month}.md"
     folder.mkdir(parents=True, exist_ok=True)
     title = f"# {name}: {machine.hardware}"
-    how = "Medians of calls that take turns in one process; "
     path.write_text("\n\n".join([title, machine_lines(machine), *filter(None, tables), how + note]) + "\n", "utf-8")
     return path
 

@@ -1,0 +1,219 @@
+"""Strong and weak scaling on one and two processes, and what a model of cost makes of it for up to 1024 ranks."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from scaling_model import ASSUMPTIONS, Computation, Exchange, Network, fit_network, step_seconds
+
+from fastvae.bench import options_parser, report, this_machine
+
+ROOT = Path(__file__).resolve().parents[1]
+RANKS = [2**power for power in range(11)]
+Row = dict[str, Any]
+
+
+def strategies() -> list[str]:
+    """Those that run here."""
+    return ["ddp", "fsdp", *(["deepspeed 2"] if importlib.util.find_spec("deepspeed") else [])]
+
+
+def jobs_of(ranks: int, names: Sequence[str], *, batch: int, width: int, steps: int) -> list[Row]:
+    """One process has both batch sizes; two have the batch shared (strong) and the same on each (weak)."""
+    common = {"width": width, "steps": steps, "profiled": max(1, steps // 4)}
+    if ranks == 1:
+        return [{"strategy": "single", "mode": "", "global_batch_size": size, **common} for size in (batch // 2, batch)]
+    return [
+        {"strategy": name, "mode": mode, "global_batch_size": size, **common}
+        for name in names
+        for mode, size in (("strong", batch), ("weak", 2 * batch))
+    ]
+
+
+def run(ranks: int, jobs: Sequence[Row], folder: Path, repeats: int) -> Row:
+    """All jobs of so many processes, in one torchrun; one thread each."""
+    path = folder / f"jobs_{ranks}.json"
+    path.write_text(json.dumps({"jobs": jobs, "repeats": repeats}))
+    worker = str(Path(__file__).with_name("scaling_worker.py"))
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "--", worker]
+    words = [sys.executable, *(launcher if ranks > 1 else [worker]), str(path)]
+    tools = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # ninja, for DeepSpeed
+    variables = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(ROOT), "PATH": tools}
+    done = subprocess.run(words, env=os.environ | variables, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"bench_scaling: {ranks} processes ended with {done.returncode}\n{done.stderr[-4000:]}")
+    result: Row = json.loads(path.with_suffix(".out.json").read_text())
+    return result
+
+
+def measure(names: Sequence[str], *, batch: int, width: int, steps: int, repeats: int) -> tuple[list[Row], Network]:
+    """The rows of one and of two processes, and the link between the two."""
+    size = {"batch": batch, "width": width, "steps": steps}
+    with tempfile.TemporaryDirectory() as folder:
+        one, two = (run(n, jobs_of(n, names, **size), Path(folder), repeats) for n in (1, 2))
+    link = fit_network("measured here", two["link"]["bytes"], two["link"]["seconds"])
+    return [*one["rows"], *two["rows"]], link
+
+
+def computation_of(rows: Sequence[Row]) -> Computation:
+    """One process's time as a constant and a part for each example, from its two batch sizes."""
+    (small, t_small), (large, t_large) = (
+        (row["global_batch_size"], row["p50_ms"] / 1e3) for row in rows if row["ranks"] == 1
+    )
+    per_example = max(0.0, (t_large - t_small) / (large - small))
+    return Computation(max(0.0, t_large - per_example * large), per_example)
+
+
+def exchange_of(row: Row) -> Exchange:
+    return Exchange(row["strategy"], row["num_parameters"], row["num_blocks"])
+
+
+def hidden_share(row: Row) -> float:
+    """The share of the communication that ran beside computation."""
+    return min(1.0, row["overlap_ms"] / row["communication_ms"]) if row["communication_ms"] else 0.0
+
+
+def checks(rows: Sequence[Row], link: Network) -> Iterator[Row]:
+    """What the model says of two processes, beside what was measured."""
+    computation = computation_of(rows)
+    for row in rows:
+        if row["ranks"] == 1:
+            continue
+        examples = row["global_batch_size"] / row["ranks"]
+        where = {"ranks": row["ranks"], "examples": examples, "hidden": hidden_share(row)}
+        yield {
+            "strategy": row["strategy"],
+            "mode": row["mode"],
+            "sent_mib": row["sent_bytes"] / 2**20,
+            "model_mib": exchange_of(row).sent_bytes(row["ranks"]) / 2**20,
+            "step_ms": row["p50_ms"],
+            "model_ms": 1e3 * step_seconds(computation, exchange_of(row), link, **where),
+        }
+
+
+def forecast(rows: Sequence[Row], network: Network) -> Iterator[Row]:
+    """Efficiency on 1 to 1024 ranks: one rank's time for its share, over the step's time."""
+    computation, batch = computation_of(rows), max(row["global_batch_size"] for row in rows if row["ranks"] == 1)
+    for row in rows:
+        if row["ranks"] == 1:
+            continue
+        for ranks in RANKS:
+            examples = batch if row["mode"] == "weak" else batch / ranks
+            where = {"ranks": ranks, "examples": examples, "hidden": hidden_share(row)}
+            seconds = step_seconds(computation, exchange_of(row), network, **where)
+            ideal = computation.seconds(batch) / (1 if row["mode"] == "weak" else ranks)
+            names = {"strategy": row["strategy"], "mode": row["mode"], "network": network.name}
+            yield {**names, "ranks": ranks, "step_ms": 1e3 * seconds, "efficiency": ideal / seconds}
+
+
+def measured_table(rows: Sequence[Row]) -> str:
+    header = ["strategy", "scaling", "ranks", "global batch", "20 % ms", "50 %", "80 %"]
+    header += ["efficiency", "computation ms", "communication ms", "both at once ms", "sent MiB"]
+    one = {row["global_batch_size"]: row["p50_ms"] for row in rows if row["ranks"] == 1}
+    largest = max(one)
+    lines = []
+    for row in rows:
+        ideal = {"strong": one[largest] / row["ranks"], "weak": one[largest]}.get(row["mode"], row["p50_ms"])
+        times = [f"{row[name]:.1f}" for name in ("p20_ms", "p50_ms", "p80_ms")]
+        parts = [f"{row[name]:.1f}" for name in ("computation_ms", "communication_ms", "overlap_ms")]
+        place = [row["strategy"], row["mode"] or "-", str(row["ranks"]), str(row["global_batch_size"])]
+        lines.append([*place, *times, f"{ideal / row['p50_ms']:.0%}", *parts, f"{row['sent_bytes'] / 2**20:.2f}"])
+    return report.markdown(header, lines)
+
+
+def check_table(rows: Sequence[Row]) -> str:
+    header = ["strategy", "scaling", "sent MiB", "model MiB", "step ms", "model ms", "model / measured"]
+    lines = []
+    for row in rows:
+        sent = [f"{row['sent_mib']:.2f}", f"{row['model_mib']:.2f}"]
+        times = [f"{row['step_ms']:.1f}", f"{row['model_ms']:.1f}", f"{row['model_ms'] / row['step_ms']:.2f}"]
+        lines.append([row["strategy"], row["mode"], *sent, *times])
+    return report.markdown(header, lines)
+
+
+def uniform(rows: Sequence[Row]) -> list[Row]:
+    """Records with the same fields: a forecast has other ones than a measurement."""
+    fields = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name, "") for name in fields} for row in rows]
+
+
+def write_plot(path: Path, points: Sequence[Row]) -> None:
+    """Ranks against efficiency: strong and weak scaling, a line for each strategy and network."""
+    figure = Figure(figsize=(10.0, 4.5), layout="constrained")
+    for axes, mode in zip(figure.subplots(1, 2, sharey=True), ("weak", "strong"), strict=True):
+        for name, style in zip(dict.fromkeys(point["network"] for point in points), ("-", "--"), strict=False):
+            for color, strategy in enumerate(dict.fromkeys(point["strategy"] for point in points)):
+                mine = [p for p in points if (p["mode"], p["network"], p["strategy"]) == (mode, name, strategy)]
+                x, y = [p["ranks"] for p in mine], [p["efficiency"] for p in mine]
+                axes.plot(x, y, style, color=f"C{color}", marker="o", markersize=3, label=f"{strategy}, {name}")
+        axes.set(xscale="log", ylim=(0, 1.05), xlabel="ranks", title=f"{mode} scaling: the model's forecast")
+        axes.grid(visible=True, alpha=0.25)
+    figure.axes[0].set_ylabel("efficiency")
+    figure.axes[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def test_scaling(benchmark: Any, tmp_path: Path) -> None:
+    """Tiny steps, untimed; the bytes on the wire are exact, so that much of the model is tested."""
+    rows, link = benchmark(measure, ["ddp"], batch=8, width=256, steps=2, repeats=2)
+    assert [row["ranks"] for row in rows] == [1, 1, 2, 2]
+    for row in list(checks(rows, link)):
+        assert abs(row["sent_mib"] / row["model_mib"] - 1) < 0.05
+    for row in rows[2:]:
+        assert row["communication_ms"] > 0
+        assert row["overlap_ms"] <= min(row["communication_ms"], row["computation_ms"])
+    points = list(forecast(rows, link))
+    assert {point["ranks"] for point in points} == set(RANKS)
+    assert all(0 < point["efficiency"] <= 1.0 + 1e-9 for point in points)
+    write_plot(tmp_path / "plot.png", points)
+
+
+def main() -> int:
+    parser = options_parser("Scaling on one and two processes, and a forecast.", Path(__file__).parent / "results")
+    parser.add_argument("--batch", type=int, default=256, help="examples on one rank")
+    parser.add_argument("--width", type=int, default=1024, help="of the two hidden layers on each side")
+    parser.add_argument("--steps", type=int, default=40, help="timed steps of each case")
+    parser.add_argument("--latency-us", type=float, default=10.0, help="of the network of the forecast")
+    parser.add_argument("--gb-per-s", type=float, default=25.0, help="of the network of the forecast, for each rank")
+    options = parser.parse_args()
+    given = Network(
+        f"{options.latency_us:g} us, {options.gb_per_s:g} GB/s", options.latency_us / 1e6, options.gb_per_s * 1e9
+    )
+    size = {"batch": options.batch, "width": options.width, "steps": options.steps}
+    rows, link = measure(strategies(), **size, repeats=20)
+    verdicts, points = list(checks(rows, link)), [*forecast(rows, link), *forecast(rows, given)]
+    speed = f"{link.latency_s * 1e6:.0f} us a message, {link.bytes_per_s / 1e9:.2f} GB/s"
+    notes = [
+        f"784-{options.width}-{options.width}-32 and back, {rows[0]['num_parameters']:,} parameters, "
+        f"one thread a rank, {options.steps} steps of each case; the link between two ranks (gloo, this machine's loopback): {speed}",
+        "computation, communication and both at once: torch.profiler's intervals, united over threads, of steps of "
+        "their own (profiling slows them); efficiency: one rank's time over the step's",
+    ]
+    tables = [
+        "\n".join(f"- {note}" for note in notes),
+        measured_table(rows),
+        "The model beside what was measured:\n\n" + check_table(verdicts),
+        "The model assumes:\n\n" + "\n".join(f"- {text}" for text in ASSUMPTIONS),
+    ]
+    print("\n\n".join(tables))
+    if options.out is not None:
+        machine = this_machine()
+        note = "Made by `python benchmarks/bench_scaling.py`."
+        path = report.write_page(options.out, "scaling", machine, tables, note, how="1 and 2 ranks were measured; ")
+        report.write_rows(path.with_suffix(".csv"), uniform([*rows, *points]), machine)
+        write_plot(path.with_suffix(".png"), points)
+        print(f"\nwritten: {path}, .csv and .png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
