@@ -194,7 +194,7 @@ def main() -> int:
     speed = f"{link.latency_s * 1e6:.0f} us a message, {link.bytes_per_s / 1e9:.2f} GB/s"
     notes = [
         f"784-{options.width}-{options.width}-32 and back, {rows[0]['num_parameters']:,} parameters, "
-        f"one thread a rank, {options.steps} steps of each case; the link between two ranks (gloo, this machine's loopback): {speed}",
+        f"one thread a rank, {options.steps} steps of each case; the link between two ranks (gloo, loopback): {speed}",
         "computation, communication and both at once: torch.profiler's intervals, united over threads, of steps of "
         "their own (profiling slows them); efficiency: one rank's time over the step's",
     ]
