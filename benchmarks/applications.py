@@ -19,6 +19,7 @@ import fastvae
 
 RESULTS = Path(__file__).parent / "results"
 MONTH = "202611"
+_PLACES = ("--out", "--run-dir", "--runs", "--pictures")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +58,24 @@ def figure(
         value=value,
         bar=" and ".join(bars),
         met=met if bars else None,
-        command=" ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        command=_command(),
         seed=seed,
         seconds=round(seconds, 1),
         note=note,
     )
+
+
+def _command() -> str:
+    """The command that runs now, without the options that only say where files lie."""
+    words = iter(sys.argv[1:])
+    shown = ["python", f"benchmarks/{Path(sys.argv[0]).name}"]
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in _PLACES:
+            shown.append(word)
+        elif not value:
+            next(words, None)
+    return " ".join(shown)
 
 
 def write_figures(name: str, figures: list[Figure], out: Path | None = None) -> Path:

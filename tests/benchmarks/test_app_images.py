@@ -31,6 +31,8 @@ def test_classes_are_recognised_more_often_than_by_chance(tmp_path: Path) -> Non
     assert values["classifier's accuracy on real test digits"] > 0.9
     assert values["requested class recognised (means)"] > 0.2  # chance gives 0.1
     assert all(row["met"] is None for row in rows if not row["bar"])
+    command = "python benchmarks/app_images.py --steps=600 --epochs=1 --per-class=20"  # where files lie is left out
+    assert {row["command"] for row in rows} == {command}
 
 
 @needs_mnist
