@@ -2,11 +2,13 @@
 # make test     set up, then everything that CI runs
 # make setup    .venv with pinned dependencies and the native library; a second call finds nothing to do
 # make faults   inject every fault as often as it takes, and print the table (minutes)
+# make deepspeed    DeepSpeed too, without its compiled operators; its tests then run
 # make lint     ruff and mypy;    make bench    every benchmark;    make clean    remove all of it but runs/
 
 PYTHON ?= python3
 RECIPE ?= digits
 ARGS ?=
+DEEPSPEED ?= 0.19.8
 
 BIN := .venv/bin
 CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
@@ -18,7 +20,7 @@ BACKEND := $(if $(COMPILER),native,reference)
 BUILT := .venv/.built-$(BACKEND)
 SOURCES := setup.py pyproject.toml $(wildcard csrc/* csrc/*/*)
 
-.PHONY: setup train test faults lint bench clean
+.PHONY: setup deepspeed train test faults lint bench clean
 
 setup: $(BUILT)
 
@@ -31,6 +33,10 @@ setup: $(BUILT)
 $(BUILT): .venv/.installed $(SOURCES)
 	$(BIN)/python -m pip install --disable-pip-version-check --no-build-isolation --no-deps -e .
 	touch $@
+
+# It builds what it needs when it first needs it; the version is the one that the tests were run with.
+deepspeed: setup
+	DS_BUILD_OPS=0 $(BIN)/python -m pip install --disable-pip-version-check --no-build-isolation -c constraints.txt deepspeed==$(DEEPSPEED)
 
 train: setup
 	OMP_NUM_THREADS=$(THREADS) $(BIN)/torchrun --standalone --nproc-per-node $(PROCESSES) -m fastvae train $(RECIPE) $(ARGS)

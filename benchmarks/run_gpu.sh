@@ -114,6 +114,12 @@ train_digits() {
     "$PYTHON" benchmarks/gpu_train.py "$WORK" --device "$DEVICE" --steps "$steps"
 }
 
+strategies() {
+    local size=()
+    [ "$DEVICE" = cuda ] || size=(--steps 3 --strategies ddp)
+    "$PYTHON" benchmarks/gpu_strategies.py "$WORK/strategies" --device "$DEVICE" ${size[@]+"${size[@]}"}
+}
+
 kernels() {
     local dry=()
     [ "$DEVICE" = cuda ] || dry=(--dry-run)
@@ -131,7 +137,7 @@ if [ "$DEVICE" = cuda ]; then
     need_gpu || exit 2
     nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || true
 fi
-export -f build cuda_tests sanitize train_digits kernels train_step
+export -f build cuda_tests sanitize train_digits strategies kernels train_step
 export PYTHON DEVICE RESULTS WORK
 step build 240 bash -c build
 step tests 150 bash -c cuda_tests
@@ -143,6 +149,7 @@ if [ "$DEVICE" = cpu ] || command -v compute-sanitizer >/dev/null; then
 else
     echo "--      compute-sanitizer is not on PATH: memory and races were not checked"
 fi
+step strategies 120 bash -c strategies
 step train_step 180 bash -c train_step
 sed -n '/^| case .*| bar/,$p' "$WORK/kernels.log"
 if [ ${#failed[@]} -gt 0 ]; then

@@ -208,12 +208,20 @@ def gpu_script(*options: str, **environment: str) -> subprocess.CompletedProcess
 def test_the_gpu_script_runs_dry(tmp_path: Path) -> None:
     done = gpu_script("--dry-run", RESULTS=str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
-    for expected in ("ok      tests", "ok      memcheck", "ok      digits", "ok      kernels", "ok      train_step"):
+    for expected in (
+        "ok      tests",
+        "ok      memcheck",
+        "ok      digits",
+        "ok      strategies",
+        "ok      kernels",
+        "ok      train_step",
+    ):
         assert expected in done.stdout
     assert {path.name.split("_")[0] for path in tmp_path.glob("*.md")} == {"kernels", "train"}
     log = (tmp_path / "run_gpu.log").read_text()
     assert "resume: from step 2 of 4, bit for bit" in log
     assert "first-step loss" in log
+    assert "ok  ddp, ranks 2: first loss off by" in log
 
 
 def test_the_gpu_script_goes_on_after_a_failure_and_reports_it(tmp_path: Path) -> None:
@@ -221,7 +229,7 @@ def test_the_gpu_script_goes_on_after_a_failure_and_reports_it(tmp_path: Path) -
     assert done.returncode == 1
     assert "FAILED  tests" in done.stdout
     assert "FAILED  train_step" in done.stdout
-    assert done.stdout.splitlines()[-1].endswith("tests kernels digits memcheck train_step")
+    assert done.stdout.splitlines()[-1].endswith("tests kernels digits memcheck strategies train_step")
 
 
 def test_the_gpu_script_refuses_clearly(tmp_path: Path) -> None:

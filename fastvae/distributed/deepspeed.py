@@ -56,7 +56,11 @@ def engine_settings(
     """
     given = _read(config.file) if config.file is not None else {}
     zero = given.get("zero_optimization", {})
+    if not isinstance(zero, dict):
+        raise ValueError(f"train.deepspeed.file {config.file}: zero_optimization must be an object, got {zero!r}")
     stage = config.stage if config.stage is not None else zero.get("stage", 2)
+    if stage not in (0, 1, 2, 3):
+        raise ValueError(f"train.deepspeed.file {config.file}: stage must be 0, 1, 2 or 3, got {stage!r}")
     ours: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": 1,  # a mere counter: the loader decides how many examples a rank gets
         "gradient_accumulation_steps": accumulation,
@@ -85,6 +89,8 @@ def engine_settings(
 def _read(path: Path) -> dict[str, Any]:
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"train.deepspeed.file {path}: no such file") from None
     except ValueError as error:
         raise ValueError(f"train.deepspeed.file {path} is no JSON: {error}") from None
     if not isinstance(given, dict):

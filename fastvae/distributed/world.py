@@ -123,6 +123,11 @@ def enter_world(
             roster.close()
 
 
+def _shares_gpus() -> bool:
+    """Whether this machine has fewer GPUs than processes: NCCL refuses two on one GPU, gloo goes by the host."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > torch.cuda.device_count()
+
+
 def _meet(world: World, timeout_s: float, on_failure: Callable[[Failure], None] | None) -> Roster:
     """Find the other ranks where the launcher says that they are, and form the process group.
 
@@ -130,7 +135,7 @@ def _meet(world: World, timeout_s: float, on_failure: Callable[[Failure], None] 
         PeerFailed: they did not all come, or could not connect to each other.
     """
     start = timedelta(seconds=max(timeout_s, 60))  # a busy machine takes seconds to start all of its processes
-    backend = "cpu:gloo,cuda:nccl" if world.device.type == "cuda" else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if world.device.type == "cuda" and not _shares_gpus() else "gloo"
     try:
         store, rank, world_size = next(dist.rendezvous("env://", timeout=start))
         dist.init_process_group(

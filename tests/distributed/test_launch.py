@@ -94,6 +94,15 @@ def test_deepspeed(tmp_path: Path, one: Path, settings: str) -> None:
     assert_same(tmp_path / "run", one)
 
 
+@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs pip install fastvae[deepspeed]")
+def test_deepspeed_with_a_hostfile(tmp_path: Path, one: Path) -> None:
+    """Of this host alone: others are reached over ssh, which no test has."""
+    (tmp_path / "hosts").write_text("localhost slots=2\n")
+    variables = {"HOSTFILE": str(tmp_path / "hosts"), "SETTINGS": str(LAUNCH / "zero1.json"), "PORT": free_port()}
+    assert "2 x cpu, deepspeed" in finish(start("deepspeed.sh", tmp_path / "run", **variables))
+    assert_same(tmp_path / "run", one)
+
+
 @pytest.mark.parametrize("script", ["local.sh", "multinode.sh", "deepspeed.sh"])
 def test_without_arguments_a_launcher_explains_itself(script: str) -> None:
     result = subprocess.run(["bash", str(LAUNCH / script)], capture_output=True, text=True, check=False)

@@ -161,10 +161,14 @@ CHAINS = {  # (strategy, ranks) of three thirds of a run
 }
 if HAS_DEEPSPEED:
     CHAINS |= {
+        "deepspeed 2 throughout": [("deepspeed 2", 2)] * 3,
         "deepspeed 2, single, deepspeed 3": [("deepspeed 2", 2), ("auto", 1), ("deepspeed 3", 2)],
         "deepspeed 3, ddp, deepspeed 1": [("deepspeed 3", 2), ("ddp", 2), ("deepspeed 1", 2)],
         "fsdp, deepspeed 0, deepspeed 2": [("fsdp", 2), ("deepspeed 0", 2), ("deepspeed 2", 2)],
     }
+
+
+THROUGHOUT = [name.removesuffix(" throughout") for name in CHAINS if name.endswith(" throughout")]
 
 
 def test_deepspeed_is_installed() -> None:
@@ -177,7 +181,7 @@ def test_deepspeed_is_installed() -> None:
 def chains(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("chains")
     train(root, [{"run": "one", "settings": {"steps": 12}}], num_processes=1)
-    whole = [{"run": "fsdp whole", "settings": {"steps": 12, "strategy": "fsdp"}}]
+    whole = [{"run": f"{name} whole", "settings": {**STRATEGIES[name], "steps": 12}} for name in THROUGHOUT]
     for third in range(3):
         for num_processes in (1, 2):
             jobs = [
@@ -201,6 +205,7 @@ def test_checkpoints_move_between_strategies_and_world_sizes(chains: Path, chain
     assert_weights(chains / chain, chains / "one", atol=5e-6)
 
 
-def test_a_resume_under_the_same_strategy_is_bit_equal(chains: Path) -> None:
-    stopped, whole = (chains / name / "model.safetensors" for name in ("fsdp throughout", "fsdp whole"))
+@pytest.mark.parametrize("strategy", THROUGHOUT)
+def test_a_resume_under_the_same_strategy_is_bit_equal(chains: Path, strategy: str) -> None:
+    stopped, whole = (chains / f"{strategy} {how}" / "model.safetensors" for how in ("throughout", "whole"))
     assert stopped.read_bytes() == whole.read_bytes()
