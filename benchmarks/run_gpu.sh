@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, on a machine with an NVIDIA GPU, nvcc, and any torch >= 2.10, in about 10 minutes:
-#   build, CUDA tests, compute-sanitizer, training on the GPU held against the CPU, benchmarks.
+#   build, CUDA tests, compute-sanitizer, training on the GPU held against the CPU, every strategy (one rank of NCCL, two of
+#   gloo on the one GPU) held against one process, benchmarks.
 # Writes kernels_<gpu>_<yyyymm>.{md,csv}, train_step_<gpu>_<yyyymm>.{md,csv} and run_gpu.log (all that the steps said) to
 # benchmarks/results (RESULTS=FOLDER). Goes on after a step that fails, and exits 1 at the end. Ends within SECONDS_LIMIT.
 #
