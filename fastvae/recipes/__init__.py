@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable
 
 from fastvae.recipes.anomalies import anomaly_table
+from fastvae.recipes.compression import mnist_grey
 from fastvae.recipes.digits import autoencoder_digits, digits, digits_linear
 from fastvae.recipes.images import (
     cifar10,
@@ -41,6 +42,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "sst2-collapsed": sst2_collapsed,
     "anomaly-table": anomaly_table,
     "spoken-digits": spoken_digits,
+    "mnist-grey": mnist_grey,
 }
 
 

@@ -56,6 +56,8 @@ class IntegerVAE:
         preprocess = data.preprocess
         if not isinstance(model, VAE) or model.latent_dim is None:
             raise ValueError(f"compression needs a VAE with a latent dimension, got {type(model).__name__}")
+        if type(model).forward is not VAE.forward:
+            raise ValueError(f"compression needs one layer of latents under N(0, I), got a {type(model).__name__}")
         if getattr(data, "conditions", None) is not None:
             raise ValueError(f"{data.name}: compression knows no conditions; train the model without data.condition")
         if not isinstance(preprocess, Preprocess) or preprocess.levels is None:

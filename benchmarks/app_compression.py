@@ -1,0 +1,231 @@
+"""Compression: is a file as small as the ELBO says, does it come back, and what do other coders make of it?
+
+    python benchmarks/app_compression.py [--num 10000] [--pictures docs]
+
+Trains mnist-iwae (binary pixels) and mnist-grey (8-bit pixels), and runs `fastvae compress` and `decompress` on test
+images: the fixed binarised MNIST where the data folder holds it (Larochelle and Murray 2011; else the test images
+drawn once), MNIST's own 256 levels, and scikit-learn's digits of 17 levels by the recipe digits. Everything happens in
+processes of their own, as at a command line, so that encoder and decoder share nothing but the run and the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import io
+import json
+import lzma
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from applications import Figure, figure, write_figures
+from matplotlib.figure import Figure as Plot
+from numpy.typing import NDArray
+from PIL import Image
+
+import fastvae
+from fastvae.data.preprocess import binarize_pixels, pixel_noise
+from fastvae.ops import noise_key
+from fastvae.recipes import find_recipe
+from fastvae.run import LoadedRun, start
+
+Pixels = NDArray[np.uint8]
+LOSSY_STEPS = (0.5, 1.0, 2.0, 4.0, 8.0)  # grids of so many posterior deviations
+JPEG_QUALITIES = (1, 5, 10, 20, 40, 60, 80, 95)
+PUBLISHED_BITS = 0.19  # per pixel of binarised MNIST: Townsend et al. 2019, arXiv 1901.04866, table 2
+MOSAIC_COLUMNS = 50
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one file came to."""
+
+    report: dict[str, Any]  # of `fastvae compress --json`
+    elbo_bits_per_pixel: float  # minus the ELBO of the same examples, from the model's own forward pass
+    comes_back: bool
+    seconds: float
+
+
+def train_run(directory: Path, recipe: str, steps: int | None, seed: int) -> LoadedRun:
+    """A recipe, or its first steps; a finished run is not trained again."""
+    config = find_recipe(recipe)
+    settings = replace(config.train, steps=steps or config.train.steps, eval_every=None, final_samples=1)
+    start(replace(config, run_dir=directory, seed=seed, train=settings))
+    return fastvae.load(directory)
+
+
+def command(*words: str | Path) -> str:
+    """One fastvae command in a process of its own; returns what it prints."""
+    line = [sys.executable, "-m", "fastvae", *map(str, words)]
+    return subprocess.run(line, capture_output=True, text=True, check=True).stdout
+
+
+def lossless(run: LoadedRun, pixels: Pixels, folder: Path) -> Outcome:
+    """Compress pixels [N, ...], decompress them, and hold the size against the ELBO."""
+    data, file, back = folder / "data.npy", folder / "data.fvc", folder / "back.npy"
+    np.save(data, pixels)
+    began = time.perf_counter()
+    report = json.loads(command("compress", run.directory, "--data", data, "--out", file, "--json"))
+    command("decompress", run.directory, file, "--out", back)
+    seconds = time.perf_counter() - began
+    return Outcome(report, elbo_bits(run, pixels), back.read_bytes() == data.read_bytes(), seconds)
+
+
+@torch.no_grad()
+def elbo_bits(run: LoadedRun, pixels: Pixels, num_draws: int = 4) -> float:
+    """Minus the ELBO of exactly these pixels in bits per pixel, from the model's forward pass and fresh noise."""
+    levels = 2 if pixels.max() <= 1 else 256
+    total = 0.0
+    for draw in range(num_draws):
+        for first in range(0, len(pixels), 1000):
+            x = torch.from_numpy(pixels[first : first + 1000]).float().view(-1, *run.data.event_shape) / (levels - 1)
+            terms = run.model(x, noise_key(draw, 0, first), evaluation=True)
+            total += float((terms.rate + terms.distortion).double().sum())
+    return total / num_draws / pixels.size / math.log(2)
+
+
+def binary_pixels(num: int, run: LoadedRun, seed: int) -> tuple[Pixels, str]:
+    """Binarised test images [num, 784], and where they are from."""
+    fixed = Path(os.environ.get("FASTVAE_DATA", "")) / "binarized_mnist" / "binarized_mnist_test.amat.gz"
+    if fixed.is_file():
+        digits = np.frombuffer(gzip.decompress(fixed.read_bytes()), dtype=np.uint8)[::2] - ord("0")
+        return digits.reshape(-1, 784)[:num], "fixed binarised MNIST"
+    raw, indices = run.data.test[torch.arange(num)], torch.arange(num)
+    drawn = binarize_pixels(raw, pixel_noise(noise_key(seed), raw, indices), 256)
+    return drawn.flatten(1).numpy().astype(np.uint8), "MNIST's test images, binarised once by their grey values"
+
+
+def grey_pixels(num: int, run: LoadedRun) -> Pixels:
+    """Test images [num, 28, 28] of 256 levels."""
+    return run.data.test[torch.arange(num)].squeeze(1).numpy()
+
+
+def mosaic(pixels: Pixels) -> Pixels:
+    """All images as one, so that no format pays for a header an image; the last row may end in black."""
+    images = pixels.reshape(-1, 28, 28)
+    rows = -(-len(images) // MOSAIC_COLUMNS)
+    padded = np.zeros((rows * MOSAIC_COLUMNS, 28, 28), np.uint8)
+    padded[: len(images)] = images
+    return padded.reshape(rows, MOSAIC_COLUMNS, 28, 28).swapaxes(1, 2).reshape(rows * 28, MOSAIC_COLUMNS * 28)
+
+
+def png_bytes(pixels: Pixels, *, binary: bool) -> int:
+    """Size of the mosaic as one optimised PNG, of 1 or 8 bits a pixel."""
+    stream, picture = io.BytesIO(), mosaic(pixels)
+    image = Image.fromarray(picture * 255).convert("1") if binary else Image.fromarray(picture)
+    image.save(stream, "PNG", optimize=True)
+    return len(stream.getvalue())
+
+
+def others(pixels: Pixels, *, binary: bool) -> dict[str, float]:
+    """Bits per pixel of general coders; binary pixels are packed, eight a byte, before gzip and xz see them."""
+    content = np.packbits(pixels.reshape(len(pixels), -1), axis=1).tobytes() if binary else pixels.tobytes()
+    sizes = {
+        "gzip -9": len(gzip.compress(content, 9)),
+        "xz -9": len(lzma.compress(content, preset=9)),
+        "PNG of all images": png_bytes(pixels, binary=binary),
+    }
+    return {name: 8 * size / pixels.size for name, size in sizes.items()}
+
+
+def lossy(run: LoadedRun, pixels: Pixels, folder: Path) -> list[tuple[str, float, float]]:
+    """(setting, bits per pixel, PSNR in decibels) of the latents' grids, and of JPEG on the mosaic."""
+    data, file, back = folder / "lossy.npy", folder / "lossy.fvc", folder / "lossy_back.npy"
+    np.save(data, pixels)
+    points = []
+    for step in LOSSY_STEPS:
+        words = ("compress", run.directory, "--data", data, "--out", file, "--lossy", str(step), "--json")
+        report = json.loads(command(*words))
+        command("decompress", run.directory, file, "--out", back)
+        points.append((f"fastvae, grid {step:g}", report["bits_per_pixel"], psnr(pixels, np.load(back))))
+    picture = mosaic(pixels)
+    for quality in JPEG_QUALITIES:
+        stream = io.BytesIO()
+        Image.fromarray(picture).save(stream, "JPEG", quality=quality, optimize=True)
+        decoded = np.asarray(Image.open(stream))
+        points.append((f"JPEG, quality {quality}", 8 * len(stream.getvalue()) / pixels.size, psnr(picture, decoded)))
+    return points
+
+
+def psnr(pixels: Pixels, decoded: Pixels) -> float:
+    """Peak signal-to-noise ratio of 8-bit pixels, in decibels."""
+    return 10 * math.log10(255**2 / float(np.square(pixels.astype(np.float64) - decoded).mean()))
+
+
+def write_plot(points: list[tuple[str, float, float]], path: Path) -> None:
+    """Rate against fidelity."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plot = Plot(figsize=(5.5, 3.6), layout="constrained")
+    axes = plot.subplots()
+    for name in ("fastvae", "JPEG"):
+        curve = sorted((bits, decibels) for setting, bits, decibels in points if setting.startswith(name))
+        axes.plot(*zip(*curve, strict=True), marker="o", markersize=3, label=name)
+    axes.set(xscale="log", xlabel="bits per pixel", ylabel="PSNR, dB", title="MNIST's test images, lossy")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    plot.savefig(path, dpi=110)
+
+
+def rows_of(name: str, outcome: Outcome, beside: dict[str, float], common: dict[str, Any], note: str) -> list[Figure]:
+    """The figures of one lossless file."""
+    net, elbo = outcome.report["net_bits_per_pixel"], outcome.elbo_bits_per_pixel
+    initial = (
+        f"{note}; {outcome.report['num_examples']} examples, {outcome.report['initial_bytes']} initial bytes apart"
+    )
+    return [
+        figure(name, "files that come back byte for byte", float(outcome.comes_back), at_least=1, **common),
+        figure(name, "bits per pixel", net, note=initial, **common),
+        figure(name, "negative ELBO, bits per pixel", elbo, **common),
+        figure(name, "size over the negative ELBO, less 1", net / elbo - 1, at_most=0.01, **common),
+        *(figure(name, f"{coder}, bits per pixel", bits, **common) for coder, bits in beside.items()),
+        figure(name, "seconds to compress and decompress", outcome.seconds, **common),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Lossless and lossy compression of MNIST.")
+    parser.add_argument("--num", type=int, default=10000, help="test images")
+    parser.add_argument("--steps", type=int, help="training steps of both runs; by default the recipes' own")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--run-dir", type=Path, default=Path("runs/app-compression"))
+    parser.add_argument("--pictures", type=Path, help="folder for the plot; by default none is written")
+    parser.add_argument("--out", type=Path, help="the JSON file; by default in benchmarks/results")
+    options = parser.parse_args()
+    began = time.perf_counter()
+    common: dict[str, Any] = {"seed": options.seed}
+    rows: list[Figure] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run = train_run(options.run_dir / "binary", "mnist-iwae", options.steps, options.seed)
+        pixels, origin = binary_pixels(options.num, run, options.seed)
+        outcome = lossless(run, pixels, folder)
+        common["seconds"] = time.perf_counter() - began
+        beside = {"published BB-ANS (Townsend et al. 2019)": PUBLISHED_BITS, **others(pixels, binary=True)}
+        rows += rows_of("compression, binary", outcome, beside, common, origin)
+        run = train_run(options.run_dir / "grey", "mnist-grey", options.steps, options.seed)
+        grey = grey_pixels(options.num, run)
+        outcome = lossless(run, grey, folder)
+        common["seconds"] = time.perf_counter() - began
+        rows += rows_of("compression, 8 bits", outcome, others(grey, binary=False), common, "MNIST, 256 levels")
+        points = lossy(run, grey, folder)
+    common["seconds"] = time.perf_counter() - began
+    for setting, bits, decibels in points:
+        rows.append(
+            figure("compression, lossy", f"PSNR, dB: {setting}", decibels, note=f"{bits:.4f} bits/pixel", **common)
+        )
+    if options.pictures is not None:
+        write_plot(points, options.pictures / "compression-lossy.png")
+    write_figures("compression", rows, options.out)
+
+
+if __name__ == "__main__":
+    main()

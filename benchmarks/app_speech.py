@@ -1,0 +1,143 @@
+"""Speech: how near are reconstructions, and is the digit that was asked for the digit that is heard?
+
+    python benchmarks/app_speech.py [--steps 6300] [--pictures docs]
+
+Trains the recipe spoken-digits, and a classifier on the real training clips, whose accuracy on the real test clips
+stands beside the figure. Generated digits are the mean of p(x|z, digit, speaker), z from the prior N(0, I), all digits
+and speakers alike; they are judged as spectrograms, and again as the WAV files that `fastvae sample` writes, read back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from applications import Figure, figure, write_figures
+from speech_classifier import classify, spectrograms, train_classifier
+from torch import Tensor
+
+import fastvae
+from fastvae.data import LogMelPreprocess
+from fastvae.data.spectrogram import waveforms_of
+from fastvae.data.waveform import read_waveform, write_waveform
+from fastvae.figures.audio import save_spectrograms
+from fastvae.recipes import find_recipe
+from fastvae.run import LoadedRun, start
+
+SILENCE_RMS = 0.003  # 50 dB below full scale; the softest of the data's own clips are twice as loud
+CLIPPED = 0.999
+
+
+def train_run(directory: Path, steps: int, seed: int) -> LoadedRun:
+    """The recipe spoken-digits for so many steps; a finished run is not trained again."""
+    recipe = find_recipe("spoken-digits")
+    settings = replace(recipe.train, steps=steps, eval_every=None, final_samples=1)
+    start(replace(recipe, run_dir=directory, seed=seed, train=settings))
+    return fastvae.load(directory)
+
+
+def generate(run: LoadedRun, per_pair: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Spectrograms [N, 1, 32, 32] of every digit by every speaker, and the digits [N]."""
+    assert run.data.conditions is not None
+    digits, speakers = (field.values for field in run.data.conditions.fields)  # type: ignore[attr-defined]
+    parts = [
+        run.sample(per_pair, seed=seed + place, label=digit, speaker=speaker)
+        for place, (digit, speaker) in enumerate((d, s) for d in digits for s in speakers)
+    ]
+    labels = torch.arange(len(digits)).repeat_interleave(len(speakers) * per_pair)
+    return torch.cat(parts), labels
+
+
+def heard(run: LoadedRun, generated: Tensor) -> Tensor:
+    """The generated clips as WAV files, read back: waveforms [N, samples]."""
+    preprocess = run.data.preprocess
+    assert isinstance(preprocess, LogMelPreprocess)
+    config = preprocess.audio.spectrogram
+    waveforms = torch.cat([waveforms_of(part, config) for part in preprocess.restore(generated).split(100)])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.wav"
+        read = []
+        for waveform in waveforms:
+            write_waveform(path, waveform, config.sample_rate)
+            read.append(read_waveform(path, config.sample_rate, config.num_samples))
+    return torch.stack(read)
+
+
+def write_picture(run: LoadedRun, folder: Path, seed: int) -> None:
+    """``speech-samples.png``: a generated clip of each digit by each speaker."""
+    folder.mkdir(parents=True, exist_ok=True)
+    preprocess = run.data.preprocess
+    assert isinstance(preprocess, LogMelPreprocess)
+    clips, _ = generate(run, 1, seed)
+    by_speaker = preprocess.restore(clips).unflatten(0, (10, -1)).transpose(0, 1).flatten(0, 1)
+    save_spectrograms(
+        folder / "speech-samples.png",
+        by_speaker,
+        preprocess.audio.spectrogram,
+        title="generated digits 0 to 9, a row for each of six speakers",
+        columns=10,
+    )
+
+
+def figures(run: LoadedRun, options: argparse.Namespace, began: float) -> list[Figure]:
+    """Everything that is measured of a run."""
+    originals, reconstructions = run.reconstruct(len(run.data.test))
+    squared_error = float((originals - reconstructions.view(originals.shape)).square().mean())
+    evaluation = run.evaluate(options.num_samples)
+    assert evaluation.nll_nats is not None
+    assert evaluation.elbo_nats is not None
+    classifier = train_classifier(run.data, epochs=options.epochs, seed=options.seed)
+    real = spectrograms(run.data, run.data.test[torch.arange(len(run.data.test))])
+    generated, digits = generate(run, options.per_pair, options.seed)
+    waveforms = heard(run, generated)
+    again = classify(classifier, spectrograms(run.data, waveforms)) == digits
+    rms, peak = waveforms.square().mean(1).sqrt(), waveforms.abs().amax(1)
+    common = {"seed": options.seed, "seconds": time.perf_counter() - began}
+    trained = f"recipe spoken-digits, {options.steps} steps"
+    clips = f"{len(digits)} generated clips"
+    accuracy = float((classify(classifier, real) == run.data.test.labels).double().mean())
+    recognised = float((classify(classifier, generated) == digits).double().mean())
+    return [
+        figure(
+            "speech", "test MSE of standardised log-mels, z 16", squared_error, at_most=0.018, note=trained, **common
+        ),
+        figure("speech", f"bound of {options.num_samples} samples, nats", -evaluation.nll_nats, at_least=520, **common),
+        figure("speech", "ELBO, nats", evaluation.elbo_nats, **common),
+        figure("speech", "classifier's accuracy on real test clips", accuracy, at_least=0.95, **common),
+        figure("speech", "requested digit recognised", recognised, at_least=0.85, note=clips, **common),
+        figure("speech", "requested digit recognised in the WAV files", float(again.double().mean()), **common),
+        figure(
+            "speech",
+            "share of WAV files that are silent",
+            float((rms < SILENCE_RMS).double().mean()),
+            at_most=0,
+            **common,
+        ),
+        figure("speech", "share of WAV files that clip", float((peak >= CLIPPED).double().mean()), at_most=0, **common),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Spoken digits: reconstruction, bound, and recognition.")
+    parser.add_argument("--steps", type=int, default=6300, help="training steps of 64 clips; 42 are an epoch")
+    parser.add_argument("--epochs", type=int, default=15, help="of the classifier")
+    parser.add_argument("--per-pair", type=int, default=20, help="clips of each digit by each speaker")
+    parser.add_argument("--num-samples", type=int, default=1000, help="importance samples of the bound")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--run-dir", type=Path, default=Path("runs/app-speech"))
+    parser.add_argument("--pictures", type=Path, help="folder for the picture; by default none is written")
+    parser.add_argument("--out", type=Path, help="the JSON file; by default in benchmarks/results")
+    options = parser.parse_args()
+    began = time.perf_counter()
+    run = train_run(options.run_dir, options.steps, options.seed)
+    if options.pictures is not None:
+        write_picture(run, options.pictures, options.seed)
+    write_figures("speech", figures(run, options, began), options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""A classifier of real spoken digits, to judge generated ones: a small convolutional network on spectrograms."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fastvae.data import Data, LogMelPreprocess, order_index
+from fastvae.ops import Use, noise_key, philox_normal, philox_uniform, stream
+
+_MAX_SHIFT = 2  # frames and bands that training moves a spectrogram by
+_NOISE = 0.3  # the most noise that training adds, in standard deviations of the data
+
+
+def build_classifier(seed: int) -> nn.Module:
+    """Logits [N, 10] of standardised spectrograms [N, 1, 32, 32]."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Conv2d(1, 24, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(24, 48, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(48, 64, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(1024, 10),
+        )
+
+
+def train_classifier(data: Data, *, epochs: int = 15, batch_size: int = 64, seed: int = 0) -> nn.Module:
+    """Trained on the real training clips and their labels, moved and with noise added."""
+    classifier, labels = build_classifier(seed), data.train.labels
+    x = spectrograms(data, data.train[torch.arange(len(data.train))])
+    assert labels is not None
+    steps = epochs * len(x) // batch_size
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=2e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+    for step in range(steps):
+        indices = order_index(torch.arange(step * batch_size, (step + 1) * batch_size), len(x), seed)
+        loss = functional.cross_entropy(classifier(_varied(x[indices], seed, step)), labels[indices])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return classifier.eval()
+
+
+@torch.no_grad()
+def classify(classifier: nn.Module, x: Tensor) -> Tensor:
+    """The digit of each standardised spectrogram [N, 1, 32, 32], int64 [N]."""
+    return torch.cat([classifier(part).argmax(1) for part in x.split(500)])
+
+
+def spectrograms(data: Data, waveforms: Tensor) -> Tensor:
+    """Standardised spectrograms [N, 1, 32, 32] of waveforms [N, samples]."""
+    assert isinstance(data.preprocess, LogMelPreprocess)
+    return data.preprocess.standardize(data.preprocess.log_mel(waveforms))
+
+
+def _varied(x: Tensor, seed: int, step: int) -> Tensor:
+    key = noise_key(seed, step)
+    moves = philox_uniform(key, 3, 1, stream=stream(Use.AUGMENTATION)).flatten()
+    down, right = ((moves[:2] * (2 * _MAX_SHIFT + 1)).long() - _MAX_SHIFT).tolist()
+    noise = philox_normal(key, len(x), x[0].numel(), stream=stream(Use.AUGMENTATION, site=1)).view(x.shape)
+    return torch.roll(x, (down, right), (2, 3)) + _NOISE * moves[2] * noise

@@ -1,0 +1,28 @@
+"""MNIST as it is compressed with all of its 256 levels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fastvae.data import DataConfig
+from fastvae.objective import ObjectiveConfig
+from fastvae.recipes.images import mnist
+from fastvae.run import RunConfig
+
+
+def mnist_grey() -> RunConfig:
+    """8-bit MNIST under a discretised logistic likelihood, for `fastvae compress`: 20 epochs."""
+    base = mnist()
+    return replace(
+        base,
+        recipe="mnist-grey",
+        model=replace(base.model, hidden_dim=(512, 256), latent_dim=40, likelihood="discretized-logistic"),
+        data=DataConfig(name="mnist"),
+        train=replace(
+            base.train,
+            max_grad_norm=1000.0,
+            warmup_steps=200,
+            eval_every=None,
+            objective=ObjectiveConfig(kl_schedule="linear", kl_warmup_steps=1000),
+        ),
+    )
