@@ -178,9 +178,8 @@ def write_plot(points: list[tuple[str, float, float]], path: Path) -> None:
 def rows_of(name: str, outcome: Outcome, beside: dict[str, float], common: dict[str, Any], note: str) -> list[Figure]:
     """The figures of one lossless file."""
     net, elbo = outcome.report["net_bits_per_pixel"], outcome.elbo_bits_per_pixel
-    initial = (
-        f"{note}; {outcome.report['num_examples']} examples, {outcome.report['initial_bytes']} initial bytes apart"
-    )
+    examples, apart = outcome.report["num_examples"], outcome.report["initial_bytes"]
+    initial = f"{note}; {examples} examples, {apart} initial bytes counted apart"
     return [
         figure(name, "files that come back byte for byte", float(outcome.comes_back), at_least=1, **common),
         figure(name, "bits per pixel", net, note=initial, **common),
@@ -219,9 +218,8 @@ def main() -> None:
         points = lossy(run, grey, folder)
     common["seconds"] = time.perf_counter() - began
     for setting, bits, decibels in points:
-        rows.append(
-            figure("compression, lossy", f"PSNR, dB: {setting}", decibels, note=f"{bits:.4f} bits/pixel", **common)
-        )
+        note = f"{bits:.4f} bits per pixel"
+        rows.append(figure("compression, lossy", f"PSNR, dB: {setting}", decibels, note=note, **common))
     if options.pictures is not None:
         write_plot(points, options.pictures / "compression-lossy.png")
     write_figures("compression", rows, options.out)

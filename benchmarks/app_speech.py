@@ -96,28 +96,21 @@ def figures(run: LoadedRun, options: argparse.Namespace, began: float) -> list[F
     waveforms = heard(run, generated)
     again = classify(classifier, spectrograms(run.data, waveforms)) == digits
     rms, peak = waveforms.square().mean(1).sqrt(), waveforms.abs().amax(1)
+    silent, clipped = float((rms < SILENCE_RMS).double().mean()), float((peak >= CLIPPED).double().mean())
     common = {"seed": options.seed, "seconds": time.perf_counter() - began}
-    trained = f"recipe spoken-digits, {options.steps} steps"
-    clips = f"{len(digits)} generated clips"
+    steps, clips = f"recipe spoken-digits, {options.steps} steps", f"{len(digits)} generated clips"
     accuracy = float((classify(classifier, real) == run.data.test.labels).double().mean())
     recognised = float((classify(classifier, generated) == digits).double().mean())
+    bound = -evaluation.nll_nats
     return [
-        figure(
-            "speech", "test MSE of standardised log-mels, z 16", squared_error, at_most=0.018, note=trained, **common
-        ),
-        figure("speech", f"bound of {options.num_samples} samples, nats", -evaluation.nll_nats, at_least=520, **common),
+        figure("speech", "test MSE of standardised log-mels, z 16", squared_error, at_most=0.018, note=steps, **common),
+        figure("speech", f"bound of {options.num_samples} samples, nats", bound, at_least=520, **common),
         figure("speech", "ELBO, nats", evaluation.elbo_nats, **common),
         figure("speech", "classifier's accuracy on real test clips", accuracy, at_least=0.95, **common),
         figure("speech", "requested digit recognised", recognised, at_least=0.85, note=clips, **common),
         figure("speech", "requested digit recognised in the WAV files", float(again.double().mean()), **common),
-        figure(
-            "speech",
-            "share of WAV files that are silent",
-            float((rms < SILENCE_RMS).double().mean()),
-            at_most=0,
-            **common,
-        ),
-        figure("speech", "share of WAV files that clip", float((peak >= CLIPPED).double().mean()), at_most=0, **common),
+        figure("speech", "share of WAV files that are silent", silent, at_most=0, **common),
+        figure("speech", "share of WAV files that clip", clipped, at_most=0, **common),
     ]
 
 

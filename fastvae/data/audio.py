@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -19,11 +18,17 @@ from fastvae.data.audio_preprocess import AudioConfig, LogMelPreprocess
 from fastvae.data.condition import ConditionField
 from fastvae.data.config import DataConfig
 from fastvae.data.dataset import Data
+from fastvae.data.places import find_file
 from fastvae.data.source import Source, chunks
+from fastvae.data.spectrogram import SpectrogramConfig
 from fastvae.data.waveform import EXTENSIONS, read_waveform
 
 STATE = "audio.json"
 _ARCHIVE = "recordings.tar.gz"
+_REMEDY = (
+    "take recordings/ from github.com/Jakobovski/free-spoken-digit-dataset,"
+    " and set FASTVAE_DATA to the folder that holds fsdd/"
+)
 _MAX_FILE_BYTES = 2**28
 _TAKES = 5  # of each speaker and digit: recordings 0 .. 4 are the test set
 _NAME = re.compile(r"(?P<label>[^_]+)_(?P<speaker>[^_]+)_(?P<take>\d+)")  # 7_jackson_32
@@ -76,7 +81,7 @@ def load_spoken_digits(config: DataConfig, seed: int, state: Mapping[str, bytes]
     Raises:
         ValueError: the recordings are not there, or damaged.
     """
-    path = _find_recordings(config.dir)
+    path = find_file("spoken-digits", ("fsdd",), (_ARCHIVE, "recordings"), config.dir, _REMEDY)
     clips = _read_folder(path, config.audio) if path.is_dir() else _read_archive(path, config.audio)
     takes = [int(match["take"]) if (match := _NAME.fullmatch(clip.name)) else _TAKES for clip in clips]
     return _build(config, clips, torch.tensor(takes) < _TAKES, state)
@@ -104,6 +109,11 @@ def read_recordings(path: Path, config: DataConfig, state: Mapping[str, bytes]) 
     return _source(torch.stack([clip.waveform for clip in clips]), attributes, config.audio)
 
 
+def restored_preprocess(state: Mapping[str, bytes]) -> LogMelPreprocess:
+    """The preprocessing of a run whose recordings are gone."""
+    return _Kept.from_state(state[STATE]).preprocess()
+
+
 def holds_recordings(path: Path) -> bool:
     """Whether a folder holds a sound file, in sub-folders too."""
     return path.is_dir() and any(file.suffix.lower() in EXTENSIONS for file in path.rglob("*"))
@@ -115,6 +125,7 @@ class _Kept:
 
     mean_level: float
     deviation: float
+    audio: AudioConfig
     values: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @staticmethod
@@ -122,12 +133,19 @@ class _Kept:
         try:
             fields = json.loads(content)
             values = {str(name): tuple(map(str, known)) for name, known in fields["values"].items()}
-            return _Kept(mean_level=float(fields["mean_level"]), deviation=float(fields["deviation"]), values=values)
+            audio = AudioConfig(
+                **fields["audio"] | {"spectrogram": SpectrogramConfig(**fields["audio"]["spectrogram"])}
+            )
+            levels = {name: float(fields[name]) for name in ("mean_level", "deviation")}
+            return _Kept(**levels, audio=audio, values=values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{STATE} of the run is damaged ({_one_line(error)}); train it again") from None
 
     def to_state(self) -> bytes:
         return json.dumps(asdict(self), indent=1).encode()
+
+    def preprocess(self) -> LogMelPreprocess:
+        return LogMelPreprocess(mean_level=self.mean_level, deviation=self.deviation, audio=self.audio)
 
 
 def _build(config: DataConfig, clips: list[Clip], is_test: Tensor, state: Mapping[str, bytes]) -> Data:
@@ -145,7 +163,7 @@ def _build(config: DataConfig, clips: list[Clip], is_test: Tensor, state: Mappin
         name=config.name,
         train=train,
         test=test,
-        preprocess=LogMelPreprocess(mean_level=kept.mean_level, deviation=kept.deviation, audio=config.audio),
+        preprocess=kept.preprocess(),
         kind="audio",
         label_names=kept.values.get("label"),
         fields=() if speakers is None else (ConditionField("speaker", speakers),),
@@ -167,7 +185,7 @@ def _keep(waveforms: Tensor, words: Mapping[str, list[str]], audio: AudioConfig)
     if not (math.isfinite(deviation) and deviation > 0):
         raise ValueError("the recordings must differ, but all are alike or silent")
     values = {name: tuple(sorted(set(named))) for name, named in words.items()}
-    return _Kept(mean_level=float(numbers.mean()), deviation=deviation, values=values)
+    return _Kept(mean_level=float(numbers.mean()), deviation=deviation, audio=audio, values=values)
 
 
 def _words_of(names: list[str]) -> dict[str, list[str]]:
@@ -185,21 +203,6 @@ def _indices(words: list[str], values: tuple[str, ...], what: str) -> Tensor:
     if unknown := sorted(set(words) - set(values)):
         raise ValueError(f"{what} {unknown[0]!r} is not among those that the run was trained on, {', '.join(values)}")
     return torch.tensor([places[word] for word in words])
-
-
-def _find_recordings(directory: Path | None) -> Path:
-    """The archive or the folder of the recordings."""
-    roots = [root for root in (directory, os.environ.get("FASTVAE_DATA")) if root]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastvae"
-    places = [Path(root).expanduser() / "fsdd" for root in (*roots, cache)]
-    for place in places:
-        for name in (_ARCHIVE, "recordings"):
-            if (place / name).exists():
-                return place / name
-    raise ValueError(
-        f"spoken-digits: neither {_ARCHIVE} nor recordings/ is in {', '.join(map(str, places))}; take recordings/ from"
-        " github.com/Jakobovski/free-spoken-digit-dataset, and set FASTVAE_DATA to the folder that holds fsdd/"
-    )
 
 
 def _read_folder(folder: Path, audio: AudioConfig, *, max_gib: float = math.inf) -> list[Clip]:

@@ -10,14 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastvae.data import audio, text
 from fastvae.data.condition import ConditionField, Conditions, Field, LengthField, NumberField
 from fastvae.data.dataset import Data, State
 from fastvae.data.preprocess import Preprocess, Preprocessor
 from fastvae.data.source import Source
-from fastvae.data.text import restored_preprocess
 
 DESCRIPTION = "data.json"
-_PREPROCESS: dict[str, Callable[[State], Preprocessor]] = {"text": restored_preprocess}  # others: pixels and numbers
+_PREPROCESS: dict[str, Callable[[State], Preprocessor]] = {  # others: pixels and numbers
+    "text": text.restored_preprocess,
+    "audio": audio.restored_preprocess,
+}
 
 
 class MissingSource(Source):
@@ -34,7 +37,7 @@ class MissingSource(Source):
 
 
 def describe(data: Data) -> bytes:
-    """What `restore` needs, as JSON. It restores pixels, plain numbers and sentences; other kinds keep their own."""
+    """What `restore` needs, as JSON. It restores pixels, plain numbers, sentences and recordings; others not."""
     described: dict[str, Any] = {"name": data.name, "kind": data.kind, "preprocess": None}
     if isinstance(data.preprocess, Preprocess) or data.kind in _PREPROCESS:
         described |= {

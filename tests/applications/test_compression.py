@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import gzip
 import json
@@ -234,6 +235,18 @@ def test_a_finer_grid_costs_bits_and_gives_fidelity(tmp_path: Path) -> None:
     assert sizes[0] > sizes[1] > sizes[2]
     assert errors[0] < 0.05
     assert errors[0] < errors[2] / 4
+
+
+@pytest.mark.parametrize("table", [bytes(10), b"\xff\x7f" * 18, bytes(24) + b"\xff\x7f" * 6, b"\0\x80" * 18])
+def test_a_forged_quantiser_is_refused(table: bytes, tmp_path: Path) -> None:
+    run, examples = digits("gaussian")
+    np.save(tmp_path / "x.npy", examples.numpy())
+    compress_file(run, tmp_path / "x.npy", tmp_path / "x.fvc", step=1.0)
+    header, words = read_container(tmp_path / "x.fvc")
+    forged = dataclasses.replace(header, quantiser=base64.b64encode(table).decode())  # type: ignore[call-arg]
+    write_container(tmp_path / "forged.fvc", forged, words)
+    with pytest.raises(ValueError, match=r"forged\.fvc: "):
+        decompress_file(run, tmp_path / "forged.fvc", tmp_path / "back")
 
 
 @pytest.mark.parametrize("step", [0.0, -1.0, float("nan")])

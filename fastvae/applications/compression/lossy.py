@@ -21,6 +21,7 @@ _CHUNK = 1024  # examples that the networks see at a time
 _LARGEST = 2**14  # grid points to either side: beyond it a mean is cut off
 _LOG2_UNITS = 256  # of steps and deviations
 _MEAN_UNITS = 16  # of the code's mean, for each grid step
+_LARGEST_LOG2 = 20  # of a deviation in grid steps
 _INT16 = np.iinfo(np.int16)
 
 
@@ -62,6 +63,8 @@ class LatentQuantiser:
         if table.size != 3 * latent_dim:
             raise ValueError(f"the quantiser must have 3 numbers for {latent_dim} latents, got {table.size}")
         log2_step, mean, log2_stddev = table.reshape(3, latent_dim)
+        if np.abs(log2_stddev.astype(np.int32)).max() > _LARGEST_LOG2 * _LOG2_UNITS:
+            raise ValueError("the quantiser is damaged: a deviation is out of range")
         return LatentQuantiser(log2_step=log2_step, mean=mean, log2_stddev=log2_stddev)
 
 
