@@ -4,8 +4,8 @@
 
 Trains mnist-iwae (binary pixels) and mnist-grey (8-bit pixels), and runs `fastvae compress` and `decompress` on test
 images: the fixed binarised MNIST where the data folder holds it (Larochelle and Murray 2011; else the test images
-drawn once), MNIST's own 256 levels, and scikit-learn's digits of 17 levels by the recipe digits. Everything happens in
-processes of their own, as at a command line, so that encoder and decoder share nothing but the run and the file.
+drawn once), and MNIST's own 256 levels. Lossless files are written and read in processes of their own, as at a command
+line, so that encoder and decoder share nothing but the run and the file.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import fastvae
+from fastvae.applications.compression import compress_file, decompress_file
 from fastvae.data.preprocess import binarize_pixels, pixel_noise
 from fastvae.ops import noise_key
 from fastvae.recipes import find_recipe
@@ -143,10 +144,9 @@ def lossy(run: LoadedRun, pixels: Pixels, folder: Path) -> list[tuple[str, float
     np.save(data, pixels)
     points = []
     for step in LOSSY_STEPS:
-        words = ("compress", run.directory, "--data", data, "--out", file, "--lossy", str(step), "--json")
-        report = json.loads(command(*words))
-        command("decompress", run.directory, file, "--out", back)
-        points.append((f"fastvae, grid {step:g}", report["bits_per_pixel"], psnr(pixels, np.load(back))))
+        report = compress_file(run, data, file, step=step)
+        decompress_file(run, file, back)
+        points.append((f"fastvae, grid {step:g}", report.bits_per_pixel, psnr(pixels, np.load(back))))
     picture = mosaic(pixels)
     for quality in JPEG_QUALITIES:
         stream = io.BytesIO()
