@@ -1,0 +1,57 @@
+"""`fastvae verify-resume`: kills real runs, says what it saw, and finds a run that ends otherwise."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from fastvae.verify import Kill, Verdict, compare, text_table
+from tests import launching
+from tests.faults.program import Program
+from tests.faults.table import Fault
+
+
+def test_the_command(fault: Fault, tmp_path: Path) -> None:
+    kills = fault.times(1, 20)
+    words = ["verify-resume", "digits", f"--kills={kills}", "--keep", str(tmp_path / "runs"), "--model.hidden-dim", "8"]
+    result = launching.fastvae(*words, "--train.steps=60", "--train.checkpoint-every=10", "--train.device=cpu")
+    assert f"{kills} of {kills} kills bit-equal to the undisturbed run of 60 steps" in result.stdout
+    assert (tmp_path / "runs" / "undisturbed" / "model.safetensors").exists()
+    fault.row(2, "fastvae verify-resume (SIGKILL, SIGTERM)", injected=kills, lost="see above")
+
+
+def test_two_processes(fault: Fault, tmp_path: Path) -> None:
+    if not fault.full:
+        launching.fastvae("verify-resume", "--help")
+        return
+    words = ["verify-resume", "digits", "--kills=5", "--nproc=2", "--model.hidden-dim", "8", "--train.device=cpu"]
+    result = launching.run(["-m", "fastvae", *words], timeout_s=1500)
+    assert "5 of 5 kills bit-equal" in result.stdout
+    fault.row(2, "fastvae verify-resume --nproc 2", injected=5, lost="see above")
+
+
+def test_a_difference_is_found(program: Program, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        program.run(tmp_path / f"run{seed}", "--train.steps=2", f"--seed={seed}")
+    shutil.copytree(tmp_path / "run0", tmp_path / "same")
+    assert compare(tmp_path / "run0", tmp_path / "same") == []
+    found = compare(tmp_path / "run0", tmp_path / "run1")
+    assert "seed is 0 and 1" in found
+    assert any("tensors differ, the first is" in text for text in found)
+    assert "evaluation.json differs" in found
+
+
+def test_the_table_counts_kills_whose_run_differs() -> None:
+    kills = [Kill(number=n, signal="SIGKILL", at_step=7, resumed_from=5, run=f"run{n // 2}") for n in (0, 1, 2)]
+    verdict = Verdict(kills=kills, differences={"run0": [], "run1": ["model.safetensors differs"]})
+    assert not verdict.holds
+    text = text_table(verdict, 60)
+    assert "run1: model.safetensors differs" in text
+    assert text.endswith("2 of 3 kills bit-equal to the undisturbed run of 60 steps; at most 2 steps were done twice")
+
+
+def test_wrong_options_are_named() -> None:
+    for words, expected in ((["--kill=3"], "no option is named '--kill'"), (["--kills=0"], "must be at least 1")):
+        result = launching.fastvae("verify-resume", "digits", *words, check=False)
+        assert result.returncode == 2
+        assert expected in result.stderr
