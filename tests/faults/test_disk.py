@@ -25,6 +25,8 @@ def left_in(run_dir: Path) -> set[str]:
 @pytest.mark.parametrize("error", MESSAGES)
 def test_a_call_of_a_save_fails(fault: Fault, program: Program, shim: Path, tmp_path: Path, error: str) -> None:
     """Pass: a named error, a non-zero exit, the old one intact, nothing left behind; with `warn` the run goes on."""
+    if not fault.full and error == "EROFS":
+        pytest.skip("in `make faults` only")
     run_dir = tmp_path / "run"
     calls = ("mkdir", "open", "write", "fsync", "rename") if fault.full else ("write",)
     injected = 0
