@@ -1,6 +1,6 @@
 """Images: are samples of a requested MNIST class that class? And the pictures of docs/images.md.
 
-    python benchmarks/app_images.py [--steps 9400] [--per-class 100] [--pictures docs]
+    python benchmarks/app_images.py [--steps 9400] [--per-class 200] [--pictures docs]
 
 Trains the recipe mnist-class, and a classifier on real training images, whose accuracy on real test images stands
 beside the figure. Samples are the mean of p(x|z, class), z from the prior: what `fastvae sample RUN --label L` shows;
@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Class-conditional samples of MNIST and their recognition.")
     parser.add_argument("--steps", type=int, default=9400, help="training steps of 128 images; 469 are an epoch")
     parser.add_argument("--epochs", type=int, default=3, help="of the classifier")
-    parser.add_argument("--per-class", type=int, default=100, help="samples of each class")
+    parser.add_argument("--per-class", type=int, default=200, help="samples of each class")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run-dir", type=Path, default=Path("runs/app-images"))
     parser.add_argument("--pictures", type=Path, help="folder for pictures; by default none are written")

@@ -55,7 +55,7 @@ def mnist_iwae_2l() -> RunConfig:
 
 
 def mnist_class() -> RunConfig:
-    """A VAE told the digit, 784-500-500-8: `fastvae sample RUN --label 3`; 20 epochs.
+    """A VAE told the digit, 784-500-500-5: `fastvae sample RUN --label 3`; 20 epochs.
 
     With few latent dimensions what the label says is not said again by z, and a draw from the prior fits every label.
     """
@@ -63,7 +63,7 @@ def mnist_class() -> RunConfig:
     return replace(
         base,
         recipe="mnist-class",
-        model=replace(base.model, hidden_dim=(500, 500), latent_dim=8),
+        model=replace(base.model, hidden_dim=(500, 500), latent_dim=5),
         data=replace(base.data, condition=("label",)),
         train=replace(base.train, lr=2e-3),
     )
