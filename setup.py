@@ -5,6 +5,7 @@ FASTVAE_BUILD says how much the build matters:
               the library: the reference in plain PyTorch runs, and says why;
     require   fail loudly when the library cannot be built;
     off       do not try.
+FASTVAE_SANITIZE, such as address,undefined, builds for a debugging run under the compiler's sanitizers.
 
 What happened is written to fastvae/_build_info.json, which ships in the wheel: pip hides what this file prints.
 torch is no build requirement on purpose: pip would download gigabytes into its isolated environment. The headers of the
@@ -38,6 +39,8 @@ STABLE_ABI = ["-O3", "-DTORCH_STABLE_ONLY", "-DTORCH_TARGET_VERSION=0x020a000000
 CXX_FLAGS = [*STABLE_ABI, "-g0", "-Wall", "-fvisibility=hidden"]
 NVCC_FLAGS = [*STABLE_ABI, "-DUSE_CUDA", "-Xcompiler", "-fvisibility=hidden"]
 CUDA_ARCHITECTURES = ("8.0", "9.0", "10.0")
+SANITIZERS = os.environ.get("FASTVAE_SANITIZE", "")
+SANITIZE = [f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all", "-O1", "-g1"] if SANITIZERS else []
 BUILD_ERRORS = (BaseError, CCompilerError, RuntimeError, OSError, subprocess.SubprocessError)
 SEE_MORE = "for the compiler's messages run: FASTVAE_BUILD=require pip install -v --no-build-isolation ."
 
@@ -146,7 +149,8 @@ def native_extension(cpp: ModuleType, *, cuda: bool) -> Extension:
             ("FASTVAE_WITH_CUDA", str(int(cuda))),
             ("FASTVAE_BUILT_WITH_TORCH", f'"{cpp.torch.__version__}"'),
         ],
-        extra_compile_args={"cxx": CXX_FLAGS + (["-DUSE_CUDA"] if cuda else []), "nvcc": NVCC_FLAGS},
+        extra_compile_args={"cxx": CXX_FLAGS + SANITIZE + (["-DUSE_CUDA"] if cuda else []), "nvcc": NVCC_FLAGS},
+        extra_link_args=SANITIZE,
         language="c++",
     )
 
@@ -188,7 +192,8 @@ def native_command(base: type[build_ext], cpp: ModuleType | None, info: dict[str
         def finalize_options(self) -> None:
             super().finalize_options()
             # One lasting folder, also for editable installs: ninja then compiles only what changed.
-            self.build_temp = str(ROOT / "build" / f"temp-{sysconfig.get_platform()}-{sys.implementation.cache_tag}")
+            tags = [sysconfig.get_platform(), str(sys.implementation.cache_tag), *SANITIZERS.split(",")]
+            self.build_temp = str(ROOT / "build" / "-".join(["temp", *filter(None, tags)]))
 
         def run(self) -> None:
             homes = [Path(self.build_lib, "fastvae")] + ([ROOT / "fastvae"] if self.inplace else [])

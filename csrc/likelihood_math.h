@@ -79,11 +79,14 @@ template <class F, class Scalar>
 struct DiscretizedLogistic {
   static constexpr bool kHasParameter = true;
   using Sum = PlainSum<F>;
-  Scalar half, last;  // half a cell; the highest level
+  Scalar half, last, log_cell;  // half a cell; the highest level; log of the cell's width
 
   static FASTVAE_INLINE DiscretizedLogistic make(int num_levels) {
-    return {static_cast<Scalar>(1.0 / (num_levels - 1)), static_cast<Scalar>(num_levels - 1)};
+    const double half = 1.0 / (num_levels - 1);
+    return {static_cast<Scalar>(half), static_cast<Scalar>(num_levels - 1), static_cast<Scalar>(::log(2.0 * half))};
   }
+  // Below it the width over the scale has lost its digits in float32, and the mass between its edges is the width itself.
+  static constexpr float kLeastWidth = 1.1754944e-38f;
 
   FASTVAE_INLINE F value(F mean, F target, F log_scale) const {
     const F inverse = exponential(-log_scale).value;
@@ -91,7 +94,9 @@ struct DiscretizedLogistic {
     const F zero = splat<F>(0.0f);
     const F upper = target < last ? Logit<F>(-(centre + half) * inverse).softplus() : zero;
     const F lower = target > Scalar{0} ? Logit<F>((centre - half) * inverse).softplus() : zero;
-    const F inner = target > Scalar{0} ? log_one_minus_exp_minus(inverse * half * 2.0f) : zero;
+    const F width = inverse * half * 2.0f;
+    const F mass = width < kLeastWidth ? log_cell - log_scale : log_one_minus_exp_minus(width);
+    const F inner = target > Scalar{0} ? mass : zero;
     return upper + lower - (target < last ? inner : zero);
   }
   FASTVAE_INLINE ByOutputAndParameter<F> gradient(F mean, F target, F log_scale) const {
@@ -101,7 +106,7 @@ struct DiscretizedLogistic {
     const F zero = splat<F>(0.0f);
     const F upper = target < last ? Logit<F>(-a).sigmoid() : zero;
     const F lower = target > Scalar{0} ? Logit<F>(b).sigmoid() : zero;
-    const F from_width = width / exponential(width).minus_one;
+    const F from_width = width < kLeastWidth ? splat<F>(1.0f) : width / exponential(width).minus_one;
     const F inner = target > Scalar{0} ? from_width : zero;
     return {inverse * (upper - lower), a * upper - b * lower + (target < last ? inner : zero)};
   }

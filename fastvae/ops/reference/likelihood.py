@@ -16,6 +16,10 @@ from fastvae.ops.reference.gaussian import _needed, compute_dtype, sum_in_order
 _LOG_2PI = math.log(2 * math.pi)
 
 
+# Below it a cell's width over the scale has lost its digits in float32, and the mass between its edges is the width.
+_LEAST_WIDTH = 1.1754944e-38
+
+
 def bernoulli_nll(logits: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
     """-t log sigmoid(l) - (1 - t) log(1 - sigmoid(l)) = max(l, 0) - l t + log(1 + exp(-|l|)), summed by example."""
     lg, t = _as_samples(logits, target), _as_data(target, compute_dtype(logits))
@@ -65,10 +69,11 @@ def discretized_logistic_nll(
     """
     a, b, width, t = _cell(mean, log_scale, target, num_levels)
     bounded = (t > 0) & (t < num_levels - 1)
+    log_width = math.log(2 / (num_levels - 1)) - _spread(log_scale, mean, target)
     terms = (
         torch.where(t < num_levels - 1, _softplus(-a), 0.0)
         + torch.where(t > 0, _softplus(b), 0.0)
-        - torch.where(bounded, _log_one_minus_exp_minus(width), 0.0)
+        - torch.where(bounded, torch.where(width < _LEAST_WIDTH, log_width, _log_one_minus_exp_minus(width)), 0.0)
     )
     return _sum_examples(terms, mean, target, mask)
 
@@ -91,7 +96,8 @@ def discretized_logistic_nll_backward(
     g = _per_sample(grad_nll, a)
     inverse_scale = torch.exp(-_spread(log_scale, mean, target))
     grad_mean = _masked(g * inverse_scale * (upper - lower), target, mask)
-    from_width = torch.where(bounded, width / torch.expm1(width), 0.0)
+    from_width = torch.where(width < _LEAST_WIDTH, 1.0, width / torch.expm1(width))
+    from_width = torch.where(bounded, from_width, 0.0)
     grad_log_scale = _masked(g * (a * upper - b * lower + from_width), target, mask)
     return _needed(grad_mean, mean, need_mean), _gathered(grad_log_scale, log_scale, mean, need_log_scale)
 
