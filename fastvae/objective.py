@@ -52,9 +52,9 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         if self.num_samples < 1:
             raise ValueError(f"ObjectiveConfig: num_samples must be at least 1, got {self.num_samples}")
-        if min(self.kl_weight, self.kl_warmup_steps, self.autoencoder_steps) < 0:
+        if not math.isfinite(self.kl_weight) or min(self.kl_weight, self.kl_warmup_steps, self.autoencoder_steps) < 0:
             raise ValueError(
-                "ObjectiveConfig: kl_weight, kl_warmup_steps and autoencoder_steps must not be negative,"
+                "ObjectiveConfig: kl_weight, kl_warmup_steps and autoencoder_steps must be numbers >= 0,"
                 f" got {self.kl_weight}, {self.kl_warmup_steps} and {self.autoencoder_steps}"
             )
         if self.kl_schedule != "constant" and self.kl_warmup_steps < 1:
@@ -64,9 +64,9 @@ class ObjectiveConfig:
                 f"ObjectiveConfig: kl_cycle_steps must hold its warm-up of {self.kl_warmup_steps} steps,"
                 f" got {self.kl_cycle_steps}"
             )
-        if self.free_bits is not None and (self.free_bits < 0 or self.num_samples > 1):
+        if self.free_bits is not None and (not 0 <= self.free_bits < math.inf or self.num_samples > 1):
             raise ValueError(
-                "ObjectiveConfig: free_bits must not be negative and wants num_samples=1, where the KL is exact,"
+                "ObjectiveConfig: free_bits must be a number >= 0 and wants num_samples=1, where the KL is exact,"
                 f" got free_bits={self.free_bits}, num_samples={self.num_samples}"
             )
 

@@ -18,7 +18,7 @@ from fastvae.data.mnist import FASHION_MNIST, MNIST, PublishedSet, load_publishe
 from fastvae.data.ratings import is_ratings_file
 from fastvae.data.shards import EverySource, NpyShards
 from fastvae.data.small_images import CIFAR10_LABELS, load_cifar10, load_frey_faces
-from fastvae.data.source import Source, split_every
+from fastvae.data.source import Source, check_varied, split_every
 from fastvae.data.tables import is_table_file, load_breast_cancer, load_table, read_rows
 from fastvae.data.tar import TarShards
 from fastvae.data.text import holds_sentences, load_sentences, load_sst2, read_text
@@ -69,6 +69,7 @@ def load_own_arrays(config: DataConfig, seed: int, state: State) -> Data:
     """An ``.npy`` or ``.npz`` file."""
     assert config.path is not None  # DataConfig saw to it
     train, test = load_arrays(config.path.expanduser(), max_bytes=_max_bytes(config))
+    check_varied(train, str(config.path))
     return _pixels(config, seed, *(split_every(train, config.test_every) if test is None else (train, test)))
 
 
@@ -76,6 +77,7 @@ def load_own_images(config: DataConfig, seed: int, state: State) -> Data:
     """A folder of images."""
     assert config.path is not None  # DataConfig saw to it
     folder = load_folder(config.path.expanduser(), max_bytes=_max_bytes(config))
+    check_varied(folder, str(config.path))
     return _pixels(config, seed, *split_every(folder, config.test_every))
 
 

@@ -60,10 +60,19 @@ def restore(state: State, reason: str) -> Data | None:
         state: the files of ``RUN/data``.
         reason: why the examples are missing; asking for one raises it as a ValueError.
     """
+    try:
+        return _restore(state, reason)
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{DESCRIPTION} of the run does not describe its data ({error!r}); was it changed?") from None
+
+
+def _restore(state: State, reason: str) -> Data | None:
     described = json.loads(state.get(DESCRIPTION, b"{}"))
     if described.get("preprocess") is None:
         return None
-    dtype: torch.dtype = getattr(torch, described["dtype"])
+    dtype = getattr(torch, described["dtype"])
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"{described['dtype']!r} is no type of numbers")
     source = MissingSource(tuple(described["event_shape"]), dtype, described["levels"], reason)
     fields = {item["name"]: _restored(item) for item in described["fields"]}
     names = described["conditions"]

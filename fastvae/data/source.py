@@ -288,6 +288,16 @@ def looked_at(source: Source) -> list[Tensor]:
     return [torch.arange(num_taken) * len(source) // num_taken]
 
 
+def check_varied(source: Source, name: str) -> None:
+    """ValueError where all of several examples are the same, number by number; reads up to the first that differs."""
+    first = source[torch.zeros(1, dtype=torch.int64)]
+    if len(source) > 1 and all(bool((source[indices] == first).all()) for indices in looked_at(source)):
+        raise ValueError(
+            f"{name}: all {len(source)} examples are the same, there is nothing to learn from them; check how the file "
+            "was made"
+        )
+
+
 def check_labels(labels: Tensor, num_examples: int, name: str) -> Tensor:
     """``labels`` as int64 ``[num_examples]``; ValueError where they are of another length, negative or not whole."""
     labels = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -94,8 +95,8 @@ class ModelConfig:
                 "ModelConfig: latent_dim and every width of hidden_dim must be at least 1,"
                 f" got {self.latent_dim} and {self.hidden_dim}"
             )
-        if not self.likelihood_logvar_floor < self.likelihood_logvar_start:
+        if not self.likelihood_logvar_floor < self.likelihood_logvar_start < math.inf:
             raise ValueError(
-                "ModelConfig: likelihood_logvar_floor must be below likelihood_logvar_start,"
+                "ModelConfig: likelihood_logvar_floor must be below likelihood_logvar_start, and that finite,"
                 f" got {self.likelihood_logvar_floor} and {self.likelihood_logvar_start}"
             )

@@ -14,6 +14,9 @@ from fastvae.data import DataConfig
 from fastvae.models import ModelConfig
 from fastvae.train import TrainConfig
 
+_MAX_CONFIG_BYTES = 2**20  # far above what a run writes
+_MAX_MESSAGE = 500
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
@@ -44,6 +47,15 @@ class RunConfig:
         return self.run_dir if self.run_dir is not None else Path("runs") / self.recipe
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases, which no run writes: a few lines of them can stand for more than a memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias (*name), which is not allowed here")
+        return super().compose_node(parent, index)
+
+
 def read_config(directory: Path) -> RunConfig:
     """The configuration that a run directory holds.
 
@@ -52,12 +64,14 @@ def read_config(directory: Path) -> RunConfig:
     """
     path = directory / "config.yaml"
     try:
-        fields: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            text = file.read(_MAX_CONFIG_BYTES)
+        fields: Any = yaml.load(text.decode("utf-8"), _PlainLoader)
     except FileNotFoundError:
         raise ValueError(
             f"{directory} holds no run: {path.name} is missing; `fastvae train RECIPE` makes one"
         ) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(fields, dict) or fields.get("model") is None or fields.get("data") is None:
         raise ValueError(
@@ -66,5 +80,5 @@ def read_config(directory: Path) -> RunConfig:
         )
     try:
         return dacite.from_dict(RunConfig, fields, dacite.Config(cast=[Path, tuple], strict=True))
-    except (dacite.DaciteError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
+    except (dacite.DaciteError, ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())[:_MAX_MESSAGE]}") from None
