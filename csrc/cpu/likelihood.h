@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cfloat>
+#include <cmath>
 #include <tuple>
 #include <vector>
 
@@ -9,6 +11,12 @@
 #include "likelihood_checks.h"
 
 namespace fastvae {
+
+// A sum as the type can hold it: fill_ refuses a finite number that overflows, and takes an infinity.
+inline double or_infinity(double sum, ScalarType type) {
+  const double largest = type == ScalarType::Half ? 65504.0 : type == ScalarType::BFloat16 ? 3.3895313892515355e38 : FLT_MAX;
+  return type != ScalarType::Double && std::fabs(sum) > largest ? std::copysign(HUGE_VAL, sum) : sum;
+}
 
 // The operators' tensors, contiguous; they must outlive the arguments that point at them.
 struct LikelihoodInput {
@@ -83,7 +91,7 @@ inline std::tuple<Tensor, Tensor> likelihood_gradient(const char* where, Likelih
   if (by_scalar) {
     double total = 0;
     for (const double sum : sums) total += sum;
-    torch::stable::fill_(grad_parameter, total);
+    torch::stable::fill_(grad_parameter, or_infinity(total, grad_parameter.scalar_type()));
   }
   return {grad_output, grad_parameter};
 }
