@@ -113,14 +113,14 @@ def test_kl_weight_schedules(config, weights):
     ("settings", "message"),
     [
         ({"num_samples": 0}, "num_samples must be at least 1, got 0"),
-        ({"kl_weight": -1.0}, "must not be negative, got -1.0"),
+        ({"kl_weight": -1.0}, "must be numbers >= 0, got -1.0"),
         ({"kl_schedule": "linear"}, "kl_schedule='linear' needs kl_warmup_steps >= 1"),
         (
             {"kl_schedule": "cyclical", "kl_warmup_steps": 5},
             "kl_cycle_steps must hold its warm-up of 5 steps, got None",
         ),
         ({"kl_schedule": "cyclical", "kl_warmup_steps": 5, "kl_cycle_steps": 4}, "got 4"),
-        ({"free_bits": -0.1}, "free_bits must not be negative"),
+        ({"free_bits": -0.1}, "free_bits must be a number >= 0"),
         ({"free_bits": 0.5, "num_samples": 5}, "free_bits=0.5, num_samples=5"),
     ],
 )
