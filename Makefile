@@ -55,7 +55,8 @@ endif
 	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal $(ARGS)
 
 faults: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults --faults-full --timeout 1800 \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults --faults-full --timeout 3600 \
+	    --numprocesses $(PROCESSES) --dist worksteal \
 	    --faults-report benchmarks/results/faults_$(shell date +%Y%m).md $(ARGS)
 
 bench: setup
