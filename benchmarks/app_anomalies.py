@@ -1,6 +1,6 @@
 """Anomalies: seven tables of ADBench beside IsolationForest and PCA, and MNIST digits that no training has seen.
 
-    python benchmarks/app_anomalies.py [--only tables|mnist] [--steps-mnist 3000]
+    python benchmarks/app_anomalies.py [--only tables|mnist] [--steps-mnist 6000]
 
 Tables: the recipe anomaly-table, seeds 1 to 3, 70/30 stratified, trained with the anomalies that happen to be in the
 training rows. MNIST: ten models, each trained on nine digits (images scaled to one length, so that a digit with little
@@ -42,6 +42,7 @@ TABLES = {  # file of ADBench; AUROC of the VAE of the literature's recipe, whic
     "Ionosphere": ("18_Ionosphere.npz", 0.937),
     "mammography": ("23_mammography.npz", 0.839),
 }
+STEPS = {"Ionosphere": 2000}  # where the recipe's steps are too few; the published table sets it apart as well
 MAX_ROWS = 10_000
 
 
@@ -55,26 +56,28 @@ def table_split(path: Path, seed: int) -> Data:
     return table_data(table.rows(rows[0]), table.rows(rows[1]), TableConfig(), name=path.stem)
 
 
-def table_detections(path: Path, seed: int, directory: Path) -> dict[str, Detection]:
+def table_detections(path: Path, steps: int | None, seed: int, directory: Path) -> dict[str, Detection]:
     """One seed of one table: the recipe and its rivals."""
     recipe = find_recipe("anomaly-table")
     data = table_split(path, seed)
     inputs = ModelInputs(event_shape=data.event_shape, **data.inputs)
     model = build_model(recipe.model, inputs, seed=seed)
-    config = replace(recipe.train, final_samples=1, global_batch_size=min(128, len(data.train)))
+    batch_size = min(recipe.train.global_batch_size, len(data.train))
+    config = replace(recipe.train, steps=steps or recipe.train.steps, global_batch_size=batch_size, final_samples=1)
     fastvae.train(model, data, config, run_dir=directory / f"{path.stem}-{seed}", seed=seed)
     assert isinstance(model, VAE)
     batches = evaluation_batches(data.test, data.preprocess, batch_size=512, seed=seed)
     return compare_on(data, score_rows(model.eval(), batches, column_names(data)), name="VAE", seed=seed)
 
 
-def table_figures(began: float, seeds: tuple[int, ...]) -> list[Figure]:
+def table_figures(began: float, names: list[str], seeds: tuple[int, ...]) -> list[Figure]:
     """AUROC of every table, means over the seeds, and the mean over the tables beside IsolationForest's."""
     rows, means = [], {}
     with tempfile.TemporaryDirectory() as directory:
-        for name, (file, published) in TABLES.items():
+        for name in names:
+            file, published = TABLES[name]
             path = find_file("ADBench", ["adbench"], [file], None, "clone github.com/Minqi824/ADBench")
-            found = [table_detections(path, seed, Path(directory)) for seed in seeds]
+            found = [table_detections(path, STEPS.get(name), seed, Path(directory)) for seed in seeds]
             aurocs = {rival: [one[rival].auroc for one in found] for rival in found[0]}
             means[name] = {rival: statistics.fmean(values) for rival, values in aurocs.items()}
             common = {"seed": seeds[0], "seconds": time.perf_counter() - began}
@@ -108,7 +111,7 @@ def mnist_auroc(data: Data, digit: int, config: TrainConfig, directory: Path, se
     split = as_data((train[labels != digit], test), name=f"without-{digit}")
     recipe = find_recipe("anomaly-table")
     model = build_model(
-        replace(recipe.model, hidden_dim=(512, 256), latent_dim=8, activation="relu", likelihood="gaussian"),
+        replace(recipe.model, hidden_dim=(512, 256), latent_dim=2, activation="relu", likelihood="gaussian"),
         ModelInputs(event_shape=split.event_shape),
         seed=seed,
         mean=split.train_mean,
@@ -139,14 +142,15 @@ def mnist_figures(began: float, steps: int, digits: tuple[int, ...], seed: int) 
 def main() -> None:
     parser = argparse.ArgumentParser(description="AUROC on tables and on digits left out.")
     parser.add_argument("--only", choices=("tables", "mnist"), help="one of the two parts")
+    parser.add_argument("--tables", choices=TABLES, nargs="+", default=list(TABLES), help="which tables")
     parser.add_argument("--seeds", type=int, nargs="+", default=(1, 2, 3), help="seeds of the tables")
     parser.add_argument("--digits", type=int, nargs="+", default=range(10), help="digits to leave out, one at a time")
-    parser.add_argument("--steps-mnist", type=int, default=3000, help="training steps of 128 images")
+    parser.add_argument("--steps-mnist", type=int, default=6000, help="training steps of 128 images")
     parser.add_argument("--out", type=Path, help="where the figures go instead of benchmarks/results")
     options = parser.parse_args()
     began, rows = time.perf_counter(), []
     if options.only != "mnist":
-        rows += table_figures(began, tuple(options.seeds))
+        rows += table_figures(began, options.tables, tuple(options.seeds))
     if options.only != "tables":
         rows += mnist_figures(began, options.steps_mnist, tuple(options.digits), seed=0)
     write_figures("anomalies", rows, options.out)

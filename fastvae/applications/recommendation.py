@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,8 +144,23 @@ def write_recommendations(recommender: Recommender, data: Path, out: Path, num: 
     return len(users)
 
 
-def compare(recommender: Recommender, data: Data, *, name: str = "this run", seed: int = 0) -> dict[str, Ranking]:
-    """Popularity, EASE and the run on the test users' held-out items, by name; training users choose EASE's l2."""
+def compare(
+    recommender: Recommender,
+    data: Data,
+    *,
+    name: str = "this run",
+    rivals: Mapping[str, Scorer] | None = None,
+    seed: int = 0,
+) -> dict[str, Ranking]:
+    """Popularity, EASE and the run on the test users' held-out items, by name; training users choose EASE's l2.
+
+    Args:
+        recommender: the run's.
+        data: its training users, and its test users.
+        name: what it is called in the result.
+        rivals: more recommenders, by name.
+        seed: which items are held out.
+    """
     users = torch.arange(len(data.train))
     is_validation = users % _VALIDATION_PERIOD == 0  # the order of users is keyed: these are drawn at random
     fit, validation = (SubsetSource(data.train, users[part]) for part in (~is_validation, is_validation))
@@ -154,6 +169,7 @@ def compare(recommender: Recommender, data: Data, *, name: str = "this run", see
         "popularity": Popularity(data.train),
         f"EASE (l2 {l2:g})": EASE(gram(data.train), l2),
         name: recommender,
+        **(rivals or {}),
     }
     return {label: evaluate_ranking(scorer, data.test, seed=seed) for label, scorer in scorers.items()}
 

@@ -18,8 +18,8 @@ Values = NDArray[np.float64] | NDArray[np.str_]  # a column: NaN, or an empty te
 
 TABLE_FILE = "columns.json"  # in a run's data folder
 _OTHER = "(other)"  # a category that the training rows do not have
-_SPREAD = (0.05, 0.95)
-_NORMAL_SPREAD = 3.2897  # between those quantiles of a standard normal
+_SPREAD = (0.01, 0.99)
+_NORMAL_SPREAD = 4.6527  # between those quantiles of a standard normal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class TableConfig:
     """Columns of numbers that are categories all the same; columns with other values than numbers are so anyway."""
     test_share: float = 0.3
     """Part of the rows that is held out for the test, the same part of each label, in (0, 1)."""
-    clip: float = 10.0
+    clip: float = 30.0
     """Scaled numbers are held within plus and minus this many deviations."""
 
     def __post_init__(self) -> None:
@@ -88,8 +88,8 @@ class Column:
 def learn_column(name: str, values: Values) -> Column:
     """The column's scaling, which a few wild values do not move, or its categories.
 
-    A number's center is the median, its scale the distance between the 5 % and the 95 % quantile in units of a
-    normal's: the outer twentieths may be anything. Where most values are equal and this is 0, the deviation serves.
+    A number's center is the median, its scale the distance between the 1 % and the 99 % quantile in units of a
+    normal's: the outermost values may be anything. Where most values are equal and this is 0, the deviation serves.
     """
     if values.dtype.kind == "U":
         return Column(name, categories=(*sorted(set(values.tolist()) - {"", _OTHER}), _OTHER))

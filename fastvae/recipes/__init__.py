@@ -19,7 +19,7 @@ from fastvae.recipes.images import (
     mnist_iwae,
     mnist_iwae_2l,
 )
-from fastvae.recipes.recommendation import movielens_100k
+from fastvae.recipes.recommendation import movielens_100k, movielens_100k_dae
 from fastvae.recipes.speech import spoken_digits
 from fastvae.recipes.text import sst2_collapsed, sst2_sentences
 from fastvae.run import RunConfig
@@ -38,6 +38,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "cifar10": cifar10,
     "frey-faces": frey_faces,
     "movielens-100k": movielens_100k,
+    "movielens-100k-dae": movielens_100k_dae,
     "sst2-sentences": sst2_sentences,
     "sst2-collapsed": sst2_collapsed,
     "anomaly-table": anomaly_table,

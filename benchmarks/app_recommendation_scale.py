@@ -1,0 +1,150 @@
+"""A recommender at scale: a million users, a hundred thousand items, a hundred interactions each, on one machine.
+
+    python benchmarks/app_recommendation_scale.py [--users 1000000] [--items 100000] [--train-seconds 60]
+
+The interactions are made up (items of a steep popularity, users of 50 tastes), written in pieces as compressed rows and
+mapped from the file: 400 MB of item numbers that are never in memory as a whole, and no matrix of users and items
+anywhere. Then: every user goes through the loader; every user goes through the encoder; Mult-VAE (items-600-200-600-
+items) trains on batches of 500 users for as long as was asked. Memory is the peak of the process, pages of the mapped
+file included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from applications import Figure, figure, write_figures
+from torch import Tensor
+
+from fastvae.data import Loader
+from fastvae.data.interactions import Counts, InteractionSource
+from fastvae.models import VAE, ModelInputs, build_model
+from fastvae.objective import elbo
+from fastvae.recipes import find_recipe
+from fastvae.train.matmul import matmul_library
+
+PER_USER, TASTES = 100, 50
+MAX_GIB = 8.0
+_PIECE = 20_000  # users made at a time
+
+
+def write_interactions(path: Path, num_users: int, num_items: int, seed: int = 0) -> None:
+    """Each user's items, ascending: one of each of 100 shelves, which grow from few popular items to many rare ones.
+
+    On every second shelf a user takes from the part that belongs to the user's taste.
+    """
+    shelves = np.arange(PER_USER + 1)
+    edges = np.maximum(num_items * (shelves / PER_USER) ** 2.5, shelves).astype(np.int64)
+    widths = np.diff(edges)
+    rng = np.random.default_rng(seed)
+    columns = np.lib.format.open_memmap(path, mode="w+", dtype=np.int32, shape=(num_users * PER_USER,))
+    for first in range(0, num_users, _PIECE):
+        place = rng.random((min(_PIECE, num_users - first), PER_USER), dtype=np.float32)
+        taste = rng.integers(0, TASTES, (len(place), 1))
+        place[:, ::2] = (taste + place[:, ::2]) / TASTES
+        items = np.minimum((place * widths).astype(np.int64), widths - 1) + edges[:-1]
+        columns[first * PER_USER : (first + len(place)) * PER_USER] = items.ravel()
+    columns.flush()
+
+
+def peak_gib() -> float:
+    """The most memory that this process has had so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def batches_of(loader: Loader, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Counts and noise keys of that many steps."""
+    for step in range(steps):
+        micro = loader.load(step)[0]
+        yield micro.batch.x, micro.key
+
+
+def stream_users(loader: Loader, steps: int) -> float:
+    """Seconds to read every user once, in the keyed order of training."""
+    began = time.perf_counter()
+    read = sum(int(counts.shape[0]) for counts, _ in batches_of(loader, steps))
+    assert read == steps * 500
+    return time.perf_counter() - began
+
+
+@torch.no_grad()
+def encode_users(model: VAE, loader: Loader, steps: int) -> float:
+    """Seconds to give every user a posterior mean."""
+    model.eval()
+    began = time.perf_counter()
+    for counts, _ in batches_of(loader, steps):
+        assert bool(model.encode(counts).mu.isfinite().all())
+    return time.perf_counter() - began
+
+
+def train_users(model: VAE, loader: Loader, seconds: float, max_steps: int) -> tuple[int, float, float, float]:
+    """Steps done, seconds, and the loss of the first and of the last step in nats per user."""
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
+    losses, began = [], time.perf_counter()
+    for step, (counts, key) in enumerate(batches_of(loader, max_steps)):
+        loss = elbo(model(counts, key), min(0.2, step / 2000)).loss.mean()
+        optimizer.zero_grad(set_to_none=False)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        if step == 0:
+            began = time.perf_counter()  # the first step allocates what the others use
+        elif time.perf_counter() - began > seconds:
+            break
+    return len(losses) - 1, time.perf_counter() - began, losses[0], losses[-1]
+
+
+def measure(options: argparse.Namespace) -> list[Figure]:
+    """All figures."""
+    began, size = time.perf_counter(), f"{options.users:,} users x {options.items:,} items"
+    recipe = find_recipe("movielens-100k")
+    config = replace(recipe.model, hidden_dim=(600,), latent_dim=200)
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "items.npy"
+        write_interactions(path, options.users, options.items)
+        columns = torch.from_numpy(np.load(path, mmap_mode="c"))
+        crow = torch.arange(0, options.users * PER_USER + 1, PER_USER)
+        source = InteractionSource(crow, columns, options.items)
+        loader = Loader(source, Counts(), global_batch_size=500, seed=0)
+        steps = options.users // 500
+        model = build_model(config, ModelInputs(event_shape=(options.items,)))
+        assert isinstance(model, VAE)
+        read, encoded = stream_users(loader, steps), encode_users(model, loader, steps)
+        with matmul_library("auto", model, 500, torch.device("cpu")):
+            done, trained, first, last = train_users(model, loader, options.train_seconds, steps)
+    common = {"seed": 0, "seconds": time.perf_counter() - began}
+    per_second = 500 * done / trained
+    trained_note = (
+        f"{500 * done:,} users in {trained:.0f} s, an epoch would take {options.users / per_second / 60:.0f} minutes;"
+        f" loss {first:.1f} -> {last:.1f} nats per user"
+    )
+    whole = f"all {500 * steps:,} users, {torch.get_num_threads()} threads"
+    return [
+        figure("recommendation", f"{size}: loader, users/s", 500 * steps / read, note=whole, **common),
+        figure("recommendation", f"{size}: encoder, users/s", 500 * steps / encoded, note=whole, **common),
+        figure("recommendation", f"{size}: training, users/s", per_second, note=trained_note, **common),
+        figure("recommendation", f"{size}: peak memory, GiB", peak_gib(), at_most=MAX_GIB, **common),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Users per second and memory of a recommender at scale.")
+    parser.add_argument("--users", type=int, default=1_000_000, help="a multiple of 500")
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--train-seconds", type=float, default=60.0, help="how long to train")
+    parser.add_argument("--out", type=Path, help="where the figures go instead of benchmarks/results")
+    write = parser.parse_args()
+    write_figures("recommendation_scale", measure(write), write.out)
+
+
+if __name__ == "__main__":
+    main()
