@@ -44,18 +44,22 @@ class ObjectiveConfig:
     """Steps of the linear warm-up, of the run or of each cycle."""
     kl_cycle_steps: int | None = None
     """Steps of one cycle of the cyclical schedule, its warm-up included."""
+    kl_weight_start: float = 0.0
+    """Weight that a warm-up starts from, and that an autoencoder's steps have: above 0 it bounds what z holds."""
     autoencoder_steps: int = 0
-    """Steps at the start that train a plain autoencoder (weight 0); then the decoder starts anew, and the schedule."""
+    """Steps at the start that train encoder and decoder as an autoencoder, at the weight that a warm-up starts from;
+    then the decoder starts anew, and the schedule begins."""
     free_bits: float | None = None
     """Nats of KL that each latent dimension may use for nothing; None for none."""
 
     def __post_init__(self) -> None:
         if self.num_samples < 1:
             raise ValueError(f"ObjectiveConfig: num_samples must be at least 1, got {self.num_samples}")
-        if not math.isfinite(self.kl_weight) or min(self.kl_weight, self.kl_warmup_steps, self.autoencoder_steps) < 0:
+        weights = (self.kl_weight, self.kl_weight_start)
+        if not all(map(math.isfinite, weights)) or min(*weights, self.kl_warmup_steps, self.autoencoder_steps) < 0:
             raise ValueError(
-                "ObjectiveConfig: kl_weight, kl_warmup_steps and autoencoder_steps must be numbers >= 0,"
-                f" got {self.kl_weight}, {self.kl_warmup_steps} and {self.autoencoder_steps}"
+                "ObjectiveConfig: kl_weight, kl_weight_start, kl_warmup_steps and autoencoder_steps must be numbers >= 0,"
+                f" got {self.kl_weight}, {self.kl_weight_start}, {self.kl_warmup_steps} and {self.autoencoder_steps}"
             )
         if self.kl_schedule != "constant" and self.kl_warmup_steps < 1:
             raise ValueError(f"ObjectiveConfig: kl_schedule={self.kl_schedule!r} needs kl_warmup_steps >= 1, got 0")
@@ -74,18 +78,20 @@ class ObjectiveConfig:
 def kl_weight_at(config: ObjectiveConfig, step: int) -> float:
     """The weight on the rate at training step ``step``, counted from 0.
 
-    A linear warm-up is ``kl_weight * min(1, step / kl_warmup_steps)`` (Bowman et al. 2016, arXiv 1511.06349); the
-    cyclical schedule starts it again every ``kl_cycle_steps`` (Fu et al. 2019, arXiv 1903.10145). Both count from the
-    end of the autoencoder's steps, whose weight is 0 (Li et al. 2019, arXiv 1909.00868).
+    A linear warm-up goes from ``kl_weight_start`` to ``kl_weight`` in ``kl_warmup_steps`` (Bowman et al. 2016, arXiv
+    1511.06349); the cyclical schedule starts it again every ``kl_cycle_steps`` (Fu et al. 2019, arXiv 1903.10145).
+    Both count from the end of the autoencoder's steps, which have the weight of the start (Li et al. 2019, arXiv
+    1909.00868).
     """
     if step < config.autoencoder_steps:
-        return 0.0
+        return config.kl_weight_start
     step -= config.autoencoder_steps
     if config.kl_schedule == "constant":
         return config.kl_weight
     if config.kl_schedule == "cyclical" and config.kl_cycle_steps is not None:
         step %= config.kl_cycle_steps
-    return config.kl_weight * min(1.0, step / config.kl_warmup_steps)
+    done = min(1.0, step / config.kl_warmup_steps)
+    return (1 - done) * config.kl_weight_start + done * config.kl_weight
 
 
 def build_objective(

@@ -42,7 +42,8 @@ def sst2_sentences() -> RunConfig:
             eval_batch_size=64,
             final_samples=10,
             objective=ObjectiveConfig(
-                autoencoder_steps=_STEPS_PER_EPOCH,
+                autoencoder_steps=_STEPS_PER_EPOCH // 2,
+                kl_weight_start=0.1,
                 kl_schedule="linear",
                 kl_warmup_steps=_STEPS_PER_EPOCH,
                 free_bits=0.25,
