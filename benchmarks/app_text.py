@@ -1,6 +1,6 @@
 """Text: is z used at no cost in likelihood, and do sentences have the label and the length that are asked for?
 
-    python benchmarks/app_text.py [--num-samples 100] [--per-label 500] [--pictures docs]
+    python benchmarks/app_text.py [--num-samples 50] [--per-label 500] [--pictures docs]
 
 Trains the recipe sst2-sentences and its control sst2-collapsed, and a classifier (words and pairs of words, logistic
 regression) on the training phrases; its accuracy on the real test sentences, which it never saw, stands beside the
@@ -163,7 +163,7 @@ def _scaled(scale: float, steps: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description="SST-2 sentences: free bits, requested labels and lengths.")
     parser.add_argument("--scale", type=float, default=1.0, help="of the recipes' steps; below 1 is quicker and worse")
-    parser.add_argument("--num-samples", type=int, default=100, help="importance samples of the NLL")
+    parser.add_argument("--num-samples", type=int, default=50, help="importance samples of the NLL")
     parser.add_argument("--per-label", type=int, default=500, help="sentences drawn for each label")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run-dir", type=Path, default=Path("runs/app-text"), help="the control is beside it")

@@ -30,9 +30,9 @@ def sst2_sentences() -> RunConfig:
         ),
         data=DataConfig(name="sst2", condition=("label", "length"), text=TextDataConfig(min_frequency=3)),
         train=TrainConfig(
-            steps=5 * _STEPS_PER_EPOCH,
+            steps=4 * _STEPS_PER_EPOCH,
             global_batch_size=64,
-            lr=3e-3,
+            lr=2e-3,
             warmup_steps=100,
             max_grad_norm=5.0,
             precision="bf16",
@@ -42,8 +42,8 @@ def sst2_sentences() -> RunConfig:
             eval_batch_size=64,
             final_samples=10,
             objective=ObjectiveConfig(
-                autoencoder_steps=_STEPS_PER_EPOCH // 2,
-                kl_weight_start=0.1,
+                autoencoder_steps=_STEPS_PER_EPOCH,
+                kl_weight_start=0.01,
                 kl_schedule="linear",
                 kl_warmup_steps=_STEPS_PER_EPOCH,
                 free_bits=0.25,
@@ -60,7 +60,7 @@ def sst2_collapsed() -> RunConfig:
         recipe="sst2-collapsed",
         train=replace(
             base.train,
-            steps=4 * _STEPS_PER_EPOCH,
+            steps=3 * _STEPS_PER_EPOCH,
             objective=ObjectiveConfig(kl_schedule="linear", kl_warmup_steps=_STEPS_PER_EPOCH),
         ),
     )
