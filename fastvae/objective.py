@@ -58,7 +58,7 @@ class ObjectiveConfig:
         weights = (self.kl_weight, self.kl_weight_start)
         if not all(map(math.isfinite, weights)) or min(*weights, self.kl_warmup_steps, self.autoencoder_steps) < 0:
             raise ValueError(
-                "ObjectiveConfig: kl_weight, kl_weight_start, kl_warmup_steps and autoencoder_steps must be numbers >= 0,"
+                "ObjectiveConfig: kl_weight, kl_weight_start, kl_warmup_steps, autoencoder_steps must be numbers >= 0,"
                 f" got {self.kl_weight}, {self.kl_weight_start}, {self.kl_warmup_steps} and {self.autoencoder_steps}"
             )
         if self.kl_schedule != "constant" and self.kl_warmup_steps < 1:
