@@ -88,7 +88,7 @@ def test_sigkill_at_every_call_of_a_save(fault: Fault, program: Program, shim: P
         if how != "torn" or name == "write"
     ]
     if not fault.full:
-        points = random.Random(0).sample(points, 5)
+        points = random.Random(0).sample(points, 3)
     for at, how in points:
         run_dir = tmp_path / "killed"
         shutil.rmtree(run_dir, ignore_errors=True)
