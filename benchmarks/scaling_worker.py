@@ -98,7 +98,7 @@ def measure(world: World, job: dict[str, Any]) -> dict[str, Any]:
         for _ in range(job["profiled"]):
             step()
     parts = parts_of(profiler, job["profiled"])
-    cuts = statistics.quantiles(times, n=10) if len(times) > 1 else [times[0]] * 9
+    cuts = statistics.quantiles(times, n=10, method="inclusive") if len(times) > 1 else [times[0]] * 9
     counts = {"num_parameters": sum(p.numel() for p in model.parameters()), "num_blocks": len(blocks(model))}
     strategy.close()
     percentiles = {f"p{p}_ms": 1e3 * cuts[p // 10 - 1] for p in (20, 50, 80)}

@@ -96,10 +96,22 @@ def test_deepspeed(tmp_path: Path, one: Path, settings: str) -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs pip install fastvae[deepspeed]")
 def test_deepspeed_with_a_hostfile(tmp_path: Path, one: Path) -> None:
-    """Of this host alone: others are reached over ssh, which no test has."""
+    """DeepSpeed asks over ssh whether the host is there; this ssh runs what it is told right here."""
     (tmp_path / "hosts").write_text("localhost slots=2\n")
-    variables = {"HOSTFILE": str(tmp_path / "hosts"), "SETTINGS": str(LAUNCH / "zero1.json"), "PORT": free_port()}
+    (tmp_path / "ssh").write_text('#!/bin/sh\n[ "$1" != -o ] || shift 2\nshift\nexec "$@"\n')
+    (tmp_path / "ssh").chmod(0o755)
+    path = os.pathsep.join([str(tmp_path), launching.environment()["PATH"]])
+    variables = {"HOSTFILE": str(tmp_path / "hosts"), "SETTINGS": str(LAUNCH / "zero1.json"), "PATH": path}
+    variables["PORT"] = free_port()
     assert "2 x cpu, deepspeed" in finish(start("deepspeed.sh", tmp_path / "run", **variables))
+    assert_same(tmp_path / "run", one)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_compiled(tmp_path: Path, one: Path, strategy: str) -> None:
+    """The compiled model under a strategy is the same training run."""
+    finish(start("local.sh", tmp_path / "run", f"--train.strategy={strategy}", "--train.compile", PROCESSES="2"))
     assert_same(tmp_path / "run", one)
 
 
