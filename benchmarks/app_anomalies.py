@@ -110,8 +110,9 @@ def mnist_auroc(data: Data, digit: int, config: TrainConfig, directory: Path, se
     train, test = (unit_length(source[torch.arange(len(source))]) for source in (data.train, data.test))
     split = as_data((train[labels != digit], test), name=f"without-{digit}")
     recipe = find_recipe("anomaly-table")
+    network = replace(recipe.model, hidden_dim=(512, 256), latent_dim=2, activation="relu")
     model = build_model(
-        replace(recipe.model, hidden_dim=(512, 256), latent_dim=2, activation="relu", likelihood="gaussian"),
+        replace(network, likelihood="gaussian", likelihood_logvar_start=-3.0),
         ModelInputs(event_shape=split.event_shape),
         seed=seed,
         mean=split.train_mean,
