@@ -1,6 +1,6 @@
 """Features: are posterior means of MNIST worth as much as principal components?
 
-    python benchmarks/app_features.py [--steps 4700] [--train-examples 60000]
+    python benchmarks/app_features.py [--steps 9400] [--train-examples 60000]
 
 Trains the recipe mnist on grey pixels (the expected log-likelihood of binarised ones) with 10 and with 50 latent
 dimensions; then 10 nearest neighbours and logistic regression on posterior means, beside PCA of the same dimension on
@@ -31,9 +31,9 @@ def train_run(directory: Path, latent_dim: int, steps: int, seed: int) -> Loaded
         recipe,
         run_dir=directory / f"z{latent_dim}",
         seed=seed,
-        model=replace(recipe.model, latent_dim=latent_dim, hidden_dim=(400, 400)),
+        model=replace(recipe.model, latent_dim=latent_dim, hidden_dim=(500, 500)),
         data=replace(recipe.data, binarize="none"),
-        train=replace(recipe.train, steps=steps, eval_every=None, final_samples=1),
+        train=replace(recipe.train, steps=steps, lr=2e-3, eval_every=None, final_samples=1),
     )
     start(config)
     return fastvae.load(config.directory)
@@ -57,7 +57,7 @@ def figures_of(run: LoadedRun, config: ProbeConfig, seed: int, began: float) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Posterior means of MNIST as features, beside PCA and pixels.")
-    parser.add_argument("--steps", type=int, default=4700, help="training steps of 128 images; 469 are an epoch")
+    parser.add_argument("--steps", type=int, default=9400, help="training steps of 128 images; 469 are an epoch")
     parser.add_argument("--train-examples", type=int, default=60_000, help="that the classifiers see")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run-dir", type=Path, default=Path("runs/app-features"))
