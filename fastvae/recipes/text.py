@@ -43,7 +43,7 @@ def sst2_sentences() -> RunConfig:
             final_samples=10,
             objective=ObjectiveConfig(
                 autoencoder_steps=_STEPS_PER_EPOCH,
-                kl_weight_start=0.01,
+                kl_weight_start=0.001,
                 kl_schedule="linear",
                 kl_warmup_steps=_STEPS_PER_EPOCH,
                 free_bits=0.25,
