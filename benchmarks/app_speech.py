@@ -28,7 +28,7 @@ from fastvae.figures.audio import save_spectrograms
 from fastvae.recipes import find_recipe
 from fastvae.run import LoadedRun, start
 
-SILENCE_RMS = 0.003  # 50 dB below full scale; the softest of the data's own clips are twice as loud
+SILENT = 0.5  # of the loudness (root mean square) of the softest real clip: softer than that is silence
 CLIPPED = 0.999
 
 
@@ -96,7 +96,8 @@ def figures(run: LoadedRun, options: argparse.Namespace, began: float) -> list[F
     waveforms = heard(run, generated)
     again = classify(classifier, spectrograms(run.data, waveforms)) == digits
     rms, peak = waveforms.square().mean(1).sqrt(), waveforms.abs().amax(1)
-    silent, clipped = float((rms < SILENCE_RMS).double().mean()), float((peak >= CLIPPED).double().mean())
+    softest = run.data.train[torch.arange(len(run.data.train))].square().mean(1).sqrt().min()
+    silent, clipped = float((rms < SILENT * softest).double().mean()), float((peak >= CLIPPED).double().mean())
     common = {"seed": options.seed, "seconds": time.perf_counter() - began}
     steps, clips = f"recipe spoken-digits, {options.steps} steps", f"{len(digits)} generated clips"
     accuracy = float((classify(classifier, real) == run.data.test.labels).double().mean())
