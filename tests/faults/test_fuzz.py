@@ -178,7 +178,7 @@ def test_operators_under_sanitizers(tmp_path: Path, fault: Fault) -> None:
         "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
     }
     result = subprocess.run(
-        [sys.executable, str(FUZZ), "1000000", "5000"],
+        [sys.executable, "-W", "ignore", str(FUZZ), "1000000", "5000"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
