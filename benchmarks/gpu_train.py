@@ -90,8 +90,9 @@ def main() -> int:
     check_noise(options.device)
     steps = f"--train.steps={options.steps}"
     on_cpu = train(options.folder, "cpu", "cpu", "--train.steps=2", "--train.eval-every=None")
-    kinds = {"fp32": []} if options.device == "cpu" else {"fp32": [], "bf16": ["--train.precision=bf16"]}
-    kinds["captured"] = ["--train.capture"]
+    kinds: dict[str, list[str]] = {"fp32": []}
+    if options.device == "cuda":
+        kinds |= {"bf16": ["--train.precision=bf16"], "captured": ["--train.capture"]}
     for name, words in kinds.items():
         run_dir = train(options.folder, name, options.device, steps, *words)
         final, speed = lines(run_dir, "final")[-1], lines(run_dir, "train")[-1]["examples_per_s"]

@@ -62,14 +62,14 @@ def test_own_arrays(tmp_path: Path, suffix: str) -> None:
 
 
 def test_a_path_is_the_whole_request(tmp_path: Path) -> None:
-    np.save(tmp_path / "mine.npy", np.zeros((20, 2)))
+    np.save(tmp_path / "mine.npy", np.arange(40.0).reshape(20, 2))
     config = DataConfig(name="mnist", path=tmp_path / "mine.npy")
     assert config.name == "file"
     assert build_data(config).event_shape == (2,)
 
 
 def test_own_test_set(tmp_path: Path) -> None:
-    np.savez(tmp_path / "mine.npz", x_train=np.zeros((5, 2)), x_test=np.ones((1, 2)))
+    np.savez(tmp_path / "mine.npz", x_train=np.arange(10.0).reshape(5, 2), x_test=np.ones((1, 2)))
     data = build_data(DataConfig(name="file", path=tmp_path / "mine.npz"))
     assert (len(data.train), len(data.test)) == (5, 1)
     assert data.log_jacobian_nats is None
