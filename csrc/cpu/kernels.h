@@ -116,11 +116,11 @@ struct LikelihoodArguments {
   Storage parameter_storage;
   const void* parameter;
   int num_levels;
-  double* sums;  // [units], or null
+  double* sums;                                // [units], or null
+  void* grad_output;                           // [rows, columns], or null
   // Backward only.
   int64_t rows_per_unit;
   const void* grad_nll;            // [rows] in the type of sums
-  void* grad_output;               // [rows, columns], or null
   void* grad_parameter;            // [rows, columns] for kFull, or null
   void* grad_parameter_by_column;  // [blocks of rows, columns] in the type of sums for kPerDimension, or null
 };
@@ -157,6 +157,7 @@ struct Kernels {
   void (*gaussian_rsample_log_ratio_backward[kDtypes])(const LogRatioBackward&, int64_t begin, int64_t end);
   void (*likelihood[kLikelihoods][kDtypes])(const LikelihoodArguments&, int64_t begin, int64_t end);
   void (*likelihood_backward[kLikelihoods][kDtypes])(const LikelihoodArguments&, int64_t begin, int64_t end);
+  void (*bernoulli_and_gradient[kDtypes])(const LikelihoodArguments&, int64_t begin, int64_t end);
   void (*multinomial_nll[kDtypes])(const MultinomialArguments&, int64_t begin, int64_t end);
   void (*multinomial_nll_backward[kDtypes])(const MultinomialArguments&, int64_t begin, int64_t end);
 };

@@ -50,15 +50,22 @@ inline LikelihoodArguments likelihood_arguments(const char* where, LikelihoodInp
   return a;
 }
 
+using LikelihoodKernel = void (*)(const LikelihoodArguments&, int64_t, int64_t);
+
+// Run a forward kernel over the rows' segments, and return each row's sum.
+inline Tensor sums_of_rows(LikelihoodKernel kernel, LikelihoodArguments& a, const Tensor& output, const LikelihoodShape& shape) {
+  Tensor nll = empty_rows(output, shape);
+  std::vector<double> sums(shape.rows * a.segments);
+  a.sums = sums.data();
+  run_parallel(kernel, a, shape.rows * a.segments, std::min(shape.columns, kSegment));
+  add_segments(sums, shape.rows, a.segments, nll);
+  return nll;
+}
+
 inline Tensor likelihood_forward(const char* where, Likelihood which, LikelihoodInput in, int64_t num_levels = 0, Storage byte = kByte) {
   LikelihoodShape shape;
   LikelihoodArguments a = likelihood_arguments(where, in, num_levels, byte, shape);
-  Tensor nll = empty_rows(in.output, shape);
-  std::vector<double> sums(shape.rows * a.segments);
-  a.sums = sums.data();
-  run_parallel(kernels().likelihood[which][dtype_of(in.output)], a, shape.rows * a.segments, std::min(shape.columns, kSegment));
-  add_segments(sums, shape.rows, a.segments, nll);
-  return nll;
+  return sums_of_rows(kernels().likelihood[which][dtype_of(in.output)], a, in.output, shape);
 }
 
 // (grad_output, grad_parameter); what nobody needs comes back empty.

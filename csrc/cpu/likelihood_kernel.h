@@ -75,7 +75,8 @@ FASTVAE_INLINE void with_common_case(const LikelihoodArguments& arguments, const
   kernel(a);
 }
 
-template <class T, template <class, class> class Formula>
+// The sums of the values, and, where kGradient is set, each value's derivative by the output beside them.
+template <class T, template <class, class> class Formula, bool kGradient = false>
 FASTVAE_INLINE void likelihood_rows(const LikelihoodArguments& a, int64_t begin, int64_t end) {
   using Real = typename Walk<T>::Real;
   using Scalar = decltype(sum_lanes(Real{}));
@@ -96,7 +97,11 @@ FASTVAE_INLINE void likelihood_rows(const LikelihoodArguments& a, int64_t begin,
         load_any(target, a.target_storage, a.target, data + c, count);
         Real parameter{};
         if constexpr (Formula<Real, Scalar>::kHasParameter) parameter = load_parameter<Real>(a, row + c, c, count);
-        sum.add(formula, output, target, parameter, [&](Real x) FASTVAE_LAMBDA_INLINE { return masked(x, a.mask, data + c, count); });
+        const auto keep = [&](Real x) FASTVAE_LAMBDA_INLINE { return masked(x, a.mask, data + c, count); };
+        sum.add(formula, output, target, parameter, keep);
+        if constexpr (kGradient) {
+          store_some(static_cast<T*>(a.grad_output) + row + c, keep(formula.gradient(output, target, parameter).by_output), count);
+        }
       });
       total += sum_lanes(sum.total());
     }
@@ -107,6 +112,12 @@ FASTVAE_INLINE void likelihood_rows(const LikelihoodArguments& a, int64_t begin,
 template <class T, template <class, class> class Formula>
 void likelihood(const LikelihoodArguments& arguments, int64_t begin, int64_t end) {
   with_common_case<Walk<T>>(arguments, [&](const LikelihoodArguments& a) FASTVAE_LAMBDA_INLINE { likelihood_rows<T, Formula>(a, begin, end); });
+}
+
+template <class T, template <class, class> class Formula>
+void likelihood_and_gradient(const LikelihoodArguments& arguments, int64_t begin, int64_t end) {
+  with_common_case<Walk<T>>(arguments,
+                            [&](const LikelihoodArguments& a) FASTVAE_LAMBDA_INLINE { likelihood_rows<T, Formula, true>(a, begin, end); });
 }
 
 // grad_output, and grad_parameter: an element each where the parameter is spread in full, else sums of this unit's rows, by column in

@@ -32,6 +32,7 @@ constexpr Kernels table(const char* capability) {
       FASTVAE_EACH(gaussian_rsample_log_ratio_backward),
       FASTVAE_EACH_LIKELIHOOD(likelihood),
       FASTVAE_EACH_LIKELIHOOD(likelihood_backward),
+      FASTVAE_EACH_OF(likelihood_and_gradient, Bernoulli),
       FASTVAE_EACH(multinomial_nll),
       FASTVAE_EACH(multinomial_nll_backward),
   };

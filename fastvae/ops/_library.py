@@ -17,7 +17,7 @@ LIBRARY = torch.library.Library(NAMESPACE, "DEF")
 _operators: list[str] = []
 
 # Calls under this guard skip the operator's own autograd kernel: for the inside of the autograd.Function that is it.
-_below_autograd = torch._C._AutoDispatchBelowAutograd
+below_autograd = torch._C._AutoDispatchBelowAutograd
 
 
 def define(schema: str, reference: Callable[..., Any], fake: Callable[..., Any]) -> Any:
@@ -40,7 +40,7 @@ def call(op: Any, function: type[torch.autograd.Function], args: tuple[Any, ...]
         return op(*args)
     if needs_grad and torch.is_grad_enabled():
         return function.apply(*args)
-    with _below_autograd():
+    with below_autograd():
         return op(*args)
 
 
@@ -73,7 +73,7 @@ def register_autograd(
     class Operator(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, *args: Any) -> Any:
-            with _below_autograd():
+            with below_autograd():
                 outputs = forward(*args)
             kept = outputs[gradients:] if kept_outputs else ()
             ctx.mark_non_differentiable(*kept)
@@ -107,7 +107,7 @@ def _register_double_backward(op: Any, formula: Callable[..., Any]) -> type[torc
             ctx.save_for_backward(*(arg if isinstance(arg, Tensor) else None for arg in args))
             ctx.constants = [None if isinstance(arg, Tensor) else arg for arg in args]
             ctx.set_materialize_grads(False)
-            with _below_autograd():
+            with below_autograd():
                 return op(*args)
 
         @staticmethod

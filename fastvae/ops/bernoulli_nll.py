@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from fastvae.ops import reference
 from fastvae.ops._checks import check_mask, check_output
-from fastvae.ops._library import call, define, register_autograd
+from fastvae.ops._library import below_autograd, call, define, register_autograd
 
 
 def _fake(logits: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
@@ -18,13 +20,58 @@ def _fake_backward(grad_nll: Tensor, logits: Tensor, target: Tensor, mask: Tenso
     return logits.new_empty(logits.shape)
 
 
+def _fake_both(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    return _fake(logits, target, None), logits.new_empty(logits.shape)
+
+
 _forward = define("bernoulli_nll(Tensor logits, Tensor target, Tensor? mask) -> Tensor", reference.bernoulli_nll, _fake)
 _backward = define(
     "bernoulli_nll_backward(Tensor grad_nll, Tensor logits, Tensor target, Tensor? mask) -> Tensor",
     reference.bernoulli_nll_backward,
     _fake_backward,
 )
+_both = define(
+    "bernoulli_nll_and_gradient(Tensor logits, Tensor target) -> (Tensor, Tensor)",
+    reference.bernoulli_nll_and_gradient,
+    _fake_both,
+)
 _function = register_autograd(_forward, _backward, reference.bernoulli_nll_backward, differentiable=(0,))
+
+
+class _GradientInForward(torch.autograd.Function):
+    """The same function and gradient; the forward's exponentials serve the backward too, which is one product."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor) -> Tensor:
+        with below_autograd():
+            nll, ctx.gradient = _both(logits, target)
+        ctx.save_for_backward(logits, target)
+        ctx.set_materialize_grads(False)
+        return nll  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, grad_nll: Tensor | None) -> tuple[Tensor | None, None]:
+        if grad_nll is None:
+            return None, None
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is None or torch.is_grad_enabled():  # a second time, or for a second derivative
+            logits, target = ctx.saved_tensors
+            return _backward(grad_nll, logits, target, None), None
+        for _ in range(gradient.dim() - grad_nll.dim()):
+            grad_nll = grad_nll.unsqueeze(-1)
+        return gradient.mul_(grad_nll), None
+
+
+def _pays_in_forward(logits: Tensor, mask: Tensor | None) -> bool:
+    """On a CPU the time goes to the exponentials; elsewhere to memory, and a kept gradient would move more of it."""
+    return (
+        mask is None
+        and logits.requires_grad
+        and torch.is_grad_enabled()
+        and logits.dtype in (torch.float32, torch.float64)
+        and logits.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+    )
 
 
 def bernoulli_nll(logits: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -32,7 +79,8 @@ def bernoulli_nll(logits: Tensor, target: Tensor, mask: Tensor | None = None) ->
 
     nll = sum_d max(l_d, 0) - l_d t_d + log(1 + exp(-|l_d|)): the cross-entropy of t and sigmoid(l), with no
     probability rounded to 0 or 1 (Kingma & Welling 2014, arXiv:1312.6114, appendix C.1). It and its gradient
-    sigmoid(l) - t are computed in float32 (float64 for float64), and nothing but the input is kept for the backward.
+    sigmoid(l) - t are computed in float32 (float64 for float64). Nothing but the input is kept for the backward, except
+    on the CPU, where float32 and float64 without a mask keep the gradient, which the forward writes as it goes.
 
     Args:
         logits: ``[B, ...]``, or ``[K, B, ...]`` of K importance samples; float32, bfloat16, float16 or float64.
@@ -55,5 +103,7 @@ def bernoulli_nll(logits: Tensor, target: Tensor, mask: Tensor | None = None) ->
                 "convert 0 and 1 with target.bool()"
             )
         target = target.float()
+    if _pays_in_forward(logits, mask):
+        return _GradientInForward.apply(logits, target)  # type: ignore[no-any-return,no-untyped-call]
     nll: Tensor = call(_forward, _function, (logits, target, mask), logits.requires_grad)
     return nll

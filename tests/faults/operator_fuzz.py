@@ -146,6 +146,7 @@ def likelihood_calls(draw: Draw) -> list[tuple[str, tuple[Any, ...]]]:
     return [
         ("bernoulli_nll", (output, fraction, mask)),
         ("bernoulli_nll_backward", (grad, output, fraction, mask)),
+        ("bernoulli_nll_and_gradient", (output, fraction)),
         ("gaussian_nll", (output, target, spread, mask)),
         ("gaussian_nll_backward", (grad, output, target, spread, mask, *needs)),
         ("discretized_logistic_nll", (output, scale, pixels, mask, levels)),

@@ -96,3 +96,34 @@ def test_integer_targets_are_refused() -> None:
 
 def test_a_row_without_dimensions_has_nll_0() -> None:
     assert bernoulli_nll(torch.zeros(3, 0), torch.zeros(3, 0)).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(1, 1), (5, 7), (3, 1025), (4, 1, 9, 9), (2, 5, 7), (3, 0)])
+class TestGradientOfTheForward:
+    """On the CPU the forward writes the gradient: it is the backward operator's, bit for bit, however often asked."""
+
+    def inputs(self, shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        logits = (3 * normal(*shape, dtype=dtype)).requires_grad_()
+        target = torch.sigmoid(normal(*shape[-3:], seed=1, dtype=dtype))
+        nll = bernoulli_nll(logits, target)
+        return nll, logits, target, normal(*nll.shape, seed=2, dtype=nll.dtype)
+
+    def test_first_and_second_backward(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        nll, logits, target, weights = self.inputs(shape, dtype)
+        expected = torch.ops.fastvae.bernoulli_nll_backward(weights, logits.detach(), target, None)
+        (first,) = torch.autograd.grad(nll, logits, weights, retain_graph=True)
+        (second,) = torch.autograd.grad(nll, logits, 2 * weights)
+        assert torch.equal(first, expected)
+        assert torch.equal(second, 2 * expected)
+
+    def test_values_with_and_without_a_gradient(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        nll, logits, target, _ = self.inputs(shape, dtype)
+        assert torch.equal(nll.detach(), bernoulli_nll(logits.detach(), target))
+
+    def test_integer_targets(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        _, logits, target, weights = self.inputs(shape, dtype)
+        for integers in (target > 0.5, (target * 255).to(torch.uint8)):
+            (gradient,) = torch.autograd.grad(bernoulli_nll(logits, integers), logits, weights)
+            expected = torch.ops.fastvae.bernoulli_nll_backward(weights, logits.detach(), integers, None)
+            assert torch.equal(gradient, expected)

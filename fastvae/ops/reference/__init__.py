@@ -16,6 +16,7 @@ from fastvae.ops.reference.gaussian import gaussian_rsample_log_ratio_backward a
 from fastvae.ops.reference.gaussian import sum_in_order as sum_in_order
 from fastvae.ops.reference.likelihood import batch_shape as batch_shape
 from fastvae.ops.reference.likelihood import bernoulli_nll as bernoulli_nll
+from fastvae.ops.reference.likelihood import bernoulli_nll_and_gradient as bernoulli_nll_and_gradient
 from fastvae.ops.reference.likelihood import bernoulli_nll_backward as bernoulli_nll_backward
 from fastvae.ops.reference.likelihood import discretized_logistic_nll as discretized_logistic_nll
 from fastvae.ops.reference.likelihood import discretized_logistic_nll_backward as discretized_logistic_nll_backward

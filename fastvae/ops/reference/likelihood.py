@@ -33,6 +33,12 @@ def bernoulli_nll_backward(grad_nll: Tensor, logits: Tensor, target: Tensor, mas
     return _needed(_masked(_per_sample(grad_nll, lg) * (_sigmoid(lg) - t), target, mask), logits, True)
 
 
+def bernoulli_nll_and_gradient(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both at once: the values, and sigmoid(l) - t, their derivatives."""
+    nll = bernoulli_nll(logits, target, None)
+    return nll, bernoulli_nll_backward(torch.ones_like(nll), logits, target, None)
+
+
 def gaussian_nll(mean: Tensor, target: Tensor, logvar: Tensor, mask: Tensor | None) -> Tensor:
     """(log(2 pi) + logvar + (target - mean)**2 exp(-logvar)) / 2, summed over each example."""
     m, t = _as_samples(mean, target), _as_data(target, compute_dtype(mean))
