@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import io
 import os
 import typing
 from collections.abc import Iterator, Sequence
@@ -26,16 +28,41 @@ def parse(
     Raises:
         UsageError: an option is unknown, and the message has the nearest name; or a value breaks a rule.
     """
-    options: dict[str, Any] = {} if default is None else {"default": default}
-    options["console_outputs"] = is_first_process()
-    try:
-        parsed, strange = tyro.cli(kind, args=words, prog=f"fastvae {command}", return_unknown_args=True, **options)
-    except (ValueError, TypeError) as error:
-        raise UsageError(str(error)) from error
+    parsed, strange = _read(kind, words, command, {} if default is None else {"default": default})
     if strange:
         known = [f"--{name}" for each in (kind, *beside) for name in option_names(each)]
         raise UsageError(unknown("option", strange[0].split("=")[0], known) + f"; see fastvae {command} --help")
     return parsed
+
+
+def _read(kind: type[T], words: Sequence[str], command: str, options: dict[str, Any]) -> tuple[T, list[str]]:
+    """What tyro makes of the words, and those it does not know; what it says in a frame becomes one line."""
+    said = io.StringIO()
+    options["console_outputs"] = is_first_process()
+    try:
+        with contextlib.redirect_stderr(said):
+            parsed: tuple[T, list[str]] = tyro.cli(
+                kind, args=words, prog=f"fastvae {command}", return_unknown_args=True, **options
+            )
+    except (ValueError, TypeError) as error:
+        raise UsageError(str(error)) from error
+    except SystemExit as error:
+        if not error.code:
+            raise  # --help, on stdout
+        raise UsageError(f"{unframed(said.getvalue())}; see fastvae {command} --help") from error
+    return parsed
+
+
+def unframed(message: str) -> str:
+    """The first section of a framed message, on one line."""
+    lines: list[str] = []
+    for line in message.splitlines():
+        inside = line.strip().strip("│").strip()
+        if lines and inside.startswith("─"):
+            break
+        if inside and inside[0] not in "╭╰":
+            lines.append(inside)
+    return " ".join(lines).rstrip(".")
 
 
 def is_first_process() -> bool:
@@ -62,5 +89,4 @@ def unknown(what: str, name: str, known: Sequence[str]) -> str:
 
 def parse_some(kind: type[T], words: Sequence[str], command: str) -> tuple[T, list[str]]:
     """A ``kind`` from the words that are its options, and the other words as they were."""
-    parsed, others = tyro.cli(kind, args=words, prog=f"fastvae {command}", return_unknown_args=True)
-    return parsed, others
+    return _read(kind, words, command, {})

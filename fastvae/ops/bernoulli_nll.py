@@ -47,7 +47,7 @@ class _GradientInForward(torch.autograd.Function):
             nll, ctx.gradient = _both(logits, target)
         ctx.save_for_backward(logits, target)
         ctx.set_materialize_grads(False)
-        return nll  # type: ignore[no-any-return]
+        return nll
 
     @staticmethod
     def backward(ctx: Any, grad_nll: Tensor | None) -> tuple[Tensor | None, None]:
@@ -104,6 +104,6 @@ def bernoulli_nll(logits: Tensor, target: Tensor, mask: Tensor | None = None) ->
             )
         target = target.float()
     if _pays_in_forward(logits, mask):
-        return _GradientInForward.apply(logits, target)  # type: ignore[no-any-return,no-untyped-call]
+        return _GradientInForward.apply(logits, target)
     nll: Tensor = call(_forward, _function, (logits, target, mask), logits.requires_grad)
     return nll
