@@ -78,13 +78,23 @@ def _command() -> str:
     return " ".join(shown)
 
 
-def write_figures(name: str, figures: list[Figure], out: Path | None = None) -> Path:
-    """Write ``results/app_<name>_<yyyymm>.json`` (or ``out``), print the figures, and say where they are."""
+def write_figures(name: str, figures: list[Figure], out: Path | None = None, *, merge: bool = False) -> Path:
+    """Write ``results/app_<name>_<yyyymm>.json`` (or ``out``), print the figures, and say where they are.
+
+    With ``merge`` the file's figures of other names stay as they are, before these: for a command that measured a part.
+    """
     path = RESULTS / f"app_{name}_{MONTH}.json" if out is None else out
-    path.write_text(json.dumps([asdict(row) for row in figures], indent=1) + "\n", encoding="utf-8")
+    measured = {(row.application, row.figure) for row in figures}
+    kept = [row for row in _read(path) if (row.application, row.figure) not in measured] if merge else []
+    path.write_text(json.dumps([asdict(row) for row in (*kept, *figures)], indent=1) + "\n", encoding="utf-8")
     print(table(figures))
     print(path)
     return path
+
+
+def _read(path: Path) -> list[Figure]:
+    """The figures of a file; none where there is none."""
+    return [Figure(**row) for row in json.loads(path.read_text(encoding="utf-8"))] if path.exists() else []
 
 
 def table(figures: list[Figure]) -> str:
@@ -100,7 +110,7 @@ def table(figures: list[Figure]) -> str:
 
 def collate(paths: list[Path]) -> str:
     """One page of all applications' figures: the table, and the commands."""
-    figures = [Figure(**row) for path in paths for row in json.loads(path.read_text(encoding="utf-8"))]
+    figures = [row for path in paths for row in _read(path)]
     asked, met = [row for row in figures if row.met is not None], [row for row in figures if row.met]
     commands = dict.fromkeys(row.command for row in figures)
     machine = f"{platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}, fastvae {fastvae.__version__}"
