@@ -8,6 +8,7 @@ import socket
 from typing import Any
 
 import pytest
+import torch
 
 os.environ["MPLBACKEND"] = "Agg"
 
@@ -41,6 +42,12 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", connect_locally)
+
+
+@pytest.fixture(autouse=True)
+def same_draws() -> None:
+    """What a test draws from torch's generator does not depend on the tests before it."""
+    torch.manual_seed(0)
 
 
 def pytest_report_header() -> str:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def deepspeed_lacks() -> str:
+    """What the tests with DeepSpeed on CPUs lack here; nothing where they run."""
+    if importlib.util.find_spec("deepspeed") is None:
+        return "deepspeed is not installed: pip install fastvae[deepspeed]"
+    if shutil.which(os.environ.get("CXX", "c++")) is None:
+        return "DeepSpeed compiles a part of itself on CPUs, and no C++ compiler is on PATH"
+    return ""
 
 
 def command(module_or_script: Sequence[str], num_processes: int) -> list[str]:

@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
@@ -120,7 +121,7 @@ def build_deepspeed(
     """The strategy of the stage that the settings ask for.
 
     Raises:
-        ValueError: DeepSpeed is not installed, or there is no process group.
+        ValueError: DeepSpeed, or on CPUs the compiler it needs, is not installed, or there is no process group.
     """
     if not dist.is_initialized():
         raise ValueError("strategy deepspeed needs a launcher: start with torchrun or deepspeed, or use single")
@@ -131,6 +132,11 @@ def build_deepspeed(
 
 def _import_deepspeed(world: World) -> Any:
     if world.device.type == "cpu":
+        if shutil.which(os.environ.get("CXX", "c++")) is None:
+            raise ValueError(
+                "strategy deepspeed: on CPUs DeepSpeed compiles a part of itself at its first start, and no C++ "
+                "compiler was found (c++ on PATH, or the one that CXX names): install g++, or use --train.strategy fsdp"
+            )
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     try:
         import deepspeed

@@ -277,5 +277,5 @@ def test_the_commands_from_training_to_the_file_again(tmp_path: Path) -> None:
     assert fastvae("decompress", run, file, "--out", back).returncode == 0
     assert Path(back).read_bytes() == Path(data).read_bytes()
     refused = fastvae("decompress", run, data, "--out", back)
-    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert "not a file of `fastvae compress`" in refused.stderr
+    assert refused.returncode == 2
+    assert "not a file of `fastvae compress`" in refused.stderr.splitlines()[-1]

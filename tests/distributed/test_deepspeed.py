@@ -88,3 +88,13 @@ def test_without_deepspeed_one_line_says_how_to_install_it(tmp_path: Path) -> No
     words = ("train", "digits", f"--run-dir={tmp_path / 'run'}", "--train.strategy=deepspeed")
     result = launching.fastvae(*words, num_processes=2, check=False)
     assert "deepspeed is not installed: pip install fastvae[deepspeed]" in result.stderr
+
+
+@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs pip install fastvae[deepspeed]")
+def test_without_a_compiler_one_line_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
+    words = ("train", "digits", f"--run-dir={tmp_path / 'run'}", "--train.strategy=deepspeed", "--train.device=cpu")
+    result = launching.fastvae(*words, num_processes=2, check=False)
+    assert result.returncode != 0
+    (line, *_) = [line for line in result.stderr.splitlines() if line.startswith("fastvae: rank") and "CXX" in line]
+    assert "no C++ compiler was found" in line

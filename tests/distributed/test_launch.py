@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -86,7 +85,7 @@ def test_multinode_with_two_agents_on_this_host(tmp_path: Path, one: Path) -> No
     assert_same(tmp_path / "run", one)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs pip install fastvae[deepspeed]")
+@pytest.mark.skipif(bool(launching.deepspeed_lacks()), reason=launching.deepspeed_lacks())
 @pytest.mark.parametrize("settings", ["zero1.json", "zero2.json", "zero3-offload.json"])
 def test_deepspeed(tmp_path: Path, one: Path, settings: str) -> None:
     output = finish(start("deepspeed.sh", tmp_path / "run", SETTINGS=str(LAUNCH / settings), PORT=free_port()))
@@ -94,7 +93,7 @@ def test_deepspeed(tmp_path: Path, one: Path, settings: str) -> None:
     assert_same(tmp_path / "run", one)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs pip install fastvae[deepspeed]")
+@pytest.mark.skipif(bool(launching.deepspeed_lacks()), reason=launching.deepspeed_lacks())
 def test_deepspeed_with_a_hostfile(tmp_path: Path, one: Path) -> None:
     """DeepSpeed asks over ssh whether the host is there; this ssh runs what it is told right here."""
     (tmp_path / "hosts").write_text("localhost slots=2\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 from pathlib import Path
@@ -24,7 +23,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "ddp": {"strategy": "ddp"},
     "fsdp": {"strategy": "fsdp"},
 }
-HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
+HAS_DEEPSPEED = not launching.deepspeed_lacks()
 if HAS_DEEPSPEED:
     STRATEGIES |= {f"deepspeed {stage}": {"strategy": "deepspeed", "deepspeed": {"stage": stage}} for stage in range(4)}
 ACCUMULATIONS, CLIPS = (1, 4), (None, 1.0)
@@ -174,7 +173,7 @@ THROUGHOUT = [name.removesuffix(" throughout") for name in CHAINS if name.endswi
 def test_deepspeed_is_installed() -> None:
     """Says in the report that the parts of the matrix with DeepSpeed did not run."""
     if not HAS_DEEPSPEED:
-        pytest.skip("deepspeed is not installed: pip install fastvae[deepspeed]")
+        pytest.skip(launching.deepspeed_lacks())
 
 
 @pytest.fixture(scope="module")

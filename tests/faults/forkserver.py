@@ -1,9 +1,9 @@
 """A process that has imported the program, and forks it on request: a start costs tenths of a second, not seconds.
 
-Reads one JSON request a line, ``{"words": [...], "environment": {...}, "output": path}``, and answers with the child's
-process id; ``{"wait": pid}`` waits for its end and answers with the status. The child is the program itself: its own
-process, ``fastvae.cli.main``, and an exit code. Only the pictures at the end of a run are left out: they are slow, and
-not what is tested.
+Reads one JSON request a line, ``{"id": N, "words": [...], "environment": {...}, "output": path}``, and answers with N
+and the child's process id; ``{"id": N, "wait": pid}`` waits for its end and answers with N and the status. The child is
+the program itself: its own process, ``fastvae.cli.main``, and an exit code. Only the pictures at the end of a run are
+left out: they are slow, and not what is tested.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def main() -> None:
             if answer == 0:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
                 child(request)
-        print(answer, flush=True)
+        print(request["id"], answer, flush=True)
 
 
 if __name__ == "__main__":

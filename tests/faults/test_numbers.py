@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from tests.faults.table import Fault
 
 WORKER = Path(__file__).with_name("numbers_worker.py")
 STRATEGIES: dict[str, dict[str, Any]] = {"one process": {}, "ddp": {"strategy": "ddp"}, "fsdp": {"strategy": "fsdp"}}
-if importlib.util.find_spec("deepspeed") is not None:
+if not launching.deepspeed_lacks():
     STRATEGIES |= {f"deepspeed {stage}": {"strategy": "deepspeed", "deepspeed": {"stage": stage}} for stage in range(4)}
 
 QUICK = ("one process", "ddp", "fsdp", "deepspeed 2", "deepspeed 3")  # each skips in its own way

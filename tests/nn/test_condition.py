@@ -4,7 +4,8 @@ from torch import nn
 
 from fastvae.nn import MLP, ConditionBias, LinearEncoder, MLPDecoder, MLPEncoder
 
-X, C = torch.rand(5, 6), torch.rand(5, 3)
+GENERATOR = torch.Generator().manual_seed(0)
+X, C = torch.rand(5, 6, generator=GENERATOR), torch.rand(5, 3, generator=GENERATOR)
 
 
 def test_it_is_the_same_as_appending_the_condition_to_the_input():
@@ -35,17 +36,19 @@ def test_without_a_condition_there_is_no_parameter_and_no_draw():
 
 
 @pytest.mark.parametrize(
-    "network",
+    "build",
     [
-        MLPEncoder(6, (4, 4), 2, condition_dim=3),
-        MLPEncoder(6, (), 2, condition_dim=3),
-        LinearEncoder(6, 2, condition_dim=3),
-        MLP(6, 4, (2, 3), condition_dim=3),
-        MLPDecoder(6, (), 7, condition_dim=3),
+        lambda: MLPEncoder(6, (4, 4), 2, condition_dim=3),
+        lambda: MLPEncoder(6, (), 2, condition_dim=3),
+        lambda: LinearEncoder(6, 2, condition_dim=3),
+        lambda: MLP(6, 4, (2, 3), condition_dim=3),
+        lambda: MLPDecoder(6, (), 7, condition_dim=3),
     ],
-    ids=lambda network: type(network).__name__,
+    ids=["MLPEncoder", "MLPEncoder without a hidden layer", "LinearEncoder", "MLP", "MLPDecoder"],
 )
-def test_every_network_depends_on_its_condition(network):
+def test_every_network_depends_on_its_condition(build):
+    network = build()
+
     def first(output):
         return output[0] if isinstance(output, tuple) else output
 
