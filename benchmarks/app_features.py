@@ -1,10 +1,12 @@
 """Features: are posterior means of MNIST worth as much as principal components?
 
-    python benchmarks/app_features.py [--steps 9400] [--train-examples 60000]
+    python benchmarks/app_features.py [--steps 3750] [--kl-weight 0.3] [--train-examples 60000]
 
 Trains the recipe mnist on grey pixels (the expected log-likelihood of binarised ones) with 10 and with 50 latent
 dimensions; then 10 nearest neighbours and logistic regression on posterior means, beside PCA of the same dimension on
 the same grey pixels, and on the pixels. All classifiers see the same training images and are judged on all test images.
+The rate weighs 0.3: at 1 the model spends no nats on details that tell digits apart, and of 50 dimensions many stay
+unused. Weight and steps were chosen on the last 10 000 training images, by models that had not seen them.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from fastvae.run import LoadedRun, start
 BARS_POINTS = {10: 1.0, 50: -1.0}  # percentage points that posterior means must be above PCA, by kNN
 
 
-def train_run(directory: Path, latent_dim: int, steps: int, seed: int) -> LoadedRun:
+def train_run(directory: Path, latent_dim: int, steps: int, kl_weight: float, seed: int) -> LoadedRun:
     """The recipe mnist on grey pixels; a finished run is not trained again."""
     recipe = find_recipe("mnist")
     config = replace(
@@ -33,7 +35,13 @@ def train_run(directory: Path, latent_dim: int, steps: int, seed: int) -> Loaded
         seed=seed,
         model=replace(recipe.model, latent_dim=latent_dim, hidden_dim=(500, 500)),
         data=replace(recipe.data, binarize="none"),
-        train=replace(recipe.train, steps=steps, lr=2e-3, eval_every=None, final_samples=1),
+        train=replace(
+            recipe.train,
+            steps=steps,
+            eval_every=None,
+            final_samples=1,
+            objective=replace(recipe.train.objective, kl_weight=kl_weight),
+        ),
     )
     start(config)
     return fastvae.load(config.directory)
@@ -57,7 +65,8 @@ def figures_of(run: LoadedRun, config: ProbeConfig, seed: int, began: float) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Posterior means of MNIST as features, beside PCA and pixels.")
-    parser.add_argument("--steps", type=int, default=9400, help="training steps of 128 images; 469 are an epoch")
+    parser.add_argument("--steps", type=int, default=3750, help="training steps of 128 images; 469 are an epoch")
+    parser.add_argument("--kl-weight", type=float, default=0.3, help="weight on the rate in training")
     parser.add_argument("--train-examples", type=int, default=60_000, help="that the classifiers see")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run-dir", type=Path, default=Path("runs/app-features"))
@@ -67,7 +76,7 @@ def main() -> None:
     figures: list[Figure] = []
     for latent_dim in BARS_POINTS:
         began = time.perf_counter()
-        run = train_run(options.run_dir, latent_dim, options.steps, options.seed)
+        run = train_run(options.run_dir, latent_dim, options.steps, options.kl_weight, options.seed)
         config = ProbeConfig(num_train=options.train_examples, raw=latent_dim == 10, seed=options.seed)
         figures += figures_of(run, config, options.seed, began)
     if options.pictures is not None:
