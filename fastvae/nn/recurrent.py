@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from fastvae.nn.condition import ConditionBias
 from fastvae.nn.dropout import KeyedDropout
+from fastvae.nn.tokens import TokenDecoder, TokenEncoder
 
 Cell = Literal["gru", "lstm"]
 Hidden = Tensor | tuple[Tensor, Tensor]  # [layers, N, H]; of an LSTM the pair (h, c)
@@ -17,10 +17,8 @@ Hidden = Tensor | tuple[Tensor, Tensor]  # [layers, N, H]; of an LSTM the pair (
 _CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}
 
 
-class RecurrentEncoder(nn.Module):
+class RecurrentEncoder(TokenEncoder):
     """Token ids [B, T] -> GRU or LSTM -> mu and logvar [B, D] of q(z|x), from the state after the last token.
-
-    The padding behind a sentence changes nothing.
 
     Args:
         num_tokens: V, size of the vocabulary.
@@ -29,8 +27,7 @@ class RecurrentEncoder(nn.Module):
         latent_dim: D.
         cell: "gru" (Cho et al. 2014, arXiv 1406.1078) or "lstm".
         num_layers: layers of cells.
-        condition_dim: C, numbers in a condition; 0 for none.
-        padding: the id that fills a row up behind its sentence.
+        others: as `TokenEncoder`.
     """
 
     def __init__(
@@ -42,23 +39,17 @@ class RecurrentEncoder(nn.Module):
         *,
         cell: Cell = "gru",
         num_layers: int = 1,
-        condition_dim: int = 0,
-        padding: int = 0,
+        **others: Any,
     ) -> None:
-        super().__init__()
-        self.latent_dim, self.padding = latent_dim, padding
-        self.embedding = token_embedding(num_tokens, embedding_dim)
-        self.condition = ConditionBias(condition_dim, embedding_dim)
+        super().__init__(num_tokens, embedding_dim, hidden_dim, latent_dim, **others)
         self.cells = _CELLS[cell](embedding_dim, hidden_dim, num_layers, batch_first=True)
-        self.mu = nn.Linear(hidden_dim, latent_dim)
-        self.logvar = nn.Linear(hidden_dim, latent_dim)
 
-    def forward(self, tokens: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """From token ids [B, T] to mu and logvar, each [B, D]."""
-        outputs, _ = self.cells(self.condition(self.embedding(tokens), condition))
-        last = (tokens != self.padding).sum(1).sub(1).clamp(min=0)
-        hidden = outputs[torch.arange(len(tokens), device=tokens.device), last]
-        return self.mu(hidden), self.logvar(hidden)
+    def summary(self, vectors: Tensor, is_text: Tensor) -> Tensor:
+        """The state [B, H] after the last token of each sentence."""
+        outputs, _ = self.cells(vectors)
+        last = is_text.sum(1).sub(1).clamp(min=0)
+        state: Tensor = outputs[torch.arange(len(outputs), device=outputs.device), last]
+        return state
 
 
 @dataclass(frozen=True)
@@ -69,10 +60,10 @@ class RecurrentState:
     hidden: Hidden
 
 
-class RecurrentDecoder(nn.Module):
+class RecurrentDecoder(TokenDecoder):
     """z [N, D] and the tokens so far -> features [N, T, H] from which the next token is predicted.
 
-    z gives the first state and is added to every token's vector, so that it is not forgotten along the sentence.
+    z gives the first state, too.
 
     Args:
         num_tokens: V, size of the vocabulary.
@@ -97,34 +88,15 @@ class RecurrentDecoder(nn.Module):
         dropout: float = 0.0,
         condition_dim: int = 0,
     ) -> None:
-        super().__init__()
-        self.num_layers, self.feature_dim = num_layers, hidden_dim
-        self.embedding = token_embedding(num_tokens, embedding_dim)
-        self.from_latent = nn.Linear(latent_dim, embedding_dim)
-        self.condition = ConditionBias(condition_dim, embedding_dim)
+        sizes = (num_tokens, embedding_dim, hidden_dim, latent_dim)
+        super().__init__(*sizes, dropout=dropout, condition_dim=condition_dim)
+        self.num_layers = num_layers
         self.first_state = nn.Linear(latent_dim, num_layers * hidden_dim)
         self.cells = _CELLS[cell](embedding_dim, hidden_dim, num_layers, batch_first=True)
-        self.dropout_in = KeyedDropout(dropout, site=1)
         self.dropout_out = KeyedDropout(dropout, site=2)
 
-    def forward(
-        self, z: Tensor, tokens: Tensor, condition: Tensor | None = None, noise_key: Tensor | None = None
-    ) -> Tensor:
-        """The features after each token.
-
-        Args:
-            z: [K * B, D], the K samples of an example B rows apart.
-            tokens: [B, T] ids, each sentence from its begin on.
-            condition: [K * B, C].
-            noise_key: int64 [3] of the batch, for dropout; None for none.
-
-        Returns:
-            [K * B, T, H]; [:, t] knows the tokens up to t and nothing behind.
-        """
-        state = self.start(z, condition)
-        num_samples = len(z) // len(tokens) if len(tokens) else 1
-        vectors = self.dropout_in(self.embedding(tokens), noise_key)
-        inputs = vectors.repeat(num_samples, 1, 1) + state.bias.unsqueeze(1)
+    def features(self, inputs: Tensor, state: RecurrentState, noise_key: Tensor | None, num_samples: int) -> Tensor:
+        """The features [K * B, T, H] of whole sentences."""
         features, _ = self.cells(inputs, state.hidden)
         return self.dropout_out(features, noise_key, num_samples=num_samples)
 
@@ -132,16 +104,9 @@ class RecurrentDecoder(nn.Module):
         """The state before the first token of N sentences, z [N, D] and condition [N, C]."""
         first = self.first_state(z).unflatten(1, (self.num_layers, -1)).transpose(0, 1).contiguous()
         hidden: Hidden = (first.tanh(), first) if isinstance(self.cells, nn.LSTM) else first.tanh()
-        return RecurrentState(self.condition(self.from_latent(z), condition), hidden)
+        return RecurrentState(self.bias(z, condition), hidden)
 
     def step(self, state: RecurrentState, tokens: Tensor) -> tuple[Tensor, RecurrentState]:
         """The features [N, H] after one more token [N] of each sentence, and the state there."""
         features, hidden = self.cells((self.embedding(tokens) + state.bias).unsqueeze(1), state.hidden)
         return features.squeeze(1), RecurrentState(state.bias, hidden)
-
-
-def token_embedding(num_tokens: int, embedding_dim: int) -> nn.Embedding:
-    """Vectors of tokens, started small enough that what is added to them counts from the first step on."""
-    embedding = nn.Embedding(num_tokens, embedding_dim)
-    nn.init.normal_(embedding.weight, std=embedding_dim**-0.5)
-    return embedding

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from fastvae.nn.condition import ConditionBias
 from fastvae.nn.dropout import KeyedDropout
-from fastvae.nn.recurrent import token_embedding
+from fastvae.nn.tokens import TokenDecoder, TokenEncoder, token_embedding
 
 Cache = tuple[Tensor, Tensor]  # keys and values [N, heads, T, E / heads] of the tokens so far
 
 
-class TransformerEncoder(nn.Module):
+class TransformerEncoder(TokenEncoder):
     """Token ids [B, T] -> blocks of self-attention -> mean over the sentence -> mu and logvar [B, D] of q(z|x).
-
-    The padding behind a sentence changes nothing.
 
     Args:
         num_tokens: V, size of the vocabulary.
@@ -27,8 +25,7 @@ class TransformerEncoder(nn.Module):
         max_length: the most tokens of a sentence, its end included.
         num_layers: blocks.
         num_heads: heads of each block's attention; they share E.
-        condition_dim: C, numbers in a condition; 0 for none.
-        padding: the id that fills a row up behind its sentence.
+        others: as `TokenEncoder`.
     """
 
     def __init__(
@@ -40,29 +37,21 @@ class TransformerEncoder(nn.Module):
         max_length: int,
         num_layers: int = 2,
         num_heads: int = 4,
-        condition_dim: int = 0,
-        padding: int = 0,
+        **others: Any,
     ) -> None:
-        super().__init__()
-        self.latent_dim, self.padding = latent_dim, padding
-        self.embedding = token_embedding(num_tokens, embedding_dim)
+        super().__init__(num_tokens, embedding_dim, embedding_dim, latent_dim, **others)
         self.position = token_embedding(max_length, embedding_dim)
-        self.condition = ConditionBias(condition_dim, embedding_dim)
         self.blocks = nn.ModuleList(TransformerBlock(embedding_dim, num_heads) for _ in range(num_layers))
         self.norm = nn.LayerNorm(embedding_dim)
-        self.mu = nn.Linear(embedding_dim, latent_dim)
-        self.logvar = nn.Linear(embedding_dim, latent_dim)
 
-    def forward(self, tokens: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """From token ids [B, T] to mu and logvar, each [B, D]."""
-        is_text = tokens != self.padding
-        hidden = self.embedding(tokens) + self.position.weight[: tokens.shape[1]]
-        hidden = self.condition(hidden, condition)
+    def summary(self, vectors: Tensor, is_text: Tensor) -> Tensor:
+        """The mean [B, E] over each sentence of what the blocks make of it."""
+        hidden = vectors + self.position.weight[: vectors.shape[1]]
         for block in self.blocks:
             hidden, _ = block(hidden, mask=is_text[:, None, None, :])
         weight = is_text / is_text.sum(1, keepdim=True).clamp(min=1)
-        mean = (self.norm(hidden) * weight.unsqueeze(2)).sum(1)
-        return self.mu(mean), self.logvar(mean)
+        mean: Tensor = (self.norm(hidden) * weight.unsqueeze(2)).sum(1)
+        return mean
 
 
 @dataclass(frozen=True)
@@ -74,10 +63,10 @@ class TransformerState:
     position: int  # tokens so far
 
 
-class TransformerDecoder(nn.Module):
+class TransformerDecoder(TokenDecoder):
     """z [N, D] and the tokens so far -> features [N, T, E] from which the next token is predicted.
 
-    z is added to every token's vector (as in Li et al. 2020, arXiv 2004.04092, "embedding").
+    z is added to every token's vector as in Li et al. 2020 (arXiv 2004.04092, "embedding").
 
     Args:
         num_tokens: V, size of the vocabulary.
@@ -102,42 +91,26 @@ class TransformerDecoder(nn.Module):
         dropout: float = 0.0,
         condition_dim: int = 0,
     ) -> None:
-        super().__init__()
-        self.feature_dim = embedding_dim
-        self.embedding = token_embedding(num_tokens, embedding_dim)
+        sizes = (num_tokens, embedding_dim, embedding_dim, latent_dim)
+        super().__init__(*sizes, dropout=dropout, condition_dim=condition_dim)
         self.position = token_embedding(max_length, embedding_dim)
-        self.from_latent = nn.Linear(latent_dim, embedding_dim)
-        self.condition = ConditionBias(condition_dim, embedding_dim)
-        self.dropout = KeyedDropout(dropout, site=1)
         blocks = (TransformerBlock(embedding_dim, num_heads, dropout, site=2 + 2 * i) for i in range(num_layers))
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(embedding_dim)
 
-    def forward(
-        self, z: Tensor, tokens: Tensor, condition: Tensor | None = None, noise_key: Tensor | None = None
-    ) -> Tensor:
-        """The features after each token.
+    def vectors(self, tokens: Tensor) -> Tensor:
+        """The vectors [B, T, E] of tokens and of their places."""
+        return super().vectors(tokens) + self.position.weight[: tokens.shape[1]]
 
-        Args:
-            z: [K * B, D], the K samples of an example B rows apart.
-            tokens: [B, T] ids, each sentence from its begin on.
-            condition: [K * B, C].
-            noise_key: int64 [3] of the batch, for dropout; None for none.
-
-        Returns:
-            [K * B, T, E]; [:, t] knows the tokens up to t and nothing behind.
-        """
-        num_samples = len(z) // len(tokens) if len(tokens) else 1
-        vectors = self.embedding(tokens) + self.position.weight[: tokens.shape[1]]
-        vectors = self.dropout(vectors, noise_key).repeat(num_samples, 1, 1)
-        hidden = vectors + self.start(z, condition).bias.unsqueeze(1)
+    def features(self, inputs: Tensor, state: TransformerState, noise_key: Tensor | None, num_samples: int) -> Tensor:
+        """The features [K * B, T, E] of whole sentences."""
         for block in self.blocks:
-            hidden, _ = block(hidden, is_causal=True, noise_key=noise_key, num_samples=num_samples)
-        return self.norm(hidden)
+            inputs, _ = block(inputs, is_causal=True, noise_key=noise_key, num_samples=num_samples)
+        return self.norm(inputs)
 
     def start(self, z: Tensor, condition: Tensor | None = None) -> TransformerState:
         """The state before the first token of N sentences, z [N, D] and condition [N, C]."""
-        return TransformerState(self.condition(self.from_latent(z), condition), (), 0)
+        return TransformerState(self.bias(z, condition), (), 0)
 
     def step(self, state: TransformerState, tokens: Tensor) -> tuple[Tensor, TransformerState]:
         """The features [N, E] after one more token [N] of each sentence, and the state there."""
