@@ -171,9 +171,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the JSON file; by default in benchmarks/results")
     options = parser.parse_args()
     began = time.perf_counter()
-    run = train_run("sst2-sentences", options.run_dir, options.seed, options.scale)
     beside = options.run_dir.with_name(f"{options.run_dir.name}-collapsed")
     control = train_run("sst2-collapsed", beside, options.seed, options.scale)
+    run = train_run("sst2-sentences", options.run_dir, options.seed, options.scale)
     write_sentences(run, options.pictures or options.run_dir)
     common = {"seed": options.seed, "seconds": time.perf_counter() - began}
     rows = control_figures(run, train_classifier(run), options.per_label, common)

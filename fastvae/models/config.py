@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fastvae.models.recommender import RecommenderConfig
-from fastvae.nn import Activation, ConvConfig
+from fastvae.nn import Activation, ConvConfig, Told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,9 @@ class ModelConfig:
     """Dimensions of the latent space."""
     activation: Activation = "relu"
     """Nonlinearity of the hidden layers."""
+    told: Told = "first"
+    """How network "mlp" is told a condition: added to the first hidden layer's units, or scaling and moving the units
+    of every one."""
     conv: ConvConfig = field(default_factory=ConvConfig)
     """Settings of network "conv"."""
     hierarchy: HierarchyConfig = field(default_factory=HierarchyConfig)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from fastvae.models.autoencoder import AutoEncoder
@@ -18,12 +20,13 @@ def build_mlp(config: ModelConfig, inputs: ModelInputs) -> Networks:
     if config.kind == "linear-vae":
         linear = LinearEncoder(input_dim, latent_dim, condition_dim=condition_dim)
         return Networks(linear, MLPDecoder(latent_dim, (), inputs.output_shape, condition_dim=condition_dim))
+    settings: dict[str, Any] = {"condition_dim": condition_dim, "told": config.told}
     encoder: nn.Module
     if config.kind == "autoencoder":
-        encoder = MLP(input_dim, widths, latent_dim, config.activation, condition_dim=condition_dim)
+        encoder = MLP(input_dim, widths, latent_dim, config.activation, **settings)
     else:
-        encoder = MLPEncoder(input_dim, widths, latent_dim, config.activation, condition_dim=condition_dim)
-    decoder = MLPDecoder(latent_dim, widths[::-1], inputs.output_shape, config.activation, condition_dim=condition_dim)
+        encoder = MLPEncoder(input_dim, widths, latent_dim, config.activation, **settings)
+    decoder = MLPDecoder(latent_dim, widths[::-1], inputs.output_shape, config.activation, **settings)
     return Networks(encoder, decoder, plain_autoencoder if config.kind == "autoencoder" else VAE)
 
 

@@ -91,6 +91,7 @@ class TextVAE(VAE):
         condition: Tensor | None = None,
         noise_key: Tensor | None = None,
         *,
+        alike: bool = False,
         temperature: float | None = None,
     ) -> Tensor:
         """Sentences: the most probable token after token or, with a key, tokens drawn from the model.
@@ -102,6 +103,7 @@ class TextVAE(VAE):
             z: [N, D].
             condition: [N, C], or [C] for all; None for a model that takes none.
             noise_key: int64 [3]; row i has the noise of row first_row + i. None takes the most probable tokens.
+            alike: every row has the noise of the first: sentences differ by z and condition alone.
             temperature: of the draws; None takes the model's own.
 
         Returns:
@@ -110,7 +112,8 @@ class TextVAE(VAE):
         condition = None if condition is None else condition.expand(len(z), -1)
         condition, lengths = self._with_whole_length(condition)
         shortest, longest = (1, self.max_length) if lengths is None else (lengths, lengths)
-        choose = _chooser(z, self.max_length, noise_key, self.temperature if temperature is None else temperature)
+        uniform = None if noise_key is None else self._uniform(noise_key, 1 if alike else len(z)).expand(len(z), -1)
+        choose = _chooser(uniform, self.temperature if temperature is None else temperature)
         state = self.decoder.start(z, condition)  # type: ignore[operator]
         tokens = torch.full((len(z),), BEGIN, device=z.device)
         written: list[Tensor] = []
@@ -133,6 +136,11 @@ class TextVAE(VAE):
         if batch.dropout_key is not None:
             tokens = drop_tokens(tokens, self.word_dropout, UNKNOWN, batch.dropout_key)
         return torch.cat((torch.full_like(tokens[:, :1], BEGIN), tokens[:, :-1]), 1)
+
+    def _uniform(self, noise_key: Tensor, num: int) -> Tensor:
+        """The uniform numbers [num, T] that tokens are drawn by."""
+        stream = ops.stream(ops.Use.GENERATION, site=EVENT_SITE)
+        return ops.philox_uniform(noise_key, num, self.max_length + 1, stream=stream)
 
     def _with_whole_length(self, condition: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """The condition and the lengths [N] that it says; between two conditions lies the length between theirs."""
@@ -183,14 +191,10 @@ def _model(config: ModelConfig, inputs: ModelInputs) -> Callable[..., TextVAE]:
     )
 
 
-def _chooser(
-    z: Tensor, max_length: int, noise_key: Tensor | None, temperature: float
-) -> Callable[[Tensor, int], Tensor]:
-    """What picks a token [N] from scores [N, V] at a step: the best one, or by the key's noise."""
-    if noise_key is None:
+def _chooser(uniform: Tensor | None, temperature: float) -> Callable[[Tensor, int], Tensor]:
+    """What picks a token [N] from scores [N, V] at a step: the best one, or by the step's uniform numbers [N, T]."""
+    if uniform is None:
         return lambda scores, step: scores.argmax(1)
-    stream = ops.stream(ops.Use.GENERATION, site=EVENT_SITE)
-    uniform = ops.philox_uniform(noise_key, len(z), max_length + 1, stream=stream)
     return lambda scores, step: draw_tokens(scores / temperature, uniform[:, step])
 
 

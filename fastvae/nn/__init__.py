@@ -1,11 +1,11 @@
 """Encoders and decoders: plain modules, without loss, noise or ranks."""
 
 from fastvae.nn.bag import BagEncoder, BagLinear
-from fastvae.nn.condition import ConditionBias
+from fastvae.nn.condition import ConditionAffine, ConditionBias
 from fastvae.nn.conv import ConvConfig, ConvDecoder, ConvEncoder
 from fastvae.nn.dropout import KeyedDropout, drop_tokens
 from fastvae.nn.linear import LinearEncoder
-from fastvae.nn.mlp import MLP, Activation, MLPDecoder, MLPEncoder
+from fastvae.nn.mlp import MLP, Activation, MLPDecoder, MLPEncoder, Told
 from fastvae.nn.recurrent import Cell, RecurrentDecoder, RecurrentEncoder
 from fastvae.nn.transformer import TransformerDecoder, TransformerEncoder
 
@@ -15,6 +15,7 @@ __all__ = [
     "BagEncoder",
     "BagLinear",
     "Cell",
+    "ConditionAffine",
     "ConditionBias",
     "ConvConfig",
     "ConvDecoder",
@@ -25,6 +26,7 @@ __all__ = [
     "MLPEncoder",
     "RecurrentDecoder",
     "RecurrentEncoder",
+    "Told",
     "TransformerDecoder",
     "TransformerEncoder",
     "drop_tokens",

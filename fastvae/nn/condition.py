@@ -1,4 +1,4 @@
-"""The one way in which a network is told a condition: a class, a length, a speaker."""
+"""How a network is told a condition, such as a class, a length or a speaker: once, or at every layer."""
 
 from __future__ import annotations
 
@@ -36,17 +36,47 @@ class ConditionBias(nn.Module):
         size = 0 if condition is None else condition.shape[-1]
         if size != self.condition_dim:
             raise ValueError(
-                f"ConditionBias: condition must be [B, {self.condition_dim}],"
+                f"{type(self).__name__}: condition must be [B, {self.condition_dim}],"
                 f" got {None if condition is None else list(condition.shape)};"
                 + (" give one condition per example" if self.condition_dim else " build with condition_dim")
             )
         if condition is None or not self.condition_dim:
             return hidden
-        bias = nn.functional.linear(condition.to(self.weight.dtype), self.weight)
+        return self.tell(hidden, condition.to(self.weight.dtype))
+
+    def tell(self, hidden: Tensor, condition: Tensor) -> Tensor:
+        """The hidden units with the condition's share of each added."""
+        return hidden + self.along(hidden, nn.functional.linear(condition, self.weight))
+
+    def along(self, hidden: Tensor, units: Tensor) -> Tensor:
+        """One number for each hidden unit, ``units`` [B, width], in a shape that meets ``hidden``."""
         shape = [1] * hidden.dim()
-        shape[0], shape[self.dim] = bias.shape
-        return hidden + bias.view(shape)
+        shape[0], shape[self.dim] = units.shape
+        return units.view(shape)
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""
         return f"condition_dim={self.condition_dim}"
+
+
+class ConditionAffine(ConditionBias):
+    """Scales hidden units by a linear function of the condition, and adds another (FiLM: Perez et al. 2018, arXiv
+    1709.07871): a layer that may do something else for every class, where a bias can only move its units.
+
+    Starts as `ConditionBias`: every scale is 1.
+
+    Args:
+        condition_dim: C, numbers in a condition; 0 makes a layer without parameters that passes its input on.
+        width: hidden units, or channels.
+        dim: which dimension of the hidden units holds them.
+    """
+
+    def __init__(self, condition_dim: int, width: int, *, dim: int = -1) -> None:
+        super().__init__(condition_dim, width, dim=dim)
+        if condition_dim:
+            self.scale = nn.Parameter(torch.zeros(width, condition_dim))
+
+    def tell(self, hidden: Tensor, condition: Tensor) -> Tensor:
+        """The hidden units, scaled and moved."""
+        scale = 1 + nn.functional.linear(condition, self.scale)
+        return super().tell(hidden * self.along(hidden, scale), condition)

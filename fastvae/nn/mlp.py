@@ -10,9 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fastvae.nn.condition import ConditionBias
+from fastvae.nn.condition import ConditionAffine, ConditionBias
 
 Activation = Literal["relu", "tanh"]
+Told = Literal["first", "every"]
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
 
@@ -25,6 +26,8 @@ class MLPEncoder(nn.Module):
         latent_dim: D.
         activation: "relu" or "tanh".
         condition_dim: C, numbers in a condition; 0 for a network that takes none.
+        told: "first": the condition is added to the first hidden layer's units, as if it were part of the input;
+            "every": it scales and moves the units of every hidden layer.
     """
 
     def __init__(
@@ -35,18 +38,19 @@ class MLPEncoder(nn.Module):
         activation: Activation = "relu",
         *,
         condition_dim: int = 0,
+        told: Told = "first",
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.hidden, width = _hidden_layers("MLPEncoder", input_dim, hidden_dim, activation)
         self.mu = _linear(width, latent_dim)
         self.logvar = _linear(width, latent_dim)
-        self.condition = ConditionBias(condition_dim, _first_width(self.hidden, input_dim))
+        self.condition, self.later = _conditions(self.hidden, input_dim, condition_dim, told)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """From x [B, ...] of any number type, and a condition [B, C], to mu and logvar, each [B, D]."""
         x = x.flatten(1).to(self.mu.weight.dtype)
-        hidden = _through(self.hidden, x, self.condition, condition)
+        hidden = _through(self.hidden, x, (self.condition, *self.later), condition)
         return self.mu(hidden), self.logvar(hidden)
 
 
@@ -59,6 +63,8 @@ class MLP(nn.Module):
         output_dim: numbers in one output, or the shape of one, such as (1, 28, 28).
         activation: "relu" or "tanh".
         condition_dim: C, numbers in a condition; 0 for a network that takes none.
+        told: "first": the condition is added to the first hidden layer's units, as if it were part of the input;
+            "every": it scales and moves the units of every hidden layer.
     """
 
     def __init__(
@@ -69,18 +75,19 @@ class MLP(nn.Module):
         activation: Activation = "relu",
         *,
         condition_dim: int = 0,
+        told: Told = "first",
     ) -> None:
         super().__init__()
         self.output_shape = (output_dim,) if isinstance(output_dim, int) else tuple(output_dim)
         self.hidden, width = _hidden_layers(type(self).__name__, input_dim, hidden_dim, activation)
         self.output = _linear(width, math.prod(self.output_shape))
-        self.condition = ConditionBias(condition_dim, _first_width(self.hidden, self.output.out_features))
+        self.condition, self.later = _conditions(self.hidden, self.output.out_features, condition_dim, told)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """From x [N, ...] of any number type, and a condition [N, C], to [N, *output_dim]."""
         x = x.flatten(1).to(self.output.weight.dtype)
         if len(self.hidden):
-            output = self.output(_through(self.hidden, x, self.condition, condition))
+            output = self.output(_through(self.hidden, x, (self.condition, *self.later), condition))
         else:
             output = self.condition(self.output(x), condition)
         return output.unflatten(1, self.output_shape)
@@ -95,6 +102,8 @@ class MLPDecoder(MLP):
         output_dim: numbers in one example, or the shape of one, such as (1, 28, 28).
         activation: "relu" or "tanh".
         condition_dim: C, numbers in a condition; 0 for a network that takes none.
+        told: "first": the condition is added to the first hidden layer's units, as if it were part of the input;
+            "every": it scales and moves the units of every hidden layer.
     """
 
     def __init__(
@@ -105,8 +114,9 @@ class MLPDecoder(MLP):
         activation: Activation = "relu",
         *,
         condition_dim: int = 0,
+        told: Told = "first",
     ) -> None:
-        super().__init__(latent_dim, hidden_dim, output_dim, activation, condition_dim=condition_dim)
+        super().__init__(latent_dim, hidden_dim, output_dim, activation, condition_dim=condition_dim, told=told)
 
     @torch.no_grad()
     def set_output_bias(self, output: Tensor) -> None:
@@ -136,17 +146,25 @@ def _hidden_layers(
     return nn.Sequential(*layers), widths[-1]
 
 
-def _first_width(hidden: nn.Sequential, otherwise: int) -> int:
-    """Where a condition is added: the first layer's units; ``otherwise`` numbers where there is no hidden layer."""
-    return int(hidden[0].out_features) if len(hidden) else otherwise  # type: ignore[arg-type]
+def _conditions(
+    hidden: nn.Sequential, otherwise: int, condition_dim: int, told: Told
+) -> tuple[ConditionBias, nn.ModuleList]:
+    """What tells the condition to the first layer, or to ``otherwise`` numbers without hidden layers, and to others."""
+    first, *others = [layer.out_features for layer in hidden if isinstance(layer, nn.Linear)] or [otherwise]
+    if told == "first" or not len(hidden):
+        return ConditionBias(condition_dim, first), nn.ModuleList()
+    return ConditionAffine(condition_dim, first), nn.ModuleList(ConditionAffine(condition_dim, w) for w in others)
 
 
-def _through(hidden: nn.Sequential, x: Tensor, bias: ConditionBias, condition: Tensor | None) -> Tensor:
-    """The hidden layers, the condition added to the first one's units before its nonlinearity."""
+def _through(hidden: nn.Sequential, x: Tensor, conditions: Sequence[nn.Module], condition: Tensor | None) -> Tensor:
+    """The hidden layers, whose units are told the condition before their nonlinearity: one of ``conditions`` each."""
     if not len(hidden):
-        return bias(x, condition)
-    for index, layer in enumerate(hidden):
-        x = layer(x) if index else bias(layer(x), condition)
+        return conditions[0](x, condition)  # type: ignore[no-any-return]
+    telling = iter(conditions)
+    for layer in hidden:
+        x = layer(x)
+        if isinstance(layer, nn.Linear) and (tell := next(telling, None)) is not None:
+            x = tell(x, condition)
     return x
 
 

@@ -124,6 +124,10 @@ def test_samples_are_a_function_of_the_key_and_of_the_row(data: Data) -> None:
     assert torch.equal(greedy, greedy[:1].expand_as(greedy))
     cold = model.generate(z, condition, noise_key(3), temperature=1e-4)
     assert torch.equal(cold, greedy)
+    drawn = model.generate(z, condition, noise_key(3))
+    alike = model.generate(z, condition, noise_key(3), alike=True)
+    assert torch.equal(alike, drawn[:1].expand_as(drawn))
+    assert not torch.equal(alike, drawn)
     assert torch.equal(before, torch.get_rng_state())
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from fastvae.nn import MLP, ConditionBias, LinearEncoder, MLPDecoder, MLPEncoder
+from fastvae.nn import MLP, ConditionAffine, ConditionBias, LinearEncoder, MLPDecoder, MLPEncoder
 
 GENERATOR = torch.Generator().manual_seed(0)
 X, C = torch.rand(5, 6, generator=GENERATOR), torch.rand(5, 3, generator=GENERATOR)
@@ -35,16 +35,48 @@ def test_without_a_condition_there_is_no_parameter_and_no_draw():
     assert bias(X) is X
 
 
+def test_an_affine_one_starts_as_a_bias_and_scales_by_class():
+    torch.manual_seed(3)
+    bias = ConditionBias(3, 4)
+    torch.manual_seed(3)
+    affine = ConditionAffine(3, 4, dim=1)
+    hidden, classes = torch.rand(3, 4, 2, 2), torch.eye(3)
+    torch.testing.assert_close(affine(hidden[:, :, 0, 0], classes), bias(hidden[:, :, 0, 0], classes))
+    with torch.no_grad():
+        affine.scale[:, 1] = 2.0
+    added = affine(torch.zeros_like(hidden), classes)
+    torch.testing.assert_close(affine(hidden, classes) - added, hidden * torch.tensor([1.0, 3.0, 1.0]).view(3, 1, 1, 1))
+    assert not list(ConditionAffine(0, 4).parameters())
+
+
+def test_told_at_every_layer_a_condition_reaches_each():
+    network = MLP(6, (5, 4), 2, condition_dim=3, told="every")
+    network(X, C).sum().backward()
+    layers = [network.condition, *network.later]
+    assert [layer.weight.shape for layer in layers] == [(5, 3), (4, 3)]
+    assert all(bool(layer.weight.grad.any()) and bool(layer.scale.grad.any()) for layer in layers)
+
+
 @pytest.mark.parametrize(
     "build",
     [
+        lambda: MLPEncoder(6, (4, 4), 2, condition_dim=3, told="every"),
+        lambda: MLPDecoder(6, (), 7, condition_dim=3, told="every"),
         lambda: MLPEncoder(6, (4, 4), 2, condition_dim=3),
         lambda: MLPEncoder(6, (), 2, condition_dim=3),
         lambda: LinearEncoder(6, 2, condition_dim=3),
         lambda: MLP(6, 4, (2, 3), condition_dim=3),
         lambda: MLPDecoder(6, (), 7, condition_dim=3),
     ],
-    ids=["MLPEncoder", "MLPEncoder without a hidden layer", "LinearEncoder", "MLP", "MLPDecoder"],
+    ids=[
+        "MLPEncoder at every layer",
+        "MLPDecoder at every layer",
+        "MLPEncoder",
+        "MLPEncoder without a hidden layer",
+        "LinearEncoder",
+        "MLP",
+        "MLPDecoder",
+    ],
 )
 def test_every_network_depends_on_its_condition(build):
     network = build()
