@@ -159,7 +159,7 @@ def _conditions(
 def _through(hidden: nn.Sequential, x: Tensor, conditions: Sequence[nn.Module], condition: Tensor | None) -> Tensor:
     """The hidden layers, whose units are told the condition before their nonlinearity: one of ``conditions`` each."""
     if not len(hidden):
-        return conditions[0](x, condition)  # type: ignore[no-any-return]
+        return conditions[0](x, condition)
     telling = iter(conditions)
     for layer in hidden:
         x = layer(x)
