@@ -34,11 +34,24 @@ struct BernoulliSum {
 
   template <class Formula, class Keep>
   FASTVAE_INLINE void add(const Formula&, F logit, F target, F, const Keep& keep) {
-    const F small = keep(Logit<F>(logit).small);
-    linear = linear + keep((logit > 0.0f ? logit : splat<F>(0.0f)) - logit * target);
-    product_less_one = multiply_add(product_less_one, small, product_less_one + small);
+    add(Logit<F>(logit), target, keep);
+  }
+  // The same, and the derivative by the logit, from one exponential.
+  template <class Keep>
+  FASTVAE_INLINE F add_with_gradient(F logit, F target, const Keep& keep) {
+    const Logit<F> l(logit);
+    add(l, target, keep);
+    return keep(l.sigmoid() - target);
   }
   FASTVAE_INLINE F total() const { return linear + log_one_plus(product_less_one); }
+
+ private:
+  template <class Keep>
+  FASTVAE_INLINE void add(const Logit<F>& l, F target, const Keep& keep) {
+    const F small = keep(l.small);
+    linear = linear + keep((l.x > 0.0f ? l.x : splat<F>(0.0f)) - l.x * target);
+    product_less_one = multiply_add(product_less_one, small, product_less_one + small);
+  }
 };
 
 // -t log sigmoid(l) - (1 - t) log(1 - sigmoid(l)) = max(l, 0) - l t + log(1 + exp(-|l|)); no parameter.

@@ -98,9 +98,10 @@ FASTVAE_INLINE void likelihood_rows(const LikelihoodArguments& a, int64_t begin,
         Real parameter{};
         if constexpr (Formula<Real, Scalar>::kHasParameter) parameter = load_parameter<Real>(a, row + c, c, count);
         const auto keep = [&](Real x) FASTVAE_LAMBDA_INLINE { return masked(x, a.mask, data + c, count); };
-        sum.add(formula, output, target, parameter, keep);
         if constexpr (kGradient) {
-          store_some(static_cast<T*>(a.grad_output) + row + c, keep(formula.gradient(output, target, parameter).by_output), count);
+          store_some(static_cast<T*>(a.grad_output) + row + c, sum.add_with_gradient(output, target, keep), count);
+        } else {
+          sum.add(formula, output, target, parameter, keep);
         }
       });
       total += sum_lanes(sum.total());

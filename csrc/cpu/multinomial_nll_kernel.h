@@ -41,18 +41,16 @@ FASTVAE_INLINE void multinomial_piece(const T* logits, Storage storage, const vo
   constexpr int64_t kWidth = Walk<T>::kWidth;
   const Scalar lowest = -static_cast<Scalar>(__builtin_inf());
   Real largest = Real{} + lowest;
-  for (int64_t c = 0; c < columns; c += kWidth) {
-    const int64_t count = columns - c < kWidth ? columns - c : kWidth;
+  for_each_vector<kWidth>(0, columns, [&](int64_t c, int64_t count) FASTVAE_LAMBDA_INLINE {
     Real x;
     load_some(x, logits + c, count);
     if (count < kWidth) x = replace_after(x, count, lowest);
     largest = x > largest || x != x ? x : largest;
-  }
+  });
   const Scalar piece_largest = largest_lane(largest);
   const Scalar shift = piece_largest == lowest ? Scalar{0} : piece_largest;
   Real sum{}, dot{}, total{};
-  for (int64_t c = 0; c < columns; c += kWidth) {
-    const int64_t count = columns - c < kWidth ? columns - c : kWidth;
+  for_each_vector<kWidth>(0, columns, [&](int64_t c, int64_t count) FASTVAE_LAMBDA_INLINE {
     Real x, n{};
     load_some(x, logits + c, count);
     load_any(n, storage, counts, start + c, count);
@@ -61,7 +59,7 @@ FASTVAE_INLINE void multinomial_piece(const T* logits, Storage storage, const vo
     sum = sum + exp_of_small(shifted);
     dot = dot + (n == Scalar{0} ? Real{} : n * shifted);
     total = total + n;
-  }
+  });
   running.add(piece_largest, sum_lanes(sum), sum_lanes(dot), sum_lanes(total));
 }
 
@@ -103,14 +101,13 @@ void multinomial_nll_backward(const MultinomialArguments& a, int64_t begin, int6
     const int64_t start = scratch ? 0 : data * a.columns, row = n * a.columns;
     const Scalar grad = static_cast<const Scalar*>(a.grad_nll)[n];
     const Scalar total = static_cast<const Scalar*>(a.total)[n], logsumexp = static_cast<const Scalar*>(a.logsumexp)[n];
-    for (int64_t c = 0; c < a.columns; c += kWidth) {
-      const int64_t count = a.columns - c < kWidth ? a.columns - c : kWidth;
+    for_each_vector<kWidth>(0, a.columns, [&](int64_t c, int64_t count) FASTVAE_LAMBDA_INLINE {
       Real x, k{};
       load_some(x, static_cast<const T*>(a.logits) + row + c, count);
       load_any(k, storage, counts, start + c, count);
       const Real out = (exp_of_small(x - logsumexp) * total - k) * grad;
       store_some(static_cast<T*>(a.grad_logits) + row + c, out, count);
-    }
+    });
     if (scratch) scatter(a, data, scratch, true);
   }
   delete[] scratch;

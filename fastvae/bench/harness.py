@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import random
 import statistics
@@ -15,6 +16,7 @@ from torch import Tensor
 Call = Callable[[], tuple[Tensor, ...]]
 OURS, EAGER, COMPILED, LIMIT = "fastvae", "eager", "compiled", "limit"
 
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 _SAMPLE_S = 1e-3  # a sample is as many calls as last about this long: short calls are timed in bunches
 
 
@@ -109,6 +111,7 @@ def measure(case: Case, *, budget_s: float = 2.0, min_rounds: int = 15, max_roun
         min_rounds: turns that are taken however long they last.
         max_rounds: turns that are enough.
     """
+    keep_freed_memory()
     time_calls = _time_on_cuda if case.device.type == "cuda" else _time_on_cpu
     bunch = {name: _calls_per_sample(call, time_calls) for name, call in case.calls.items()}
     samples: dict[str, list[float]] = {name: [] for name in case.calls}
@@ -121,6 +124,18 @@ def measure(case: Case, *, budget_s: float = 2.0, min_rounds: int = 15, max_roun
             samples[name].append(time_calls(case.calls[name], bunch[name]) / bunch[name])
     timings = {name: _timing(samples[name], bunch[name], _peak_mib(case, name)) for name in names}
     return Result(case=case, timings=timings)
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what calls free, for all of them alike, from here on.
+
+    Else large results come from fresh pages or from used ones, by the history of the heap, and the price of a fresh
+    page is the operating system's, which from minute to minute may be ten times itself. Only glibc has the setting.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _timing(samples_s: list[float], bunch: int, peak_mib: float | None) -> Timing:

@@ -108,7 +108,7 @@ def write_page(
     machine: Machine,
     tables: Sequence[str],
     note: str,
-    how: str = "Medians of calls that take turns in one process; ",
+    how: str = "Medians of calls that take turns in one process, which keeps the memory that they free; ",
 ) -> Path:
     """``<name>_<hardware>_<yyyymm>.md`` in ``folder``: the machine, the tables that are not empty, how and a note."""
     path = folder / f"{name}_{machine.slug}_{machine.month}.md"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastvae.ops import reference
 from fastvae.ops._checks import check_mask, check_output
-from fastvae.ops._library import below_autograd, call, define, register_autograd
+from fastvae.ops._library import call, define, register_autograd
 
 
 def _fake(logits: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
@@ -43,16 +43,13 @@ class _GradientInForward(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor) -> Tensor:
-        with below_autograd():
-            nll, ctx.gradient = _both(logits, target)
+        nll: Tensor
+        nll, ctx.gradient = _both(logits, target)
         ctx.save_for_backward(logits, target)
-        ctx.set_materialize_grads(False)
         return nll
 
     @staticmethod
-    def backward(ctx: Any, grad_nll: Tensor | None) -> tuple[Tensor | None, None]:
-        if grad_nll is None:
-            return None, None
+    def backward(ctx: Any, grad_nll: Tensor) -> tuple[Tensor, None]:
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None or torch.is_grad_enabled():  # a second time, or for a second derivative
             logits, target = ctx.saved_tensors
