@@ -53,26 +53,32 @@ def run_goals(goals: Sequence[Goal], *, budget_s: float) -> list[tuple[Goal, Res
 
 
 def write_results(
-    name: str, measured: Sequence[tuple[Goal, Result]], machine: Machine, folder: Path, command: str
+    name: str,
+    measured: Sequence[tuple[Goal, Result]],
+    machine: Machine,
+    folder: Path,
+    command: str,
+    remarks: str = "",
 ) -> Path:
     """``<name>_<hardware>_<yyyymm>.md`` and ``.csv`` in ``folder``; returns the former."""
     results = [result for _, result in measured]
-    tables = [report.bar_table(measured), report.result_table(results)]
+    tables = [report.bar_table(measured), remarks, report.result_table(results)]
     path = report.write_page(folder, name, machine, tables, f"{report.LIMIT_IS}. Made by `{command}`.")
     report.write_rows(path.with_suffix(".csv"), report.rows(results), machine)
     return path
 
 
-def main(name: str, goals: Sequence[Goal], folder: Path, *, device: str = "cpu") -> int:
-    """A benchmark script: measure, print the bars and the table, write both to ``folder``."""
+def main(name: str, goals: Sequence[Goal], folder: Path, *, device: str = "cpu", remarks: str = "") -> int:
+    """A benchmark script: measure, print the bars, what is to be said of them, and the table; write them to a file."""
     options = options_parser(f"Measure {name} beside its baselines.", folder).parse_args()
     machine = this_machine(device)
     measured = run_goals(goals, budget_s=options.seconds)
     print(f"{name}: {machine.hardware}; {machine.backend}; load {machine.load:.2f}\n")
-    print("\n\n".join(filter(None, (report.bar_table(measured), report.result_table([r for _, r in measured])))))
+    tables = (report.bar_table(measured), remarks, report.result_table([result for _, result in measured]))
+    print("\n\n".join(filter(None, tables)))
     if options.out is not None:
         command = f"python benchmarks/{Path(sys.argv[0]).name}"
-        print(f"\nwritten: {write_results(name, measured, machine, options.out, command)}")
+        print(f"\nwritten: {write_results(name, measured, machine, options.out, command, remarks)}")
     return 0
 
 
