@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from fastvae.data import Source
-from fastvae.data.source import take
+from fastvae.data.views import take
 from fastvae.figures import save_maps
 from fastvae.run import LoadedRun
 

@@ -14,8 +14,8 @@ from torch.nn.functional import normalize
 from fastvae.data import Data
 from fastvae.data.catalogue import CATALOGUE_FILE, Catalogue
 from fastvae.data.interactions import csr
-from fastvae.data.source import SubsetSource
 from fastvae.data.users import read_users
+from fastvae.data.views import SubsetSource
 from fastvae.evaluate.item_baselines import EASE, Popularity, choose_l2, gram
 from fastvae.evaluate.ranking import Ranking, Scorer, evaluate_ranking, top_items
 from fastvae.models import VAE, AutoEncoder

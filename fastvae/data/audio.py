@@ -19,8 +19,9 @@ from fastvae.data.condition import ConditionField
 from fastvae.data.config import DataConfig
 from fastvae.data.dataset import Data
 from fastvae.data.places import find_file
-from fastvae.data.source import Source, chunks
+from fastvae.data.source import Source
 from fastvae.data.spectrogram import SpectrogramConfig
+from fastvae.data.views import chunks
 from fastvae.data.waveform import EXTENSIONS, read_waveform
 
 STATE = "audio.json"

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from fastvae.data.condition import ConditionField, Conditions, Field, choose_fields, conditioned
 from fastvae.data.preprocess import Binarize, Preprocess, Preprocessor, binarize_pixels, pixel_noise
-from fastvae.data.source import Source, TensorSource, as_source, chunks, looked_at, split_every
+from fastvae.data.source import Source, TensorSource, as_source
+from fastvae.data.views import chunks, looked_at, split_every
 from fastvae.ops import noise_key
 
 State = Mapping[str, bytes]  # files, by name, that a run keeps of its data

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from fastvae.data.source import Source, TensorSource, split_every
+from fastvae.data.source import Source, TensorSource
+from fastvae.data.views import split_every
 
 LEVELS = 17
 _TEST_EVERY = 5

@@ -18,11 +18,12 @@ from fastvae.data.mnist import FASHION_MNIST, MNIST, PublishedSet, load_publishe
 from fastvae.data.ratings import is_ratings_file
 from fastvae.data.shards import EverySource, NpyShards
 from fastvae.data.small_images import CIFAR10_LABELS, load_cifar10, load_frey_faces
-from fastvae.data.source import Source, check_varied, split_every
+from fastvae.data.source import Source
 from fastvae.data.tables import is_table_file, load_breast_cancer, load_table, read_rows
 from fastvae.data.tar import TarShards
 from fastvae.data.text import holds_sentences, load_sentences, load_sst2, read_text
 from fastvae.data.users import load_movielens, load_own_interactions, read_own_interactions
+from fastvae.data.views import check_varied, split_every
 
 LoadData = Callable[[DataConfig, int, State], Data]  # (config, seed, what a run kept: empty when it begins)
 ReadSource = Callable[[Path, DataConfig, State], Source]

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from fastvae.data.arrays import load_arrays
 from fastvae.data.places import find_file
-from fastvae.data.source import Source, TensorSource, split_every
+from fastvae.data.source import Source, TensorSource
+from fastvae.data.views import split_every
 
 CIFAR10_LABELS = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 FREY_SHAPE = (1, 28, 20)

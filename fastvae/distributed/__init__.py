@@ -2,7 +2,7 @@
 
 from fastvae.distributed.build import STRATEGIES, StrategyOptions, build_strategy
 from fastvae.distributed.ddp import DDPConfig
-from fastvae.distributed.deepspeed import DeepSpeedConfig
+from fastvae.distributed.deepspeed_settings import DeepSpeedConfig
 from fastvae.distributed.failure import Failure, PeerFailed
 from fastvae.distributed.fsdp import FSDPConfig
 from fastvae.distributed.side_group import SideGroup

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch.distributed as dist
+
 from fastvae.distributed.ddp import DDPConfig, DDPStrategy
-from fastvae.distributed.deepspeed import DeepSpeedConfig, build_deepspeed
+from fastvae.distributed.deepspeed import DeepSpeedStrategy, import_deepspeed
+from fastvae.distributed.deepspeed_settings import DeepSpeedConfig, engine_settings
 from fastvae.distributed.fsdp import FSDPConfig, FSDPStrategy
 from fastvae.distributed.single import SingleStrategy
 from fastvae.distributed.strategy import Strategy
 from fastvae.distributed.world import World
+from fastvae.distributed.zero import ZeROStrategy
 
 STRATEGIES = ("auto", "single", "ddp", "fsdp", "deepspeed")
 
@@ -38,13 +42,18 @@ def build_strategy(name: str, world: World, options: StrategyOptions | None = No
     if name == "fsdp":
         return FSDPStrategy(world, options.fsdp, options.precision)
     if name == "deepspeed":
-        return build_deepspeed(
-            world,
-            options.deepspeed,
-            precision=options.precision,
-            accumulation=options.accumulation,
-            clip=options.max_grad_norm,
-        )
+        return _build_deepspeed(world, options)
     if name == "single" or (name == "auto" and world.world_size == 1):
         return SingleStrategy(world)
     return DDPStrategy(world, options.ddp)
+
+
+def _build_deepspeed(world: World, options: StrategyOptions) -> DeepSpeedStrategy:
+    """The strategy of the stage that the settings ask for."""
+    if not dist.is_initialized():
+        raise ValueError("strategy deepspeed needs a launcher: start with torchrun or deepspeed, or use single")
+    settings = engine_settings(
+        options.deepspeed, precision=options.precision, accumulation=options.accumulation, clip=options.max_grad_norm
+    )
+    kind = ZeROStrategy if settings["zero_optimization"]["stage"] else DeepSpeedStrategy
+    return kind(world, settings, import_deepspeed(world))

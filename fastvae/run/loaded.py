@@ -21,7 +21,7 @@ from fastvae.data import (
     restore,
 )
 from fastvae.data.condition import Value
-from fastvae.data.source import take
+from fastvae.data.views import take
 from fastvae.distributions import DiagonalGaussian
 from fastvae.evaluate import Evaluation, evaluate, scores
 from fastvae.figures import find_renderer

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from fastvae.data import as_source
-from fastvae.data.source import TensorSource, split_every
+from fastvae.data.source import TensorSource
+from fastvae.data.views import split_every
 
 
 class Squares(Dataset[Any]):

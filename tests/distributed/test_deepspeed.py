@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fastvae.distributed import DeepSpeedConfig, World, build_strategy
-from fastvae.distributed.deepspeed import engine_settings
+from fastvae.distributed.deepspeed_settings import engine_settings
 from tests import launching
 
 

@@ -160,6 +160,14 @@ def test_likelihoods(dtype: torch.dtype, num_samples: int | None, masked: bool) 
             )
 
 
+def test_bernoulli_nll_and_gradient_is_the_two_operators() -> None:
+    logits, target = normal((5, 50), torch.float32, 1).to(DEVICE), torch.rand(5, 50, device=DEVICE)
+    nll, gradient = torch.ops.fastvae.bernoulli_nll_and_gradient(logits, target)
+    assert torch.equal(nll, ops.bernoulli_nll(logits, target))
+    ones = torch.ones(5, device=DEVICE)
+    assert torch.equal(gradient, torch.ops.fastvae.bernoulli_nll_backward(ones, logits, target, None))
+
+
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", [(1, 1), (3, 50), (17, 5003), (4, 3, 50)], ids=str)
