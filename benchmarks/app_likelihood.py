@@ -1,13 +1,13 @@
 """Negative log-likelihood of dynamically binarised MNIST, one and two stochastic layers, K = 1, 5, 50.
 
     python benchmarks/app_likelihood.py --minutes-per-row 10 [--rows 1-1 1-5 1-50 2-1 2-5 2-50] [--samples 500]
-    python benchmarks/app_likelihood.py --rows 1-1 1-5 1-50 --epochs 20 20 20 --runs runs/app-likelihood-20
+    python benchmarks/app_likelihood.py --rows 1-1 1-5 1-50 --epochs 300 300 300 --precision bf16
 
 A row LAYERS-K trains the recipe mnist-iwae (or mnist-iwae-2l) with K importance samples for the epochs given, or for as
 many steps as fit into the minutes, found by timing the first ones, with one cosine decay over them all; then it bounds
-the test set with ``--samples`` draws. A row whose run directory is finished is not trained again; rows of other lengths
-that the table has already stay in it. Beside each row stands what Burda et al. 2016 (arXiv 1509.00519, table 1) reached
-in 3280 epochs, with 5000 draws.
+the test set with ``--samples`` draws, always in float32. A row whose run directory is finished is not trained again;
+rows of other lengths that the table has already stay in it, and the order of K is read from the whole table. Beside
+each row stands what Burda et al. 2016 (arXiv 1509.00519, table 1) reached in 3280 epochs, with 5000 draws.
 """
 
 from __future__ import annotations
@@ -16,42 +16,53 @@ import argparse
 import json
 import re
 import tempfile
-import time
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from applications import MONTH, RESULTS, Figure, figure, write_figures
 
+import fastvae
 from fastvae.recipes import find_recipe
 from fastvae.run import RunConfig, start
 
 PUBLISHED = {"1-1": 86.76, "1-5": 85.54, "1-50": 84.78, "2-1": 85.33, "2-5": 83.89, "2-50": 82.90}
 TRAIN_IMAGES = 60_000
+Table = dict[tuple[int, int, int], tuple[float, float]]  # layers, epochs, K -> NLL in nats, seconds of training
 BAR_NATS, BAR_EPOCHS = 88.0, 300  # of row 1-1, once it has so many epochs
 
 
 @dataclass(frozen=True)
-class Length:
-    """How long a row trains."""
+class Training:
+    """How a row trains."""
 
     minutes: float
     epochs: float | None = None  # go before the minutes
+    precision: Literal["fp32", "bf16"] = "fp32"
 
 
-def row_config(row: str, directory: Path, seed: int) -> RunConfig:
+def row_config(row: str, directory: Path, seed: int, precision: Literal["fp32", "bf16"]) -> RunConfig:
     """The recipe of a row, LAYERS-K."""
     layers, num_samples = row.split("-")
     recipe = find_recipe("mnist-iwae" if layers == "1" else "mnist-iwae-2l")
     objective = replace(recipe.train.objective, num_samples=int(num_samples))
-    settings = replace(recipe.train, objective=objective, eval_every=None, checkpoint_every=2000)
+    settings = replace(
+        recipe.train,
+        objective=objective,
+        precision=precision,
+        eval_every=None,
+        checkpoint_every=2000,
+        final_samples=1,
+    )
     return replace(recipe, run_dir=directory, seed=seed, train=settings)
 
 
 def steps_that_fit(config: RunConfig, minutes: float) -> int:
     """How many steps the minutes hold, at the speed of the first ones (the second half of a short run)."""
     with tempfile.TemporaryDirectory() as folder:
-        probe = replace(config.train, steps=60, log_every=30, checkpoint_every=None, final_samples=1)
+        probe = replace(config.train, steps=60, log_every=30, checkpoint_every=None)
         start(replace(config, run_dir=Path(folder), train=probe))
         records = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
     rate = [record["examples_per_s"] for record in records if record["kind"] == "train"][-1]
@@ -63,32 +74,37 @@ def saved_steps(path: Path) -> int:
     return int(yaml.safe_load(path.read_text(encoding="utf-8"))["train"]["steps"])
 
 
-def run_row(row: str, length: Length, samples: int, seed: int, runs: Path) -> dict[str, float]:
-    """Train (or go on with) a row's run; its evaluation, its epochs and its seconds of training."""
-    config = row_config(row, runs / row, seed)
+def run_row(row: str, training: Training, samples: int, seed: int, runs: Path) -> dict[str, float]:
+    """Train (or go on with) a row's run; its evaluation in float32, its epochs, and the seconds of its training."""
+    config = row_config(row, runs / row, seed, training.precision)
     saved = config.directory / "config.yaml"
     if saved.exists():
         steps = saved_steps(saved)
-    elif length.epochs is not None:
-        steps = round(length.epochs * TRAIN_IMAGES / config.train.global_batch_size)
+    elif training.epochs is not None:
+        steps = round(training.epochs * TRAIN_IMAGES / config.train.global_batch_size)
     else:
-        steps = steps_that_fit(config, length.minutes)
-    began = time.perf_counter()
-    finished = start(replace(config, train=replace(config.train, steps=steps, final_samples=samples)))
-    evaluation = finished.evaluation
-    assert evaluation is not None
+        steps = steps_that_fit(config, training.minutes)
+    start(replace(config, train=replace(config.train, steps=steps)))
+    evaluation = fastvae.load(config.directory).evaluate(num_samples=samples)
     assert evaluation.nll_nats is not None
     return {
         "nll_nats": evaluation.nll_nats,
         "standard_error_nats": evaluation.nll_standard_error_nats or 0.0,
         "active_units": evaluation.active_units or 0,
         "epochs": steps * config.train.global_batch_size / TRAIN_IMAGES,
-        "seconds": time.perf_counter() - began,
+        "seconds": training_seconds(config.directory, config.train.global_batch_size),
     }
 
 
-def figures_of(results: dict[str, dict[str, float]], samples: int, seed: int) -> list[Figure]:
-    """A figure for each row, and the order of those rows of one layer that trained equally long."""
+def training_seconds(directory: Path, batch_size: int) -> float:
+    """What a run's steps took, from its records: also of one that an earlier call trained, or that was resumed."""
+    records = [json.loads(line) for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    rates = {0: 1.0} | {one["step"]: one["examples_per_s"] for one in records if one["kind"] == "train"}
+    return sum((step - last) * batch_size / rates[step] for last, step in pairwise(sorted(rates)))
+
+
+def figures_of(results: dict[str, dict[str, float]], samples: int, seed: int, known: Table) -> list[Figure]:
+    """A figure for each row, and the order of K among the rows of the table that trained equally long."""
     figures = []
     for row, found in results.items():
         layers, num_samples = row.split("-")
@@ -105,20 +121,22 @@ def figures_of(results: dict[str, dict[str, float]], samples: int, seed: int) ->
                 note=f"+- {found['standard_error_nats']:.2f}; published {PUBLISHED[row]} in 3280 epochs",
             )
         )
-    for less, more in (("1-1", "1-5"), ("1-5", "1-50")):
-        if less in results and more in results and results[less]["epochs"] == results[more]["epochs"]:
-            gain = results[less]["nll_nats"] - results[more]["nll_nats"]
-            name = f"NLL of K = {less[2:]} minus that of K = {more[2:]}, {results[more]['epochs']:.0f} epochs (nats)"
-            figures.append(figure("images", name, gain, at_least=0.0, seed=seed, seconds=results[more]["seconds"]))
+    for depth, epochs, less in sorted(known):
+        more = {1: 5, 5: 50}.get(less)
+        if more is None or (depth, epochs, more) not in known:
+            continue
+        (few_nats, _), (many_nats, seconds) = known[depth, epochs, less], known[depth, epochs, more]
+        name = f"{depth} layer(s): NLL of K = {less} minus that of K = {more}, {epochs} epochs (nats)"
+        figures.append(figure("images", name, few_nats - many_nats, at_least=0.0, seed=seed, seconds=seconds))
     return figures
 
 
-def write_table(path: Path, results: dict[str, dict[str, float]], samples: int) -> None:
+def write_table(path: Path, results: dict[str, dict[str, float]], samples: int) -> Table:
     """The rows in Markdown, with the epochs used, beside those of other lengths that the table has already."""
-    rows = _rows_of(path) if path.exists() else {}
+    lines = _rows_of(path) if path.exists() else {}
     for row, found in results.items():
         layers, num_samples = map(int, row.split("-"))
-        rows[layers, round(found["epochs"]), num_samples] = (
+        lines[layers, round(found["epochs"]), num_samples] = (
             f"| {layers} | {num_samples} | {found['nll_nats']:.2f} | {found['standard_error_nats']:.2f} |"
             f" {found['active_units']:.0f} | {found['epochs']:.0f} | {found['seconds']:.0f} | {PUBLISHED[row]} |"
         )
@@ -128,10 +146,12 @@ def write_table(path: Path, results: dict[str, dict[str, float]], samples: int) 
         f"Bounds of {samples} draws on the 10 000 test images, trained for the epochs named. Published: Burda et al."
         " 2016, 3280 epochs, 5000 draws.",
         "",
-        "| layers | K | NLL | +- | active units | epochs | s, with evaluation | published |",
+        "| layers | K | NLL | +- | active units | epochs | s of training | published |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    path.write_text("\n".join([*heading, *(rows[key] for key in sorted(rows)), ""]), encoding="utf-8")
+    path.write_text("\n".join([*heading, *(lines[key] for key in sorted(lines)), ""]), encoding="utf-8")
+    cells = {key: line.split("|") for key, line in lines.items()}
+    return {key: (float(row[3]), float(row[7])) for key, row in cells.items()}
 
 
 def _rows_of(path: Path) -> dict[tuple[int, int, int], str]:
@@ -146,6 +166,7 @@ def main() -> None:
     parser.add_argument("--minutes-per-row", type=float, default=10.0, help="of training; evaluation comes on top")
     parser.add_argument("--rows", nargs="+", default=list(PUBLISHED), choices=list(PUBLISHED), help="LAYERS-K")
     parser.add_argument("--epochs", type=float, nargs="+", help="one number for each row, in place of the minutes")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of training")
     parser.add_argument("--samples", type=int, default=500, help="draws of the bound")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=Path, default=Path("runs/app-likelihood"))
@@ -155,11 +176,11 @@ def main() -> None:
         parser.error(f"--epochs: one number for each of the {len(options.rows)} rows, got {len(options.epochs)}")
     results: dict[str, dict[str, float]] = {}
     for row, epochs in zip(options.rows, options.epochs or [None] * len(options.rows), strict=True):
-        results[row] = run_row(
-            row, Length(options.minutes_per_row, epochs), options.samples, options.seed, options.runs
-        )
-        write_table(options.out.with_suffix(".md"), results, options.samples)
-        write_figures("likelihood", figures_of(results, options.samples, options.seed), options.out, merge=True)
+        training = Training(options.minutes_per_row, epochs, options.precision)
+        results[row] = run_row(row, training, options.samples, options.seed, options.runs)
+        known = write_table(options.out.with_suffix(".md"), results, options.samples)
+        figures = figures_of(results, options.samples, options.seed, known)
+        write_figures("likelihood", figures, options.out, merge=True)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,11 @@ def test_rows_of_other_lengths_stay_in_the_table(tmp_path: Path) -> None:
         rows = run_script("app_likelihood.py", tmp_path, *options)
     assert ["0 epochs" in row["figure"] for row in rows] == [True, False]
     assert [line.split("|")[6].strip() for line in (tmp_path / "out.md").read_text().splitlines()[6:]] == ["0", "1"]
+    more = ["--rows=1-5", "--epochs=0.6", "--samples=2", "--runs=more", "--precision=bf16"]
+    rows = run_script("app_likelihood.py", tmp_path, *more)  # the order is read from what two calls found
+    assert [row["figure"] for row in rows if row["bar"]] == [
+        "1 layer(s): NLL of K = 1 minus that of K = 5, 1 epochs (nats)"
+    ]
 
 
 @needs_mnist
