@@ -18,6 +18,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -123,19 +124,23 @@ def unit_length(images: Tensor) -> Tensor:
     return rows * (9.2 / rows.norm(dim=1, keepdim=True))
 
 
-def normalised(source: Source) -> Tensor:
-    """All images of a source as the models see them, [N, 784]."""
+class Images(NamedTuple):
+    """Images as the models see them."""
+
+    images: Tensor  # [N, 784]
+    labels: Tensor  # [N]
+
+
+def normalised(source: Source) -> Images:
+    """All images of a source, set upright and of one length."""
+    assert source.labels is not None
     images = source[torch.arange(len(source))].squeeze(1).float() / 255
-    return torch.cat([unit_length(upright(part)) for part in images.split(1000)])
+    return Images(torch.cat([unit_length(upright(part)) for part in images.split(1000)]), source.labels)
 
 
-def mnist_auroc(data: Data, digit: int, config: TrainConfig, directory: Path, seed: int) -> float:
+def mnist_auroc(train: Images, test: Images, digit: int, config: TrainConfig, directory: Path, seed: int) -> float:
     """One model on nine digits, judged on all test images."""
-    labels, test_labels = data.train.labels, data.test.labels
-    assert labels is not None
-    assert test_labels is not None
-    train, test = normalised(data.train), normalised(data.test)
-    split = as_data((train[labels != digit], test), name=f"without-{digit}")
+    split = as_data((train.images[train.labels != digit], test.images), name=f"without-{digit}")
     recipe = find_recipe("anomaly-table")
     network = replace(recipe.model, hidden_dim=(512, 256), latent_dim=8, activation="relu")
     model = build_model(
@@ -147,7 +152,7 @@ def mnist_auroc(data: Data, digit: int, config: TrainConfig, directory: Path, se
     fastvae.train(model, split, config, run_dir=directory / str(digit), seed=seed)
     batches = evaluation_batches(split.test, split.preprocess, batch_size=1000, seed=seed)
     nats = torch.cat(list(scores(model.eval(), batches))).numpy()
-    return detection((test_labels == digit).double().numpy(), nats).auroc
+    return detection((test.labels == digit).double().numpy(), nats).auroc
 
 
 def mnist_figures(began: float, steps: int, digits: tuple[int, ...], seed: int) -> list[Figure]:
@@ -156,10 +161,11 @@ def mnist_figures(began: float, steps: int, digits: tuple[int, ...], seed: int) 
     config = TrainConfig(
         steps=steps, global_batch_size=128, lr=2e-3, log_every=500, checkpoint_every=None, final_samples=1
     )
+    train, test = normalised(data.train), normalised(data.test)
     rows = []
     with tempfile.TemporaryDirectory() as directory:
         for digit in digits:
-            value = mnist_auroc(data, digit, config, Path(directory), seed)
+            value = mnist_auroc(train, test, digit, config, Path(directory), seed)
             common = {"seed": seed, "seconds": time.perf_counter() - began}
             rows.append(figure("anomalies", f"MNIST without {digit}: AUROC of {digit}", value, **common))
             print(rows[-1].figure, f"{value:.4f}", flush=True)

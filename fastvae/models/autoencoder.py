@@ -41,9 +41,7 @@ class AutoEncoder(nn.Module):
         return self.decoder(z, *given(condition))
 
     @torch.no_grad()
-    def generate(
-        self, z: Tensor, condition: Tensor | None = None, noise_key: Tensor | None = None, *, alike: bool = False
-    ) -> Tensor:
+    def generate(self, z: Tensor, condition: Tensor | None = None, noise_key: Tensor | None = None) -> Tensor:
         """The reconstruction [N, ...] of each code [N, D]; no noise is drawn."""
         return self.decode(z, condition=None if condition is None else condition.expand(len(z), -1))
 

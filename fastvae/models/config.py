@@ -45,12 +45,21 @@ class TextConfig:
     """Where the adaptive softmax cuts the vocabulary, frequent words first; () scores all words alike."""
     temperature: float = 1.0
     """Of sampled words: 1 draws from the model, less prefers the likely ones."""
+    beam_width: int = 8
+    """Beginnings that the search for the most probable sentence keeps; 1 takes the most probable word each time."""
+    no_repeat: int = 3
+    """Length of the runs of words that the search writes once at most; 0 allows every repetition."""
 
     def __post_init__(self) -> None:
         if min(self.embedding_dim, self.num_layers, self.num_heads) < 1:
             raise ValueError(
                 "TextConfig: embedding_dim, num_layers and num_heads must be at least 1,"
                 f" got {self.embedding_dim}, {self.num_layers} and {self.num_heads}"
+            )
+        if self.beam_width < 1 or self.no_repeat < 0:
+            raise ValueError(
+                "TextConfig: beam_width must be at least 1 and no_repeat at least 0,"
+                f" got {self.beam_width} and {self.no_repeat}"
             )
 
 

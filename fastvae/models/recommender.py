@@ -70,9 +70,7 @@ class MultDAE(AutoEncoder):
         return torch.tanh(self.encoder(batch.x, batch.condition, batch.dropout_key))
 
     @torch.no_grad()
-    def generate(
-        self, z: Tensor, condition: Tensor | None = None, noise_key: Tensor | None = None, *, alike: bool = False
-    ) -> Tensor:
+    def generate(self, z: Tensor, condition: Tensor | None = None, noise_key: Tensor | None = None) -> Tensor:
         """The probability of each item [N, V] for each code [N, D]; no noise is drawn."""
         return self.likelihood(self.decoder(z, *given(condition))).mean
 

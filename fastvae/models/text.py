@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from fastvae import ops
 from fastvae.likelihoods import BoundCategorical, Categorical, draw_tokens
 from fastvae.likelihoods.base import EVENT_SITE
+from fastvae.models.beam import beam_search
 from fastvae.models.config import ModelConfig
 from fastvae.models.parts import ModelInputs, Networks
 from fastvae.models.vae import VAE, as_batch
@@ -41,9 +43,11 @@ class TextVAE(VAE):
             the condition does not say it.
         word_dropout: share of the tokens that the decoder does not see in training.
         temperature: of the draws of `generate`: 1 draws from the model, below 1 prefers likely tokens.
+        beam_width: beginnings that `generate` keeps where it draws nothing; 1 takes the most probable token each time.
+        no_repeat: length of the runs of tokens that such a sentence has once at most; 0 allows every repetition.
 
     Raises:
-        ValueError: a rate or the temperature is out of its range.
+        ValueError: a rate, the temperature or one of the search's numbers is out of its range.
     """
 
     def __init__(
@@ -57,13 +61,20 @@ class TextVAE(VAE):
         length_columns: tuple[int, int] | None = None,
         word_dropout: float = 0.0,
         temperature: float = 1.0,
+        beam_width: int = 1,
+        no_repeat: int = 0,
     ) -> None:
         super().__init__(encoder, decoder, likelihood, latent_dim)
         if not (0 <= word_dropout < 1 and temperature > 0):
             raise ValueError(
                 f"TextVAE: word_dropout must be in [0, 1) and temperature above 0, got {word_dropout} and {temperature}"
             )
+        if beam_width < 1 or no_repeat < 0:
+            raise ValueError(
+                f"TextVAE: beam_width must be at least 1 and no_repeat at least 0, got {beam_width} and {no_repeat}"
+            )
         self.max_length, self.length_columns = max_length, length_columns
+        self.beam_width, self.no_repeat = beam_width, no_repeat
         self.word_dropout, self.temperature = word_dropout, temperature
 
     def decode(
@@ -91,10 +102,9 @@ class TextVAE(VAE):
         condition: Tensor | None = None,
         noise_key: Tensor | None = None,
         *,
-        alike: bool = False,
         temperature: float | None = None,
     ) -> Tensor:
-        """Sentences: the most probable token after token or, with a key, tokens drawn from the model.
+        """Sentences: the most probable one that a beam search finds or, with a key, one drawn token after token.
 
         Where the condition says a length, a sentence ends there and not before (a mixture of two conditions says the
         length between theirs); unknown words are not written.
@@ -102,8 +112,7 @@ class TextVAE(VAE):
         Args:
             z: [N, D].
             condition: [N, C], or [C] for all; None for a model that takes none.
-            noise_key: int64 [3]; row i has the noise of row first_row + i. None takes the most probable tokens.
-            alike: every row has the noise of the first: sentences differ by z and condition alone.
+            noise_key: int64 [3]; row i has the noise of row first_row + i. None draws nothing.
             temperature: of the draws; None takes the model's own.
 
         Returns:
@@ -111,24 +120,46 @@ class TextVAE(VAE):
         """
         condition = None if condition is None else condition.expand(len(z), -1)
         condition, lengths = self._with_whole_length(condition)
-        shortest, longest = (1, self.max_length) if lengths is None else (lengths, lengths)
-        uniform = None if noise_key is None else self._uniform(noise_key, 1 if alike else len(z)).expand(len(z), -1)
-        choose = _chooser(uniform, self.temperature if temperature is None else temperature)
+        if noise_key is None:
+            return self._search(z, condition, lengths)
+        uniform = self._uniform(noise_key, len(z))
         state = self.decoder.start(z, condition)  # type: ignore[operator]
         tokens = torch.full((len(z),), BEGIN, device=z.device)
         written: list[Tensor] = []
-        for step in range(self.max_length + 1):
-            features, state = self.decoder.step(state, tokens)  # type: ignore[operator]
-            scores = self.likelihood.log_probs(features)  # type: ignore[operator]
-            scores[:, [PAD, BEGIN, UNKNOWN]] = -torch.inf
-            scores[:, END].masked_fill_(_mask(step < shortest, z), -torch.inf)
-            chosen = choose(scores, step).masked_fill(_mask(step >= longest, z), END)
+        for place in range(self.max_length + 1):
+            scores, state = self._next(state, tokens, place, lengths)
             is_over = (tokens == END) | (tokens == PAD)
+            chosen = draw_tokens(scores / (self.temperature if temperature is None else temperature), uniform[:, place])
             tokens = chosen.masked_fill(is_over, PAD)
             written.append(tokens)
             if bool(((tokens == END) | (tokens == PAD)).all()):
                 break
         return torch.stack(written, 1)
+
+    def _search(self, z: Tensor, condition: Tensor | None, lengths: Tensor | None) -> Tensor:
+        """The sentence of each latent that a beam search finds."""
+        each = partial(torch.repeat_interleave, repeats=self.beam_width, dim=0)
+        state = self.decoder.start(each(z), None if condition is None else each(condition))  # type: ignore[operator]
+        return beam_search(
+            partial(self._next, lengths=None if lengths is None else each(lengths)),
+            state,
+            len(z),
+            width=self.beam_width,
+            no_repeat=self.no_repeat,
+            most=self.max_length + 1,
+        )
+
+    def _next(self, state: Any, tokens: Tensor, place: int, lengths: Tensor | None) -> tuple[Tensor, Any]:
+        """Log probabilities [N, V] of the token at a place, -inf where it may not stand, and the state there."""
+        features, state = self.decoder.step(state, tokens)  # type: ignore[operator]
+        scores = self.likelihood.log_probs(features)  # type: ignore[operator]
+        shortest, longest = (1, self.max_length) if lengths is None else (lengths, lengths)
+        end = scores[:, END].masked_fill(torch.as_tensor(place < shortest, device=scores.device), -torch.inf)
+        must_end = torch.as_tensor(place >= longest, device=scores.device).expand(len(scores))
+        scores = scores.masked_fill(must_end.unsqueeze(1), -torch.inf)
+        scores[:, [PAD, BEGIN, UNKNOWN]] = -torch.inf
+        scores[:, END] = end
+        return scores, state
 
     def _seen(self, batch: Batch) -> Tensor:
         """What the decoder reads before it predicts each token: the target shifted, in training with words lost."""
@@ -188,18 +219,9 @@ def _model(config: ModelConfig, inputs: ModelInputs) -> Callable[..., TextVAE]:
         length_columns=inputs.condition_columns.get("length"),
         word_dropout=config.text.word_dropout,
         temperature=config.text.temperature,
+        beam_width=config.text.beam_width,
+        no_repeat=config.text.no_repeat,
     )
-
-
-def _chooser(uniform: Tensor | None, temperature: float) -> Callable[[Tensor, int], Tensor]:
-    """What picks a token [N] from scores [N, V] at a step: the best one, or by the step's uniform numbers [N, T]."""
-    if uniform is None:
-        return lambda scores, step: scores.argmax(1)
-    return lambda scores, step: draw_tokens(scores / temperature, uniform[:, step])
-
-
-def _mask(holds: bool | Tensor, z: Tensor) -> Tensor:
-    return torch.as_tensor(holds, device=z.device)
 
 
 def _num_tokens(inputs: ModelInputs) -> int:

@@ -105,16 +105,13 @@ class VAE(nn.Module):
         )
 
     @torch.no_grad()
-    def generate(
-        self, z: Tensor, condition: Tensor | None = None, noise_key: Tensor | None = None, *, alike: bool = False
-    ) -> Tensor:
+    def generate(self, z: Tensor, condition: Tensor | None = None, noise_key: Tensor | None = None) -> Tensor:
         """What a person would look at: the mean of p(x|z) for each latent; a subclass may decode otherwise.
 
         Args:
             z: [N, D].
             condition: [N, C], or [C] for all; None for a model that takes none.
             noise_key: int64 [3], for a subclass that draws; this one draws nothing.
-            alike: for such a one: every row has the noise of the first, and z and condition alone make a difference.
 
         Returns:
             [N, ...], as examples are.

@@ -60,6 +60,12 @@ class RecurrentState:
     bias: Tensor  # [N, E] what z and the condition add to every token's vector
     hidden: Hidden
 
+    def select(self, rows: Tensor) -> RecurrentState:
+        """Where it stands in other sentences: in these rows [M] int64, which may occur more than once."""
+        hidden = self.hidden
+        chosen = hidden[:, rows] if isinstance(hidden, Tensor) else (hidden[0][:, rows], hidden[1][:, rows])
+        return RecurrentState(self.bias[rows], chosen)
+
 
 class RecurrentDecoder(TokenDecoder):
     """z [N, D] and the tokens so far -> features [N, T, H] from which the next token is predicted.

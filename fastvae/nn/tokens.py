@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from fastvae.nn.condition import ConditionBias
 from fastvae.nn.dropout import KeyedDropout
 
+# At the start the tokens are louder than z: a decoder that hears z's noise above them learns to leave z alone.
+_TOKEN_STD, _LATENT_STD = 0.5, 0.05
+
 
 class TokenEncoder(nn.Module):
     """Token ids [B, T] -> vectors -> a summary of the sentence -> mu and logvar [B, D] of q(z|x).
@@ -36,7 +39,7 @@ class TokenEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.latent_dim, self.padding = latent_dim, padding
-        self.embedding = token_embedding(num_tokens, embedding_dim)
+        self.embedding = embedding(num_tokens, embedding_dim, _TOKEN_STD)
         self.condition = ConditionBias(condition_dim, embedding_dim)
         self.mu = nn.Linear(summary_dim, latent_dim)
         self.logvar = nn.Linear(summary_dim, latent_dim)
@@ -78,8 +81,9 @@ class TokenDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.feature_dim = feature_dim
-        self.embedding = token_embedding(num_tokens, embedding_dim)
+        self.embedding = embedding(num_tokens, embedding_dim, _TOKEN_STD)
         self.from_latent = nn.Linear(latent_dim, embedding_dim)
+        nn.init.normal_(self.from_latent.weight, std=_LATENT_STD)
         self.condition = ConditionBias(condition_dim, embedding_dim)
         self.dropout = KeyedDropout(dropout, site=1)
 
@@ -125,8 +129,8 @@ class TokenDecoder(nn.Module):
         raise NotImplementedError
 
 
-def token_embedding(num_tokens: int, embedding_dim: int) -> nn.Embedding:
-    """Vectors of tokens, started small enough that what is added to them counts from the first step on."""
-    embedding = nn.Embedding(num_tokens, embedding_dim)
-    nn.init.normal_(embedding.weight, std=embedding_dim**-0.5)
-    return embedding
+def embedding(num: int, dim: int, std: float) -> nn.Embedding:
+    """Vectors of tokens, or of places, normal with a deviation of ``std`` in each unit at the start."""
+    vectors = nn.Embedding(num, dim)
+    nn.init.normal_(vectors.weight, std=std)
+    return vectors

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from fastvae.nn.dropout import KeyedDropout
-from fastvae.nn.tokens import TokenDecoder, TokenEncoder, token_embedding
+from fastvae.nn.tokens import TokenDecoder, TokenEncoder, embedding
 
 Cache = tuple[Tensor, Tensor]  # keys and values [N, heads, T, E / heads] of the tokens so far
 
@@ -40,7 +40,7 @@ class TransformerEncoder(TokenEncoder):
         **others: Any,
     ) -> None:
         super().__init__(num_tokens, embedding_dim, embedding_dim, latent_dim, **others)
-        self.position = token_embedding(max_length, embedding_dim)
+        self.position = embedding(max_length, embedding_dim, embedding_dim**-0.5)
         self.blocks = nn.ModuleList(TransformerBlock(embedding_dim, num_heads) for _ in range(num_layers))
         self.norm = nn.LayerNorm(embedding_dim)
 
@@ -61,6 +61,11 @@ class TransformerState:
     bias: Tensor  # [N, E] what z and the condition add to every token's vector
     caches: tuple[Cache, ...]  # of each block; empty before the first token
     position: int  # tokens so far
+
+    def select(self, rows: Tensor) -> TransformerState:
+        """Where it stands in other sentences: in these rows [M] int64, which may occur more than once."""
+        caches = tuple((key[rows], value[rows]) for key, value in self.caches)
+        return TransformerState(self.bias[rows], caches, self.position)
 
 
 class TransformerDecoder(TokenDecoder):
@@ -93,7 +98,7 @@ class TransformerDecoder(TokenDecoder):
     ) -> None:
         sizes = (num_tokens, embedding_dim, embedding_dim, latent_dim)
         super().__init__(*sizes, dropout=dropout, condition_dim=condition_dim)
-        self.position = token_embedding(max_length, embedding_dim)
+        self.position = embedding(max_length, embedding_dim, embedding_dim**-0.5)
         blocks = (TransformerBlock(embedding_dim, num_heads, dropout, site=2 + 2 * i) for i in range(num_layers))
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(embedding_dim)

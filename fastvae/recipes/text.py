@@ -26,11 +26,11 @@ def sst2_sentences() -> RunConfig:
             likelihood="tokens",
             hidden_dim=(256,),
             latent_dim=32,
-            text=TextConfig(embedding_dim=128, dropout=0.3, word_dropout=0.2, temperature=0.6),
+            text=TextConfig(embedding_dim=128, dropout=0.4, word_dropout=0.2, temperature=0.6),
         ),
         data=DataConfig(name="sst2", condition=("label", "length"), text=TextDataConfig(min_frequency=3)),
         train=TrainConfig(
-            steps=5 * _STEPS_PER_EPOCH,
+            steps=7 * _STEPS_PER_EPOCH,
             global_batch_size=64,
             lr=2e-3,
             warmup_steps=100,

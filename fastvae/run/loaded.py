@@ -162,7 +162,7 @@ class LoadedRun:
         """On a straight line between the mean latents of two test examples, [steps, ...]; their conditions too."""
         mu, condition = self._latents(torch.tensor([first, second]))
         told = None if condition is None else latents.between(condition[0], condition[1], steps)
-        return self._generate(latents.between(mu[0], mu[1], steps), told, alike=True)
+        return self._generate(latents.between(mu[0], mu[1], steps), told, seed=None)
 
     def traverse(
         self,
@@ -197,7 +197,7 @@ class LoadedRun:
             widest = latents.widest_dimensions(means, dimensions)
             names, directions = tuple(f"z{d}" for d in widest), latents.unit_directions(widest, means.std(0))
         z = latents.along(base, directions.to(self.device), steps, span)
-        flat = self._generate(z.flatten(0, 1), _repeated(told, z.shape[0] * steps), alike=True)
+        flat = self._generate(z.flatten(0, 1), _repeated(told, z.shape[0] * steps), seed=None)
         return Rows(flat.unflatten(0, (len(names), steps)), names)
 
     def attribute_direction(self, attribute: str) -> Tensor:
@@ -226,11 +226,11 @@ class LoadedRun:
         return path
 
     @torch.no_grad()
-    def _generate(self, z: Tensor, condition: Tensor | None, seed: int | None = 0, *, alike: bool = False) -> Tensor:
-        """What the model makes of latents; without a seed nothing is drawn, ``alike`` all by the same noise."""
+    def _generate(self, z: Tensor, condition: Tensor | None, seed: int | None = 0) -> Tensor:
+        """What the model makes of latents; without a seed nothing is drawn."""
         self._require("generate", "decode")
         key = None if seed is None else noise_key(seed, device=self.device)
-        examples: Tensor = self.model.generate(z.to(self.device), condition, key, alike=alike)  # type: ignore[operator]
+        examples: Tensor = self.model.generate(z.to(self.device), condition, key)  # type: ignore[operator]
         return examples
 
     def _conditions(self, num: int, values: dict[str, Value | None]) -> Tensor | None:

@@ -1,0 +1,80 @@
+"""Beam search: the most probable sentences of a decoder that writes token after token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from fastvae.records import BEGIN, END, PAD
+
+_REPEATED = 1e4  # nats: more than any sentence costs, so that a run of tokens is repeated only where nothing is left
+
+
+class DecoderState(Protocol):
+    """Where a decoder stands in N sentences."""
+
+    def select(self: _State, rows: Tensor) -> _State:
+        """The state of other sentences: of these rows [M] int64, which may occur more than once."""
+
+
+_State = TypeVar("_State", bound=DecoderState)
+Scores = Callable[[Any, Tensor, int], tuple[Tensor, Any]]
+
+
+@torch.no_grad()
+def beam_search(scores: Scores, state: DecoderState, num: int, *, width: int, no_repeat: int, most: int) -> Tensor:
+    """For each of N latents the sentence that is the most probable per token, of those that the search finds.
+
+    The ``width`` best beginnings of each sentence are kept from token to token (Graves 2012, arXiv 1211.3711; Sutskever
+    et al. 2014, arXiv 1409.3215). The most probable sentences of a language model repeat themselves; a run of
+    ``no_repeat`` tokens is therefore written once (Paulus et al. 2017, arXiv 1705.04304, section 2.5).
+
+    Args:
+        scores: from the state, the last token [N * width] and the place of the next one to the log probabilities
+            [N * width, V] of the next token, -inf where it may not stand, and the state there.
+        state: before the first token, rows i * width up to (i + 1) * width of sentence i.
+        num: N.
+        width: beginnings kept.
+        no_repeat: 0 allows every repetition.
+        most: places, the end's included; the scores allow nothing but `END` at the last one.
+
+    Returns:
+        int64 [N, T]: each sentence, `END`, then `PAD` up to the longest.
+    """
+    rows = num * width
+    tokens = torch.full((rows,), BEGIN)
+    written = torch.empty(rows, 0, dtype=torch.int64)
+    totals = torch.full((num, width), -torch.inf)
+    totals[:, 0] = 0.0  # all beginnings of a sentence are the same at first
+    for place in range(most):
+        log_probs, state = scores(state, tokens, place)
+        tokens, written, totals = (t.to(log_probs.device) for t in (tokens, written, totals))
+        log_probs = log_probs - _REPEATED * _repeats(written, no_repeat, log_probs.shape[1])
+        is_over = (tokens == END) | (tokens == PAD)
+        log_probs = log_probs.masked_fill(is_over.unsqueeze(1), -torch.inf)
+        log_probs[:, PAD] = log_probs[:, PAD].masked_fill(is_over, 0.0)
+        candidates = (totals.flatten().unsqueeze(1) + log_probs).view(num, -1)
+        totals, best = candidates.topk(width, 1)
+        first = torch.arange(num, device=best.device).unsqueeze(1) * width
+        parents = (first + best // log_probs.shape[1]).flatten()
+        tokens = (best % log_probs.shape[1]).flatten()
+        written, state = torch.cat((written[parents], tokens.unsqueeze(1)), 1), state.select(parents)
+        if bool(((tokens == END) | (tokens == PAD)).all()):
+            break
+    lengths = (written != PAD).sum(1).view(num, width)
+    winner = (totals / lengths).argmax(1) + torch.arange(num, device=totals.device) * width
+    found = written[winner]
+    return found[:, : int((found != PAD).sum(1).max())]
+
+
+def _repeats(written: Tensor, run: int, num_tokens: int) -> Tensor:
+    """Which next tokens would end a run that the row [M, t] has already, [M, V] of 0 and at least 1."""
+    counts = torch.zeros(len(written), num_tokens, device=written.device)
+    if run == 0 or written.shape[1] < run:
+        return counts
+    runs = written.unfold(1, run, 1)  # [M, t - run + 1, run]
+    begins_alike = (runs[:, :, :-1] == written[:, None, written.shape[1] - run + 1 :]).all(2)
+    return counts.scatter_add(1, runs[:, :, -1], begins_alike.to(counts.dtype))
