@@ -56,7 +56,7 @@ def beam_search(scores: Scores, state: DecoderState, num: int, *, width: int, no
         is_over = (tokens == END) | (tokens == PAD)
         log_probs = log_probs.masked_fill(is_over.unsqueeze(1), -torch.inf)
         log_probs[:, PAD] = log_probs[:, PAD].masked_fill(is_over, 0.0)
-        candidates = (totals.flatten().unsqueeze(1) + log_probs).view(num, -1)
+        candidates = (totals.flatten().unsqueeze(1) + log_probs).view(num, width * log_probs.shape[1])
         totals, best = candidates.topk(width, 1)
         first = torch.arange(num, device=best.device).unsqueeze(1) * width
         parents = (first + best // log_probs.shape[1]).flatten()
@@ -67,7 +67,7 @@ def beam_search(scores: Scores, state: DecoderState, num: int, *, width: int, no
     lengths = (written != PAD).sum(1).view(num, width)
     winner = (totals / lengths).argmax(1) + torch.arange(num, device=totals.device) * width
     found = written[winner]
-    return found[:, : int((found != PAD).sum(1).max())]
+    return found[:, (found != PAD).any(0)]
 
 
 def _repeats(written: Tensor, run: int, num_tokens: int) -> Tensor:

@@ -86,6 +86,7 @@ def test_a_sentence_does_not_depend_on_those_beside_it() -> None:
     assert len({tuple(sentence) for sentence in together}) > 1
     for number in range(6):
         assert search(log_probs[number : number + 1], width=3) == [together[number]]
+    assert search(log_probs[:0], width=3) == []
 
 
 def test_a_run_is_repeated_only_where_nothing_else_may_stand() -> None:
