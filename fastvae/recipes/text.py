@@ -26,7 +26,7 @@ def sst2_sentences() -> RunConfig:
             likelihood="tokens",
             hidden_dim=(256,),
             latent_dim=32,
-            text=TextConfig(embedding_dim=128, dropout=0.4, word_dropout=0.2, temperature=0.6),
+            text=TextConfig(embedding_dim=128, dropout=0.4, word_dropout=0.2, temperature=0.6, no_repeat=2),
         ),
         data=DataConfig(name="sst2", condition=("label", "length"), text=TextDataConfig(min_frequency=3)),
         train=TrainConfig(
