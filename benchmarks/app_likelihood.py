@@ -104,8 +104,9 @@ def training_seconds(directory: Path, batch_size: int) -> float:
 
 
 def figures_of(results: dict[str, dict[str, float]], samples: int, seed: int, known: Table) -> list[Figure]:
-    """A figure for each row, and the order of K among the rows of the table that trained equally long."""
+    """A figure for each row, and the order of K among the rows of the table that trained as long as one of them."""
     figures = []
+    lengths = {(int(row.split("-")[0]), round(found["epochs"])) for row, found in results.items()}
     for row, found in results.items():
         layers, num_samples = row.split("-")
         held = row == "1-1" and found["epochs"] >= BAR_EPOCHS
@@ -123,7 +124,7 @@ def figures_of(results: dict[str, dict[str, float]], samples: int, seed: int, kn
         )
     for depth, epochs, less in sorted(known):
         more = {1: 5, 5: 50}.get(less)
-        if more is None or (depth, epochs, more) not in known:
+        if (depth, epochs) not in lengths or more is None or (depth, epochs, more) not in known:
             continue
         (few_nats, _), (many_nats, seconds) = known[depth, epochs, less], known[depth, epochs, more]
         name = f"{depth} layer(s): NLL of K = {less} minus that of K = {more}, {epochs} epochs (nats)"
