@@ -25,7 +25,16 @@ Scores = Callable[[Any, Tensor, int], tuple[Tensor, Any]]
 
 
 @torch.no_grad()
-def beam_search(scores: Scores, state: DecoderState, num: int, *, width: int, no_repeat: int, most: int) -> Tensor:
+def beam_search(
+    scores: Scores,
+    state: DecoderState,
+    num: int,
+    *,
+    width: int,
+    no_repeat: int,
+    most: int,
+    device: torch.device | None = None,
+) -> Tensor:
     """For each of N latents the sentence that is the most probable per token, of those that the search finds.
 
     The ``width`` best beginnings of each sentence are kept from token to token (Graves 2012, arXiv 1211.3711; Sutskever
@@ -40,32 +49,32 @@ def beam_search(scores: Scores, state: DecoderState, num: int, *, width: int, no
         width: beginnings kept.
         no_repeat: 0 allows every repetition.
         most: places, the end's included; the scores allow nothing but `END` at the last one.
+        device: where the state is; None is the default device.
 
     Returns:
         int64 [N, T]: each sentence, `END`, then `PAD` up to the longest.
     """
     rows = num * width
-    tokens = torch.full((rows,), BEGIN)
-    written = torch.empty(rows, 0, dtype=torch.int64)
-    totals = torch.full((num, width), -torch.inf)
+    tokens = torch.full((rows,), BEGIN, device=device)
+    written = torch.empty(rows, 0, dtype=torch.int64, device=device)
+    totals = torch.full((num, width), -torch.inf, device=device)
     totals[:, 0] = 0.0  # all beginnings of a sentence are the same at first
     for place in range(most):
         log_probs, state = scores(state, tokens, place)
-        tokens, written, totals = (t.to(log_probs.device) for t in (tokens, written, totals))
         log_probs = log_probs - _REPEATED * _repeats(written, no_repeat, log_probs.shape[1])
         is_over = (tokens == END) | (tokens == PAD)
         log_probs = log_probs.masked_fill(is_over.unsqueeze(1), -torch.inf)
         log_probs[:, PAD] = log_probs[:, PAD].masked_fill(is_over, 0.0)
         candidates = (totals.flatten().unsqueeze(1) + log_probs).view(num, width * log_probs.shape[1])
         totals, best = candidates.topk(width, 1)
-        first = torch.arange(num, device=best.device).unsqueeze(1) * width
+        first = torch.arange(num, device=device).unsqueeze(1) * width
         parents = (first + best // log_probs.shape[1]).flatten()
         tokens = (best % log_probs.shape[1]).flatten()
         written, state = torch.cat((written[parents], tokens.unsqueeze(1)), 1), state.select(parents)
         if bool(((tokens == END) | (tokens == PAD)).all()):
             break
     lengths = (written != PAD).sum(1).view(num, width)
-    winner = (totals / lengths).argmax(1) + torch.arange(num, device=totals.device) * width
+    winner = (totals / lengths).argmax(1) + torch.arange(num, device=device) * width
     found = written[winner]
     return found[:, (found != PAD).any(0)]
 

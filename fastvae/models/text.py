@@ -147,6 +147,7 @@ class TextVAE(VAE):
             width=self.beam_width,
             no_repeat=self.no_repeat,
             most=self.max_length + 1,
+            device=z.device,
         )
 
     def _next(self, state: Any, tokens: Tensor, place: int, lengths: Tensor | None) -> tuple[Tensor, Any]:
