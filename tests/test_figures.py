@@ -64,6 +64,18 @@ def test_latents_are_drawn_with_and_without_labels(tmp_path, num_dims, num_label
     assert np.array_equal(pixels(tmp_path / "a.png"), pixels(tmp_path / "b.png"))
 
 
+def test_the_names_of_the_labels_stand_in_the_legend(tmp_path):
+    means, labels = images(200, 2), torch.arange(200) % 2
+    drawn = []
+    for names in (None, ("0", "1"), ("negative", "positive")):
+        figures.save_latents(tmp_path / "latents.png", means, labels, names)
+        figures.save_maps(tmp_path / "maps.png", {"z": means}, labels, names)
+        drawn.append([pixels(tmp_path / name) for name in ("latents.png", "maps.png")])
+    for integers, same, words in zip(*drawn, strict=True):
+        assert np.array_equal(integers, same)
+        assert not np.array_equal(integers, words)
+
+
 def test_one_point_and_equal_points_are_drawn(tmp_path):
     figures.save_latents(tmp_path / "a.png", torch.zeros(1, 5))
     figures.save_latents(tmp_path / "b.png", torch.zeros(9, 5), torch.zeros(9, dtype=torch.int64))

@@ -102,7 +102,7 @@ def write_maps(run: LoadedRun, path: Path, *, num_examples: int = 2000, seed: in
         for name, values in (("posterior means", _means(run, source)), ("input", _inputs(run, source)))
     }
     title = f"{run.data.name}: {len(source):,} test examples, t-SNE"
-    save_maps(path, maps, torch.from_numpy(_labels(source)), title=title)
+    save_maps(path, maps, torch.from_numpy(_labels(source)), run.data.label_names, title=title)
     return path
 
 

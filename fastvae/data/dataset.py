@@ -128,10 +128,10 @@ def as_data(
         binarize, dequantize, seed: what is done to the pixels, see ``DataConfig``; the seed of static binarisation.
         test_every: see ``test``.
         name: how messages call the data.
-        label_names: what the labels stand for.
+        label_names: what the labels 0, 1, ... stand for.
 
     Raises:
-        ValueError, TypeError: as ``as_source``; or binarisation of data outside [0, 1].
+        ValueError, TypeError: as ``as_source``; binarisation of data outside [0, 1]; or a label without a name.
     """
     if isinstance(train, Data):
         return train
@@ -139,6 +139,7 @@ def as_data(
         train, test = train
     source = as_source(train, name=name)
     parts = split_every(source, test_every) if test is None else (source, as_source(test, name=f"{name} (test)"))
+    _check_names(label_names, parts, name)
     preprocess = Preprocess(levels=_levels(*parts))
     data = Data(
         name=name,
@@ -149,6 +150,16 @@ def as_data(
         label_names=label_names,
     )
     return prepare(data, binarize, dequantize, seed)
+
+
+def _check_names(names: tuple[str, ...] | None, parts: Sequence[Source], name: str) -> None:
+    """ValueError unless there is a name for every label of the parts."""
+    if names is None:
+        return
+    labels = [part.labels for part in parts]
+    highest = max((int(each.max()) for each in labels if each is not None), default=-1)
+    if highest >= len(names):
+        raise ValueError(f"{name}: label_names must name every label from 0 to {highest}, got {len(names)} names: {names}")
 
 
 def is_image(event_shape: Sequence[int]) -> bool:

@@ -25,13 +25,21 @@ _CURVES = {  # name in metrics.jsonl: title, unit
 }
 
 
-def save_latents(path: Path, means: Tensor, labels: Tensor | None = None, *, title: str = "Latent space") -> None:
+def save_latents(
+    path: Path,
+    means: Tensor,
+    labels: Tensor | None = None,
+    label_names: Sequence[str] | None = None,
+    *,
+    title: str = "Latent space",
+) -> None:
     """Draw the mean latents on their first two principal axes, coloured by label.
 
     Args:
         path: the PNG to write.
         means: [N, D]; D = 2 is drawn as it is.
         labels: [N] integers, or None for one colour.
+        label_names: what the labels 0, 1, ... stand for; without them the legend shows the integers.
         title: stands above the picture.
     """
     points, names = _project(means.detach().cpu().double().numpy())
@@ -41,20 +49,28 @@ def save_latents(path: Path, means: Tensor, labels: Tensor | None = None, *, tit
     if labels is None:
         axes.scatter(points[:, 0], points[:, 1], s=size, linewidths=0, alpha=0.7)
     else:
-        _scatter_by_label(axes, points, labels.cpu().numpy(), size)
+        _scatter_by_label(axes, points, labels.cpu().numpy(), label_names, size)
     axes.set(title=f"{title}: mean latents of {len(points):,} test examples", xlabel=names[0], ylabel=names[1])
     axes.set_aspect("equal", adjustable="datalim")
     tidy(axes)
     figure.savefig(path)
 
 
-def save_maps(path: Path, maps: Mapping[str, Tensor], labels: Tensor, *, title: str = "Maps") -> None:
+def save_maps(
+    path: Path,
+    maps: Mapping[str, Tensor],
+    labels: Tensor,
+    label_names: Sequence[str] | None = None,
+    *,
+    title: str = "Maps",
+) -> None:
     """Draw maps of the same examples side by side, coloured by label; their axes have no meaning.
 
     Args:
         path: the PNG to write.
         maps: points [N, 2] by the name that stands above them.
         labels: [N] integers.
+        label_names: what the labels 0, 1, ... stand for; without them the legend shows the integers.
         title: stands above all.
     """
     figure = Figure(figsize=(4.8 * len(maps) + 0.8, 4.8), dpi=100, layout="constrained")
@@ -63,7 +79,7 @@ def save_maps(path: Path, maps: Mapping[str, Tensor], labels: Tensor, *, title: 
         zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True)
     ):
         size = float(np.clip(6000 / max(len(points), 1), 4, 20))
-        _scatter_by_label(axes, points.numpy(), labels.numpy(), size)
+        _scatter_by_label(axes, points.numpy(), labels.numpy(), label_names, size)
         if index < len(maps) - 1:
             axes.get_legend().remove()
         axes.set(title=name, xticks=[], yticks=[])
@@ -110,7 +126,7 @@ def _draw_curve(axes: Axes, records: Sequence[dict[str, Any]], name: str) -> Non
     tidy(axes)
 
 
-def _scatter_by_label(axes: Axes, points: Array, labels: Array, size: float) -> None:
+def _scatter_by_label(axes: Axes, points: Array, labels: Array, names: Sequence[str] | None, size: float) -> None:
     import matplotlib
 
     found = np.unique(labels)
@@ -118,7 +134,8 @@ def _scatter_by_label(axes: Axes, points: Array, labels: Array, size: float) -> 
     for i, label in enumerate(found):
         colour = colours(i if len(found) <= 10 else i / (len(found) - 1))
         chosen = points[labels == label]
-        axes.scatter(chosen[:, 0], chosen[:, 1], s=size, color=colour, linewidths=0, alpha=0.75, label=str(label))
+        name = str(label) if names is None else names[label]
+        axes.scatter(chosen[:, 0], chosen[:, 1], s=size, color=colour, linewidths=0, alpha=0.75, label=name)
     axes.legend(
         title="label", markerscale=math.sqrt(30 / size), frameon=False, loc="center left", bbox_to_anchor=(1, 0.5)
     )

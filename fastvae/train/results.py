@@ -40,7 +40,7 @@ def write_pictures(run_dir: Path, model: nn.Module, data: Data, seed: int) -> No
     if hasattr(model, "encode"):
         means, labels = latents_of_test_set(model, data, seed, limit=_MAX_LATENTS)
         if means.shape[1] > 0:
-            figures.save_latents(run_dir / "latents.png", means, labels, title=title)
+            figures.save_latents(run_dir / "latents.png", means, labels, data.label_names, title=title)
     suffix = figures.find_renderer(data).suffix
     if hasattr(model, "reconstruct"):
         write_reconstructions(run_dir / f"reconstructions{suffix}", model, data, num=24, seed=seed)
