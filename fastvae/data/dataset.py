@@ -159,7 +159,7 @@ def _check_names(names: tuple[str, ...] | None, parts: Sequence[Source], name: s
     labels = [part.labels for part in parts]
     highest = max((int(each.max()) for each in labels if each is not None), default=-1)
     if highest >= len(names):
-        raise ValueError(f"{name}: label_names must name every label from 0 to {highest}, got {len(names)} names: {names}")
+        raise ValueError(f"{name}: label_names must name every label from 0 to {highest}, got {len(names)}: {names}")
 
 
 def is_image(event_shape: Sequence[int]) -> bool:

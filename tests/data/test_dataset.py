@@ -141,7 +141,7 @@ def test_parts_that_differ_are_named() -> None:
 def test_every_label_has_a_name_or_none_has() -> None:
     train, test = (torch.rand(20, 8), torch.arange(20) % 2), (torch.rand(4, 8), torch.tensor([0, 1, 2, 0]))
     assert as_data(train, test, label_names=("a", "b", "c")).label_names == ("a", "b", "c")
-    with pytest.raises(ValueError, match="must name every label from 0 to 2, got 2 names"):
+    with pytest.raises(ValueError, match="must name every label from 0 to 2, got 2: "):
         as_data(train, test, label_names=("a", "b"))
 
 
