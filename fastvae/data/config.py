@@ -13,17 +13,21 @@ from fastvae.data.recommendation import InteractionsConfig
 from fastvae.data.table import TableConfig
 from fastvae.data.tokenizer import TextDataConfig
 
+OWN = ("file", "table", "text", "interactions", "audio")  # names for a path: recognised, or read as that kind
+_KINDS = {"breast-cancer": "table", "sst2": "text", "movielens-100k": "interactions", "spoken-digits": "audio"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Which data, where they are, and what is done to them."""
 
     name: str = "digits"
-    """A name of `fastvae.data.DATASETS`, such as digits, mnist; file, your own, wherever there is a path."""
+    """A name of `fastvae.data.DATASETS`, such as digits, mnist; with a path file, table, text, interactions, audio."""
     dir: Path | None = None
     """Folder that holds mnist/ and the like; by default $FASTVAE_DATA, then the cache, then a download."""
     path: Path | None = None
-    """Your own file or folder, in place of the data by name; what it holds is recognised, unless the name is table."""
+    """Your own file or folder, in place of the data by name: read as data of their kind; images, numbers and the name
+    file are recognised by what it holds."""
     condition: tuple[str, ...] = ()
     """What encoder and decoder are told of each example, such as label; () for nothing."""
     download: bool = True
@@ -49,10 +53,10 @@ class DataConfig:
         choices = get_args(Binarize)
         if self.binarize not in choices:
             raise ValueError(f"DataConfig: binarize must be one of {', '.join(choices)}, got {self.binarize!r}")
-        if self.name == "file" and self.path is None:
-            raise ValueError("DataConfig: name=file needs a path (--data.path), got none")
-        if self.path is not None and self.name != "table":  # a path is the whole request for one's own data
-            object.__setattr__(self, "name", "file")
+        if self.name in OWN and self.path is None:
+            raise ValueError(f"DataConfig: name={self.name} needs a path (--data.path), got none")
+        if self.path is not None and self.name not in OWN:  # a path is the whole request for one's own data
+            object.__setattr__(self, "name", _KINDS.get(self.name, "file"))
         if self.dequantize and self.binarize != "none":
             raise ValueError(f"DataConfig: dequantize and binarize={self.binarize} exclude each other; choose one")
         if self.test_every < 2:

@@ -1,4 +1,4 @@
-"""Data by name, and a user's own data by what a path holds: a new kind is a file and one line here."""
+"""Data by name, and a user's own data by kind or by what a path holds: a new kind is a file and one line here."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from pathlib import Path
 from fastvae.data.arrays import load_arrays
 from fastvae.data.audio import holds_recordings, load_own_recordings, load_spoken_digits, read_recordings
 from fastvae.data.condition import conditioned
-from fastvae.data.config import DataConfig
+from fastvae.data.config import OWN, DataConfig
 from fastvae.data.dataset import Data, State, as_data, condition_on
 from fastvae.data.digits import load_digits
 from fastvae.data.images import EXTENSIONS, load_folder
 from fastvae.data.mnist import FASHION_MNIST, MNIST, PublishedSet, load_published
 from fastvae.data.ratings import is_ratings_file
+from fastvae.data.restore import kept_kind, restore
 from fastvae.data.shards import EverySource, NpyShards
 from fastvae.data.small_images import CIFAR10_LABELS, load_cifar10, load_frey_faces
 from fastvae.data.source import Source
-from fastvae.data.tables import is_table_file, load_breast_cancer, load_table, read_rows
+from fastvae.data.stamp import STAMP_FILE, stamp_of, why_unreadable
+from fastvae.data.table_file import is_table_file
+from fastvae.data.tables import load_breast_cancer, load_table, read_rows
 from fastvae.data.tar import TarShards
 from fastvae.data.text import holds_sentences, load_sentences, load_sst2, read_text
 from fastvae.data.users import load_movielens, load_own_interactions, read_own_interactions
@@ -31,15 +34,19 @@ ReadSource = Callable[[Path, DataConfig, State], Source]
 
 @dataclass(frozen=True)
 class Recognizer:
-    """How one kind of own data is told from the others, and read."""
+    """How one form of own data is told from the others, and read."""
 
+    kind: str
+    """What it gives: table, text, interactions, audio; pixels are images and plain numbers."""
     what: str
     """What it reads, in the words of an error message."""
     matches: Callable[[Path], bool]
-    """Whether an existing file or folder is of this kind; cheap: looks at names, or at a file's first bytes."""
+    """Whether an existing file or folder is of this form; cheap: looks at names, or at a file's first bytes."""
     load: LoadData
     read: ReadSource | None = None
-    """All examples of one file in its order, for a finished run to encode or score; None: this kind has no such."""
+    """All examples of one file in its order, for a finished run to encode or score; None: this form has no such."""
+    suits: Callable[[Path], bool] | None = None
+    """What replaces ``matches`` where the kind is known: then the reader may say what is wrong with a file."""
 
 
 def load_own_digits(config: DataConfig, seed: int, state: State) -> Data:
@@ -130,31 +137,46 @@ DATASETS: dict[str, LoadData] = {
     "frey-faces": load_faces,
     "movielens-100k": load_movielens,
     "sst2": load_sst2,
-    "table": load_table,
     "breast-cancer": load_breast_cancer,
     "spoken-digits": load_spoken_digits,
 }
 RECOGNIZERS: tuple[Recognizer, ...] = (  # the first that matches reads
-    Recognizer("an .npy or .npz file", lambda path: path.suffix in (".npy", ".npz"), load_own_arrays, read_arrays),
     Recognizer(
+        "pixels", "an .npy or .npz file", lambda path: path.suffix in (".npy", ".npz"), load_own_arrays, read_arrays
+    ),
+    Recognizer(
+        "pixels",
         "a folder of .npy shards",
         partial(holds_shards, ".npy"),
         partial(load_own_shards, read_npy_shards),
         read_npy_shards,
     ),
     Recognizer(
+        "pixels",
         "a folder of .tar shards",
         partial(holds_shards, ".tar"),
         partial(load_own_shards, read_tar_shards),
         read_tar_shards,
     ),
-    Recognizer("a folder of images", holds_images, load_own_images, read_images),
+    Recognizer("pixels", "a folder of images", holds_images, load_own_images, read_images),
     Recognizer(
-        "a CSV, TSV or .inter file of users and items", is_ratings_file, load_own_interactions, read_own_interactions
+        "interactions",
+        "a CSV, TSV or .inter file of users and items",
+        is_ratings_file,
+        load_own_interactions,
+        read_own_interactions,
+        suits=Path.is_file,
     ),
-    Recognizer("a .txt file or a .tsv with a column named sentence", holds_sentences, load_sentences, read_text),
-    Recognizer("a CSV or TSV file of numbers", is_table_file, load_table, read_rows),
-    Recognizer("a folder of recordings", holds_recordings, load_own_recordings, read_recordings),
+    Recognizer(
+        "text",
+        "a .txt file or a .tsv with a column named sentence",
+        holds_sentences,
+        load_sentences,
+        read_text,
+        suits=lambda path: path.is_file() and path.suffix in (".txt", ".tsv"),
+    ),
+    Recognizer("table", "a CSV, TSV or npz file of numbers", is_table_file, load_table, read_rows, suits=Path.is_file),
+    Recognizer("audio", "a folder of recordings", holds_recordings, load_own_recordings, read_recordings),
 )
 
 
@@ -164,29 +186,28 @@ def build_data(config: DataConfig, seed: int = 0, state: State | None = None) ->
     Args:
         config: which data, where, what is done to them.
         seed: the run's seed; static binarisation depends on it.
-        state: what a finished run kept of its data, so that the same tokens, scales or items are used again.
+        state: what a finished run kept of its data, so that the same tokens, scales or items are used again. Where
+            its own file is gone or another by now, the data have no examples, and whoever asks for one is told why.
 
     Raises:
         ValueError: missing, damaged, empty or unsuitable data; the message names the file and the remedy.
     """
-    if config.name == "file":
-        assert config.path is not None  # DataConfig saw to it
-        load: LoadData | None = _recognize(config.path.expanduser()).load
-    else:
-        load = DATASETS.get(config.name)
+    if config.path is not None:
+        return _build_own(config, config.path.expanduser(), seed, state or {})
+    load = DATASETS.get(config.name)
     if load is None:
-        raise ValueError(f"data.name: must be one of {', '.join([*DATASETS, 'file'])}, got {config.name!r}")
+        raise ValueError(f"data.name: must be one of {', '.join([*DATASETS, *OWN])}, got {config.name!r}")
     return condition_on(load(config, seed, state or {}), config.condition)
 
 
 def read_source(path: Path, data: Data, config: DataConfig) -> Source:
-    """All examples of a file or folder in its order, for a model that was trained on ``data``.
+    """All examples of a file or folder in its order, for a model that was trained on ``data`` and reads their kind.
 
     Raises:
         ValueError: the file is unsuitable, or its examples are not like the run's.
     """
     path = path.expanduser()
-    recognizer = _recognize(path)
+    recognizer = _recognize(path, "pixels" if data.kind in ("image", "vector") else data.kind)
     if recognizer.read is None:
         raise ValueError(f"{path}: {recognizer.what} cannot be read apart from a run; name a file of examples")
     source = recognizer.read(path, config, data.state)
@@ -198,14 +219,34 @@ def read_source(path: Path, data: Data, config: DataConfig) -> Source:
     return source if data.conditions is None else conditioned(source, data.conditions)
 
 
-def _recognize(path: Path) -> Recognizer:
-    known = ", ".join(recognizer.what for recognizer in RECOGNIZERS)
+def _build_own(config: DataConfig, path: Path, seed: int, state: State) -> Data:
+    """A user's own data: of the kind that a run kept, else that the name says, else that is recognised."""
+    reason = why_unreadable(path, state)
+    if reason is not None:
+        restored = restore(state, reason)
+        if restored is None:
+            raise ValueError(reason)
+        return restored
+    kind = kept_kind(state) or (None if config.name == "file" else config.name)
+    data = _recognize(path, kind).load(config, seed, state)
+    if not state:
+        data = replace(data, state={**data.state, STAMP_FILE: stamp_of(path, len(data.train) + len(data.test))})
+    return condition_on(data, config.condition)
+
+
+def _recognize(path: Path, kind: str | None) -> Recognizer:
+    """How a path is read: by its kind, or by what it holds for None."""
+    candidates = [recognizer for recognizer in RECOGNIZERS if kind in (None, recognizer.kind)]
+    known = ", ".join(recognizer.what for recognizer in candidates)
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder; it can be {known}")
-    for recognizer in RECOGNIZERS:
-        if recognizer.matches(path):
+    for recognizer in candidates:
+        matches = recognizer.matches if kind is None or recognizer.suits is None else recognizer.suits
+        if matches(path):
             return recognizer
-    raise ValueError(f"{path}: must be {known}")
+    raise ValueError(
+        f"{path}: must be {known}" + ("" if kind is None else f", which data of kind {kind} are read from")
+    )
 
 
 def _pixels(config: DataConfig, seed: int, train: Source, test: Source, *, dequantize: bool = False) -> Data:

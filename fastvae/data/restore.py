@@ -11,15 +11,27 @@ import torch
 from torch import Tensor
 
 from fastvae.data import audio, text
+from fastvae.data.catalogue import CATALOGUE_FILE, Catalogue
 from fastvae.data.condition import ConditionField, Conditions, Field, LengthField, NumberField
 from fastvae.data.dataset import Data, State
+from fastvae.data.interactions import Counts
 from fastvae.data.preprocess import Preprocess, Preprocessor
 from fastvae.data.source import Source
+from fastvae.data.table import TABLE_FILE, MaskGaps, columns_from_bytes
 
 DESCRIPTION = "data.json"
 _PREPROCESS: dict[str, Callable[[State], Preprocessor]] = {  # others: pixels and numbers
     "text": text.restored_preprocess,
     "audio": audio.restored_preprocess,
+    "table": lambda state: MaskGaps(),
+    "interactions": lambda state: Counts(),
+}
+_KEPT = {  # the kind of a run's data by a file that it keeps
+    TABLE_FILE: "table",
+    CATALOGUE_FILE: "interactions",
+    text.TOKENIZER_FILE: "text",
+    audio.STATE: "audio",
+    DESCRIPTION: "pixels",
 }
 
 
@@ -37,7 +49,7 @@ class MissingSource(Source):
 
 
 def describe(data: Data) -> bytes:
-    """What `restore` needs, as JSON. It restores pixels, plain numbers, sentences and recordings; others not."""
+    """What `restore` needs, as JSON. It restores the kinds of this package; of others only the name is kept."""
     described: dict[str, Any] = {"name": data.name, "kind": data.kind, "preprocess": None}
     if isinstance(data.preprocess, Preprocess) or data.kind in _PREPROCESS:
         described |= {
@@ -51,6 +63,11 @@ def describe(data: Data) -> bytes:
             "inputs": dict(data.inputs),
         }
     return (json.dumps(described, indent=1) + "\n").encode()
+
+
+def kept_kind(state: State) -> str | None:
+    """Of what kind a run's own data were, from what it kept; images and plain numbers are pixels. None: a new run."""
+    return next((kind for file, kind in _KEPT.items() if file in state), None)
 
 
 def restore(state: State, reason: str) -> Data | None:
@@ -69,7 +86,7 @@ def restore(state: State, reason: str) -> Data | None:
 def _restore(state: State, reason: str) -> Data | None:
     described = json.loads(state.get(DESCRIPTION, b"{}"))
     if described.get("preprocess") is None:
-        return None
+        return _restore_from_files(state, reason)
     dtype = getattr(torch, described["dtype"])
     if not isinstance(dtype, torch.dtype):
         raise TypeError(f"{described['dtype']!r} is no type of numbers")
@@ -85,9 +102,25 @@ def _restore(state: State, reason: str) -> Data | None:
         label_names=None if described["label_names"] is None else tuple(described["label_names"]),
         fields=tuple(fields.values()),
         conditions=None if names is None else Conditions(tuple(fields[name] for name in names)),
-        inputs=described["inputs"],
+        inputs={name: tuple(v) if isinstance(v, list) else v for name, v in described["inputs"].items()},
         state=state,
     )
+
+
+def _restore_from_files(state: State, reason: str) -> Data | None:
+    """Tables and interactions of a run that kept no description of them."""
+    if TABLE_FILE in state:
+        widths = tuple(column.width for column in columns_from_bytes(state[TABLE_FILE]))
+        nothing = MissingSource((sum(widths),), torch.float32, None, reason)
+        inputs = {"column_widths": widths}
+        return Data(
+            name="table", train=nothing, test=nothing, preprocess=MaskGaps(), kind="table", inputs=inputs, state=state
+        )
+    if CATALOGUE_FILE in state:
+        num_items = len(Catalogue.from_bytes(state[CATALOGUE_FILE]))
+        nothing = MissingSource((num_items,), torch.float32, None, reason)
+        return Data(name="items", train=nothing, test=nothing, preprocess=Counts(), kind="interactions", state=state)
+    return None
 
 
 def _restored_pixels(state: State) -> Preprocess:

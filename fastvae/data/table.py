@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -27,8 +28,10 @@ class TableConfig:
     """How a table of numbers and categories is read."""
 
     label: str | None = None
-    """Column that says which rows are anomalies (1) and which are not (0); None finds one of the usual name. It is
-    never shown to the model."""
+    """Column that says which rows are anomalies (1) and which are not (0); None finds one of the usual name that
+    holds nothing else. It is never shown to the model."""
+    find_label: bool = True
+    """Whether a label that is not named is looked for; without, such a column is one like the others."""
     categorical: tuple[str, ...] = ()
     """Columns of numbers that are categories all the same; columns with other values than numbers are so anyway."""
     test_share: float = 0.3
@@ -49,6 +52,7 @@ class RawTable:
 
     columns: Mapping[str, Values]
     labels: NDArray[np.int64] | None
+    numbers: NDArray[np.int64] | None = None  # [N] of the rows in their file, from 1; None: they are the whole file
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -56,7 +60,12 @@ class RawTable:
     def rows(self, indices: NDArray[np.int64]) -> RawTable:
         """Some of the rows."""
         labels = None if self.labels is None else self.labels[indices]
-        return RawTable({name: column[indices] for name, column in self.columns.items()}, labels)
+        columns = {name: column[indices] for name, column in self.columns.items()}
+        return RawTable(columns, labels, self.row_numbers()[indices])
+
+    def row_numbers(self) -> NDArray[np.int64]:
+        """Places of the rows in their file [N]: 1 is the first below the header."""
+        return np.arange(1, len(self) + 1) if self.numbers is None else self.numbers
 
 
 @dataclass(frozen=True)
@@ -76,13 +85,25 @@ class Column:
     def encode(self, values: Values, clip: float) -> NDArray[np.float32]:
         """[N, width]: scaled, or one-hot; NaN where a value is missing."""
         if self.categories is None:
-            scaled = (values.astype(np.float64) - self.center) / self.scale
+            with np.errstate(over="ignore"):  # what overflows is clipped
+                scaled = (values.astype(np.float64) - self.center) / self.scale
             return np.clip(scaled, -clip, clip).astype(np.float32)[:, None]
-        places = {category: place for place, category in enumerate(self.categories)}
-        codes = np.array([places.get(value, places[_OTHER]) for value in values.tolist()])
+        distinct, inverse = np.unique(values, return_inverse=True)
+        codes = np.array([self._place(text) for text in distinct.tolist()])[inverse]
         encoded = np.eye(self.width, dtype=np.float32)[codes]
         encoded[values == ""] = np.nan
         return encoded
+
+    def _place(self, text: str) -> int:
+        """The category's place: that of the same text, else of the one category that is the same number."""
+        assert self.categories is not None
+        if text in self.categories:
+            return self.categories.index(text)
+        number = as_number(text)
+        if number is None:
+            return self.categories.index(_OTHER)
+        alike = [place for place, known in enumerate(self.categories) if as_number(known) == number]
+        return alike[0] if len(alike) == 1 else self.categories.index(_OTHER)
 
 
 def learn_column(name: str, values: Values) -> Column:
@@ -90,18 +111,27 @@ def learn_column(name: str, values: Values) -> Column:
 
     A number's center is the median, its scale the distance between the 1 % and the 99 % quantile in units of a
     normal's: the outermost values may be anything. Where most values are equal and this is 0, the deviation serves.
+
+    Raises:
+        ValueError: the numbers are infinite, or so large that they have no finite scale.
     """
     if values.dtype.kind == "U":
         return Column(name, categories=(*sorted(set(values.tolist()) - {"", _OTHER}), _OTHER))
     present = values[~np.isnan(values.astype(np.float64))].astype(np.float64)
     if not len(present):
         return Column(name)
-    low, high = np.quantile(present, _SPREAD)
-    deviation = float(present.std())
-    scale = float(high - low) / _NORMAL_SPREAD
-    if scale <= 1e-6 * deviation:
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow leaves no finite scale, which is refused
+        low, high = np.quantile(present, _SPREAD)
+        center, deviation = float(np.median(present)), float(present.std())
+        scale = float(high - low) / _NORMAL_SPREAD
+    if not scale > 1e-6 * deviation:
         scale = deviation
-    return Column(name, float(np.median(present)), scale if scale > 0 else 1.0)
+    if not (math.isfinite(center) and math.isfinite(scale)):
+        raise ValueError(
+            f"column {name}: numbers must have a finite scale, got {present.min():g} .. {present.max():g}; leave such"
+            " values empty, or give the column in a larger unit"
+        )
+    return Column(name, center, scale if scale > 0 else 1.0)
 
 
 def columns_to_bytes(columns: Sequence[Column]) -> bytes:
@@ -136,6 +166,7 @@ class TableSource(Source):
             )
         parts = [_encoded(column, table, clip, name) for column in columns]
         self._rows = torch.from_numpy(np.concatenate(parts, axis=1))
+        self._numbers = torch.from_numpy(table.row_numbers())
         labels = None if table.labels is None else torch.from_numpy(table.labels)
         self._labels = None if labels is None else check_labels(labels, len(self._rows), name)
         self.event_shape, self.dtype, self.levels = (self._rows.shape[1],), torch.float32, None
@@ -150,6 +181,10 @@ class TableSource(Source):
     def labels(self) -> Tensor | None:
         """int64 [N], or None."""
         return self._labels
+
+    def attribute(self, name: str) -> Tensor | None:
+        """The labels under "label", and under "row" each row's number in its file, from 1."""
+        return self._numbers if name == "row" else super().attribute(name)
 
 
 @dataclass(frozen=True)
@@ -177,23 +212,25 @@ def _encoded(column: Column, table: RawTable, clip: float, name: str) -> NDArray
     if values is None:
         return np.full((len(table), column.width), np.nan, dtype=np.float32)
     if column.categories is None and values.dtype.kind == "U":
-        word = next(value for value in values.tolist() if not _is_number(value))
+        word = next(value for value in values.tolist() if value and as_number(value) is None)
         raise ValueError(f"{name}: column {column.name} must hold numbers, as in training, got {word!r}")
-    if column.categories is not None and values.dtype.kind != "U":
-        values = as_texts(values)
-    return column.encode(values, clip)
+    return column.encode(values if column.categories is None else as_texts(values), clip)
 
 
 def as_texts(values: Values) -> NDArray[np.str_]:
-    """Numbers as categories: whole ones without a point; empty where missing."""
+    """Numbers as categories: whole ones without a point; empty where missing. Texts stay as they are."""
     if values.dtype.kind == "U":
         return values.astype(np.str_)
-    return np.array(["" if np.isnan(value) else f"{value:g}" for value in values.astype(np.float64)], dtype=np.str_)
+    return np.array(["" if math.isnan(value) else _spelled(value) for value in values.tolist()], dtype=np.str_)
 
 
-def _is_number(text: str) -> bool:
+def as_number(text: str) -> float | None:
+    """The number that a text is, or None."""
     try:
-        float(text)
+        return None if "_" in text else float(text)
     except ValueError:
-        return False
-    return True
+        return None
+
+
+def _spelled(value: float) -> str:
+    return str(int(value)) if value.is_integer() else repr(value)

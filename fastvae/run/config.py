@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,6 +40,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in 0..2**32 - 1, got {self.seed}")
+        if self.model.likelihood == "table" and self.data.name == "file":  # it knows no other data
+            object.__setattr__(self, "data", replace(self.data, name="table"))
 
     @property
     def directory(self) -> Path:

@@ -16,7 +16,7 @@ from fastvae.data.table import (
     columns_to_bytes,
     learn_column,
 )
-from fastvae.data.tables import is_table_file, read_table
+from fastvae.data.table_file import is_table_file, read_table
 
 CSV = """height,colour,weight,anomaly
 1.0,red,5,0
@@ -105,7 +105,7 @@ def test_npz_numbers_as_categories_and_a_run_whose_table_is_gone(tmp_path: Path)
     file.unlink()
     kept = build_data(config, state=data.state)
     assert kept.event_shape == data.event_shape
-    with pytest.raises(ValueError, match="the table of this run is gone"):
+    with pytest.raises(ValueError, match="no such file or folder, and the run keeps no examples; put it back"):
         len(kept.train)
 
 
@@ -123,7 +123,7 @@ def test_breast_cancer_needs_no_file() -> None:
         ("a,b\n", TableConfig(), "no rows"),
         ("1,2\n3,4\n", TableConfig(), "first line must name each column"),
         ("a,a\n3,4\n", TableConfig(), "first line must name each column"),
-        ("a,label\n3,2\n", TableConfig(), "must hold 0 and 1 only"),
+        ("a,bad\n3,2\n", TableConfig(label="bad"), "must hold 0 and 1 only"),
         ("a,b\n3,4\n", TableConfig(label="c"), "no column is named 'c'; there are a, b"),
         ("a,b\n3,4\n", TableConfig(categorical=("c",)), "no column is named 'c'"),
         ("label\n1\n", TableConfig(), "no column is left"),

@@ -1,0 +1,63 @@
+"""Whether a user's own file is still the one that a run was trained on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from fastvae.data.dataset import State
+
+STAMP_FILE = "file.json"  # in a run's data folder
+_PIECE_BYTES = 2**20
+
+
+def stamp_of(path: Path, num_examples: int) -> bytes:
+    """The name of a file or folder, how many examples it had, and a digest of what it holds, as JSON.
+
+    The digest of a folder is that of its files' names and sizes.
+    """
+    return json.dumps({"name": path.name, "num_examples": num_examples, "sha256": _digest(path)}).encode()
+
+
+def why_unreadable(path: Path, state: State) -> str | None:
+    """Why a finished run cannot have its examples again: they are gone, or others by now. None where it can.
+
+    Args:
+        path: the run's own file or folder.
+        state: what the run kept of its data; nothing for a new run, which may read anything.
+    """
+    if not state:
+        return None
+    remedy = "put it back, or name a file with --data where the command has it"
+    if not path.exists():
+        return f"{path}: no such file or folder, and the run keeps no examples; {remedy}"
+    if STAMP_FILE not in state:  # a run of an earlier version
+        return None
+    name, num_examples, digest = _read(state[STAMP_FILE])
+    if name != path.name or digest == _digest(path):
+        return None
+    return (
+        f"{path}: has changed since the run was trained on its {num_examples} examples, so that training and"
+        f" test examples cannot be told apart; {remedy}"
+    )
+
+
+def _read(content: bytes) -> tuple[str, int, str]:
+    try:
+        kept = json.loads(content)
+        return str(kept["name"]), int(kept["num_examples"]), str(kept["sha256"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError(f"{STAMP_FILE} of the run does not describe the file that it was trained on") from None
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    if path.is_file():
+        with path.open("rb") as file:
+            while piece := file.read(_PIECE_BYTES):
+                digest.update(piece)
+        return digest.hexdigest()
+    for file_path in sorted(each for each in path.rglob("*") if each.is_file()):
+        digest.update(f"{file_path.relative_to(path).as_posix()} {file_path.stat().st_size}\n".encode())
+    return digest.hexdigest()
