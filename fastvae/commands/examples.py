@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,8 @@ class Sample:
 
     def _draw(self, loaded: LoadedRun) -> tuple[Tensor, str]:
         told = conditions(self.label, self.length, self.condition)
+        if self.strength is not None and not math.isfinite(self.strength):
+            raise ValueError(f"--strength: must be a finite number, got {self.strength}")
         if self.like is not None:
             if told or self.attribute:
                 raise ValueError("--like: takes the example's own condition and no attribute; leave those out")

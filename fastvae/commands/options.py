@@ -29,6 +29,18 @@ def conditions(label: str | None, length: str | None, others: Sequence[str]) -> 
     return {name: value for name, value in values.items() if value is not None}
 
 
+def output_file(out: Path) -> Path:
+    """``out`` with its folder made, before the work whose result it takes.
+
+    Raises:
+        ValueError: it is a folder.
+    """
+    if out.is_dir():
+        raise ValueError(f"--out: must be a file, {out} is a folder; add a name, such as {out / 'out'}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return out
+
+
 def output_path(run: LoadedRun, out: Path | None, name: str) -> Path:
     """Where examples are written: a file, a file of that name in a folder, or the run directory for None.
 

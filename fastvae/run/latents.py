@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -25,12 +26,30 @@ def along(start: Tensor, directions: Tensor, steps: int, span: float) -> Tensor:
     """From ``start - span * direction`` to ``start + span * direction`` for each direction [R, D]: [R, steps, D].
 
     Raises:
-        ValueError: fewer than two steps.
+        ValueError: fewer than two steps, or a span that is no finite number.
     """
     if steps < 2:
         raise ValueError(f"traverse: steps must be at least 2, got {steps}")
+    if not math.isfinite(span):
+        raise ValueError(f"traverse: span must be a finite number, got {span}")
     offsets = torch.linspace(-span, span, steps, device=start.device)
     return start + offsets[None, :, None] * directions[:, None]
+
+
+def around(mean: Tensor, noise: Tensor, strength: float) -> Tensor:
+    """``mean`` [D] plus ``strength`` times ``noise`` [N, D].
+
+    Raises:
+        ValueError: a strength that is no finite number.
+    """
+    if not math.isfinite(strength):
+        raise ValueError(f"vary: strength must be a finite number, got {strength}")
+    return mean + strength * noise
+
+
+def repeated(condition: Tensor | None, num: int) -> Tensor | None:
+    """One condition [1, C] for ``num`` examples; None stays None."""
+    return None if condition is None else condition.expand(num, -1)
 
 
 def widest_dimensions(means: Tensor, num: int) -> list[int]:

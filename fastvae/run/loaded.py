@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -147,7 +148,7 @@ class LoadedRun:
         """Variations of a test example, [num, ...]: its mean latent plus normal noise of that strength."""
         mu, condition = self._latents(torch.tensor([index]))
         noise = philox_normal(noise_key(seed, device=self.device), num, mu.shape[1], stream=stream(Use.GENERATION))
-        return self._generate(mu + strength * noise, _repeated(condition, num))
+        return self._generate(latents.around(mu[0], noise, strength), latents.repeated(condition, num))
 
     @torch.no_grad()
     def reconstruct(self, num: int = 24, examples: Examples = "test") -> tuple[Tensor, Tensor]:
@@ -197,7 +198,7 @@ class LoadedRun:
             widest = latents.widest_dimensions(means, dimensions)
             names, directions = tuple(f"z{d}" for d in widest), latents.unit_directions(widest, means.std(0))
         z = latents.along(base, directions.to(self.device), steps, span)
-        flat = self._generate(z.flatten(0, 1), _repeated(told, z.shape[0] * steps), seed=None)
+        flat = self._generate(z.flatten(0, 1), latents.repeated(told, z.shape[0] * steps), seed=None)
         return Rows(flat.unflatten(0, (len(names), steps)), names)
 
     def attribute_direction(self, attribute: str) -> Tensor:
@@ -221,8 +222,9 @@ class LoadedRun:
 
     def save_latents(self, path: Path, examples: Examples = "test") -> Path:
         """Write what ``encode`` gives as an npz file; returns where it is."""
-        arrays = {name: tensor.numpy() for name, tensor in self.encode(examples).items()}
-        np.savez(path, allow_pickle=False, **arrays)
+        arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in self.encode(examples).items()}
+        with path.open("wb") as file:  # savez would add a suffix to a name that has another
+            np.savez(file, **arrays)
         return path
 
     @torch.no_grad()
@@ -293,7 +295,3 @@ def _data_of(directory: Path, config: RunConfig) -> Data:
 def _mean(posterior: Tensor | DiagonalGaussian) -> Tensor:
     """The mean latent [B, D] of what a model's encode gives: an autoencoder's is the code itself."""
     return posterior if isinstance(posterior, Tensor) else posterior.mu.flatten(1)
-
-
-def _repeated(condition: Tensor | None, num: int) -> Tensor | None:
-    return None if condition is None else condition.expand(num, -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import shutil
 from pathlib import Path
 
@@ -67,6 +68,13 @@ def test_an_interpolation_begins_and_ends_at_reconstructions(run: LoadedRun) -> 
     assert originals.shape == reconstructions.shape == (10, 1, 8, 8)
     torch.testing.assert_close(row[[0, -1]], reconstructions[[4, 9]])
     assert not torch.allclose(row[2], row[0])
+
+
+def test_no_way_has_a_length_that_is_no_number(run: LoadedRun) -> None:
+    with pytest.raises(ValueError, match="span must be a finite number, got nan"):
+        run.traverse(2, span=math.nan)
+    with pytest.raises(ValueError, match="strength must be a finite number, got inf"):
+        run.vary(0, strength=math.inf)
 
 
 def test_variations_spread_with_their_strength(run: LoadedRun) -> None:
@@ -175,6 +183,8 @@ def test_the_commands_write_files(run_dir: Path, tmp_path: Path, capsys: pytest.
         (["--length=4"], "conditioned on label, not on length"),
         (["--condition", "speaker"], "must be NAME=VALUE, such as speaker=george, got 'speaker'"),
         (["--strength=2"], "belongs to --like or --attribute"),
+        (["--like=1", "--strength=nan"], "--strength: must be a finite number, got nan"),
+        (["--attribute=3", "--strength=inf"], "--strength: must be a finite number, got inf"),
         (["--like=1", "--label=2"], "takes the example's own condition"),
     ],
 )
