@@ -102,6 +102,27 @@ def test_scores_of_a_file_are_the_same_in_any_company(run_dir: Path, tmp_path: P
     assert "a warm film" in lines(tmp_path / "reconstructions.txt")
 
 
+def test_lines_are_examples_whatever_is_in_them(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, out = tmp_path / "own.tsv", tmp_path / "scores.csv"
+    own.write_bytes("\ufefflabel\tsentence\r\ngood\ta warm\u2028film\r\nbad\ta dull\x85 film\r\n\r\n".encode())
+    assert (
+        cli.main(["score", str(run_dir), "--data", str(own), "--out", str(out)]) == 0
+    )  # a mark of Windows, odd spaces
+    assert len(lines(out)) == 3
+    own.write_text("label\tsentence\ngood\ta warm film\nbad\t \ngood\tfilm\n", encoding="utf-8")
+    capsys.readouterr()
+    assert cli.main(["score", str(run_dir), "--data", str(own), "--out", str(out)]) == 2
+    assert "own.tsv, line 3: has no sentence; remove it" in capsys.readouterr().err
+
+
+def test_variations_follow_their_seed_in_words_too(run_dir: Path) -> None:
+    run = fastvae.load(run_dir)
+    first, again, other = (run.vary(0, 8, strength=0.0, seed=seed) for seed in (1, 1, 2))
+    assert first.tolist() == again.tolist() != other.tolist()
+
+
 def test_a_run_works_when_its_sentences_are_gone(run_dir: Path, tmp_path: Path) -> None:
     there = fastvae.load(run_dir)
     path = run_dir.parent / "moods.tsv"

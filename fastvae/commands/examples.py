@@ -148,7 +148,8 @@ class Traverse:
             **conditions(self.label, self.length, self.condition),
         )
         path = output_path(loaded, self.out, "traversal")
-        title = f"{loaded.data.name}: {self.span:g} deviations to either side"
+        widths = "deviations" if self.attribute is None else "mean differences"
+        title = f"{loaded.data.name}: {self.span:g} {widths} to either side"
         find_renderer(loaded.data).write_rows(path, rows.examples, rows.names, loaded.data, title=title)
         print(path)
         return 0

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastvae.data import Data
+from fastvae.data.condition import ConditionField, LengthField
 
 
 def between(first: Tensor, second: Tensor, steps: int) -> Tensor:
@@ -34,6 +35,18 @@ def along(start: Tensor, directions: Tensor, steps: int, span: float) -> Tensor:
         raise ValueError(f"traverse: span must be a finite number, got {span}")
     offsets = torch.linspace(-span, span, steps, device=start.device)
     return start + offsets[None, :, None] * directions[:, None]
+
+
+def check_num(what: str, num: int) -> None:
+    """ValueError unless at least one example is asked for."""
+    if num < 1:
+        raise ValueError(f"{what}: num must be at least 1, got {num}")
+
+
+def check_width(what: str, latents: Tensor, width: int | None) -> None:
+    """ValueError unless the latents [..., D] have the model's D; None is a model that has no one D."""
+    if width is not None and latents.shape[-1:] != (width,):
+        raise ValueError(f"{what}: must have the model's {width} latent dimensions, got shape {list(latents.shape)}")
 
 
 def around(mean: Tensor, noise: Tensor, strength: float) -> Tensor:
@@ -93,7 +106,7 @@ def having(data: Data, attribute: str) -> Tensor:
         attribute: ``label=3`` (or ``3``) for a class; the name of a number alone for those above its median.
 
     Raises:
-        ValueError: the data know no such attribute or value.
+        ValueError: the data know no such attribute or value, or a class is named without its value.
     """
     name, _, value = attribute.rpartition("=")
     fields = {field.name: field for field in data.known_fields()}
@@ -103,5 +116,8 @@ def having(data: Data, attribute: str) -> Tensor:
         there_are = ", ".join(fields) or "none"
         raise ValueError(f"attribute: must be one of {there_are}, such as label=3, got {attribute!r}")
     if value == name:
+        field = fields[name]
+        if isinstance(field, ConditionField) and not isinstance(field, LengthField):
+            raise ValueError(f"attribute: {name} needs a value, such as {name}={field.values[0]}")
         return known > known.float().median()
     return (fields[name].columns(known) == fields[name].vector(value)).all(1)

@@ -123,6 +123,7 @@ class LoadedRun:
 
         A model that writes token after token draws them by a seed; without one it takes the most probable.
         """
+        latents.check_width("decode: z", z, self._latent_dim)
         return self._generate(z, self._conditions(len(z), condition), seed)
 
     def sample(self, num: int = 64, *, seed: int = 0, shift: Tensor | None = None, **condition: Value | None) -> Tensor:
@@ -138,24 +139,25 @@ class LoadedRun:
             ValueError: the model has no prior, or a condition is unknown.
         """
         self._require("draw_prior", "sample")
-        if num < 1:
-            raise ValueError(f"sample: num must be at least 1, got {num}")
+        latents.check_num("sample", num)
         z = self.model.draw_prior(num, noise_key(seed, device=self.device))  # type: ignore[operator]
-        z = z if shift is None else z + shift.to(self.device)
+        if shift is not None:
+            latents.check_width("sample: shift", shift, z.shape[1])
+            z = z + shift.to(self.device)
         return self._generate(z, self._conditions(num, condition), seed)
 
     def vary(self, index: int, num: int = 16, *, strength: float = 0.5, seed: int = 0) -> Tensor:
         """Variations of a test example, [num, ...]: its mean latent plus normal noise of that strength."""
+        latents.check_num("vary", num)
         mu, condition = self._latents(torch.tensor([index]))
         noise = philox_normal(noise_key(seed, device=self.device), num, mu.shape[1], stream=stream(Use.GENERATION))
-        return self._generate(latents.around(mu[0], noise, strength), latents.repeated(condition, num))
+        return self._generate(latents.around(mu[0], noise, strength), latents.repeated(condition, num), seed)
 
     @torch.no_grad()
     def reconstruct(self, num: int = 24, examples: Examples = "test") -> tuple[Tensor, Tensor]:
         """The first examples and what the model makes of them, each [num, ...]."""
         self._require("reconstruct", "reconstruct")
-        if num < 1:
-            raise ValueError(f"reconstruct: num must be at least 1, got {num}")
+        latents.check_num("reconstruct", num)
         batch = self.batch(torch.arange(min(num, len(self.source(examples)))), examples)
         return batch.target, self.model.reconstruct(batch)  # type: ignore[operator]
 
@@ -188,6 +190,8 @@ class LoadedRun:
         """
         means = self._means()["mu"]
         if start is not None:
+            if any(value is not None for value in condition.values()):
+                raise ValueError(f"traverse: start takes the example's own condition; leave out {', '.join(condition)}")
             (base,), told = self._latents(torch.tensor([start]))
         else:
             base, told = means.mean(0).to(self.device), self._conditions(1, condition)
@@ -228,12 +232,18 @@ class LoadedRun:
         return path
 
     @torch.no_grad()
-    def _generate(self, z: Tensor, condition: Tensor | None, seed: int | None = 0) -> Tensor:
+    def _generate(self, z: Tensor, condition: Tensor | None, seed: int | None) -> Tensor:
         """What the model makes of latents; without a seed nothing is drawn."""
         self._require("generate", "decode")
         key = None if seed is None else noise_key(seed, device=self.device)
         examples: Tensor = self.model.generate(z.to(self.device), condition, key)  # type: ignore[operator]
         return examples
+
+    @property
+    def _latent_dim(self) -> int | None:
+        """D of the latents that `decode` takes; None where a model does not say."""
+        width: int | None = getattr(self.model, "latent_dim", None)
+        return width
 
     def _conditions(self, num: int, values: dict[str, Value | None]) -> Tensor | None:
         named = {name: value for name, value in values.items() if value is not None}
