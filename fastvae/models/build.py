@@ -45,8 +45,10 @@ def build_model(
     if networks_of_kind is not None and config.network not in networks_of_kind:
         known = " and ".join(networks_of_kind)
         raise ValueError(f"model.kind={config.kind} is for network {known} only, got {config.network}; set one of them")
-    if config.told == "every" and config.network != "mlp":
-        raise ValueError(f"model.told=every is for network mlp only, got {config.network}; leave it at first")
+    if config.told == "every" and config.network not in ("mlp", "hierarchical"):
+        raise ValueError(
+            f"model.told=every is for networks mlp and hierarchical, got {config.network}; leave it at first"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         likelihood = _find(LIKELIHOODS, "likelihood", config.likelihood)(config, inputs)
