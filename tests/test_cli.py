@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,15 @@ def test_a_folder_is_no_output_file(
     assert f"--out: must be a file, {tmp_path} is a folder; add a name" in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_wrong_value_is_one_plain_line_in_every_encoding(encoding: str) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    words = [sys.executable, "-m", "fastvae", "sample", "run", "--seed", "abc"]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    expected = "Error parsing --seed: invalid literal for int() with base 10: 'abc'; see fastvae sample --help"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"fastvae: {expected}\n")
 
 
 def test_output_that_nobody_reads_ends_quietly() -> None:
