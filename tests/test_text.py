@@ -117,6 +117,20 @@ def test_lines_are_examples_whatever_is_in_them(
     assert "own.tsv, line 3: has no sentence; remove it" in capsys.readouterr().err
 
 
+def test_the_temperature_is_that_of_the_call(run_dir: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    run = fastvae.load(run_dir)
+    told = {"label": "good", "length": 6}
+    cold, colder, warm = (run.sample(16, temperature=t, **told) for t in (1e-4, 1e-5, 1.0))
+    assert cold.tolist() == colder.tolist()  # nothing but the most probable token is left
+    assert len(set(map(tuple, warm.tolist()))) > len(set(map(tuple, cold.tolist())))
+    out = ["--num=16", "--label=good", "--length=6", f"--out={tmp_path / 'cold.txt'}"]
+    assert cli.main(["sample", str(run_dir), "--temperature=0.0001", *out]) == 0
+    sentences = [tuple(line.split()) for line in lines(tmp_path / "cold.txt")[1:]]
+    assert len(set(sentences)) == len(set(map(tuple, cold.tolist())))
+    assert cli.main(["sample", str(run_dir), "--temperature=0"]) == 2
+    assert "temperature must be a positive number, got 0" in capsys.readouterr().err
+
+
 def test_variations_follow_their_seed_in_words_too(run_dir: Path) -> None:
     run = fastvae.load(run_dir)
     first, again, other = (run.vary(0, 8, strength=0.0, seed=seed) for seed in (1, 1, 2))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastvae.data import Data
 from fastvae.data.condition import ConditionField, LengthField
@@ -47,6 +47,21 @@ def check_width(what: str, latents: Tensor, width: int | None) -> None:
     """ValueError unless the latents [..., D] have the model's D; None is a model that has no one D."""
     if width is not None and latents.shape[-1:] != (width,):
         raise ValueError(f"{what}: must have the model's {width} latent dimensions, got shape {list(latents.shape)}")
+
+
+def drawing(model: nn.Module, temperature: float | None) -> dict[str, float]:
+    """What ``model.generate`` is told of the draws of tokens; nothing where the model's own temperature is taken.
+
+    Raises:
+        ValueError: the model draws no tokens, or the temperature is not a positive number.
+    """
+    if temperature is None:
+        return {}
+    if not hasattr(model, "temperature"):
+        raise ValueError(f"sample: only a model of sentences draws at a temperature, not {type(model).__name__}")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"sample: temperature must be a positive number, got {temperature}")
+    return {"temperature": temperature}
 
 
 def around(mean: Tensor, noise: Tensor, strength: float) -> Tensor:

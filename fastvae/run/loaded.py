@@ -126,17 +126,26 @@ class LoadedRun:
         latents.check_width("decode: z", z, self._latent_dim)
         return self._generate(z, self._conditions(len(z), condition), seed)
 
-    def sample(self, num: int = 64, *, seed: int = 0, shift: Tensor | None = None, **condition: Value | None) -> Tensor:
+    def sample(
+        self,
+        num: int = 64,
+        *,
+        seed: int = 0,
+        shift: Tensor | None = None,
+        temperature: float | None = None,
+        **condition: Value | None,
+    ) -> Tensor:
         """New examples from the prior, [num, ...].
 
         Args:
             num: how many.
             seed: which ones.
             shift: [D] added to every latent, such as a multiple of `attribute_direction`.
+            temperature: of the tokens' draws: below 1 likely ones are preferred; None takes the run's own.
             condition: values of the run's conditions.
 
         Raises:
-            ValueError: the model has no prior, or a condition is unknown.
+            ValueError: the model has no prior or draws no tokens, or a condition is unknown.
         """
         self._require("draw_prior", "sample")
         latents.check_num("sample", num)
@@ -144,7 +153,8 @@ class LoadedRun:
         if shift is not None:
             latents.check_width("sample: shift", shift, z.shape[1])
             z = z + shift.to(self.device)
-        return self._generate(z, self._conditions(num, condition), seed)
+        told = self._conditions(num, condition)
+        return self._generate(z, told, seed, **latents.drawing(self.model, temperature))
 
     def vary(self, index: int, num: int = 16, *, strength: float = 0.5, seed: int = 0) -> Tensor:
         """Variations of a test example, [num, ...]: its mean latent plus normal noise of that strength."""
@@ -232,11 +242,11 @@ class LoadedRun:
         return path
 
     @torch.no_grad()
-    def _generate(self, z: Tensor, condition: Tensor | None, seed: int | None) -> Tensor:
+    def _generate(self, z: Tensor, condition: Tensor | None, seed: int | None, **how: float) -> Tensor:
         """What the model makes of latents; without a seed nothing is drawn."""
         self._require("generate", "decode")
         key = None if seed is None else noise_key(seed, device=self.device)
-        examples: Tensor = self.model.generate(z.to(self.device), condition, key)  # type: ignore[operator]
+        examples: Tensor = self.model.generate(z.to(self.device), condition, key, **how)  # type: ignore[operator]
         return examples
 
     @property
