@@ -1,10 +1,12 @@
 """Text: is z used at no cost in likelihood, and do sentences have the label and the length that are asked for?
 
-    python benchmarks/app_text.py [--num-samples 200] [--per-label 500] [--pictures docs]
+    python benchmarks/app_text.py [--num-samples 200] [--per-label 500] [--only PART] [--pictures docs]
 
 Trains the recipe sst2-sentences and its control sst2-collapsed, and a classifier (words and pairs of words, logistic
 regression) on the training phrases; its accuracy on the real test sentences, which it never saw, stands beside the
-figure. Sentences are counted as they are read: written out as text, and split into tokens again.
+figure. Sentences are counted as they are read: written out as text, and split into tokens again. Whether the ways
+between sentences read as sentences is held against real ones: how many of their runs of three tokens occur in the
+training phrases. ``--only`` measures a part and leaves the other figures as they are.
 """
 
 from __future__ import annotations
@@ -112,6 +114,35 @@ def control_figures(run: LoadedRun, classifier: Pipeline, per_label: int, common
     ]
 
 
+def way_figures(run: LoadedRun, num_pairs: int, common: dict[str, float]) -> list[Figure]:
+    """Are sentences between sentences such as people write, and does the way go anywhere?"""
+    tokenizer = tokenizer_of(run.data)
+    phrases, real = (tokenizer.encode(_texts(run, split)) for split in ("train", "test"))
+    known = {run_of for row in phrases for run_of in _runs_of_three(row)}
+    pairs = torch.arange(2 * num_pairs).view(num_pairs, 2) * (len(real) // (2 * num_pairs))
+    ways = [tokenizer.encode(tokenizer.decode(run.interpolate(*pair).tolist())) for pair in pairs.tolist()]
+    drawn = tokenizer.encode(tokenizer.decode(run.sample(500, seed=int(common["seed"])).tolist()))
+    between = [row for way in ways for row in way[1:-1]]
+    distinct = sum(len(set(map(tuple, way))) for way in ways) / sum(map(len, ways))
+    found = partial(figure, "text", **common)
+    name = "runs of three tokens that occur in the training phrases"
+    return [
+        found(f"{name}: between sentences", _share_known(between, known), note=f"{num_pairs} pairs of test sentences"),
+        found(f"{name}: samples", _share_known(drawn, known), note=f"{len(drawn)} samples"),
+        found(f"{name}: real test sentences", _share_known(real, known), note=f"{len(real)} sentences"),
+        found("distinct sentences on a way of nine", distinct),
+    ]
+
+
+def _runs_of_three(row: list[int]) -> list[tuple[int, ...]]:
+    return list(zip(row, row[1:], row[2:], strict=False))
+
+
+def _share_known(rows: list[list[int]], known: set[tuple[int, ...]]) -> float:
+    runs = [run_of for row in rows for run_of in _runs_of_three(row)]
+    return sum(run_of in known for run_of in runs) / len(runs)
+
+
 def ends_by_itself(run: LoadedRun, num: int) -> float:
     """The share of sentences that have the length of their condition though nothing makes them."""
     model, conditions = run.model, run.data.conditions
@@ -170,6 +201,8 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="of the recipes' steps; below 1 is quicker and worse")
     parser.add_argument("--num-samples", type=int, default=200, help="importance samples of the NLL")
     parser.add_argument("--per-label", type=int, default=500, help="sentences drawn for each label")
+    parser.add_argument("--pairs", type=int, default=50, help="test sentences to go between")
+    parser.add_argument("--only", choices=("likelihood", "samples", "ways"), help="one of the parts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run-dir", type=Path, default=Path("runs/app-text"), help="the control is beside it")
     parser.add_argument("--pictures", type=Path, help="folder for sentences to read; by default the run's")
@@ -177,13 +210,19 @@ def main() -> None:
     options = parser.parse_args()
     began = time.perf_counter()
     beside = options.run_dir.with_name(f"{options.run_dir.name}-collapsed")
-    control = train_run("sst2-collapsed", beside, options.seed, options.scale)
     run = train_run("sst2-sentences", options.run_dir, options.seed, options.scale)
     write_sentences(run, options.pictures or options.run_dir)
+    rows: list[Figure] = []
     common = {"seed": options.seed, "seconds": time.perf_counter() - began}
-    rows = control_figures(run, train_classifier(run), options.per_label, common)
-    rows += likelihood_figures(run, control, options.num_samples, common)
-    write_figures("text", rows, options.out)
+    if options.only in (None, "samples"):
+        rows += control_figures(run, train_classifier(run), options.per_label, common)
+    if options.only in (None, "ways"):
+        rows += way_figures(run, options.pairs, common)
+    if options.only in (None, "likelihood"):
+        control = train_run("sst2-collapsed", beside, options.seed, options.scale)
+        common["seconds"] = time.perf_counter() - began
+        rows += likelihood_figures(run, control, options.num_samples, common)
+    write_figures("text", rows, options.out, merge=options.only is not None)
 
 
 if __name__ == "__main__":

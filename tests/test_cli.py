@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -73,11 +76,49 @@ def test_samples_depend_on_the_seed_only(run_dir: Path, tmp_path: Path) -> None:
 
 
 def test_encode_writes_posteriors_and_labels(run_dir: Path, tmp_path: Path) -> None:
-    out = tmp_path / "z.npz"
+    out = tmp_path / "new" / "latents.bin"  # the name as it is asked for, in a folder that is made
     assert cli.main(["encode", str(run_dir), "--out", str(out)]) == 0
     with np.load(out, allow_pickle=False) as latents:
         assert latents["mu"].shape == latents["logvar"].shape == (360, 3)
         assert set(latents["label"]) == set(range(10))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["encode"],
+        ["score"],
+        ["probe"],
+        ["compress", "--data=x.npy"],
+        ["decompress", "x.fvc"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_folder_is_no_output_file(
+    words: list[str], run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, *rest = words
+    assert cli.main([command, str(run_dir), *rest, f"--out={tmp_path}"]) == 2
+    error = capsys.readouterr().err
+    assert f"--out: must be a file, {tmp_path} is a folder; add a name" in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_wrong_value_is_one_plain_line_in_every_encoding(encoding: str) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    words = [sys.executable, "-m", "fastvae", "sample", "run", "--seed", "abc"]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    expected = "Error parsing --seed: invalid literal for int() with base 10: 'abc'; see fastvae sample --help"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"fastvae: {expected}\n")
+
+
+def test_output_that_nobody_reads_ends_quietly() -> None:
+    command = f"{sys.executable} -m fastvae recipes | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) in ((0, ""), (141, ""))
+    assert done.stdout.count("\n") == 1
 
 
 @pytest.mark.parametrize(

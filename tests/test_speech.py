@@ -42,6 +42,13 @@ def test_a_digit_by_a_speaker_is_written_as_wavs(run: Path, tmp_path: Path) -> N
     assert float(read_waveform(tmp_path / "sevens" / "002.wav", 8000, 8192).abs().max()) <= 0.951
 
 
+def test_a_folder_holds_what_was_asked_for_last_and_what_was_not_ours(run: Path, tmp_path: Path) -> None:
+    for num in ("4", "2"):
+        assert cli.main(["sample", str(run), f"--num={num}", f"--out={tmp_path}"]) == 0
+        (tmp_path / "mine.wav").touch()
+    assert sorted(path.name for path in tmp_path.glob("*.wav")) == ["001.wav", "002.wav", "mine.wav"]
+
+
 def test_a_speaker_that_nobody_knows_is_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["sample", str(run), "--label=7", "--condition", "speaker=eve"]) == 2
     error = capsys.readouterr().err

@@ -102,6 +102,41 @@ def test_scores_of_a_file_are_the_same_in_any_company(run_dir: Path, tmp_path: P
     assert "a warm film" in lines(tmp_path / "reconstructions.txt")
 
 
+def test_lines_are_examples_whatever_is_in_them(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, out = tmp_path / "own.tsv", tmp_path / "scores.csv"
+    own.write_bytes("\ufefflabel\tsentence\r\ngood\ta warm\u2028film\r\nbad\ta dull\x85 film\r\n\r\n".encode())
+    assert (
+        cli.main(["score", str(run_dir), "--data", str(own), "--out", str(out)]) == 0
+    )  # a mark of Windows, odd spaces
+    assert len(lines(out)) == 3
+    own.write_text("label\tsentence\ngood\ta warm film\nbad\t \ngood\tfilm\n", encoding="utf-8")
+    capsys.readouterr()
+    assert cli.main(["score", str(run_dir), "--data", str(own), "--out", str(out)]) == 2
+    assert "own.tsv, line 3: has no sentence; remove it" in capsys.readouterr().err
+
+
+def test_the_temperature_is_that_of_the_call(run_dir: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    run = fastvae.load(run_dir)
+    told = {"label": "good", "length": 6}
+    cold, colder, warm = (run.sample(16, temperature=t, **told) for t in (1e-4, 1e-5, 1.0))
+    assert cold.tolist() == colder.tolist()  # nothing but the most probable token is left
+    assert len(set(map(tuple, warm.tolist()))) > len(set(map(tuple, cold.tolist())))
+    out = ["--num=16", "--label=good", "--length=6", f"--out={tmp_path / 'cold.txt'}"]
+    assert cli.main(["sample", str(run_dir), "--temperature=0.0001", *out]) == 0
+    sentences = [tuple(line.split()) for line in lines(tmp_path / "cold.txt")[1:]]
+    assert len(set(sentences)) == len(set(map(tuple, cold.tolist())))
+    assert cli.main(["sample", str(run_dir), "--temperature=0"]) == 2
+    assert "temperature must be a positive number, got 0" in capsys.readouterr().err
+
+
+def test_variations_follow_their_seed_in_words_too(run_dir: Path) -> None:
+    run = fastvae.load(run_dir)
+    first, again, other = (run.vary(0, 8, strength=0.0, seed=seed) for seed in (1, 1, 2))
+    assert first.tolist() == again.tolist() != other.tolist()
+
+
 def test_a_run_works_when_its_sentences_are_gone(run_dir: Path, tmp_path: Path) -> None:
     there = fastvae.load(run_dir)
     path = run_dir.parent / "moods.tsv"

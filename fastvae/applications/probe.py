@@ -20,6 +20,7 @@ from torch import Tensor
 from fastvae.data import Source
 from fastvae.data.views import take
 from fastvae.figures import save_maps
+from fastvae.records import PAD
 from fastvae.run import LoadedRun
 
 Array = NDArray[Any]
@@ -70,20 +71,23 @@ class _Features:
 def probe(run: LoadedRun, config: ProbeConfig | None = None) -> list[ProbeRow]:
     """Accuracies on posterior means, on as many principal components of the input, and on the input.
 
-    The input is what the model reads: each example's x, flattened.
+    The input is what the model reads: each example's x, flattened; of sentences, how often each token occurs.
 
     Args:
         run: a finished run on labelled data.
         config: how features are judged.
 
     Raises:
-        ValueError: the data have no labels, or too few examples.
+        ValueError: the data have no labels, labels of one class only, examples of no common shape, or too few; or the
+            encoder is told the label.
     """
     config = config or ProbeConfig()
     train, test = _labelled(run, "train", config.num_train), _labelled(run, "test", config.num_test)
     if len(train) < config.neighbours:
         raise ValueError(f"probe: {config.neighbours} neighbours need as many training examples, got {len(train)}")
     labels = [_labels(source) for source in (train, test)]
+    if len(np.unique(labels[0])) < 2:
+        raise ValueError(f"probe: needs at least two classes, the {len(train)} training examples are all of one")
     return [_judge(features, labels[0], labels[1], config) for features in _all_features(run, train, test, config)]
 
 
@@ -107,6 +111,12 @@ def write_maps(run: LoadedRun, path: Path, *, num_examples: int = 2000, seed: in
 
 
 def _labelled(run: LoadedRun, split: str, limit: int) -> Source:
+    conditions = run.data.conditions
+    if conditions is not None and "label" in conditions.places:
+        raise ValueError(
+            "probe: this run's encoder is told the label, so its features hold the answer;"
+            " probe a run that was trained without --data.condition label"
+        )
     source = run.source(split)
     if source.labels is None:
         raise ValueError(f"probe: {run.data.name} has no labels; probing asks how well features tell classes apart")
@@ -139,7 +149,18 @@ def _means(run: LoadedRun, source: Source) -> Array:
 
 
 def _inputs(run: LoadedRun, source: Source) -> Array:
-    return _array(torch.cat([micro.batch.x.flatten(1).float().cpu() for micro in run.batches(source)]))
+    """What the model reads, flattened; of sentences, whose lengths differ, how often each token occurs."""
+    read = [micro.batch.x.flatten(1).cpu() for micro in run.batches(source)]
+    if run.data.kind == "text":
+        read = [_token_counts(tokens, run.data.inputs["num_tokens"]) for tokens in read]
+    return _array(torch.cat([x.float() for x in read]))
+
+
+def _token_counts(tokens: Tensor, num_tokens: int) -> Tensor:
+    """Of sentences [B, T], padded: float32 [B, num_tokens]."""
+    counts = torch.zeros(len(tokens), num_tokens).scatter_add_(1, tokens, torch.ones(tokens.shape))
+    counts[:, PAD] = 0
+    return counts
 
 
 def _array(features: Tensor) -> Array:

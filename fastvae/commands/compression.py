@@ -22,8 +22,7 @@ from fastvae.applications.compression import (
     compress_file,
     decompress_file,
 )
-
-RunDirectory = Annotated[Path, tyro.conf.Positional]
+from fastvae.commands.options import RunDirectory, output_file
 
 
 @dataclass(frozen=True)
@@ -46,11 +45,12 @@ class Compress:
     """Print one JSON object instead of a table."""
 
     def __call__(self) -> int:
+        out = output_file(self.out)
         with progress_bar("compressing") as advance:
             report = compress_file(
                 run.load(self.run),
                 self.data,
-                self.out,
+                out,
                 step=self.lossy,
                 lanes=self.lanes,
                 max_gib=self.max_gib,
@@ -74,9 +74,10 @@ class Decompress:
     """The most memory that the pixels may take, in GiB."""
 
     def __call__(self) -> int:
+        out = output_file(self.out)
         with progress_bar("decompressing") as advance:
-            pixels = decompress_file(run.load(self.run), self.file, self.out, max_gib=self.max_gib, progress=advance)
-        print(f"{self.out}  {len(pixels)} examples")
+            pixels = decompress_file(run.load(self.run), self.file, out, max_gib=self.max_gib, progress=advance)
+        print(f"{out}  {len(pixels)} examples")
         return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,8 @@ class Sample:
     """Move the latents along what this attribute changes, such as label=3."""
     strength: float | None = None
     """How far: the deviation of the noise of variations (0.5), or mean differences of an attribute (1)."""
+    temperature: float | None = None
+    """Of sentences: below 1 likely tokens are preferred; None takes the run's own (--model.text.temperature)."""
     seed: int = 0
     """Which ones: the same seed gives the same examples."""
     out: Path | None = None
@@ -46,9 +49,13 @@ class Sample:
 
     def _draw(self, loaded: LoadedRun) -> tuple[Tensor, str]:
         told = conditions(self.label, self.length, self.condition)
+        if self.strength is not None and not math.isfinite(self.strength):
+            raise ValueError(f"--strength: must be a finite number, got {self.strength}")
         if self.like is not None:
-            if told or self.attribute:
-                raise ValueError("--like: takes the example's own condition and no attribute; leave those out")
+            if told or self.attribute or self.temperature is not None:
+                raise ValueError(
+                    "--like: takes the example's own condition, no attribute or temperature; leave those out"
+                )
             strength = 0.5 if self.strength is None else self.strength
             return loaded.vary(self.like, self.num, strength=strength, seed=self.seed), f"like test example {self.like}"
         shift = None
@@ -58,7 +65,8 @@ class Sample:
             raise ValueError("--strength: belongs to --like or --attribute; give one of them")
         words = [f"{name} {value}" for name, value in told.items()] + ([self.attribute] if self.attribute else [])
         title = ", ".join(["samples from the prior", *words])
-        return loaded.sample(self.num, seed=self.seed, shift=shift, **told), title
+        samples = loaded.sample(self.num, seed=self.seed, shift=shift, temperature=self.temperature, **told)
+        return samples, title
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,8 @@ class Traverse:
             **conditions(self.label, self.length, self.condition),
         )
         path = output_path(loaded, self.out, "traversal")
-        title = f"{loaded.data.name}: {self.span:g} deviations to either side"
+        widths = "deviations" if self.attribute is None else "mean differences"
+        title = f"{loaded.data.name}: {self.span:g} {widths} to either side"
         find_renderer(loaded.data).write_rows(path, rows.examples, rows.names, loaded.data, title=title)
         print(path)
         return 0

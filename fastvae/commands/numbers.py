@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fastvae import run
-from fastvae.commands.options import RunDirectory
+from fastvae.commands.options import RunDirectory, output_file
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,16 @@ class Score:
     """Where to compute."""
 
     def __call__(self) -> int:
+        out = output_file(self.out)
         loaded = run.load(self.run, device=self.device)
         values = loaded.score(self.data or "test", num_samples=self.num_samples)
         unit = getattr(loaded.model, "distortion_unit", "nats")
         score = "negative_elbo_nats" if self.num_samples == 1 else "nll_nats"
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        with self.out.open("w", encoding="utf-8", newline="") as file:
+        with out.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["example", score if unit == "nats" else unit.replace(" ", "_")])
             writer.writerows((row, f"{value:.6f}") for row, value in enumerate(values.tolist()))
-        print(f"{self.out}  {len(values)} examples, mean {values.mean():.4f} {unit}")
+        print(f"{out}  {len(values)} examples, mean {values.mean():.4f} {unit}")
         return 0
 
 
@@ -78,7 +78,8 @@ class Encode:
     """A file or folder of examples, instead of the run's own."""
 
     def __call__(self) -> int:
-        print(run.load(self.run).save_latents(self.out, self.data or self.split))
+        out = output_file(self.out)
+        print(run.load(self.run).save_latents(out, self.data or self.split))
         return 0
 
 

@@ -18,15 +18,30 @@ def conditions(label: str | None, length: str | None, others: Sequence[str]) -> 
     """Values of a run's conditions from ``--label``, ``--length`` and ``--condition NAME=VALUE ...``.
 
     Raises:
-        ValueError: another condition is not of that form.
+        ValueError: another condition is not of that form, or one is named twice.
     """
-    values = {"label": label, "length": length}
+    named = (("label", label), ("length", length))
+    values: dict[str, str | None] = {name: value for name, value in named if value is not None}
     for word in others:
         name, equals, value = word.partition("=")
         if not (name and equals):
             raise ValueError(f"--condition: must be NAME=VALUE, such as speaker=george, got {word!r}")
+        if name in values:
+            raise ValueError(f"--condition: {name} is named twice, as {values[name]} and {value}; leave one out")
         values[name] = value
-    return {name: value for name, value in values.items() if value is not None}
+    return values
+
+
+def output_file(out: Path) -> Path:
+    """``out`` with its folder made, before the work whose result it takes.
+
+    Raises:
+        ValueError: it is a folder.
+    """
+    if out.is_dir():
+        raise ValueError(f"--out: must be a file, {out} is a folder; add a name, such as {out / 'out'}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return out
 
 
 def output_path(run: LoadedRun, out: Path | None, name: str) -> Path:

@@ -54,11 +54,19 @@ def _read(kind: type[T], words: Sequence[str], command: str, options: dict[str, 
 
 
 def unframed(message: str) -> str:
-    """The first section of a framed message, on one line."""
+    """The first section of a framed message, on one line.
+
+    Where the output's encoding has no frames, rows of dashes stand between a title, the sections and the help.
+    """
     lines: list[str] = []
+    titled = False
     for line in message.splitlines():
         inside = line.strip().strip("│").strip()
-        if lines and inside.startswith("─"):
+        dashes = bool(inside) and not inside.strip("-")
+        if dashes and not titled:
+            lines, titled = [], True
+            continue
+        if lines and (dashes or inside.startswith("─")):
             break
         if inside and inside[0] not in "╭╰":
             lines.append(inside)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastvae import run
 from fastvae.applications.probe import ProbeConfig, ProbeRow, probe, write_maps
-from fastvae.commands.options import RunDirectory
+from fastvae.commands.options import RunDirectory, output_file
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,14 @@ class Probe:
     """Print one JSON list instead of a table."""
 
     def __call__(self) -> int:
+        if self.map_examples < 0:
+            raise ValueError(f"--map-examples: must be at least 10, or 0 for no maps, got {self.map_examples}")
+        out = None if self.out is None else output_file(self.out)
         loaded = run.load(self.run)
         rows = probe(loaded, self.probe)
         print(json.dumps([dataclasses.asdict(row) for row in rows]) if self.json else probe_table(rows))
         if self.map_examples:
-            path = self.out or loaded.directory / "probe.png"
+            path = out or loaded.directory / "probe.png"
             write_maps(loaded, path, num_examples=self.map_examples, seed=self.probe.seed)
             if not self.json:
                 print(path)

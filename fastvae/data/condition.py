@@ -74,7 +74,7 @@ class ConditionField:
         return one_hot(attribute, self.size).to(torch.float32)
 
     def vector(self, value: Value) -> Tensor:
-        """One-hot float32 [size] of a class's name, or of its index where no class has that name.
+        """One-hot float32 [size] of a class's name, or of its index where no class is named by a number.
 
         Raises:
             ValueError: there is no such class; the message names those that there are.
@@ -82,7 +82,7 @@ class ConditionField:
         text = str(value)
         if text in self.values:
             index = self.values.index(text)
-        elif text.isdecimal() and int(text) < self.size:
+        elif text.isdecimal() and int(text) < self.size and not any(name.isdecimal() for name in self.values):
             index = int(text)
         else:
             shown = ", ".join(self.values[:20]) + (", ..." if self.size > 20 else "")
@@ -210,7 +210,10 @@ class Conditions:
         for field in self.fields:
             attribute = source.attribute(field.name)
             if attribute is None:
-                raise ValueError(f"condition: the examples have no {field.name}; leave it out of --data.condition")
+                raise ValueError(
+                    f"condition: the model is told the {field.name} of each example, and these examples have none;"
+                    f" give examples with a {field.name}, or train without it (--data.condition)"
+                )
             parts.append(field.columns(attribute))
         return torch.cat(parts, dim=1)
 
@@ -231,8 +234,12 @@ def choose_fields(known: Sequence[Field], names: Sequence[str], where: str) -> C
     fields = {field.name: field for field in known}
     for name in names:
         if name not in fields:
-            there_are = f"choose from {', '.join(fields)}" if fields else "they have nothing to condition on"
-            raise ValueError(f"{where}: no condition is named {name!r}; {there_are}")
+            remedy = (
+                f"choose from {', '.join(fields)}: --data.condition {next(iter(fields))}"
+                if fields
+                else ("leave --data.condition empty")
+            )
+            raise ValueError(f"{where}: the examples have no {name} to condition on; {remedy}")
     if len(set(names)) != len(names):
         raise ValueError(f"{where}: a condition can be named once, got {', '.join(names)}")
     return Conditions(tuple(fields[name] for name in names))

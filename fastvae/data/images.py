@@ -6,7 +6,7 @@ import contextlib
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -30,22 +30,22 @@ _DECODER_ERRORS = (
 )  # fmt: skip
 
 
-def load_folder(folder: Path, *, max_bytes: int) -> TensorSource:
+def load_folder(folder: Path, *, max_bytes: int, classes: Sequence[str] | None = None) -> TensorSource:
     """All images of a folder and its sub-folders, uint8 ``[N, C, H, W]``, sorted by path.
 
     C is 1 if all images are grey, else 3 (transparency is dropped). If the images lie in sub-folders, each folder's
-    place in the sorted list of folder names is the label. Files that do not end like an image are passed over.
+    place among the classes is the label. Files that do not end like an image are passed over.
 
     Args:
         folder: the folder.
         max_bytes: the most bytes that all pixels together may take.
+        classes: the names that sub-folders may have; None takes those that `folder_classes` finds.
 
     Raises:
-        ValueError: no images; one that is damaged, too large, of another size or not 8 bits deep (it is named).
+        ValueError: no images; one that is damaged, too large, of another size or not 8 bits deep (it is named); or a
+            sub-folder that is none of the classes.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
-    if not paths:
-        raise ValueError(f"{folder}: holds no images; looked for {', '.join(EXTENSIONS)}, in sub-folders too")
+    paths = _image_paths(folder)
     size, mode = _common_size_and_mode(paths)
     shape = (len(paths), 1 if mode == "L" else 3, size[1], size[0])
     if np.prod(shape, dtype=object) > max_bytes:
@@ -56,7 +56,17 @@ def load_folder(folder: Path, *, max_bytes: int) -> TensorSource:
     images = torch.empty(shape, dtype=torch.uint8)
     for image, path in zip(images, paths, strict=True):
         image.copy_(_pixels(path, size, mode))
-    return TensorSource(images, _labels(folder, paths), name=str(folder))
+    return TensorSource(images, _labels(folder, paths, classes), name=str(folder))
+
+
+def folder_classes(folder: Path) -> tuple[str, ...] | None:
+    """The names of the sub-folders that hold images, sorted; None where images lie in the folder itself.
+
+    Raises:
+        ValueError: no images.
+    """
+    names = _sub_folders(folder, _image_paths(folder))
+    return None if names is None else tuple(sorted(set(names)))
 
 
 def decode_image(data: bytes, name: str) -> Tensor:
@@ -124,9 +134,25 @@ def _only_bombs_warn() -> Iterator[None]:
         yield
 
 
-def _labels(folder: Path, paths: list[Path]) -> Tensor | None:
+def _image_paths(folder: Path) -> list[Path]:
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+    if not paths:
+        raise ValueError(f"{folder}: holds no images; looked for {', '.join(EXTENSIONS)}, in sub-folders too")
+    return paths
+
+
+def _sub_folders(folder: Path, paths: list[Path]) -> list[str] | None:
+    """Of each image the sub-folder that it lies in; None where some lie in the folder itself: there are no classes."""
     names = [path.relative_to(folder).parts[0] for path in paths if len(path.relative_to(folder).parts) > 1]
-    if len(names) != len(paths):  # images lie in the folder itself: no classes
+    return names if len(names) == len(paths) else None
+
+
+def _labels(folder: Path, paths: list[Path], classes: Sequence[str] | None) -> Tensor | None:
+    names = _sub_folders(folder, paths)
+    if names is None:
         return None
-    classes = {name: number for number, name in enumerate(sorted(set(names)))}
-    return torch.tensor([classes[name] for name in names])
+    known = {name: number for number, name in enumerate(classes or sorted(set(names)))}
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise ValueError(f"{folder}: sub-folder {unknown[0]!r} is none of the training classes {list(known)}")
+    return torch.tensor([known[name] for name in names])

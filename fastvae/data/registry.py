@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +14,7 @@ from fastvae.data.condition import conditioned
 from fastvae.data.config import OWN, DataConfig
 from fastvae.data.dataset import Data, State, as_data, condition_on
 from fastvae.data.digits import load_digits
-from fastvae.data.images import EXTENSIONS, load_folder
+from fastvae.data.images import EXTENSIONS, folder_classes, load_folder
 from fastvae.data.mnist import FASHION_MNIST, MNIST, PublishedSet, load_published
 from fastvae.data.ratings import is_ratings_file
 from fastvae.data.restore import kept_kind, restore
@@ -28,6 +29,7 @@ from fastvae.data.text import holds_sentences, load_sentences, load_sst2, read_t
 from fastvae.data.users import load_movielens, load_own_interactions, read_own_interactions
 from fastvae.data.views import check_varied, split_every
 
+CLASSES_FILE = "classes.json"
 LoadData = Callable[[DataConfig, int, State], Data]  # (config, seed, what a run kept: empty when it begins)
 ReadSource = Callable[[Path, DataConfig, State], Source]
 
@@ -84,9 +86,14 @@ def load_own_arrays(config: DataConfig, seed: int, state: State) -> Data:
 def load_own_images(config: DataConfig, seed: int, state: State) -> Data:
     """A folder of images."""
     assert config.path is not None  # DataConfig saw to it
-    folder = load_folder(config.path.expanduser(), max_bytes=_max_bytes(config))
-    check_varied(folder, str(config.path))
-    return _pixels(config, seed, *split_every(folder, config.test_every))
+    folder = config.path.expanduser()
+    classes = _kept_classes(state) or folder_classes(folder)
+    images = load_folder(folder, max_bytes=_max_bytes(config), classes=classes)
+    check_varied(images, str(config.path))
+    data = _pixels(config, seed, *split_every(images, config.test_every))
+    if classes is None:
+        return data
+    return replace(data, label_names=classes, state={CLASSES_FILE: json.dumps(classes).encode()})
 
 
 def load_own_shards(read: ReadSource, config: DataConfig, seed: int, state: State) -> Data:
@@ -114,8 +121,13 @@ def read_arrays(path: Path, config: DataConfig, state: State) -> Source:
 
 
 def read_images(path: Path, config: DataConfig, state: State) -> Source:
-    """A folder of images."""
-    return load_folder(path, max_bytes=_max_bytes(config))
+    """A folder of images, whose sub-folders are classes that the run knows."""
+    return load_folder(path, max_bytes=_max_bytes(config), classes=_kept_classes(state))
+
+
+def _kept_classes(state: State) -> tuple[str, ...] | None:
+    """The names of a run's sub-folders of images; None where it has none."""
+    return tuple(json.loads(state[CLASSES_FILE])) if CLASSES_FILE in state else None
 
 
 def holds_shards(suffix: str, path: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Sequence
@@ -136,11 +135,11 @@ def read_text(path: Path, config: DataConfig, state: State) -> TextSource:
     """All sentences of a file in its order, as tokens of a finished run.
 
     Raises:
-        ValueError: the file is no text, or has labels that the run does not know.
+        ValueError: the file is no text, has labels that the run does not know, or a blank line: numbers must be lines.
     """
     tokenizer = Tokenizer.from_bytes(state[TOKENIZER_FILE])
     names = json.loads(state[LABELS_FILE])
-    return _source(str(path), read_sentences(path), tokenizer, names, config.text.max_length)
+    return _source(str(path), read_sentences(path, blank_lines=False), tokenizer, names, config.text.max_length)
 
 
 def restored_preprocess(state: State) -> TextPreprocess:
@@ -191,21 +190,32 @@ def tokenizer_of(data: Data) -> Tokenizer:
     return data.preprocess.tokenizer
 
 
-def read_sentences(path: Path) -> Corpus:
+def read_sentences(path: Path, *, blank_lines: bool = True) -> Corpus:
     """The sentences of a text file, one a line, or of a TSV whose first line names the columns; blank lines are none.
+
+    Args:
+        path: the file.
+        blank_lines: whether there may be any, but at the end.
 
     Raises:
         ValueError: no such file, not UTF-8, no sentences, or a TSV without the columns; the message names the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")  # splitlines knows ends that are none
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path}: must be UTF-8 text, got byte {error.object[error.start]:#x} at {error.start}"
         ) from None
-    corpus = _read_table(path, lines) if path.suffix == ".tsv" else Corpus(tuple(filter(None, map(str.strip, lines))))
+    first, corpus = (
+        (2, _read_table(path, lines)) if path.suffix == ".tsv" else (1, Corpus(tuple(map(str.strip, lines))))
+    )
+    filled = [row for row, sentence in enumerate(corpus.sentences) if sentence]
+    blank = next((row for row, sentence in enumerate(corpus.sentences) if not sentence), None)
+    if blank is not None and filled and not blank_lines:
+        raise ValueError(f"{path}, line {blank + first}: has no sentence; remove it, so that every example is a line")
+    corpus = corpus.take(filled)
     if not corpus.sentences:
         raise ValueError(f"{path}: there must be at least one sentence, one a line, found none")
     return corpus
@@ -217,13 +227,13 @@ def holds_sentences(path: Path) -> bool:
         return False
     if path.suffix == ".txt":
         return True
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         return bool(set(file.readline().strip().split("\t")) & set(_TEXT_COLUMNS))
 
 
 def _read_table(path: Path, lines: list[str]) -> Corpus:
-    rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-    header = next(rows, [])
+    rows = (line.split("\t") for line in lines)
+    header = next(rows)
     column = next((name for name in _TEXT_COLUMNS if name in header), None)
     if column is None:
         raise ValueError(
@@ -236,9 +246,8 @@ def _read_table(path: Path, lines: list[str]) -> Corpus:
             raise ValueError(
                 f"{path}, line {number}: must have {len(header)} columns as the first line, got {len(row)}"
             )
-        if sentence := row[header.index(column)].strip():
-            sentences.append(sentence)
-            labels.append(row[header.index(_LABEL_COLUMN)].strip() if _LABEL_COLUMN in header else "")
+        sentences.append(row[header.index(column)].strip())
+        labels.append(row[header.index(_LABEL_COLUMN)].strip() if _LABEL_COLUMN in header else "")
     return Corpus(tuple(sentences), tuple(labels) if _LABEL_COLUMN in header else None)
 
 

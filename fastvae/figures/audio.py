@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from fastvae.data import Data, LogMelPreprocess
 from fastvae.data.spectrogram import SpectrogramConfig, waveforms_of
 from fastvae.data.waveform import write_waveform
 
+_PICTURE = "spectrograms.png"
+_OWN_NAME = re.compile(r"\d{3,}(-data|-model)?\.wav|\d{2,}-.*-\d{2,}\.wav")  # of `AudioRenderer`
 _COLUMNS = 8
 _MAX_ROWS = 12  # of the picture; the WAV files are always all there
 _CELL_IN = 1.15  # inches
@@ -63,14 +66,14 @@ class AudioRenderer:
         """``001.wav`` and so on."""
         log_mels = _log_mels(examples, data)
         _write_waveforms(path, log_mels, [f"{i:03}" for i in range(1, len(log_mels) + 1)], data)
-        save_spectrograms(path / "spectrograms.png", log_mels, _config(data), title=title)
+        save_spectrograms(path / _PICTURE, log_mels, _config(data), title=title)
 
     def write_pairs(self, path: Path, originals: Tensor, reconstructions: Tensor, data: Data, *, title: str) -> None:
         """``001-data.wav``, ``001-model.wav`` and so on; both through Griffin-Lim, so that the model alone differs."""
         both = torch.stack((_log_mels(originals, data), _log_mels(reconstructions, data)), dim=1).flatten(0, 1)
         names = [f"{i // 2 + 1:03}-{('data', 'model')[i % 2]}" for i in range(len(both))]
         _write_waveforms(path, both, names, data)
-        save_spectrograms(path / "spectrograms.png", both, _config(data), title=title, names=names)
+        save_spectrograms(path / _PICTURE, both, _config(data), title=title, names=names)
 
     def write_rows(self, path: Path, rows: Tensor, names: Sequence[str], data: Data, *, title: str) -> None:
         """``01-NAME-01.wav`` and so on: a row's number and name, and the place in it."""
@@ -80,13 +83,16 @@ class AudioRenderer:
         files = [f"{r + 1:02}-{words[r]}-{s + 1:02}" for r in range(num_rows) for s in range(num_steps)]
         _write_waveforms(path, log_mels, files, data)
         shown = [names[i // num_steps] if i % num_steps == 0 else "" for i in range(len(log_mels))]
-        save_spectrograms(
-            path / "spectrograms.png", log_mels, _config(data), title=title, names=shown, columns=num_steps
-        )
+        save_spectrograms(path / _PICTURE, log_mels, _config(data), title=title, names=shown, columns=num_steps)
 
 
 def _write_waveforms(folder: Path, log_mels: Tensor, names: Sequence[str], data: Data) -> None:
+    """The WAV files; those of an earlier call, whose picture lies beside them, are removed first."""
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / _PICTURE).exists():
+        for path in folder.glob("*.wav"):
+            if _OWN_NAME.fullmatch(path.name):
+                path.unlink()
     config = _config(data)
     for waveform, name in zip(waveforms_of(log_mels, config), names, strict=True):
         write_waveform(folder / f"{name}.wav", waveform, config.sample_rate)

@@ -52,9 +52,7 @@ def save_reconstructions(
     rows = [
         (i * period + at, name) for i in range(len(pairs)) for at, name in ((quarter, "data"), (3 * quarter, "model"))
     ]
-    _save_image(
-        path, image, title, "test examples, and what the model makes of their mean latents (no noise drawn)", rows
-    )
+    _save_image(path, image, title, "examples, and what the model makes of their mean latents (no noise drawn)", rows)
 
 
 def save_samples(

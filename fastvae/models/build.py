@@ -36,7 +36,8 @@ def build_model(
         A module that honours ``forward(batch, noise_key) -> VAETerms``; its outputs have the event's shape.
 
     Raises:
-        ValueError: no network or likelihood has the name that ``config`` gives, or they do not suit the data.
+        ValueError: no network or likelihood has the name that ``config`` gives, or they do not suit the data or a
+            setting.
     """
     if not isinstance(inputs, ModelInputs):
         inputs = ModelInputs(event_shape=tuple(inputs))
@@ -44,6 +45,10 @@ def build_model(
     if networks_of_kind is not None and config.network not in networks_of_kind:
         known = " and ".join(networks_of_kind)
         raise ValueError(f"model.kind={config.kind} is for network {known} only, got {config.network}; set one of them")
+    if config.told == "every" and config.network not in ("mlp", "hierarchical"):
+        raise ValueError(
+            f"model.told=every is for networks mlp and hierarchical, got {config.network}; leave it at first"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         likelihood = _find(LIKELIHOODS, "likelihood", config.likelihood)(config, inputs)

@@ -79,8 +79,8 @@ class ModelConfig:
     activation: Activation = "relu"
     """Nonlinearity of the hidden layers."""
     told: Told = "first"
-    """How network "mlp" is told a condition: added to the first hidden layer's units, or scaling and moving the units
-    of every one."""
+    """How networks "mlp" and "hierarchical" are told a condition: added to the first hidden layer's units, or scaling
+    and moving the units of every one."""
     conv: ConvConfig = field(default_factory=ConvConfig)
     """Settings of network "conv"."""
     hierarchy: HierarchyConfig = field(default_factory=HierarchyConfig)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -101,14 +102,12 @@ class HierarchicalVAE(VAE):
 def build_hierarchical(config: ModelConfig, inputs: ModelInputs) -> Networks:
     """The published network: 784-200-200-z100 and 100-100-100-z50 with ``config.hierarchy``'s defaults.
 
-    Raises:
-        ValueError: the data have conditions, which this model does not take.
+    A condition c is told to the networks that see x: q(z1|x, c) and p(x|z1, c).
     """
-    if inputs.condition_dim:
-        raise ValueError("model.network=hierarchical: takes no condition; leave out --data.condition, or use mlp")
     top, widths, latent_dim = config.hierarchy, config.hidden_dim, config.latent_dim
-    encoder = MLPEncoder(inputs.event_numel, widths, latent_dim, config.activation)
-    decoder = MLPDecoder(latent_dim, widths[::-1], inputs.output_shape, config.activation)
+    told: dict[str, Any] = {"condition_dim": inputs.condition_dim, "told": config.told}
+    encoder = MLPEncoder(inputs.event_numel, widths, latent_dim, config.activation, **told)
+    decoder = MLPDecoder(latent_dim, widths[::-1], inputs.output_shape, config.activation, **told)
     top_encoder = MLPEncoder(latent_dim, top.hidden_dim, top.latent_dim, config.activation)
     top_decoder = MLPEncoder(top.latent_dim, top.hidden_dim[::-1], latent_dim, config.activation)
     return Networks(encoder, decoder, partial(HierarchicalVAE, top_encoder=top_encoder, top_decoder=top_decoder))

@@ -69,7 +69,7 @@ def read_config(directory: Path) -> RunConfig:
         with path.open("rb") as file:
             text = file.read(_MAX_CONFIG_BYTES)
         fields: Any = yaml.load(text.decode("utf-8"), _PlainLoader)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ValueError(
             f"{directory} holds no run: {path.name} is missing; `fastvae train RECIPE` makes one"
         ) from None

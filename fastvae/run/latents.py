@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastvae.data import Data
+from fastvae.data.condition import ConditionField, LengthField
 
 
 def between(first: Tensor, second: Tensor, steps: int) -> Tensor:
@@ -25,12 +27,57 @@ def along(start: Tensor, directions: Tensor, steps: int, span: float) -> Tensor:
     """From ``start - span * direction`` to ``start + span * direction`` for each direction [R, D]: [R, steps, D].
 
     Raises:
-        ValueError: fewer than two steps.
+        ValueError: fewer than two steps, or a span that is no finite number.
     """
     if steps < 2:
         raise ValueError(f"traverse: steps must be at least 2, got {steps}")
+    if not math.isfinite(span):
+        raise ValueError(f"traverse: span must be a finite number, got {span}")
     offsets = torch.linspace(-span, span, steps, device=start.device)
     return start + offsets[None, :, None] * directions[:, None]
+
+
+def check_num(what: str, num: int) -> None:
+    """ValueError unless at least one example is asked for."""
+    if num < 1:
+        raise ValueError(f"{what}: num must be at least 1, got {num}")
+
+
+def check_width(what: str, latents: Tensor, width: int | None) -> None:
+    """ValueError unless the latents [..., D] have the model's D; None is a model that has no one D."""
+    if width is not None and latents.shape[-1:] != (width,):
+        raise ValueError(f"{what}: must have the model's {width} latent dimensions, got shape {list(latents.shape)}")
+
+
+def drawing(model: nn.Module, temperature: float | None) -> dict[str, float]:
+    """What ``model.generate`` is told of the draws of tokens; nothing where the model's own temperature is taken.
+
+    Raises:
+        ValueError: the model draws no tokens, or the temperature is not a positive number.
+    """
+    if temperature is None:
+        return {}
+    if not hasattr(model, "temperature"):
+        raise ValueError(f"sample: only a model of sentences draws at a temperature, not {type(model).__name__}")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"sample: temperature must be a positive number, got {temperature}")
+    return {"temperature": temperature}
+
+
+def around(mean: Tensor, noise: Tensor, strength: float) -> Tensor:
+    """``mean`` [D] plus ``strength`` times ``noise`` [N, D].
+
+    Raises:
+        ValueError: a strength that is no finite number.
+    """
+    if not math.isfinite(strength):
+        raise ValueError(f"vary: strength must be a finite number, got {strength}")
+    return mean + strength * noise
+
+
+def repeated(condition: Tensor | None, num: int) -> Tensor | None:
+    """One condition [1, C] for ``num`` examples; None stays None."""
+    return None if condition is None else condition.expand(num, -1)
 
 
 def widest_dimensions(means: Tensor, num: int) -> list[int]:
@@ -74,7 +121,7 @@ def having(data: Data, attribute: str) -> Tensor:
         attribute: ``label=3`` (or ``3``) for a class; the name of a number alone for those above its median.
 
     Raises:
-        ValueError: the data know no such attribute or value.
+        ValueError: the data know no such attribute or value, or a class is named without its value.
     """
     name, _, value = attribute.rpartition("=")
     fields = {field.name: field for field in data.known_fields()}
@@ -84,5 +131,8 @@ def having(data: Data, attribute: str) -> Tensor:
         there_are = ", ".join(fields) or "none"
         raise ValueError(f"attribute: must be one of {there_are}, such as label=3, got {attribute!r}")
     if value == name:
+        field = fields[name]
+        if isinstance(field, ConditionField) and not isinstance(field, LengthField):
+            raise ValueError(f"attribute: {name} needs a value, such as {name}={field.values[0]}")
         return known > known.float().median()
     return (fields[name].columns(known) == fields[name].vector(value)).all(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -122,39 +123,51 @@ class LoadedRun:
 
         A model that writes token after token draws them by a seed; without one it takes the most probable.
         """
+        latents.check_width("decode: z", z, self._latent_dim)
         return self._generate(z, self._conditions(len(z), condition), seed)
 
-    def sample(self, num: int = 64, *, seed: int = 0, shift: Tensor | None = None, **condition: Value | None) -> Tensor:
+    def sample(
+        self,
+        num: int = 64,
+        *,
+        seed: int = 0,
+        shift: Tensor | None = None,
+        temperature: float | None = None,
+        **condition: Value | None,
+    ) -> Tensor:
         """New examples from the prior, [num, ...].
 
         Args:
             num: how many.
             seed: which ones.
             shift: [D] added to every latent, such as a multiple of `attribute_direction`.
+            temperature: of the tokens' draws: below 1 likely ones are preferred; None takes the run's own.
             condition: values of the run's conditions.
 
         Raises:
-            ValueError: the model has no prior, or a condition is unknown.
+            ValueError: the model has no prior or draws no tokens, or a condition is unknown.
         """
         self._require("draw_prior", "sample")
-        if num < 1:
-            raise ValueError(f"sample: num must be at least 1, got {num}")
+        latents.check_num("sample", num)
         z = self.model.draw_prior(num, noise_key(seed, device=self.device))  # type: ignore[operator]
-        z = z if shift is None else z + shift.to(self.device)
-        return self._generate(z, self._conditions(num, condition), seed)
+        if shift is not None:
+            latents.check_width("sample: shift", shift, z.shape[1])
+            z = z + shift.to(self.device)
+        told = self._conditions(num, condition)
+        return self._generate(z, told, seed, **latents.drawing(self.model, temperature))
 
     def vary(self, index: int, num: int = 16, *, strength: float = 0.5, seed: int = 0) -> Tensor:
         """Variations of a test example, [num, ...]: its mean latent plus normal noise of that strength."""
+        latents.check_num("vary", num)
         mu, condition = self._latents(torch.tensor([index]))
         noise = philox_normal(noise_key(seed, device=self.device), num, mu.shape[1], stream=stream(Use.GENERATION))
-        return self._generate(mu + strength * noise, _repeated(condition, num))
+        return self._generate(latents.around(mu[0], noise, strength), latents.repeated(condition, num), seed)
 
     @torch.no_grad()
     def reconstruct(self, num: int = 24, examples: Examples = "test") -> tuple[Tensor, Tensor]:
         """The first examples and what the model makes of them, each [num, ...]."""
         self._require("reconstruct", "reconstruct")
-        if num < 1:
-            raise ValueError(f"reconstruct: num must be at least 1, got {num}")
+        latents.check_num("reconstruct", num)
         batch = self.batch(torch.arange(min(num, len(self.source(examples)))), examples)
         return batch.target, self.model.reconstruct(batch)  # type: ignore[operator]
 
@@ -187,6 +200,8 @@ class LoadedRun:
         """
         means = self._means()["mu"]
         if start is not None:
+            if any(value is not None for value in condition.values()):
+                raise ValueError(f"traverse: start takes the example's own condition; leave out {', '.join(condition)}")
             (base,), told = self._latents(torch.tensor([start]))
         else:
             base, told = means.mean(0).to(self.device), self._conditions(1, condition)
@@ -197,7 +212,7 @@ class LoadedRun:
             widest = latents.widest_dimensions(means, dimensions)
             names, directions = tuple(f"z{d}" for d in widest), latents.unit_directions(widest, means.std(0))
         z = latents.along(base, directions.to(self.device), steps, span)
-        flat = self._generate(z.flatten(0, 1), _repeated(told, z.shape[0] * steps), seed=None)
+        flat = self._generate(z.flatten(0, 1), latents.repeated(told, z.shape[0] * steps), seed=None)
         return Rows(flat.unflatten(0, (len(names), steps)), names)
 
     def attribute_direction(self, attribute: str) -> Tensor:
@@ -221,17 +236,24 @@ class LoadedRun:
 
     def save_latents(self, path: Path, examples: Examples = "test") -> Path:
         """Write what ``encode`` gives as an npz file; returns where it is."""
-        arrays = {name: tensor.numpy() for name, tensor in self.encode(examples).items()}
-        np.savez(path, allow_pickle=False, **arrays)
+        arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in self.encode(examples).items()}
+        with path.open("wb") as file:  # savez would add a suffix to a name that has another
+            np.savez(file, **arrays)
         return path
 
     @torch.no_grad()
-    def _generate(self, z: Tensor, condition: Tensor | None, seed: int | None = 0) -> Tensor:
+    def _generate(self, z: Tensor, condition: Tensor | None, seed: int | None, **how: float) -> Tensor:
         """What the model makes of latents; without a seed nothing is drawn."""
         self._require("generate", "decode")
         key = None if seed is None else noise_key(seed, device=self.device)
-        examples: Tensor = self.model.generate(z.to(self.device), condition, key)  # type: ignore[operator]
+        examples: Tensor = self.model.generate(z.to(self.device), condition, key, **how)  # type: ignore[operator]
         return examples
+
+    @property
+    def _latent_dim(self) -> int | None:
+        """D of the latents that `decode` takes; None where a model does not say."""
+        width: int | None = getattr(self.model, "latent_dim", None)
+        return width
 
     def _conditions(self, num: int, values: dict[str, Value | None]) -> Tensor | None:
         named = {name: value for name, value in values.items() if value is not None}
@@ -293,7 +315,3 @@ def _data_of(directory: Path, config: RunConfig) -> Data:
 def _mean(posterior: Tensor | DiagonalGaussian) -> Tensor:
     """The mean latent [B, D] of what a model's encode gives: an autoencoder's is the code itself."""
     return posterior if isinstance(posterior, Tensor) else posterior.mu.flatten(1)
-
-
-def _repeated(condition: Tensor | None, num: int) -> Tensor | None:
-    return None if condition is None else condition.expand(num, -1)

@@ -8,7 +8,9 @@ import gzip
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from torch import Tensor
 from fastvae import ops
 from fastvae.applications.compression import compress_file, decompress_file, integer_vae
 from fastvae.applications.compression.container import LosslessHeader, read_container, write_container
+from fastvae.applications.compression.lossy import LatentQuantiser
 from fastvae.data import Data, DataConfig, as_data, build_data
 from fastvae.models import ModelConfig, ModelInputs, build_model
 from fastvae.run import LoadedRun, RunConfig
@@ -157,6 +160,7 @@ def test_every_flipped_byte_and_every_truncation_is_noticed(
         {"lanes": 15},
         {"step_log2": 3},
         {"initial_words": 5},
+        {"initial_words": 2**40},
         {"initial_words": -1},
         {"prefix": "AAAA"},
         {"prefix": "!"},
@@ -247,6 +251,39 @@ def test_a_forged_quantiser_is_refused(table: bytes, tmp_path: Path) -> None:
     write_container(tmp_path / "forged.fvc", forged, words)
     with pytest.raises(ValueError, match=r"forged\.fvc: "):
         decompress_file(run, tmp_path / "forged.fvc", tmp_path / "back")
+
+
+def test_a_lossy_file_of_other_arithmetic_is_refused_not_decoded_into_noise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, examples = digits("gaussian")
+    np.save(tmp_path / "x.npy", examples.numpy())
+    compress_file(run, tmp_path / "x.npy", tmp_path / "x.fvc", step=0.1)
+    own = LatentQuantiser.gaussians
+
+    def one_ulp_wider(self: LatentQuantiser) -> Iterator[tuple[float, float]]:
+        yield from ((mean, float(np.nextafter(np.float32(stddev), np.float32(np.inf)))) for mean, stddev in own(self))
+
+    monkeypatch.setattr(LatentQuantiser, "gaussians", one_ulp_wider)
+    with pytest.raises(ValueError, match=r"x\.fvc: the decoded latents are not those that were coded"):
+        decompress_file(run, tmp_path / "x.fvc", tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        ({"lanes": 0}, r"lanes must be in 1 \.\. 4096, got 0"),
+        ({"lanes": -1}, "got -1"),
+        ({"lanes": 5000}, "got 5000"),
+        ({"max_gib": float("nan")}, "max_gib must be a positive number of GiB, got nan"),
+        ({"max_gib": 0.0}, "got 0"),
+    ],
+)
+def test_settings_are_checked_before_the_file_is_read(option: dict[str, Any], complaint: str, tmp_path: Path) -> None:
+    run, _ = digits("bernoulli")
+    with pytest.raises(ValueError, match=complaint):
+        compress_file(run, tmp_path / "absent.npy", tmp_path / "x.fvc", **option)
 
 
 @pytest.mark.parametrize("step", [0.0, -1.0, float("nan")])

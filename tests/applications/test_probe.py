@@ -16,6 +16,7 @@ from fastvae import cli
 from fastvae.applications.probe import ProbeConfig, probe, write_maps
 from fastvae.distributions import DiagonalGaussian
 from fastvae.run import LoadedRun
+from tests import corpus
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,46 @@ def test_the_command_prints_rows_and_draws_maps(run_dir: Path, capsys: pytest.Ca
 def test_what_breaks_a_rule_is_named(run_dir: Path, call: object, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         call(halves_run(run_dir))  # type: ignore[operator]
+
+
+def test_one_class_cannot_be_told_apart(run_dir: Path) -> None:
+    data = fastvae.data.as_data((torch.rand(60, 1, 8, 8), torch.zeros(60, dtype=torch.int64)))
+    with pytest.raises(ValueError, match="at least two classes, the 54 training examples are all of one"):
+        probe(replace(fastvae.load(run_dir), data=data))
+
+
+def test_an_encoder_that_is_told_the_label_is_not_judged_by_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "train digits --data.condition label --train.steps 2 --train.final-samples 1 --model.hidden-dim 16"
+    assert cli.main([*words.split(), f"--run-dir={tmp_path / 'run'}"]) == 0
+    capsys.readouterr()
+    assert cli.main(["probe", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert "encoder is told the label, so its features hold the answer" in error
+    assert error.count("\n") == 1
+
+
+def test_sentences_are_compared_with_how_often_their_tokens_occur(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = corpus.write(tmp_path / "moods.tsv", 400)
+    words = (
+        "train sst2-sentences --data.name file --data.text.max-length 8 --data.text.min-frequency 1 --train.steps 2"
+        " --data.condition length --train.final-samples 1 --model.hidden-dim 8 --model.latent-dim 4"
+        " --model.text.embedding-dim 8 --model.text.cutoffs 8 --train.objective.autoencoder-steps 0"
+    )
+    assert cli.main([*words.split(), f"--data.path={path}", f"--run-dir={tmp_path / 'run'}"]) == 0
+    capsys.readouterr()
+    assert cli.main(["probe", str(tmp_path / "run"), "--map-examples=20", "--json"]) == 0
+    *_, counts = json.loads(capsys.readouterr().out)
+    assert counts["features"] == "input"
+    assert counts["logistic_accuracy"] == 1.0  # a word of one mood occurs in every sentence
+
+
+def test_there_are_no_fewer_maps_than_none(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["probe", str(run_dir), "--map-examples=-5"]) == 2
+    assert "--map-examples: must be at least 10, or 0 for no maps, got -5" in capsys.readouterr().err
 
 
 def test_data_without_labels_are_refused(run_dir: Path) -> None:

@@ -64,3 +64,15 @@ def test_features_are_judged_beside_pca(tmp_path: Path) -> None:
     held = [row for row in rows if row["bar"]]
     assert [row["bar"] for row in held] == [">= 1", ">= -1"]
     assert all(0.3 < row["value"] <= 1 for row in rows if not row["bar"])
+
+
+@needs_mnist
+def test_compressed_images_come_back_and_cost_about_their_elbo(tmp_path: Path) -> None:
+    rows = run_script("app_compression.py", tmp_path, "--steps=60", "--num=1000", "--run-dir", str(tmp_path / "runs"))
+    values = {(row["application"], row["figure"]): row["value"] for row in rows}
+    for kind, header in (("binary", 0.02), ("8 bits", 0.01)):  # of fewer images the header of 455 bytes is more
+        assert values[f"compression, {kind}", "files that come back byte for byte"] == 1
+        assert abs(values[f"compression, {kind}", "size over the negative ELBO, less 1"]) < header
+    lossy = [row for row in rows if row["application"] == "compression, lossy"]
+    assert ["fastvae" in row["figure"] for row in lossy].count(True) == 5
+    assert ["JPEG" in row["figure"] for row in lossy].count(True) == 8

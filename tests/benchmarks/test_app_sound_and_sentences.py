@@ -27,10 +27,13 @@ def test_spoken_digits_are_recognised_more_often_than_by_chance(tmp_path: Path) 
 
 @needs_sst2
 def test_sentences_have_the_length_that_was_asked_for(tmp_path: Path) -> None:
-    options = ["--scale=0.005", "--num-samples=2", "--per-label=26", f"--pictures={tmp_path}"]
+    options = ["--scale=0.005", "--num-samples=2", "--per-label=26", "--pairs=4", f"--pictures={tmp_path}"]
     rows = run_script("app_text.py", tmp_path, *options)
     values = {row["figure"]: row["value"] for row in rows}
     assert values["requested length exact"] == 1
     assert 0.75 < values["classifier's accuracy on real test sentences"] < 0.9
     assert 50 < values["NLL (nats per sentence)"] < 250
+    name = "runs of three tokens that occur in the training phrases"
+    assert 0 < values[f"{name}: real test sentences"] < 0.5
+    assert 0 <= values[f"{name}: between sentences"] <= 1
     assert "test sentences 0 and 3:" in (tmp_path / "text-interpolations.txt").read_text(encoding="utf-8")

@@ -30,6 +30,13 @@ def test_a_name_that_is_a_number_is_a_name() -> None:
     assert ConditionField("length", ("5", "0")).vector(0).tolist() == [0, 1]
 
 
+def test_a_number_is_no_place_where_names_are_numbers() -> None:
+    stars = ConditionField("label", ("1", "2", "3"))
+    assert stars.vector(1).tolist() == [1, 0, 0]
+    with pytest.raises(ValueError, match="label must be one of 1, 2, 3, got '0'"):
+        stars.vector(0)
+
+
 def test_fields_stand_one_after_the_other() -> None:
     assert BOTH.size == 4
     assert BOTH.vector(season="autumn", height=150).tolist() == [0, 0, 1, 0.5]
@@ -80,7 +87,10 @@ def test_a_configuration_names_its_conditions() -> None:
 
 @pytest.mark.parametrize(
     ("names", "words"),
-    [(["labell"], "no condition is named 'labell'; choose from label"), (["label", "label"], "named once")],
+    [
+        (["labell"], "have no labell to condition on; choose from label: --data.condition label"),
+        (["label", "label"], "named once"),
+    ],
 )
 def test_unknown_conditions_are_named(names: list[str], words: str) -> None:
     with pytest.raises(ValueError, match=words):
@@ -88,5 +98,5 @@ def test_unknown_conditions_are_named(names: list[str], words: str) -> None:
 
 
 def test_data_without_labels_have_nothing_to_condition_on() -> None:
-    with pytest.raises(ValueError, match="nothing to condition on"):
+    with pytest.raises(ValueError, match="have no label to condition on; leave --data"):
         condition_on(as_data(torch.rand(10, 2)), ["label"])

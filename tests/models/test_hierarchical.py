@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -5,6 +7,7 @@ from fastvae import ops
 from fastvae.models import ModelConfig, ModelInputs, build_model
 from fastvae.models.config import HierarchyConfig
 from fastvae.objective import elbo, iw_bound
+from fastvae.records import Batch
 
 KEY = ops.noise_key(1, 2, 0)
 CONFIG = ModelConfig(
@@ -76,6 +79,25 @@ def test_every_weight_learns_from_either_bound():
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
+@pytest.mark.parametrize("told", ["first", "every"])
+def test_a_condition_reaches_the_networks_that_see_x(told):
+    model = build_model(replace(CONFIG, told=told), ModelInputs(event_shape=(1, 4, 4), condition_dim=2))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1)
+    x, z = images(2), torch.ones(2, 3)
+    one, other = torch.tensor([[1.0, 0.0]] * 2), torch.tensor([[0.0, 2.0]] * 2)
+    assert not torch.equal(*(model.encode(Batch(x=x, target=x, condition=each)).mu for each in (one, other)))
+    assert not torch.equal(*(model.generate(z, condition) for condition in (one, other)))
+    terms = model(Batch(x=x, target=x, condition=one), KEY)
+    assert terms.rate.shape == terms.distortion.shape == (2,)
+
+
+def test_every_layer_is_told_only_where_a_network_can():
+    with pytest.raises(ValueError, match=r"model\.told=every is for networks mlp and hierarchical, got conv"):
+        build_model(ModelConfig(network="conv", told="every"), (1, 8, 8))
+
+
 def test_samples_come_from_the_learned_prior():
     model = model_of()
     z = model.draw_prior(20_000, KEY)
@@ -90,7 +112,6 @@ def test_samples_come_from_the_learned_prior():
     ("call", "words"),
     [
         (lambda: model_of()(images(2), KEY, per_dimension=True), "no rate per dimension"),
-        (lambda: build_model(CONFIG, ModelInputs(event_shape=(4,), condition_dim=2)), "takes no condition"),
         (lambda: HierarchyConfig(latent_dim=0), "at least 1, got 0"),
     ],
 )

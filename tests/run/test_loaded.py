@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import shutil
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def test_scores_of_a_file_of_test_examples_are_the_test_sets(run: LoadedRun, tmp
     with pytest.raises(ValueError, match=r"examples must be like the run's, \[1, 8, 8\].* got \[1, 5, 8\]"):
         run.score(tmp_path / "few.npy")
     np.save(tmp_path / "unlabelled.npy", images)
-    with pytest.raises(ValueError, match="the examples have no label"):
+    with pytest.raises(ValueError, match="told the label of each example, and these examples have none"):
         run.score(tmp_path / "unlabelled.npy")
 
 
@@ -67,6 +68,28 @@ def test_an_interpolation_begins_and_ends_at_reconstructions(run: LoadedRun) -> 
     assert originals.shape == reconstructions.shape == (10, 1, 8, 8)
     torch.testing.assert_close(row[[0, -1]], reconstructions[[4, 9]])
     assert not torch.allclose(row[2], row[0])
+
+
+def test_what_cannot_be_is_refused_in_one_line(run: LoadedRun) -> None:
+    for call, words in (
+        (lambda: run.vary(0, 0), "vary: num must be at least 1, got 0"),
+        (
+            lambda: run.decode(torch.zeros(2, 9)),
+            r"decode: z: must have the model's 4 latent dimensions, got .*\[2, 9\]",
+        ),
+        (lambda: run.sample(2, shift=torch.zeros(99)), r"sample: shift: must have the model's 4 .*\[99\]"),
+        (lambda: run.traverse(start=3, label="4"), "start takes the example's own condition; leave out label"),
+        (lambda: run.attribute_direction("label"), "label needs a value, such as label=0"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
+
+
+def test_no_way_has_a_length_that_is_no_number(run: LoadedRun) -> None:
+    with pytest.raises(ValueError, match="span must be a finite number, got nan"):
+        run.traverse(2, span=math.nan)
+    with pytest.raises(ValueError, match="strength must be a finite number, got inf"):
+        run.vary(0, strength=math.inf)
 
 
 def test_variations_spread_with_their_strength(run: LoadedRun) -> None:
@@ -174,7 +197,12 @@ def test_the_commands_write_files(run_dir: Path, tmp_path: Path, capsys: pytest.
         (["--label=ten"], "label must be one of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, got 'ten'"),
         (["--length=4"], "conditioned on label, not on length"),
         (["--condition", "speaker"], "must be NAME=VALUE, such as speaker=george, got 'speaker'"),
+        (["--label=3", "--condition", "label=4"], "label is named twice, as 3 and 4; leave one out"),
+        (["--like=1", "--num=0"], "num must be at least 1, got 0"),
+        (["--temperature=0.5"], "only a model of sentences draws at a temperature, not VAE"),
         (["--strength=2"], "belongs to --like or --attribute"),
+        (["--like=1", "--strength=nan"], "--strength: must be a finite number, got nan"),
+        (["--attribute=3", "--strength=inf"], "--strength: must be a finite number, got inf"),
         (["--like=1", "--label=2"], "takes the example's own condition"),
     ],
 )

@@ -14,7 +14,7 @@ import dacite
 import numpy as np
 from numpy.typing import NDArray
 
-MAGIC = b"FVC\x01"  # the last byte is the format's version
+MAGIC = b"FVC\x02"  # the last byte is the format's version
 MAX_LANES = 4096
 MAX_HEADER_BYTES = 2**24
 _PREFIX = struct.Struct("<4sII")  # magic, bytes of the header, CRC-32 of header and words
@@ -76,6 +76,7 @@ class LossyHeader(Header):
     """What a file of ``compress --lossy`` says: the quantiser of each latent dimension and its code's Gaussian."""
 
     quantiser: str  # int16 [3, D]: log2 of the step, mean and log2 of the deviation, in `LatentQuantiser`'s units
+    sha256: str  # of the latents' grid points, which a decoder must find again
 
 
 H = TypeVar("H", bound=Header)

@@ -16,8 +16,20 @@ from fastvae.applications.compression.container import (
     write_container,
 )
 from fastvae.applications.compression.integer_vae import IntegerVAE
-from fastvae.applications.compression.lossless import BitsBack, Progress, compress_pixels, decompress_pixels
-from fastvae.applications.compression.lossy import LatentQuantiser, compress_lossily, decompress_lossily
+from fastvae.applications.compression.lossless import (
+    BitsBack,
+    Progress,
+    check_lanes,
+    compress_pixels,
+    decompress_pixels,
+)
+from fastvae.applications.compression.lossy import (
+    CodedLatents,
+    LatentQuantiser,
+    compress_lossily,
+    decode_points,
+    draw_points,
+)
 from fastvae.applications.compression.pixel_file import PixelFile, Pixels, read_pixel_file
 from fastvae.run import LoadedRun
 
@@ -61,15 +73,16 @@ def compress_file(
     Raises:
         ValueError: the model or the file does not suit.
     """
+    check_lanes(lanes)
     vae = IntegerVAE(run.model, run.data)
-    content = read_pixel_file(data, vae.event_shape, max_bytes=int(max_gib * 2**30))
+    content = read_pixel_file(data, vae.event_shape, max_bytes=_bytes_of(max_gib))
     header: LosslessHeader | LossyHeader
     if step is None:
         code = compress_pixels(vae, content.pixels, lanes=lanes, progress=progress)
         header, words = _lossless_header(run, vae, content, code, lanes), code.words
     else:
-        quantiser, words = compress_lossily(vae, content.pixels, step=step)
-        header = _lossy_header(run, content, quantiser)
+        latents = compress_lossily(vae, content.pixels, step=step)
+        header, words = _lossy_header(run, content, latents), latents.words
     return _report(content, header, words, write_container(out, header, words))
 
 
@@ -87,11 +100,12 @@ def decompress_file(
         ValueError: no such file, a damaged one, or one that only another model or machine can decode: nothing is
             written then.
     """
+    limit = _bytes_of(max_gib)
     header, words = read_container(file)
     vae = IntegerVAE(run.model, run.data)
     try:
         _check_fingerprint(run, vae, header)
-        if header.num_examples * vae.num_pixels > max_gib * 2**30:
+        if header.num_examples * vae.num_pixels > limit:
             raise ValueError(f"{header.num_examples} examples are more than the limit of {max_gib} GiB (--max-gib)")
         pixels = _decode(vae, header, words, progress)
         content = PixelFile(pixels=pixels, layout=header.layout, prefix=header.prefix_bytes).to_bytes()
@@ -106,10 +120,16 @@ def decompress_file(
 def _decode(vae: IntegerVAE, header: LosslessHeader | LossyHeader, words: Words, progress: Progress | None) -> Pixels:
     if isinstance(header, LossyHeader):
         quantiser = LatentQuantiser.unpack(header.quantiser, vae.latent_dim)
-        return decompress_lossily(vae, quantiser, words, header.num_examples)
+        points = decode_points(quantiser, words, header.num_examples)
+        if fingerprint.array_digest(points) != header.sha256:
+            raise ValueError(
+                "the decoded latents are not those that were coded: the file is damaged, or the arithmetic is another"
+                f" (made by {header.versions}; here are {fingerprint.versions()})"
+            )
+        return draw_points(vae, quantiser, points)
     code = BitsBack(words=words, initial_words=header.initial_words, step_log2=header.step_log2)
     pixels = decompress_pixels(vae, code, header.num_examples, lanes=header.lanes, progress=progress)
-    if fingerprint.pixels_digest(pixels) != header.sha256:
+    if fingerprint.array_digest(pixels) != header.sha256:
         raise ValueError("the decoded pixels are not those that were compressed: the file is damaged")
     return pixels
 
@@ -138,12 +158,12 @@ def _lossless_header(run: LoadedRun, vae: IntegerVAE, content: PixelFile, code: 
         initial_words=code.initial_words,
         layout=content.layout,
         prefix=pack_bytes(content.prefix),
-        sha256=fingerprint.pixels_digest(content.pixels),
+        sha256=fingerprint.array_digest(content.pixels),
         versions=fingerprint.versions(),
     )
 
 
-def _lossy_header(run: LoadedRun, content: PixelFile, quantiser: LatentQuantiser) -> LossyHeader:
+def _lossy_header(run: LoadedRun, content: PixelFile, latents: CodedLatents) -> LossyHeader:
     return LossyHeader(
         mode="lossy",
         weights=fingerprint.weights_digest(run.model),
@@ -151,8 +171,16 @@ def _lossy_header(run: LoadedRun, content: PixelFile, quantiser: LatentQuantiser
         layout=content.layout,
         prefix=pack_bytes(content.prefix),
         versions=fingerprint.versions(),
-        quantiser=quantiser.pack(),
+        quantiser=latents.quantiser.pack(),
+        sha256=fingerprint.array_digest(latents.points),
     )
+
+
+def _bytes_of(gib: float) -> int:
+    """A limit of memory in bytes."""
+    if not (math.isfinite(gib) and gib > 0):
+        raise ValueError(f"max_gib must be a positive number of GiB, got {gib}")
+    return int(gib * 2**30)
 
 
 def _report(

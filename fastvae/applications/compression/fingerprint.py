@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import platform
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from fastvae import ops
@@ -53,9 +55,9 @@ def arithmetic_digest(vae: IntegerVAE) -> str:
     return digest.hexdigest()[: 2 * _DIGEST_BYTES]
 
 
-def pixels_digest(pixels: Pixels) -> str:
-    """A digest of decoded pixels."""
-    return hashlib.sha256(pixels.tobytes()).hexdigest()[: 2 * _DIGEST_BYTES]
+def array_digest(array: NDArray[np.integer[Any]]) -> str:
+    """A digest of what was decoded: pixels, or grid points."""
+    return hashlib.sha256(array.astype(array.dtype.newbyteorder("<")).tobytes()).hexdigest()[: 2 * _DIGEST_BYTES]
 
 
 def versions() -> str:

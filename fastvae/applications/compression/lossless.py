@@ -10,7 +10,7 @@ import numpy as np
 
 from fastvae import ops
 from fastvae.applications.compression.coder import Coder, ExhaustedError
-from fastvae.applications.compression.container import Words
+from fastvae.applications.compression.container import MAX_LANES, Words
 from fastvae.applications.compression.integer_vae import IntegerVAE
 from fastvae.applications.compression.pixel_file import Pixels
 
@@ -36,8 +36,9 @@ def compress_pixels(vae: IntegerVAE, pixels: Pixels, *, lanes: int, progress: Pr
     pushes x under p(x|z) and z under the prior. The first group pops words that mean nothing: the initial bits.
 
     Raises:
-        ValueError: a pixel that is no level of the model.
+        ValueError: a pixel that is no level of the model, or a number of lanes that no file may have.
     """
+    check_lanes(lanes)
     vae.check_pixels(pixels)
     step_log2 = choose_step(vae, pixels[:_PROBED_EXAMPLES])
     initial_words = _words_of_first_group(vae, pixels[-_last_group(len(pixels), lanes) :], 2.0**step_log2)
@@ -68,9 +69,16 @@ def decompress_pixels(
         coder.push_posterior(z, vae.posterior(group, step), step)
         if progress is not None:
             progress(len(group))
-    if not np.array_equal(coder.words(sealed=True), _initial(code.initial_words)):
+    left = coder.words(sealed=True)
+    if len(left) != code.initial_words or not np.array_equal(left, _initial(len(left))):
         raise ValueError("the words that the coder started with did not come back: they are damaged, or made elsewhere")
     return pixels
+
+
+def check_lanes(lanes: int) -> None:
+    """ValueError unless a file may have so many lanes."""
+    if not 1 <= lanes <= MAX_LANES:
+        raise ValueError(f"lanes must be in 1 .. {MAX_LANES}, got {lanes}")
 
 
 def choose_step(vae: IntegerVAE, pixels: Pixels) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fastvae.applications.compression.coder import Coder
 from fastvae.applications.compression.container import Words
-from fastvae.applications.compression.integer_vae import IntegerVAE
+from fastvae.applications.compression.integer_vae import Integers, IntegerVAE
 from fastvae.applications.compression.pixel_file import Pixels
 
 _CHUNK = 1024  # examples that the networks see at a time
@@ -68,7 +68,16 @@ class LatentQuantiser:
         return LatentQuantiser(log2_step=log2_step, mean=mean, log2_stddev=log2_stddev)
 
 
-def compress_lossily(vae: IntegerVAE, pixels: Pixels, *, step: float) -> tuple[LatentQuantiser, Words]:
+@dataclass(frozen=True, kw_only=True)
+class CodedLatents:
+    """Compressed latents."""
+
+    words: Words  # uint32
+    quantiser: LatentQuantiser
+    points: Integers  # int32 [N, D] on the quantiser's grid: what the words decode to
+
+
+def compress_lossily(vae: IntegerVAE, pixels: Pixels, *, step: float) -> CodedLatents:
     """Code the posterior means of ``pixels`` [N, P] on a grid of ``step`` posterior deviations.
 
     A dimension's grid is as much wider as its posterior: where the decoder hardly looks, few bits are spent, and on a
@@ -93,17 +102,22 @@ def compress_lossily(vae: IntegerVAE, pixels: Pixels, *, step: float) -> tuple[L
     coder = Coder(np.empty(0, dtype=np.uint32))
     for column, (mean, stddev) in zip(points.T, quantiser.gaussians(), strict=True):
         coder.push_integers(np.ascontiguousarray(column), -_LARGEST, _LARGEST, mean, stddev)
-    return quantiser, coder.words()
+    return CodedLatents(words=coder.words(), quantiser=quantiser, points=points)
 
 
-def decompress_lossily(vae: IntegerVAE, quantiser: LatentQuantiser, words: Words, num_examples: int) -> Pixels:
-    """Pixels [num_examples, P] near those that were compressed."""
+def decode_points(quantiser: LatentQuantiser, words: Words, num_examples: int) -> Integers:
+    """The grid points [num_examples, D] that the words hold; words made by other arithmetic give anything."""
     coder = Coder(words)
     columns = [
         coder.pop_integers(num_examples, -_LARGEST, _LARGEST, mean, stddev)
         for mean, stddev in reversed(list(quantiser.gaussians()))
     ]
-    z = torch.from_numpy(np.stack(columns[::-1], axis=1) * quantiser.step)
+    return np.stack(columns[::-1], axis=1)
+
+
+def draw_points(vae: IntegerVAE, quantiser: LatentQuantiser, points: Integers) -> Pixels:
+    """Pixels [N, P] near those that were compressed, of their grid points."""
+    z = torch.from_numpy(points * quantiser.step)
     return np.concatenate([vae.expected_pixels(part) for part in z.split(_CHUNK)])
 
 
