@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from fastvae.data.catalogue import CATALOGUE_FILE, Catalogue
-from fastvae.data.dataset import Data
+from fastvae.data.dataset import Data, State
 from fastvae.data.interactions import Counts, InteractionSource
 from fastvae.data.order import order_index
 from fastvae.data.ratings import Ratings, read_ratings, read_titles, titles_beside
+from fastvae.data.source import Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +47,11 @@ class InteractionsConfig:
         return int(1 / self.test_share + 1e-9)
 
 
-def load_interactions(
-    path: Path, config: InteractionsConfig, *, seed: int, state: Mapping[str, bytes], name: str
-) -> Data:
+def load_interactions(path: Path, config: InteractionsConfig, *, seed: int, state: State, name: str) -> Data:
     """Training users, test users and the catalogue of the items that training users have.
 
     Args:
-        path: a file with columns of users and items; or, with ``state``, a path where there is no file any more.
+        path: a file with columns of users and items.
         config: which interactions count, who is held out.
         seed: which users are in which fold.
         state: what a run kept: its catalogue, which then stays as it is.
@@ -63,26 +61,17 @@ def load_interactions(
         ValueError: the file is missing or unsuitable, or no users are left; the message says which rule is broken.
     """
     kept = Catalogue.from_bytes(state[CATALOGUE_FILE]) if CATALOGUE_FILE in state else None
-    if kept is not None and not path.is_file():
-        nobody = InteractionSource(torch.zeros(2, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), len(kept))
-        return _data(name, nobody, nobody, kept)
     ratings = read_ratings(path)
     users, items = _those_that_count(ratings, config, path)
     train, test = _fold(users, config, seed, path)
     catalogue = kept or _catalogue(ratings, np.unique(items[np.isin(users, train)]), path, config)
     sources = [_source(users, items, part, ratings, catalogue, name) for part in (train, test)]
-    return _data(name, sources[0], sources[1], catalogue)
+    return interaction_data(name, sources[0], sources[1], {CATALOGUE_FILE: catalogue.to_bytes()})
 
 
-def _data(name: str, train: InteractionSource, test: InteractionSource, catalogue: Catalogue) -> Data:
-    return Data(
-        name=name,
-        train=train,
-        test=test,
-        preprocess=Counts(),
-        kind="interactions",
-        state={CATALOGUE_FILE: catalogue.to_bytes()},
-    )
+def interaction_data(name: str, train: Source, test: Source, state: State) -> Data:
+    """Data of users and items; ``state`` is what a run keeps of them."""
+    return Data(name=name, train=train, test=test, preprocess=Counts(), kind="interactions", state=state)
 
 
 def _those_that_count(

@@ -12,18 +12,19 @@ from fastvae.data.dataset import Data, State
 from fastvae.data.interactions import InteractionSource
 from fastvae.data.movielens import locate_movielens
 from fastvae.data.ratings import read_ratings
-from fastvae.data.recommendation import load_interactions
+from fastvae.data.recommendation import interaction_data, load_interactions
+from fastvae.data.restore import MissingSource
 
 
 def load_movielens(config: DataConfig, seed: int, state: State) -> Data:
-    """MovieLens-100K; a run that keeps its catalogue needs the ratings no more."""
+    """MovieLens-100K; a run that keeps its catalogue needs the ratings only where somebody asks for its users."""
     kept = CATALOGUE_FILE in state
     try:
         path = locate_movielens(config.dir, download=config.download and not kept)
-    except ValueError:
+    except ValueError as error:
         if not kept:
             raise
-        path = Path(CATALOGUE_FILE)
+        return without_users(config.name, state, f"its ratings are not there: {error}")
     return load_interactions(path, config.interactions, seed=seed, state=state, name=config.name)
 
 
@@ -31,7 +32,23 @@ def load_own_interactions(config: DataConfig, seed: int, state: State) -> Data:
     """A CSV, TSV or ``.inter`` file of users and items."""
     assert config.path is not None  # DataConfig saw to it
     path = config.path.expanduser()
+    if CATALOGUE_FILE in state and not path.is_file():
+        return without_users(path.stem, state, f"{path} is not there")
     return load_interactions(path, config.interactions, seed=seed, state=state, name=path.stem)
+
+
+def without_users(name: str, state: State, reason: str) -> Data:
+    """The catalogue that a run kept, and no users: whoever asks for one is told why, and what needs none.
+
+    Args:
+        name: how messages call the data.
+        state: what the run kept, its catalogue among it.
+        reason: why there are no users.
+    """
+    works = "recommend with --items, --similar or --data, and sample, need no users of the run"
+    num_items = len(Catalogue.from_bytes(state[CATALOGUE_FILE]))
+    nobody = MissingSource((num_items,), torch.float32, None, f"the run's users cannot be read, {reason}; {works}")
+    return interaction_data(name, nobody, nobody, state)
 
 
 def read_own_interactions(path: Path, config: DataConfig, state: State) -> InteractionSource:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,43 @@ def test_a_single_person_is_answered_as_in_a_crowd(run_dir: Path) -> None:
     own = [recommender.catalogue.ids[item] for item in counts[0].to_dense().nonzero().flatten().tolist()]
     alone = recommender.recommend(own, 5)
     assert [s.id for s in alone] == [s.id for s in crowd[0]]
+
+
+@pytest.fixture
+def run_without_ratings(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The run as if it were one on MovieLens, whose files are nowhere."""
+    monkeypatch.delenv("FASTVAE_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    run = tmp_path / "run"
+    shutil.copytree(run_dir, run)
+    config = (run / "config.yaml").read_text()
+    config = re.sub(r"^  path: .*$", "  path: null", config, flags=re.MULTILINE)
+    (run / "config.yaml").write_text(config.replace("  name: file\n", "  name: movielens-100k\n"))
+    return run
+
+
+@pytest.mark.parametrize("command", ["evaluate", "score --out=s.csv", "traverse", "reconstruct", "recommend --report"])
+def test_without_the_ratings_nothing_is_made_up(
+    run_without_ratings: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, *options = command.split()
+    assert cli.main([name, str(run_without_ratings), *options]) == 2
+    captured = capsys.readouterr()
+    assert "the run's users cannot be read, its ratings are not there" in captured.err
+    assert captured.err.count("\n") == 1
+    assert not captured.out
+
+
+def test_without_the_ratings_a_person_is_still_answered(
+    run_without_ratings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(run_without_ratings)
+    assert cli.main(["recommend", run, "--items", "Item 0 of genre 2"]) == 0
+    assert cli.main(["recommend", run, "--similar", "Item 0 of genre 2"]) == 0
+    (tmp_path / "people.csv").write_text("user,item\nann,g0-1\n")
+    assert cli.main(["recommend", run, "--data", str(tmp_path / "people.csv")]) == 0
+    assert cli.main(["score", run, "--data", str(tmp_path / "people.csv"), "--out", str(tmp_path / "s.csv")]) == 0
+    assert cli.main(["sample", run, "--num", "2", "--out", str(tmp_path)]) == 0
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from fastvae.data.interactions import Counts, InteractionSource, hold_out
 from fastvae.data.movielens import FILES, locate_movielens
 from fastvae.data.ratings import is_ratings_file, read_ratings, read_titles
 from fastvae.data.recommendation import InteractionsConfig, load_interactions
+from fastvae.data.registry import LoadData
+from fastvae.data.users import load_movielens, load_own_interactions
 
 PAIRS = (torch.tensor([0, 0, 2, 2, 2, 0]), torch.tensor([3, 1, 0, 4, 2, 3]))
 
@@ -128,12 +130,26 @@ def test_folds_share_no_user_and_the_catalogue_is_of_training_users(tmp_path: Pa
     assert torch.cat(seen).sum() == sum(min(1, place % 5) for place in range(8)) * 30
 
 
-def test_data_by_path_and_a_run_whose_ratings_are_gone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("load", [load_movielens, load_own_interactions])
+def test_a_run_whose_ratings_are_gone_keeps_its_catalogue_and_invents_no_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: LoadData
+) -> None:
+    monkeypatch.delenv("FASTVAE_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    state = build_data(DataConfig(path=write_ratings(tmp_path / "ratings.csv"))).state
+    own = tmp_path / "gone.csv" if load is load_own_interactions else None
+    gone = load(DataConfig(name="movielens-100k", path=own), 0, state)
+    assert gone.event_shape == (20,)
+    assert gone.state == state
+    for use in (len, lambda users: users[torch.arange(1)]):
+        with pytest.raises(ValueError, match=r"the run's users cannot be read, .* recommend with --items") as caught:
+            use(gone.test)
+        assert "\n" not in str(caught.value)
+
+
+def test_data_by_path(tmp_path: Path) -> None:
     path = write_ratings(tmp_path / "ratings.csv")
-    data = build_data(DataConfig(name="file", path=path))
-    assert data.kind == "interactions"
-    gone = load_interactions(tmp_path / "gone.csv", InteractionsConfig(), seed=0, state=data.state, name="gone")
-    assert gone.event_shape == data.event_shape
+    assert build_data(DataConfig(name="file", path=path)).kind == "interactions"
     path.write_text("user,item\n" + "".join(f"{user},{item}\n" for user in range(20) for item in range(6)))
     with pytest.raises(ValueError, match="needs a column of ratings"):
         build_data(DataConfig(name="file", path=path, interactions=InteractionsConfig(min_rating=4)))
