@@ -41,10 +41,11 @@ class Recommender:
     Args:
         model: in evaluation mode; its ``reconstruct`` gives probabilities of items.
         catalogue: its items.
+        min_rating: which of a user's ratings counted in training, see `InteractionsConfig`; None: all.
     """
 
-    def __init__(self, model: VAE | AutoEncoder, catalogue: Catalogue) -> None:
-        self.model, self.catalogue = model, catalogue
+    def __init__(self, model: VAE | AutoEncoder, catalogue: Catalogue, min_rating: float | None = None) -> None:
+        self.model, self.catalogue, self.min_rating = model, catalogue, min_rating
 
     @classmethod
     def of_run(cls, run: LoadedRun) -> Recommender:
@@ -58,7 +59,7 @@ class Recommender:
                 f"{run.directory} is no recommender: its data are of kind {run.data.kind}; train one with"
                 " `fastvae train movielens-100k`"
             )
-        return cls(run.model, catalogue_of(run.data))
+        return cls(run.model, catalogue_of(run.data), run.config.data.interactions.min_rating)
 
     @torch.no_grad()
     def __call__(self, counts: Tensor) -> Tensor:
@@ -125,13 +126,15 @@ def item_vectors(model: nn.Module) -> Tensor:
 def write_recommendations(recommender: Recommender, data: Path, out: Path, num: int = 10) -> int:
     """The best items for every user of a file of interactions, as CSV: user, rank, item, title, probability.
 
+    Where the file has ratings, those too low to count in training count for nothing here; such an item is new.
+
     Returns:
         How many users there are.
 
     Raises:
-        ValueError: the file names no users and items, or none of its items is in the catalogue.
+        ValueError: the file names no users and items, or none of its items that count is in the catalogue.
     """
-    users, names = read_users(data, recommender.catalogue)
+    users, names = read_users(data, recommender.catalogue, recommender.min_rating)
     with out.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["user", "rank", "item", "title", "probability"])

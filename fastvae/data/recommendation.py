@@ -61,7 +61,7 @@ def load_interactions(path: Path, config: InteractionsConfig, *, seed: int, stat
         ValueError: the file is missing or unsuitable, or no users are left; the message says which rule is broken.
     """
     kept = Catalogue.from_bytes(state[CATALOGUE_FILE]) if CATALOGUE_FILE in state else None
-    ratings = read_ratings(path)
+    ratings = read_ratings(path, config.min_rating)
     users, items = _those_that_count(ratings, config, path)
     train, test = _fold(users, config, seed, path)
     catalogue = kept or _catalogue(ratings, np.unique(items[np.isin(users, train)]), path, config)
@@ -78,12 +78,9 @@ def _those_that_count(
     ratings: Ratings, config: InteractionsConfig, path: Path
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """User and item of each interaction that counts, once each, in the order of users and then of items."""
-    users, items = ratings.users, ratings.items
-    if config.min_rating is not None:
-        if ratings.ratings is None:
-            raise ValueError(f"{path}: min_rating={config.min_rating} needs a column of ratings; set it to None")
-        counts = ratings.ratings >= config.min_rating
-        users, items = users[counts], items[counts]
+    if config.min_rating is not None and not ratings.has_ratings:
+        raise ValueError(f"{path}: min_rating={config.min_rating} needs a column of ratings; set it to None")
+    users, items = ratings.users.astype(np.int64), ratings.items.astype(np.int64)
     users, items = np.divmod(np.unique(users * len(ratings.item_ids) + items), len(ratings.item_ids))
     enough = np.bincount(users, minlength=len(ratings.user_ids)) >= config.min_items
     return users[enough[users]], items[enough[users]]

@@ -53,23 +53,33 @@ def without_users(name: str, state: State, reason: str) -> Data:
 
 def read_own_interactions(path: Path, config: DataConfig, state: State) -> InteractionSource:
     """Every user of a file, as they first appear in it, with those of their items that a run's catalogue has."""
-    return read_users(path, Catalogue.from_bytes(state[CATALOGUE_FILE]))[0]
+    return read_users(path, Catalogue.from_bytes(state[CATALOGUE_FILE]), config.interactions.min_rating)[0]
 
 
-def read_users(path: Path, catalogue: Catalogue) -> tuple[InteractionSource, tuple[str, ...]]:
+def read_users(
+    path: Path, catalogue: Catalogue, min_rating: float | None = None
+) -> tuple[InteractionSource, tuple[str, ...]]:
     """The users of a file with their items of the catalogue, and the users' ids.
 
+    Args:
+        path: the file.
+        catalogue: the items of the run.
+        min_rating: where the file has ratings, those below count for nothing, as in training.
+
     Raises:
-        ValueError: the file names no users and items, or none of its items is in the catalogue.
+        ValueError: the file names no users and items, or none of its items that count is in the catalogue.
     """
-    ratings = read_ratings(path)
+    ratings = read_ratings(path, min_rating)
     places = {identity: place for place, identity in enumerate(catalogue.ids)}
     column_of = torch.tensor([places.get(identity, -1) for identity in ratings.item_ids])
-    columns = column_of[torch.tensor(ratings.items)]
+    columns = column_of[torch.tensor(ratings.items).long()]
     known = columns >= 0
     if not known.any():
-        raise ValueError(f"{path}: none of its {len(ratings.item_ids)} items is in the run's catalogue, by their ids")
-    users = torch.tensor(ratings.users)[known]
+        rated = f" with a rating of at least {min_rating:g}" if min_rating is not None and ratings.has_ratings else ""
+        raise ValueError(
+            f"{path}: none of its {len(ratings.item_ids)} items is in the run's catalogue, by their ids{rated}"
+        )
+    users = torch.tensor(ratings.users)[known].long()
     num_users = len(ratings.user_ids)
     source = InteractionSource.from_pairs(users, columns[known], num_users, len(catalogue), name=str(path))
     return source, ratings.user_ids

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from fastvae import cli, load
-from fastvae.applications.recommendation import Recommender
+from fastvae.applications.recommendation import Recommender, write_recommendations
 from tests import launching
 
 GENRES, PER_GENRE = 4, 12
@@ -70,6 +71,24 @@ def test_a_file_of_people_gets_a_file_of_answers(run_dir: Path, tmp_path: Path) 
     assert [(row["user"], row["rank"]) for row in rows] == [(u, str(r)) for u in ("ann", "bob") for r in (1, 2, 3)]
     assert {row["item"][:2] for row in rows if row["user"] == "ann"} == {"g0"}
     assert not {"g0-1", "g0-2", "g3-4"} & {row["item"] for row in rows}
+
+
+def test_ratings_that_are_too_low_count_for_nothing(run_dir: Path, tmp_path: Path) -> None:
+    run = load(run_dir)
+    (tmp_path / "low.csv").write_text("user,item,rating\nann,g0-1,1\nann,g1-2,5\nbob,g0-1,3.9\n")
+    (tmp_path / "same.csv").write_text("user,item\nann,g1-2\n")
+    choosy = replace(run.config.data, interactions=replace(run.config.data.interactions, min_rating=4.0))
+    run = replace(run, config=replace(run.config, data=choosy))
+    for name in ("low", "same"):
+        write_recommendations(Recommender.of_run(run), tmp_path / f"{name}.csv", tmp_path / f"{name}-out.csv", 60)
+    texts = ((tmp_path / f"{name}-out.csv").read_text() for name in ("low", "same"))
+    low, same = (list(csv.DictReader(text.splitlines())) for text in texts)
+    assert [row["item"] for row in low[:10]] == [row["item"] for row in same[:10]]
+    assert len(low) == len(same) + GENRES * PER_GENRE  # bob comes too, of whom nothing is known
+    assert run.source(tmp_path / "low.csv")[torch.arange(2)].to_dense().sum(1).tolist() == [1, 0]
+    (tmp_path / "low.csv").write_text("user,item,rating\nann,g0-1,1\n")
+    with pytest.raises(ValueError, match=r"none of its 1 items .* with a rating of at least 4"):
+        run.score(tmp_path / "low.csv")
 
 
 def test_the_report_has_popularity_and_ease_beside_the_run(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,23 +89,28 @@ def test_files_with_users_and_items_are_recognised(tmp_path: Path) -> None:
     ratings = read_ratings(path)
     assert ratings.item_ids[:3] == ("m0", "m3", "m6")
     assert ratings.users[8] == 1
-    assert ratings.ratings is not None
-    assert ratings.ratings[:6].tolist() == [1, 2, 3, 4, 5, 1]
+    assert ratings.has_ratings
+    liked = read_ratings(path, 4.0)
+    assert liked.items[:2].tolist() == [3, 4]  # numbered by all that the file has
+    assert (liked.user_ids, liked.item_ids) == (ratings.user_ids, ratings.item_ids)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("user_id,item_id,rating\na,b,good\n", "line 2 does not fit the header"),
-        ("user_id,item_id\na\n", "line 2 does not fit the header"),
-        ("user_id,item_id\n", "no interactions"),
-        ("name,thing\na,b\n", "must name a column of users"),
-        ("", "must name a column of users"),
+        (b"user_id,item_id,rating\na,b,good\n", "line 2 does not fit the header: rating must be a number, got 'good'"),
+        (b"user_id,item_id\na,b\n\na\n", "line 4 does not fit the header: item_id should be its value 2, it has 1"),
+        (b"user_id,item_id\na,caf\xe9\n", "must be UTF-8 text"),
+        (b"\xff,item_id\na,b\n", "must be UTF-8 text"),
+        (b'user_id,item_id\na,"' + b"b" * 200_000 + b'"\n', "line 2 cannot be read: field larger than"),
+        (b"user_id,item_id\n", "no interactions"),
+        (b"name,thing\na,b\n", "must name a column of users"),
+        (b"", "must name a column of users"),
     ],
 )
-def test_a_wrong_file_gets_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
+def test_a_wrong_file_gets_one_clear_line(tmp_path: Path, text: bytes, message: str) -> None:
     path = tmp_path / "x.inter"
-    path.write_text(text)
+    path.write_bytes(text)
     with pytest.raises(ValueError, match=message) as caught:
         read_ratings(path)
     assert str(path) in str(caught.value)
