@@ -15,6 +15,7 @@ from fastvae.applications.recommendation import (
     write_recommendations,
 )
 from fastvae.commands.options import RunDirectory
+from fastvae.data.catalogue import Catalogue
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Recommend:
     run: RunDirectory
     """The run directory."""
     items: str | None = None
-    """Titles or ids, parted by semicolons, such as "Toy Story;Fargo"."""
+    """Titles or ids, parted by semicolons, such as "Toy Story;Fargo;id=50"."""
     similar: str | None = None
     """A title or id: which items are nearest to it."""
     data: Path | None = None
@@ -43,9 +44,14 @@ class Recommend:
         loaded = run.load(self.run)
         recommender = Recommender.of_run(loaded)
         if self.items is not None:
-            print(suggestion_table(recommender.recommend(self.items.split(";"), self.top), "probability"))
+            names = [name for name in self.items.split(";") if name.strip()]
+            suggestions = recommender.recommend(names, self.top)
+            print(f"for somebody who has {understood(recommender.catalogue, names)}")
+            print(suggestion_table(suggestions, "probability"))
         elif self.similar is not None:
-            print(suggestion_table(recommender.similar(self.similar, self.top), "cosine"))
+            suggestions = recommender.similar(self.similar, self.top)
+            print(f"like {understood(recommender.catalogue, [self.similar])}")
+            print(suggestion_table(suggestions, "cosine"))
         elif self.data is not None:
             out = self.out or loaded.directory / "recommendations.csv"
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +59,11 @@ class Recommend:
         else:
             print(comparison_table(compare(recommender, loaded.data, name=loaded.config.recipe)))
         return 0
+
+
+def understood(catalogue: Catalogue, names: Sequence[str]) -> str:
+    """The titles of the items that somebody named, and their ids where titles are not enough."""
+    return "; ".join(catalogue.label(catalogue.find(name)) for name in names)
 
 
 def suggestion_table(suggestions: Sequence[Suggestion], unit: str) -> str:

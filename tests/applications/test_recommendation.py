@@ -51,14 +51,18 @@ def test_the_run_leaves_ranked_titles(run_dir: Path) -> None:
 def test_somebody_who_likes_a_genre_is_given_the_rest_of_it(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = "Item 0 of genre 2;g2-1;item 2 of GENRE 2"
     assert cli.main(["recommend", str(run_dir), "--items", own, "--top", "5"]) == 0
-    titles = re.findall(r"Item (\d+) of genre (\d)", capsys.readouterr().out)
+    understood, _, *ranked = capsys.readouterr().out.splitlines()
+    assert understood == "for somebody who has Item 0 of genre 2; Item 1 of genre 2; Item 2 of genre 2"
+    titles = re.findall(r"Item (\d+) of genre (\d)", "\n".join(ranked))
     assert len(titles) == 5
     assert all(genre == "2" and int(place) > 2 for place, genre in titles)
 
 
 def test_similar_items_are_of_the_same_genre(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["recommend", str(run_dir), "--similar", "Item 3 of genre 1", "--top", "6"]) == 0
-    genres = re.findall(r"of genre (\d)", capsys.readouterr().out)
+    understood, _, *ranked = capsys.readouterr().out.splitlines()
+    assert understood == "like Item 3 of genre 1"
+    genres = re.findall(r"of genre (\d)", "\n".join(ranked))
     assert genres == ["1"] * 6
 
 
@@ -149,6 +153,7 @@ def test_without_the_ratings_a_person_is_still_answered(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--items", "item 1"], "'item 1' can be several items: Item 1"),
         (["--items", "nothing like it"], "no item has 'nothing like it' in its title"),
         (["--items", " ; "], "at least one item must be given"),
         ([], "give one of --items, --similar, --data and --report"),

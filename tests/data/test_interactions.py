@@ -162,17 +162,6 @@ def test_data_by_path(tmp_path: Path) -> None:
         build_data(DataConfig(name="file", path=path, interactions=InteractionsConfig(min_items=7)))
 
 
-def test_a_name_that_fits_several_items_or_none_lists_the_nearest() -> None:
-    catalogue = Catalogue(("1", "2", "3"), ("Star Wars (1977)", "Star Trek (1979)", "Alien (1979)"))
-    assert catalogue.find("star trek") == 1
-    assert catalogue.find("lien") == 2
-    with pytest.raises(ValueError, match=r"several items have 'star'.*Star Wars \(1977\) \| Star Trek"):
-        catalogue.find("star")
-    with pytest.raises(ValueError, match=r"no item has 'Aliens' in its title; did you mean Alien \(1979\)"):
-        catalogue.find("Aliens")
-    assert Catalogue.from_bytes(catalogue.to_bytes()) == catalogue
-
-
 def test_titles_get_their_year(tmp_path: Path) -> None:
     path = tmp_path / "x.item"
     path.write_text("item_id:token\tmovie_title:token_seq\trelease_year:token\n1\tToy Story\t1995\n2\tHeat\t\n")
