@@ -38,10 +38,29 @@ def test_columns_may_lie_in_a_file(tmp_path: Path) -> None:
     assert torch.equal(on_disk[torch.arange(3)].to_dense(), source()[torch.arange(3)].to_dense())
 
 
-@pytest.mark.parametrize(("crow", "items"), [([0, 2], [1, 2, 3]), ([1, 3], [1, 2, 3]), ([0, 3], [1, 2, 9])])
-def test_offsets_and_items_are_checked(crow: list[int], items: list[int]) -> None:
-    with pytest.raises(ValueError, match=r"offsets must go from 0|items must be in 0 \.\. 4"):
+@pytest.mark.parametrize(
+    ("crow", "items", "message"),
+    [
+        ([0, 2], [1, 2, 3], "offsets must go from 0"),
+        ([1, 3], [1, 2, 3], "offsets must go from 0"),
+        ([0, 2, 1, 3], [1, 2, 3], "offsets must not fall"),
+        ([0, 3], [1, 2, 9], r"items must be in 0 \.\. 4"),
+        ([0, 1, 1, 4], [3, 0, 2, 1], "ascending and once each, those of user 2 are not"),
+        ([0, 1, 3, 4], [3, 2, 2, 1], "ascending and once each, those of user 1 are not"),
+    ],
+)
+def test_offsets_and_items_are_checked(crow: list[int], items: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         InteractionSource(torch.tensor(crow), torch.tensor(items), 5)
+
+
+def test_rows_begin_where_they_may_fall() -> None:
+    assert len(InteractionSource(torch.tensor([0, 0, 2, 2, 3, 4]), torch.tensor([3, 4, 4, 0]), 5)) == 5
+
+
+def test_users_and_items_are_chosen_in_any_order() -> None:
+    chosen = source().select(torch.tensor([2, 1, 0]), torch.tensor([2, -1, 0, 1, -1]), 3)
+    assert chosen[torch.arange(3)].to_dense().tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
 
 
 def test_the_loader_gives_the_same_users_on_one_rank_and_on_two() -> None:
