@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from fastvae.data import Data
+from fastvae.data import Data, DataConfig
 from fastvae.data.catalogue import CATALOGUE_FILE, Catalogue
 from fastvae.data.interactions import csr
 from fastvae.data.users import read_users
@@ -41,11 +41,11 @@ class Recommender:
     Args:
         model: in evaluation mode; its ``reconstruct`` gives probabilities of items.
         catalogue: its items.
-        min_rating: which of a user's ratings counted in training, see `InteractionsConfig`; None: all.
+        config: how files of users are read: which ratings count, as in training.
     """
 
-    def __init__(self, model: VAE | AutoEncoder, catalogue: Catalogue, min_rating: float | None = None) -> None:
-        self.model, self.catalogue, self.min_rating = model, catalogue, min_rating
+    def __init__(self, model: VAE | AutoEncoder, catalogue: Catalogue, config: DataConfig | None = None) -> None:
+        self.model, self.catalogue, self.config = model, catalogue, config or DataConfig()
 
     @classmethod
     def of_run(cls, run: LoadedRun) -> Recommender:
@@ -59,7 +59,7 @@ class Recommender:
                 f"{run.directory} is no recommender: its data are of kind {run.data.kind}; train one with"
                 " `fastvae train movielens-100k`"
             )
-        return cls(run.model, catalogue_of(run.data), run.config.data.interactions.min_rating)
+        return cls(run.model, catalogue_of(run.data), run.config.data)
 
     @torch.no_grad()
     def __call__(self, counts: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ def write_recommendations(recommender: Recommender, data: Path, out: Path, num: 
     Raises:
         ValueError: the file names no users and items, or none of its items that count is in the catalogue.
     """
-    users, names = read_users(data, recommender.catalogue, recommender.min_rating)
+    users, names = read_users(data, recommender.catalogue, recommender.config)
     with out.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["user", "rank", "item", "title", "probability"])

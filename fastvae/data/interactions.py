@@ -44,17 +44,7 @@ class InteractionSource(Source):
     def __init__(
         self, crow: Tensor, columns: Tensor, num_items: int, values: Tensor | None = None, *, name: str = "interactions"
     ) -> None:
-        if crow.dim() != 1 or len(crow) < 2 or int(crow[0]) != 0 or int(crow[-1]) != len(columns):
-            raise ValueError(
-                f"{name}: offsets must go from 0 to the {len(columns)} interactions of at least one user,"
-                f" got {list(crow.shape)} of them"
-            )
-        if bool((crow[1:] < crow[:-1]).any()):
-            raise ValueError(f"{name}: offsets must not fall, got some that do; give where each user's items begin")
-        if len(columns):
-            low, high = columns.aminmax()
-            if low < 0 or high >= num_items:
-                raise ValueError(f"{name}: items must be in 0 .. {num_items - 1}, got {int(low)} .. {int(high)}")
+        check_rows(crow, columns, num_items, name)
         user = first_unsorted_row(crow, columns)
         if user is not None:
             raise ValueError(
@@ -118,6 +108,21 @@ class InteractionSource(Source):
     def popularity(self) -> Tensor:
         """How many users have each item, float32 [V]."""
         return torch.bincount(self.columns.long(), minlength=self.event_shape[0]).float()
+
+
+def check_rows(crow: Tensor, columns: Tensor, num_items: int, name: str) -> None:
+    """ValueError unless offsets int64 [U + 1] and columns [N] can be rows over ``num_items`` items."""
+    if crow.dim() != 1 or len(crow) < 2 or int(crow[0]) != 0 or int(crow[-1]) != len(columns):
+        raise ValueError(
+            f"{name}: offsets must go from 0 to the {len(columns)} interactions of at least one user,"
+            f" got {list(crow.shape)} of them"
+        )
+    if bool((crow[1:] < crow[:-1]).any()):
+        raise ValueError(f"{name}: offsets must not fall, got some that do; give where each user's items begin")
+    if len(columns):
+        low, high = columns.aminmax()
+        if low < 0 or high >= num_items:
+            raise ValueError(f"{name}: items must be in 0 .. {num_items - 1}, got {int(low)} .. {int(high)}")
 
 
 def first_unsorted_row(crow: Tensor, columns: Tensor) -> int | None:

@@ -100,7 +100,8 @@ def read_titles(path: Path) -> dict[str, str]:
 
 def titles_beside(path: Path) -> Path | None:
     """The file of titles that usually lies beside: ``x.item`` beside ``x.inter``, or movies or items in CSV."""
-    names = (path.with_suffix(".item"), *(path.with_name(f"{stem}{path.suffix}") for stem in ("movies", "items")))
+    suffix = ".csv" if path.suffix == ".npz" else path.suffix
+    names = (path.with_suffix(".item"), *(path.with_name(f"{stem}{suffix}") for stem in ("movies", "items")))
     return next((name for name in names if name != path and name.is_file()), None)
 
 

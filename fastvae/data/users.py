@@ -9,10 +9,10 @@ import torch
 from fastvae.data.catalogue import CATALOGUE_FILE, Catalogue
 from fastvae.data.config import DataConfig
 from fastvae.data.dataset import Data, State
+from fastvae.data.interaction_files import read_interactions
 from fastvae.data.interactions import InteractionSource
 from fastvae.data.movielens import locate_movielens
-from fastvae.data.ratings import read_ratings
-from fastvae.data.recommendation import interaction_data, load_interactions
+from fastvae.data.recommendation import OtherUsersError, columns_of, interaction_data, load_interactions
 from fastvae.data.restore import MissingSource
 
 
@@ -25,16 +25,16 @@ def load_movielens(config: DataConfig, seed: int, state: State) -> Data:
         if not kept:
             raise
         return without_users(config.name, state, f"its ratings are not there: {error}")
-    return load_interactions(path, config.interactions, seed=seed, state=state, name=config.name)
+    return _load(path, config, seed, state, config.name)
 
 
 def load_own_interactions(config: DataConfig, seed: int, state: State) -> Data:
-    """A CSV, TSV or ``.inter`` file of users and items."""
+    """A CSV, TSV, ``.inter`` or ``.npz`` file of users and items."""
     assert config.path is not None  # DataConfig saw to it
     path = config.path.expanduser()
     if CATALOGUE_FILE in state and not path.is_file():
         return without_users(path.stem, state, f"{path} is not there")
-    return load_interactions(path, config.interactions, seed=seed, state=state, name=path.stem)
+    return _load(path, config, seed, state, path.stem)
 
 
 def without_users(name: str, state: State, reason: str) -> Data:
@@ -53,33 +53,35 @@ def without_users(name: str, state: State, reason: str) -> Data:
 
 def read_own_interactions(path: Path, config: DataConfig, state: State) -> InteractionSource:
     """Every user of a file, as they first appear in it, with those of their items that a run's catalogue has."""
-    return read_users(path, Catalogue.from_bytes(state[CATALOGUE_FILE]), config.interactions.min_rating)[0]
+    return read_users(path, Catalogue.from_bytes(state[CATALOGUE_FILE]), config)[0]
 
 
-def read_users(
-    path: Path, catalogue: Catalogue, min_rating: float | None = None
-) -> tuple[InteractionSource, tuple[str, ...]]:
+def read_users(path: Path, catalogue: Catalogue, config: DataConfig) -> tuple[InteractionSource, tuple[str, ...]]:
     """The users of a file with their items of the catalogue, and the users' ids.
 
     Args:
-        path: the file.
+        path: the file, see `fastvae.data.interaction_files.read_interactions`.
         catalogue: the items of the run.
-        min_rating: where the file has ratings, those below count for nothing, as in training.
+        config: the run's; where the file has ratings, those too low for the training count for nothing.
 
     Raises:
         ValueError: the file names no users and items, or none of its items that count is in the catalogue.
     """
-    ratings = read_ratings(path, min_rating)
-    places = {identity: place for place, identity in enumerate(catalogue.ids)}
-    column_of = torch.tensor([places.get(identity, -1) for identity in ratings.item_ids])
-    columns = column_of[torch.tensor(ratings.items).long()]
-    known = columns >= 0
-    if not known.any():
-        rated = f" with a rating of at least {min_rating:g}" if min_rating is not None and ratings.has_ratings else ""
+    min_rating = config.interactions.min_rating
+    read = read_interactions(path, min_rating, int(config.max_gib * 2**30))
+    column_of = columns_of(catalogue, read.item_ids)
+    source = read.rows.select(torch.arange(len(read.rows)), column_of, len(catalogue), name=str(path))
+    if not len(source.columns):
+        rated = f" with a rating of at least {min_rating:g}" if min_rating is not None and read.has_ratings else ""
         raise ValueError(
-            f"{path}: none of its {len(ratings.item_ids)} items is in the run's catalogue, by their ids{rated}"
+            f"{path}: none of its {len(read.item_ids)} items is in the run's catalogue, by their ids{rated}"
         )
-    users = torch.tensor(ratings.users)[known].long()
-    num_users = len(ratings.user_ids)
-    source = InteractionSource.from_pairs(users, columns[known], num_users, len(catalogue), name=str(path))
-    return source, ratings.user_ids
+    return source, read.user_ids
+
+
+def _load(path: Path, config: DataConfig, seed: int, state: State, name: str) -> Data:
+    max_bytes = int(config.max_gib * 2**30)
+    try:
+        return load_interactions(path, config.interactions, seed=seed, state=state, name=name, max_bytes=max_bytes)
+    except OtherUsersError as error:
+        return without_users(name, state, str(error))
