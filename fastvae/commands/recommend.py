@@ -8,10 +8,12 @@ from pathlib import Path
 
 from fastvae import run
 from fastvae.applications.recommendation import (
+    MAX_EASE_GIB,
     Recommender,
     Suggestion,
     compare,
     comparison_table,
+    why_no_ease,
     write_recommendations,
 )
 from fastvae.commands.options import RunDirectory
@@ -29,11 +31,13 @@ class Recommend:
     similar: str | None = None
     """A title or id: which items are nearest to it."""
     data: Path | None = None
-    """A CSV, TSV or .inter file of users and items; the answers go to --out."""
+    """A CSV, TSV, .inter or .npz file of users and items; the answers go to --out."""
     out: Path | None = None
     """The CSV file of --data's answers; None is recommendations.csv in the run directory."""
     report: bool = False
     """Recall and NDCG on the test users, beside popularity and EASE."""
+    max_gib: float = MAX_EASE_GIB
+    """The most memory, in GiB, that the report's EASE may take; it is left out where it needs more."""
     top: int = 10
     """How many items."""
 
@@ -41,6 +45,8 @@ class Recommend:
         asked = [self.items is not None, self.similar is not None, self.data is not None, self.report]
         if sum(asked) != 1 or self.top < 1:
             raise ValueError("recommend: give one of --items, --similar, --data and --report, and --top of at least 1")
+        if not self.max_gib > 0:
+            raise ValueError(f"--max-gib: must be a positive number, got {self.max_gib}")
         loaded = run.load(self.run)
         recommender = Recommender.of_run(loaded)
         if self.items is not None:
@@ -57,7 +63,10 @@ class Recommend:
             out.parent.mkdir(parents=True, exist_ok=True)
             print(f"{out}  {write_recommendations(recommender, self.data, out, self.top)} users")
         else:
-            print(comparison_table(compare(recommender, loaded.data, name=loaded.config.recipe)))
+            rankings = compare(recommender, loaded.data, name=loaded.config.recipe, max_gib=self.max_gib)
+            print(comparison_table(rankings))
+            if reason := why_no_ease(loaded.data, self.max_gib):
+                print(f"{reason} (--max-gib)")
         return 0
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from fastvae import cli, load
 from fastvae.applications.recommendation import Recommender, write_recommendations
+from fastvae.data import Source
 from tests import launching
 
 GENRES, PER_GENRE = 4, 12
@@ -103,6 +105,21 @@ def test_the_report_has_popularity_and_ease_beside_the_run(run_dir: Path, capsys
     assert recall["movielens-100k"] > 0.9
 
 
+def test_the_report_leaves_ease_out_where_memory_is_short(
+    run_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(source: Source) -> Tensor:
+        raise AssertionError("items x items")
+
+    for module in ("evaluate.item_baselines", "applications.recommendation"):
+        monkeypatch.setattr(f"fastvae.{module}.gram", never)
+    assert cli.main(["recommend", str(run_dir), "--report", "--max-gib", "1e-6"]) == 0
+    table, last = capsys.readouterr().out.rstrip().rsplit("\n", 1)
+    assert [line.split()[0] for line in table.splitlines()[1:]] == ["popularity", "movielens-100k"]
+    size = GENRES * PER_GENRE
+    assert last.startswith(f"EASE is left out: its matrices of {size} x {size} items would take 6.87e-05 GiB")
+
+
 def test_a_single_person_is_answered_as_in_a_crowd(run_dir: Path) -> None:
     run = load(run_dir)
     recommender = Recommender.of_run(run)
@@ -158,6 +175,7 @@ def test_without_the_ratings_a_person_is_still_answered(
         (["--items", " ; "], "at least one item must be given"),
         ([], "give one of --items, --similar, --data and --report"),
         (["--items", "g0-1", "--report"], "give one of"),
+        (["--report", "--max-gib", "nan"], "--max-gib: must be a positive number, got nan"),
         (["--data", "nowhere.csv"], "nowhere.csv"),
     ],
 )
