@@ -78,5 +78,5 @@ def understood(catalogue: Catalogue, names: Sequence[str]) -> str:
 def suggestion_table(suggestions: Sequence[Suggestion], unit: str) -> str:
     """The items with their ranks and scores, one a line."""
     lines = [f"rank  {unit:>11}  title"]
-    lines += [f"{rank:4}  {s.score:11.4f}  {s.title}" for rank, s in enumerate(suggestions, start=1)]
+    lines += [f"{rank:4}  {s.score:11.4g}  {s.title}" for rank, s in enumerate(suggestions, start=1)]
     return "\n".join(lines)

@@ -65,7 +65,7 @@ class Catalogue:
         labels = [self.label(place) for place in found]
         more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
         are_alike = any(label not in self._titles[0] for label in labels)
-        remedy = f"name one by {_ID} and its id" if are_alike else "give the whole title of one"
+        remedy = f"name one by its id, as in {_ID}{self.ids[found[0]]}" if are_alike else "give the whole title of one"
         raise ValueError(f"{wanted!r} can be several items: {' | '.join(labels[:_SHOWN])}{more}; {remedy}")
 
     def to_bytes(self) -> bytes:
