@@ -13,6 +13,7 @@ from fastvae import Data, DataConfig, build_data
 from fastvae.data import read_source
 from fastvae.data.interaction_files import is_sparse_file, read_interactions
 from fastvae.data.recommendation import InteractionsConfig
+from fastvae.data.users import load_own_interactions
 
 USERS, ITEMS = 40, 30
 
@@ -49,9 +50,10 @@ def test_a_sparse_matrix_is_read_as_the_same_table_in_text(tmp_path: Path, min_r
     write_csv(tmp_path / "own.csv", ratings())
     interactions = InteractionsConfig(min_rating=min_rating)
     text, matrix = (
-        build_data(DataConfig(path=tmp_path / name, interactions=interactions)) for name in ("own.csv", "own.npz")
+        load_own_interactions(DataConfig(path=tmp_path / name, interactions=interactions), 0, {})
+        for name in ("own.csv", "own.npz")
     )
-    assert matrix.kind == "interactions"
+    assert build_data(DataConfig(path=tmp_path / "own.npz")).kind == "interactions"
     assert matrix.state == text.state  # ids, titles and who is held out
     assert b"Three" in matrix.state["items.json"]
     for ours, theirs in zip(dense(matrix), dense(text), strict=True):
@@ -127,23 +129,23 @@ def test_other_archives_are_no_sparse_matrices(tmp_path: Path) -> None:
 def test_a_file_that_would_move_training_users_into_the_test_is_noticed(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "own.csv", ratings())
     config = DataConfig(path=path, interactions=InteractionsConfig(min_rating=1.0))
-    data = build_data(config)
-    again = build_data(config, state=data.state)
+    data = load_own_interactions(config, 0, {})
+    again = load_own_interactions(config, 0, data.state)
     assert len(again.test) == len(data.test)
     with path.open("a") as file:
         file.writelines(f"new{place // 6},{place % 6},5\n" for place in range(6 * USERS))
-    changed = build_data(config, state=data.state)
+    changed = load_own_interactions(config, 0, data.state)
     assert changed.state == data.state
     with pytest.raises(ValueError, match="is not as it was when the run began: other users would be held"):
         len(changed.test)
     old = {name: content for name, content in data.state.items() if name != "test_users.json"}
-    assert len(build_data(config, state=old).test) == 16  # a run of before kept nothing to compare with
+    assert len(load_own_interactions(config, 0, old).test) == 16  # a run of before kept nothing to compare with
 
 
 def test_more_items_of_the_same_users_move_nobody(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "own.csv", ratings())
     config = DataConfig(path=path, interactions=InteractionsConfig(min_rating=1.0))
-    data = build_data(config)
+    data = load_own_interactions(config, 0, {})
     with path.open("a") as file:
         file.write("3,unheard,5\n")
-    assert torch.equal(dense(build_data(config, state=data.state))[1], dense(data)[1])
+    assert torch.equal(dense(load_own_interactions(config, 0, data.state))[1], dense(data)[1])
