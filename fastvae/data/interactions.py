@@ -107,7 +107,7 @@ class InteractionSource(Source):
 
     def popularity(self) -> Tensor:
         """How many users have each item, float32 [V]."""
-        return torch.bincount(self.columns.long(), minlength=self.event_shape[0]).float()
+        return torch.bincount(self.columns, minlength=self.event_shape[0]).float()
 
 
 def check_rows(crow: Tensor, columns: Tensor, num_items: int, name: str) -> None:
