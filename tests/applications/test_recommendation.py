@@ -8,8 +8,10 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from fastvae import cli, load
@@ -95,6 +97,25 @@ def test_ratings_that_are_too_low_count_for_nothing(run_dir: Path, tmp_path: Pat
     (tmp_path / "low.csv").write_text("user,item,rating\nann,g0-1,1\n")
     with pytest.raises(ValueError, match=r"none of its 1 items .* with a rating of at least 4"):
         run.score(tmp_path / "low.csv")
+
+
+def test_a_sparse_matrix_is_trained_on_and_answered(tmp_path: Path) -> None:
+    users = np.arange(60)
+    items = np.sort(np.stack([np.random.default_rng(user).permutation(PER_GENRE)[:8] for user in users]), axis=1)
+    columns = (items + (users[:, None] % GENRES) * PER_GENRE).ravel()
+    matrix = sparse.csr_matrix((np.ones(len(columns)), columns, users.repeat(8).searchsorted(np.arange(61))))
+    sparse.save_npz(tmp_path / "own.npz", matrix)
+    launching.fastvae(
+        "train", "movielens-100k", f"--run-dir={tmp_path / 'run'}", f"--data.path={tmp_path / 'own.npz'}",
+        "--data.interactions.min-rating=None", "--train.steps=5", "--model.latent-dim=4",
+    )  # fmt: skip
+    run, out = tmp_path / "run", tmp_path / "answers.csv"
+    arguments = ["recommend", str(run), f"--data={tmp_path / 'own.npz'}", f"--out={out}", "--top=999"]
+    assert cli.main(arguments) == 0
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert {row["user"] for row in rows} == set(map(str, users))
+    num_items = load(run).data.event_shape[0]
+    assert len(rows) == len(users) * (num_items - 8)  # whatever --top is, all that a user does not have
 
 
 def test_the_report_has_popularity_and_ease_beside_the_run(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
