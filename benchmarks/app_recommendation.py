@@ -1,12 +1,12 @@
 """Recommendation: Mult-VAE and Mult-DAE on MovieLens-100K, beside popularity and EASE, over 5 splits.
 
-    python benchmarks/app_recommendation.py [--folds 0 1 2 3 4]
+    python benchmarks/app_recommendation.py [--folds 0 1 2 3 4] [--path ratings.csv] [--steps 100]
 
 The published protocol: a fifth of the users is held out in each split and takes part in no training; four fifths of
 such a user's films are folded in and masked, the rest is what must be ranked first. Ratings of 4 and 5 count, users
 with fewer than 5 of them are left out. EASE's one hyperparameter is chosen on a tenth of the training users, then it is
 fitted on all of them; ours has the recipe's settings in every split. The data are looked for in $FASTVAE_DATA/ml-100k
-and the cache; pip fetches them otherwise.
+and the cache; pip fetches them otherwise. With --path (another file of ratings) or --steps nothing is held to a bar.
 """
 
 from __future__ import annotations
@@ -30,29 +30,32 @@ from fastvae.run import RunConfig, start
 BAR = 0.98  # of EASE's NDCG@100
 
 
-def run_of(recipe: RunConfig, fold: int, directory: Path) -> fastvae.LoadedRun:
+def run_of(recipe: RunConfig, fold: int, options: argparse.Namespace, directory: Path) -> fastvae.LoadedRun:
     """A recipe trained on one split."""
     interactions = replace(recipe.data.interactions, fold=fold)
+    steps = recipe.train.steps if options.steps is None else options.steps
     config = replace(
         recipe,
         run_dir=directory / f"{recipe.recipe}-{fold}",
-        data=replace(recipe.data, interactions=interactions),
-        train=replace(recipe.train, checkpoint_every=None, log_every=200),
+        data=replace(recipe.data, interactions=interactions, path=options.path),
+        train=replace(recipe.train, steps=steps, checkpoint_every=None, log_every=200),
     )
     start(config)
     return fastvae.load(config.directory)
 
 
-def rankings_of(fold: int, directory: Path) -> dict[str, Ranking]:
+def rankings_of(fold: int, options: argparse.Namespace, directory: Path) -> dict[str, Ranking]:
     """Popularity, EASE, Mult-VAE and Mult-DAE on one split."""
-    vae = run_of(find_recipe("movielens-100k"), fold, directory)
-    dae = run_of(find_recipe("movielens-100k-dae"), fold, directory)
+    vae = run_of(find_recipe("movielens-100k"), fold, options, directory)
+    dae = run_of(find_recipe("movielens-100k-dae"), fold, options, directory)
     found = compare(Recommender.of_run(vae), vae.data, name="Mult-VAE", rivals={"Mult-DAE": Recommender.of_run(dae)})
     return {name.partition(" (")[0]: ranking for name, ranking in found.items()}
 
 
-def figures_of(splits: list[dict[str, Ranking]], began: float) -> list[Figure]:
+def figures_of(splits: list[dict[str, Ranking]], options: argparse.Namespace, began: float) -> list[Figure]:
     """Means over the splits with standard errors over all users, and the ratio that is asked for."""
+    data = "MovieLens-100K" if options.path is None else options.path.stem
+    bar = BAR if options.path is None and options.steps is None else None
     common = {"seed": 0, "seconds": time.perf_counter() - began}
     rows, ndcg = [], {}
     for name in splits[0]:
@@ -61,25 +64,27 @@ def figures_of(splits: list[dict[str, Ranking]], began: float) -> list[Figure]:
             mean = statistics.fmean(part.mean for part in parts)
             error = math.sqrt(sum(part.standard_error**2 for part in parts)) / len(parts)
             note = f"standard error {error:.4f}, {len(splits)} splits"
-            rows.append(figure("recommendation", f"MovieLens-100K, {name}: {measure}", mean, note=note, **common))
+            rows.append(figure("recommendation", f"{data}, {name}: {measure}", mean, note=note, **common))
         ndcg[name] = mean
     for name in ("Mult-VAE", "Mult-DAE"):
-        label = f"MovieLens-100K, {name}: NDCG@100 over EASE's"
-        rows.append(figure("recommendation", label, ndcg[name] / ndcg["EASE"], at_least=BAR, **common))
+        label = f"{data}, {name}: NDCG@100 over EASE's"
+        rows.append(figure("recommendation", label, ndcg[name] / ndcg["EASE"], at_least=bar, **common))
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="NDCG@100 on MovieLens-100K beside EASE's.")
     parser.add_argument("--folds", type=int, nargs="+", default=range(5), help="which splits")
+    parser.add_argument("--path", type=Path, help="a file of users, items and ratings, in place of MovieLens-100K")
+    parser.add_argument("--steps", type=int, help="of each training, in place of the recipe's")
     parser.add_argument("--out", type=Path, help="where the figures go instead of benchmarks/results")
     options = parser.parse_args()
     began, splits = time.perf_counter(), []
     with tempfile.TemporaryDirectory() as directory:
         for fold in options.folds:
-            splits.append(rankings_of(fold, Path(directory)))
+            splits.append(rankings_of(fold, options, Path(directory)))
             print(comparison_table(splits[-1]), flush=True)
-    write_figures("recommendation", figures_of(splits, began), options.out)
+    write_figures("recommendation", figures_of(splits, options, began), options.out)
 
 
 if __name__ == "__main__":

@@ -11,16 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from fastvae.data import Data
+from fastvae.data import Data, DataConfig
 from fastvae.data.catalogue import CATALOGUE_FILE, Catalogue
 from fastvae.data.interactions import csr
 from fastvae.data.users import read_users
 from fastvae.data.views import SubsetSource
-from fastvae.evaluate.item_baselines import EASE, Popularity, choose_l2, gram
+from fastvae.evaluate.item_baselines import EASE, Popularity, choose_l2, ease_gib, gram
 from fastvae.evaluate.ranking import Ranking, Scorer, evaluate_ranking, top_items
 from fastvae.models import VAE, AutoEncoder
 from fastvae.run import LoadedRun
 
+MAX_EASE_GIB = 4.0  # enough for 11 500 items
 _USERS_AT_A_TIME = 500
 _L2 = (50.0, 100.0, 200.0, 400.0, 800.0)  # EASE's, of which validation users choose
 _VALIDATION_PERIOD = 10  # one in so many training users chooses it
@@ -41,10 +42,11 @@ class Recommender:
     Args:
         model: in evaluation mode; its ``reconstruct`` gives probabilities of items.
         catalogue: its items.
+        config: how files of users are read: which ratings count, as in training.
     """
 
-    def __init__(self, model: VAE | AutoEncoder, catalogue: Catalogue) -> None:
-        self.model, self.catalogue = model, catalogue
+    def __init__(self, model: VAE | AutoEncoder, catalogue: Catalogue, config: DataConfig | None = None) -> None:
+        self.model, self.catalogue, self.config = model, catalogue, config or DataConfig()
 
     @classmethod
     def of_run(cls, run: LoadedRun) -> Recommender:
@@ -58,7 +60,7 @@ class Recommender:
                 f"{run.directory} is no recommender: its data are of kind {run.data.kind}; train one with"
                 " `fastvae train movielens-100k`"
             )
-        return cls(run.model, catalogue_of(run.data))
+        return cls(run.model, catalogue_of(run.data), run.config.data)
 
     @torch.no_grad()
     def __call__(self, counts: Tensor) -> Tensor:
@@ -125,13 +127,15 @@ def item_vectors(model: nn.Module) -> Tensor:
 def write_recommendations(recommender: Recommender, data: Path, out: Path, num: int = 10) -> int:
     """The best items for every user of a file of interactions, as CSV: user, rank, item, title, probability.
 
+    Where the file has ratings, those too low to count in training count for nothing here; such an item is new.
+
     Returns:
         How many users there are.
 
     Raises:
-        ValueError: the file names no users and items, or none of its items is in the catalogue.
+        ValueError: the file names no users and items, or none of its items that count is in the catalogue.
     """
-    users, names = read_users(data, recommender.catalogue)
+    users, names = read_users(data, recommender.catalogue, recommender.config)
     with out.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["user", "rank", "item", "title", "probability"])
@@ -151,6 +155,7 @@ def compare(
     name: str = "this run",
     rivals: Mapping[str, Scorer] | None = None,
     seed: int = 0,
+    max_gib: float = MAX_EASE_GIB,
 ) -> dict[str, Ranking]:
     """Popularity, EASE and the run on the test users' held-out items, by name; training users choose EASE's l2.
 
@@ -160,18 +165,28 @@ def compare(
         name: what it is called in the result.
         rivals: more recommenders, by name.
         seed: which items are held out.
+        max_gib: the most memory that EASE may take; see `why_no_ease`.
     """
-    users = torch.arange(len(data.train))
-    is_validation = users % _VALIDATION_PERIOD == 0  # the order of users is keyed: these are drawn at random
-    fit, validation = (SubsetSource(data.train, users[part]) for part in (~is_validation, is_validation))
-    l2 = choose_l2(fit, validation, _L2, seed=seed)
-    scorers: dict[str, Scorer] = {
-        "popularity": Popularity(data.train),
-        f"EASE (l2 {l2:g})": EASE(gram(data.train), l2),
-        name: recommender,
-        **(rivals or {}),
-    }
+    scorers: dict[str, Scorer] = {"popularity": Popularity(data.train)}
+    if why_no_ease(data, max_gib) is None:
+        users = torch.arange(len(data.train))
+        is_validation = users % _VALIDATION_PERIOD == 0  # the order of users is keyed: these are drawn at random
+        fit, validation = (SubsetSource(data.train, users[part]) for part in (~is_validation, is_validation))
+        l2 = choose_l2(fit, validation, _L2, seed=seed)
+        scorers[f"EASE (l2 {l2:g})"] = EASE(gram(data.train), l2)
+    scorers |= {name: recommender, **(rivals or {})}
     return {label: evaluate_ranking(scorer, data.test, seed=seed) for label, scorer in scorers.items()}
+
+
+def why_no_ease(data: Data, max_gib: float = MAX_EASE_GIB) -> str | None:
+    """Why `compare` leaves EASE out: its matrices of items x items are too large; None where they are not."""
+    num_items = data.event_shape[0]
+    if ease_gib(num_items) <= max_gib:
+        return None
+    return (
+        f"EASE is left out: its matrices of {num_items} x {num_items} items would take {ease_gib(num_items):.3g} GiB,"
+        f" and may take {max_gib:g}"
+    )
 
 
 def comparison_table(rankings: dict[str, Ranking]) -> str:

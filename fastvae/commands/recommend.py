@@ -8,13 +8,16 @@ from pathlib import Path
 
 from fastvae import run
 from fastvae.applications.recommendation import (
+    MAX_EASE_GIB,
     Recommender,
     Suggestion,
     compare,
     comparison_table,
+    why_no_ease,
     write_recommendations,
 )
 from fastvae.commands.options import RunDirectory
+from fastvae.data.catalogue import Catalogue
 
 
 @dataclass(frozen=True)
@@ -24,15 +27,17 @@ class Recommend:
     run: RunDirectory
     """The run directory."""
     items: str | None = None
-    """Titles or ids, parted by semicolons, such as "Toy Story;Fargo"."""
+    """Titles or ids, parted by semicolons, such as "Toy Story;Fargo;id=50"."""
     similar: str | None = None
     """A title or id: which items are nearest to it."""
     data: Path | None = None
-    """A CSV, TSV or .inter file of users and items; the answers go to --out."""
+    """A CSV, TSV, .inter or .npz file of users and items; the answers go to --out."""
     out: Path | None = None
     """The CSV file of --data's answers; None is recommendations.csv in the run directory."""
     report: bool = False
     """Recall and NDCG on the test users, beside popularity and EASE."""
+    max_gib: float = MAX_EASE_GIB
+    """The most memory, in GiB, that the report's EASE may take; it is left out where it needs more."""
     top: int = 10
     """How many items."""
 
@@ -40,23 +45,38 @@ class Recommend:
         asked = [self.items is not None, self.similar is not None, self.data is not None, self.report]
         if sum(asked) != 1 or self.top < 1:
             raise ValueError("recommend: give one of --items, --similar, --data and --report, and --top of at least 1")
+        if not self.max_gib > 0:
+            raise ValueError(f"--max-gib: must be a positive number, got {self.max_gib}")
         loaded = run.load(self.run)
         recommender = Recommender.of_run(loaded)
         if self.items is not None:
-            print(suggestion_table(recommender.recommend(self.items.split(";"), self.top), "probability"))
+            names = [name for name in self.items.split(";") if name.strip()]
+            suggestions = recommender.recommend(names, self.top)
+            print(f"for somebody who has {understood(recommender.catalogue, names)}")
+            print(suggestion_table(suggestions, "probability"))
         elif self.similar is not None:
-            print(suggestion_table(recommender.similar(self.similar, self.top), "cosine"))
+            suggestions = recommender.similar(self.similar, self.top)
+            print(f"like {understood(recommender.catalogue, [self.similar])}")
+            print(suggestion_table(suggestions, "cosine"))
         elif self.data is not None:
             out = self.out or loaded.directory / "recommendations.csv"
             out.parent.mkdir(parents=True, exist_ok=True)
             print(f"{out}  {write_recommendations(recommender, self.data, out, self.top)} users")
         else:
-            print(comparison_table(compare(recommender, loaded.data, name=loaded.config.recipe)))
+            rankings = compare(recommender, loaded.data, name=loaded.config.recipe, max_gib=self.max_gib)
+            print(comparison_table(rankings))
+            if reason := why_no_ease(loaded.data, self.max_gib):
+                print(f"{reason} (--max-gib)")
         return 0
+
+
+def understood(catalogue: Catalogue, names: Sequence[str]) -> str:
+    """The titles of the items that somebody named, and their ids where titles are not enough."""
+    return "; ".join(catalogue.label(catalogue.find(name)) for name in names)
 
 
 def suggestion_table(suggestions: Sequence[Suggestion], unit: str) -> str:
     """The items with their ranks and scores, one a line."""
     lines = [f"rank  {unit:>11}  title"]
-    lines += [f"{rank:4}  {s.score:11.4f}  {s.title}" for rank, s in enumerate(suggestions, start=1)]
+    lines += [f"{rank:4}  {s.score:11.4g}  {s.title}" for rank, s in enumerate(suggestions, start=1)]
     return "\n".join(lines)

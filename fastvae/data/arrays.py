@@ -22,7 +22,7 @@ _LABELS = ("y", "Y", "labels", "targets")
 _CHUNK_BYTES = 2**20
 _MAX_HEADER_BYTES = 10_000
 # What zipfile raises on damaged archives: OSError for offsets outside the file, RuntimeError for features it lacks.
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, UnicodeDecodeError, struct.error)
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, UnicodeDecodeError, struct.error)
 _DTYPES = ("|b1", "|u1", "|i1", *(f"{order}{kind}{size}" for order in "<>" for kind in "uif" for size in (2, 4, 8)))
 
 
@@ -50,7 +50,7 @@ def load_arrays(path: Path, *, max_bytes: int) -> tuple[TensorSource, TensorSour
     try:
         with file, zipfile.ZipFile(file) as archive:
             return _load_members(archive, path, max_bytes)
-    except _ZIP_ERRORS as error:
+    except ZIP_ERRORS as error:
         raise ValueError(f"{path}: not a readable .npz archive ({error})") from error
 
 

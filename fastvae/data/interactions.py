@@ -5,14 +5,16 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fastvae.data.source import Source
+from fastvae.data.source import CHUNK_ROWS, Source
 from fastvae.nn.bag import rows_of
 from fastvae.ops import Use, noise_key, philox_uniform_at, stream
 from fastvae.records import Batch
 
+_CHECKED_AT_A_TIME = 2**24  # interactions: bounds the temporaries
 _SPLIT_SITE = 1  # of the augmentation noise: which of a user's items are held out
 
 
@@ -29,28 +31,26 @@ class InteractionSource(Source):
 
     Args:
         crow: int64 [U + 1], where each user's items begin.
-        columns: int32 or int64 [N], each user's items in ascending order. It may be mapped from a file: only the rows
-            that are asked for are read.
+        columns: int32 or int64 [N], each user's items, ascending and once each. It may be mapped from a file: it is
+            read once to be checked, then only the rows that are asked for.
         num_items: V.
         values: [N], how often; None: once each.
         name: how error messages call it.
 
     Raises:
-        ValueError: the offsets do not fit the columns, or an item is not in 0 .. V - 1.
+        ValueError: the offsets do not fit the columns, or a user's items are not ascending or not in 0 .. V - 1.
     """
 
     def __init__(
         self, crow: Tensor, columns: Tensor, num_items: int, values: Tensor | None = None, *, name: str = "interactions"
     ) -> None:
-        if crow.dim() != 1 or len(crow) < 2 or int(crow[0]) != 0 or int(crow[-1]) != len(columns):
+        check_rows(crow, columns, num_items, name)
+        user = first_unsorted_row(crow, columns)
+        if user is not None:
             raise ValueError(
-                f"{name}: offsets must go from 0 to the {len(columns)} interactions of at least one user,"
-                f" got {list(crow.shape)} of them"
+                f"{name}: each user's items must be ascending and once each, those of user {user} are not; sort them,"
+                " or use InteractionSource.from_pairs"
             )
-        if len(columns):
-            low, high = columns.aminmax()
-            if low < 0 or high >= num_items:
-                raise ValueError(f"{name}: items must be in 0 .. {num_items - 1}, got {int(low)} .. {int(high)}")
         self.crow, self.columns, self.values = crow, columns, values
         self.event_shape, self.dtype, self.levels = (num_items,), torch.float32, None
 
@@ -58,11 +58,40 @@ class InteractionSource(Source):
     def from_pairs(
         cls, users: Tensor, items: Tensor, num_users: int, num_items: int, *, name: str = "interactions"
     ) -> InteractionSource:
-        """Of pairs int64 [N] of a user and an item, in any order; one that comes twice counts once."""
-        pairs = torch.unique(users * num_items + items)  # sorted: by user, and by item within a user
-        crow = torch.zeros(num_users + 1, dtype=torch.int64)
-        crow[1:] = torch.bincount(pairs // num_items, minlength=num_users).cumsum(0)
-        return cls(crow, pairs % num_items, num_items, name=name)
+        """Of pairs [N] of a user and an item, in any order; one that comes twice counts once."""
+        pairs = users.numpy().astype(np.int64)
+        pairs *= num_items
+        pairs += items.numpy()
+        pairs.sort()  # in place: by user, and by item within a user
+        is_first = np.ones(len(pairs), dtype=np.bool_)
+        np.not_equal(pairs[1:], pairs[:-1], out=is_first[1:])
+        pairs = pairs if is_first.all() else pairs[is_first]
+        crow = np.searchsorted(pairs, np.arange(num_users + 1) * num_items)
+        columns = np.empty(len(pairs), dtype=np.int32)
+        np.remainder(pairs, num_items, out=columns, casting="unsafe")  # smaller than num_items, so that it fits
+        return cls(torch.from_numpy(crow), torch.from_numpy(columns), num_items, name=name)
+
+    def select(
+        self, users: Tensor, column_of: Tensor, num_items: int, *, name: str = "interactions"
+    ) -> InteractionSource:
+        """Some users, each item with another number.
+
+        Args:
+            users: int64 [M], which, in the new order.
+            column_of: int64 [V], the new number of each item, no number twice; -1: left out.
+            num_items: how many new numbers there are.
+            name: how error messages call it.
+        """
+        crow, parts = torch.zeros(len(users) + 1, dtype=torch.int64), [torch.zeros(0, dtype=torch.int32)]
+        for first in range(0, len(users), CHUNK_ROWS):
+            counts = self[users[first : first + CHUNK_ROWS]]
+            columns = column_of[counts.col_indices()]
+            known = columns >= 0
+            rows = rows_of(counts.crow_indices())[known]
+            part = InteractionSource.from_pairs(rows, columns[known], counts.shape[0], num_items)
+            crow[first + 1 : first + len(part) + 1] = part.crow[1:] + crow[first]
+            parts.append(part.columns)
+        return InteractionSource(crow, torch.cat(parts), num_items, name=name)
 
     def __len__(self) -> int:
         return len(self.crow) - 1
@@ -78,7 +107,34 @@ class InteractionSource(Source):
 
     def popularity(self) -> Tensor:
         """How many users have each item, float32 [V]."""
-        return torch.bincount(self.columns.long(), minlength=self.event_shape[0]).float()
+        return torch.bincount(self.columns, minlength=self.event_shape[0]).float()
+
+
+def check_rows(crow: Tensor, columns: Tensor, num_items: int, name: str) -> None:
+    """ValueError unless offsets int64 [U + 1] and columns [N] can be rows over ``num_items`` items."""
+    if crow.dim() != 1 or len(crow) < 2 or int(crow[0]) != 0 or int(crow[-1]) != len(columns):
+        raise ValueError(
+            f"{name}: offsets must go from 0 to the {len(columns)} interactions of at least one user,"
+            f" got {list(crow.shape)} of them"
+        )
+    if bool((crow[1:] < crow[:-1]).any()):
+        raise ValueError(f"{name}: offsets must not fall, got some that do; give where each user's items begin")
+    if len(columns):
+        low, high = columns.aminmax()
+        if low < 0 or high >= num_items:
+            raise ValueError(f"{name}: items must be in 0 .. {num_items - 1}, got {int(low)} .. {int(high)}")
+
+
+def first_unsorted_row(crow: Tensor, columns: Tensor) -> int | None:
+    """The first row whose columns [N] are not ascending and once each; None where there is none."""
+    for first in range(0, len(columns) - 1, _CHECKED_AT_A_TIME):
+        chunk = columns[first : first + _CHECKED_AT_A_TIME + 1]
+        falls = (chunk[1:] <= chunk[:-1]).nonzero().flatten() + first + 1  # places that are no larger than the last
+        rows = torch.searchsorted(crow, falls, right=True) - 1
+        within = rows[crow[rows] != falls]
+        if len(within):
+            return int(within[0])
+    return None
 
 
 @dataclass(frozen=True)

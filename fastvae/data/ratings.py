@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +23,13 @@ _YEAR = ("release_year", "year")
 
 @dataclass(frozen=True)
 class Ratings:
-    """Interactions in the file's order; users and items are numbered as they first appear."""
+    """Interactions that count, in the file's order; users and items are numbered as they first appear in the file."""
 
-    users: NDArray[np.int64]  # [N]
-    items: NDArray[np.int64]  # [N]
-    ratings: NDArray[np.float64] | None  # [N]; None where the file has no such column
+    users: NDArray[np.int32]  # [N]
+    items: NDArray[np.int32]  # [N]
     user_ids: tuple[str, ...]
     item_ids: tuple[str, ...]
+    has_ratings: bool  # whether the file has such a column
 
 
 def is_ratings_file(path: Path) -> bool:
@@ -42,37 +43,42 @@ def is_ratings_file(path: Path) -> bool:
     return _find(names, _USER) is not None and _find(names, _ITEM) is not None
 
 
-def read_ratings(path: Path) -> Ratings:
+def read_ratings(path: Path, min_rating: float | None = None) -> Ratings:
     """The interactions of a file with a header that names a column of users and one of items, and maybe of ratings.
+
+    Args:
+        path: the file.
+        min_rating: where the file has ratings, those below count for nothing; None counts every one.
 
     Raises:
         ValueError: not such a file, no interactions, or a line that does not fit the header; it is named.
     """
-    users, items, ratings = array("q"), array("q"), array("d")
+    users, items = array("i"), array("i")  # 8 bytes an interaction
     user_numbers: dict[str, int] = {}
     item_numbers: dict[str, int] = {}
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = fields_of(file)
-        user, item, rating = _columns(path, next(rows, []))
-        line = 1
-        try:
-            for row in rows:
-                line += 1
-                if row:
-                    users.append(user_numbers.setdefault(row[user], len(user_numbers)))
-                    items.append(item_numbers.setdefault(row[item], len(item_numbers)))
-                    if rating is not None:
-                        ratings.append(float(row[rating]))
-        except (IndexError, ValueError, UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"{path}: line {line} does not fit the header: {error}") from None
-    if not users:
+        lines = _lines(path, file)
+        columns = _columns(path, next(lines, (1, []))[1])
+        for line, row in lines:
+            if not row:
+                continue
+            try:
+                user, item, counts = columns.read(row, min_rating)
+            except ValueError as error:
+                raise ValueError(f"{path}: line {line} does not fit the header: {error}") from None
+            user_number = user_numbers.setdefault(user, len(user_numbers))
+            item_number = item_numbers.setdefault(item, len(item_numbers))
+            if counts:
+                users.append(user_number)
+                items.append(item_number)
+    if not user_numbers:
         raise ValueError(f"{path}: holds a header and no interactions")
     return Ratings(
-        users=np.frombuffer(users, dtype=np.int64),
-        items=np.frombuffer(items, dtype=np.int64),
-        ratings=np.frombuffer(ratings, dtype=np.float64) if rating is not None else None,
+        users=np.frombuffer(users, dtype=np.int32),
+        items=np.frombuffer(items, dtype=np.int32),
         user_ids=tuple(user_numbers),
         item_ids=tuple(item_numbers),
+        has_ratings=columns.rating is not None,
     )
 
 
@@ -94,11 +100,49 @@ def read_titles(path: Path) -> dict[str, str]:
 
 def titles_beside(path: Path) -> Path | None:
     """The file of titles that usually lies beside: ``x.item`` beside ``x.inter``, or movies or items in CSV."""
-    names = (path.with_suffix(".item"), *(path.with_name(f"{stem}{path.suffix}") for stem in ("movies", "items")))
+    suffix = ".csv" if path.suffix == ".npz" else path.suffix
+    names = (path.with_suffix(".item"), *(path.with_name(f"{stem}{suffix}") for stem in ("movies", "items")))
     return next((name for name in names if name != path and name.is_file()), None)
 
 
-def _columns(path: Path, header: Sequence[str]) -> tuple[int, int, int | None]:
+@dataclass(frozen=True)
+class _Columns:
+    """Which values of a line are its user, its item and its rating."""
+
+    names: Sequence[str]
+    user: int
+    item: int
+    rating: int | None
+
+    def read(self, row: Sequence[str], min_rating: float | None) -> tuple[str, str, bool]:
+        """A line's user and item, and whether its rating is enough."""
+        try:
+            user, item, rating = row[self.user], row[self.item], None if self.rating is None else row[self.rating]
+        except IndexError:
+            last = max(self.user, self.item, self.rating or 0)
+            raise ValueError(f"{self.names[last]} should be its value {last + 1}, it has {len(row)}") from None
+        if rating is None:
+            return user, item, True
+        try:
+            number = float(rating)
+        except ValueError:
+            raise ValueError(f"{self.names[self.rating or 0]} must be a number, got {rating[:40]!r}") from None
+        return user, item, min_rating is None or number >= min_rating
+
+
+def _lines(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
+    """The number and the fields of each line, that of the names too."""
+    line = 0
+    try:
+        for line, row in enumerate(fields_of(file), start=1):
+            yield line, row
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: must be UTF-8 text, which it is not: {error}; save it as UTF-8") from None
+    except csv.Error as error:
+        raise ValueError(f"{path}: line {line + 1} cannot be read: {error}") from None
+
+
+def _columns(path: Path, header: Sequence[str]) -> _Columns:
     names = _names(header)
     user, item = _find(names, _USER), _find(names, _ITEM)
     if user is None or item is None:
@@ -106,7 +150,7 @@ def _columns(path: Path, header: Sequence[str]) -> tuple[int, int, int | None]:
             f"{path}: the first line must name a column of users ({', '.join(_USER[:3])}) and one of items"
             f" ({', '.join(_ITEM[:3])}), got {', '.join(names[:8]) or 'nothing'}"
         )
-    return user, item, _find(names, _RATING)
+    return _Columns(names, user, item, _find(names, _RATING))
 
 
 def _names(header: Sequence[str]) -> list[str]:

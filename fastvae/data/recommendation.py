@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from fastvae.data.catalogue import CATALOGUE_FILE, Catalogue
-from fastvae.data.dataset import Data
+from fastvae.data.dataset import Data, State
+from fastvae.data.interaction_files import MAX_BYTES, Interactions, read_interactions
 from fastvae.data.interactions import Counts, InteractionSource
 from fastvae.data.order import order_index
-from fastvae.data.ratings import Ratings, read_ratings, read_titles, titles_beside
+from fastvae.data.ratings import read_titles, titles_beside
+from fastvae.data.source import CHUNK_ROWS, Source
+
+TEST_USERS_FILE = "test_users.json"  # in a run's data folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,97 +52,86 @@ class InteractionsConfig:
         return int(1 / self.test_share + 1e-9)
 
 
+class OtherUsersError(ValueError):
+    """The users that a finished run would be tested on are not those that it kept apart from training."""
+
+
 def load_interactions(
-    path: Path, config: InteractionsConfig, *, seed: int, state: Mapping[str, bytes], name: str
+    path: Path, config: InteractionsConfig, *, seed: int, state: State, name: str, max_bytes: int = MAX_BYTES
 ) -> Data:
     """Training users, test users and the catalogue of the items that training users have.
 
     Args:
-        path: a file with columns of users and items; or, with ``state``, a path where there is no file any more.
+        path: a file of users and items, see `read_interactions`.
         config: which interactions count, who is held out.
         seed: which users are in which fold.
-        state: what a run kept: its catalogue, which then stays as it is.
+        state: what a run kept: its catalogue, which then stays as it is, and who its test users are.
         name: how messages call the data.
+        max_bytes: the most bytes that one array of an ``.npz`` may have.
 
     Raises:
         ValueError: the file is missing or unsuitable, or no users are left; the message says which rule is broken.
+        OtherUsersError: the file has changed, so that a user of the training could be among the test users.
     """
-    kept = Catalogue.from_bytes(state[CATALOGUE_FILE]) if CATALOGUE_FILE in state else None
-    if kept is not None and not path.is_file():
-        nobody = InteractionSource(torch.zeros(2, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), len(kept))
-        return _data(name, nobody, nobody, kept)
-    ratings = read_ratings(path)
-    users, items = _those_that_count(ratings, config, path)
-    train, test = _fold(users, config, seed, path)
-    catalogue = kept or _catalogue(ratings, np.unique(items[np.isin(users, train)]), path, config)
-    sources = [_source(users, items, part, ratings, catalogue, name) for part in (train, test)]
-    return _data(name, sources[0], sources[1], catalogue)
+    interactions = read_interactions(path, config.min_rating, max_bytes)
+    if config.min_rating is not None and not interactions.has_ratings:
+        raise ValueError(
+            f"{path}: min_rating={config.min_rating} needs a column of ratings (in an .npz, values other than 1); set"
+            " it to None"
+        )
+    train, test = _fold(interactions.rows, config, seed, path)
+    test_users = _fingerprint([interactions.user_ids[user] for user in test.tolist()])
+    if state.get(TEST_USERS_FILE, test_users) != test_users:
+        raise OtherUsersError(
+            f"{path} is not as it was when the run began: other users would be held out, and the run may have been"
+            " trained on them; put the old file back"
+        )
+    kept = state.get(CATALOGUE_FILE)
+    catalogue = _catalogue(interactions, train, path, config) if kept is None else Catalogue.from_bytes(kept)
+    column_of = columns_of(catalogue, interactions.item_ids)
+    sources = [interactions.rows.select(part, column_of, len(catalogue), name=name) for part in (train, test)]
+    new_state = {CATALOGUE_FILE: catalogue.to_bytes() if kept is None else kept, TEST_USERS_FILE: test_users}
+    return interaction_data(name, sources[0], sources[1], new_state)
 
 
-def _data(name: str, train: InteractionSource, test: InteractionSource, catalogue: Catalogue) -> Data:
-    return Data(
-        name=name,
-        train=train,
-        test=test,
-        preprocess=Counts(),
-        kind="interactions",
-        state={CATALOGUE_FILE: catalogue.to_bytes()},
-    )
+def interaction_data(name: str, train: Source, test: Source, state: State) -> Data:
+    """Data of users and items; ``state`` is what a run keeps of them."""
+    return Data(name=name, train=train, test=test, preprocess=Counts(), kind="interactions", state=state)
 
 
-def _those_that_count(
-    ratings: Ratings, config: InteractionsConfig, path: Path
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """User and item of each interaction that counts, once each, in the order of users and then of items."""
-    users, items = ratings.users, ratings.items
-    if config.min_rating is not None:
-        if ratings.ratings is None:
-            raise ValueError(f"{path}: min_rating={config.min_rating} needs a column of ratings; set it to None")
-        counts = ratings.ratings >= config.min_rating
-        users, items = users[counts], items[counts]
-    users, items = np.divmod(np.unique(users * len(ratings.item_ids) + items), len(ratings.item_ids))
-    enough = np.bincount(users, minlength=len(ratings.user_ids)) >= config.min_items
-    return users[enough[users]], items[enough[users]]
+def columns_of(catalogue: Catalogue, ids: Sequence[str]) -> Tensor:
+    """The place of each id in the catalogue, int64 [len(ids)]; -1 where it is not there."""
+    places = {identity: place for place, identity in enumerate(catalogue.ids)}
+    return torch.tensor([places.get(identity, -1) for identity in ids], dtype=torch.int64)
 
 
-def _fold(
-    users: NDArray[np.int64], config: InteractionsConfig, seed: int, path: Path
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Training users and test users: consecutive parts of one keyed order of all users."""
-    known = np.unique(users)
+def _fold(rows: InteractionSource, config: InteractionsConfig, seed: int, path: Path) -> tuple[Tensor, Tensor]:
+    """Training users and test users: consecutive parts of one keyed order of all users that have enough items."""
+    known = (rows.crow.diff() >= config.min_items).nonzero().flatten()
     if len(known) < 2 * config.num_folds:
         raise ValueError(
             f"{path}: {len(known)} users have at least {config.min_items} items that count; {2 * config.num_folds} are"
             " needed to hold some out; lower min_items or min_rating"
         )
-    order = known[order_index(np.arange(len(known)), len(known), seed)]
+    order = known[order_index(torch.arange(len(known)), len(known), seed)]
     first, stop = (len(order) * part // config.num_folds for part in (config.fold, config.fold + 1))
-    return np.concatenate([order[:first], order[stop:]]), order[first:stop]
+    return torch.cat([order[:first], order[stop:]]), order[first:stop]
 
 
-def _catalogue(ratings: Ratings, items: NDArray[np.int64], path: Path, config: InteractionsConfig) -> Catalogue:
-    """The given items, in the order of the file, with their titles."""
+def _fingerprint(user_ids: Sequence[str]) -> bytes:
+    """Which users these are, and how many, as JSON."""
+    sha256 = hashlib.sha256("\n".join(user_ids).encode()).hexdigest()
+    return json.dumps({"num_users": len(user_ids), "sha256": sha256}).encode()
+
+
+def _catalogue(interactions: Interactions, users: Tensor, path: Path, config: InteractionsConfig) -> Catalogue:
+    """The items that these users have, in the order of the file, with their titles."""
+    has = torch.zeros(len(interactions.item_ids), dtype=torch.bool)
+    for chunk in users.split(CHUNK_ROWS):
+        has[interactions.rows[chunk].col_indices()] = True
     file = config.titles if config.titles is not None else titles_beside(path)
     titles = {} if file is None else read_titles(file)
     if config.titles is not None and not titles:
         raise ValueError(f"{file}: the first line must name a column of items and one of titles")
-    ids = tuple(ratings.item_ids[item] for item in items)
+    ids = tuple(interactions.item_ids[item] for item in has.nonzero().flatten().tolist())
     return Catalogue(ids, tuple(titles.get(identity, identity) for identity in ids))
-
-
-def _source(
-    users: NDArray[np.int64],
-    items: NDArray[np.int64],
-    chosen: NDArray[np.int64],
-    ratings: Ratings,
-    catalogue: Catalogue,
-    name: str,
-) -> InteractionSource:
-    """The chosen users in their order, with those of their items that the catalogue has."""
-    places = {identity: place for place, identity in enumerate(catalogue.ids)}
-    column_of = np.array([places.get(identity, -1) for identity in ratings.item_ids])
-    row_of = np.full(len(ratings.user_ids), -1)
-    row_of[chosen] = np.arange(len(chosen))
-    rows, columns = torch.from_numpy(row_of[users]), torch.from_numpy(column_of[items])
-    known = (rows >= 0) & (columns >= 0)
-    return InteractionSource.from_pairs(rows[known], columns[known], len(chosen), len(catalogue), name=name)

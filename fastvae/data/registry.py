@@ -15,8 +15,8 @@ from fastvae.data.config import OWN, DataConfig
 from fastvae.data.dataset import Data, State, as_data, condition_on
 from fastvae.data.digits import load_digits
 from fastvae.data.images import EXTENSIONS, folder_classes, load_folder
+from fastvae.data.interaction_files import is_interactions_file, is_sparse_file
 from fastvae.data.mnist import FASHION_MNIST, MNIST, PublishedSet, load_published
-from fastvae.data.ratings import is_ratings_file
 from fastvae.data.restore import kept_kind, restore
 from fastvae.data.shards import EverySource, NpyShards
 from fastvae.data.small_images import CIFAR10_LABELS, load_cifar10, load_frey_faces
@@ -130,6 +130,11 @@ def _kept_classes(state: State) -> tuple[str, ...] | None:
     return tuple(json.loads(state[CLASSES_FILE])) if CLASSES_FILE in state else None
 
 
+def is_array_file(path: Path) -> bool:
+    """Whether a file is ``.npy`` or ``.npz`` by name, and no sparse matrix."""
+    return path.suffix in (".npy", ".npz") and not is_sparse_file(path)
+
+
 def holds_shards(suffix: str, path: Path) -> bool:
     """Whether a folder itself holds files that end so."""
     return path.is_dir() and any(file.suffix == suffix for file in path.iterdir())
@@ -153,9 +158,7 @@ DATASETS: dict[str, LoadData] = {
     "spoken-digits": load_spoken_digits,
 }
 RECOGNIZERS: tuple[Recognizer, ...] = (  # the first that matches reads
-    Recognizer(
-        "pixels", "an .npy or .npz file", lambda path: path.suffix in (".npy", ".npz"), load_own_arrays, read_arrays
-    ),
+    Recognizer("pixels", "an .npy or .npz file", is_array_file, load_own_arrays, read_arrays),
     Recognizer(
         "pixels",
         "a folder of .npy shards",
@@ -173,8 +176,8 @@ RECOGNIZERS: tuple[Recognizer, ...] = (  # the first that matches reads
     Recognizer("pixels", "a folder of images", holds_images, load_own_images, read_images),
     Recognizer(
         "interactions",
-        "a CSV, TSV or .inter file of users and items",
-        is_ratings_file,
+        "a CSV, TSV or .inter file of users and items (or .npz of a sparse matrix)",
+        is_interactions_file,
         load_own_interactions,
         read_own_interactions,
         suits=Path.is_file,

@@ -9,50 +9,79 @@ import torch
 from fastvae.data.catalogue import CATALOGUE_FILE, Catalogue
 from fastvae.data.config import DataConfig
 from fastvae.data.dataset import Data, State
+from fastvae.data.interaction_files import read_interactions
 from fastvae.data.interactions import InteractionSource
 from fastvae.data.movielens import locate_movielens
-from fastvae.data.ratings import read_ratings
-from fastvae.data.recommendation import load_interactions
+from fastvae.data.recommendation import OtherUsersError, columns_of, interaction_data, load_interactions
+from fastvae.data.restore import MissingSource
 
 
 def load_movielens(config: DataConfig, seed: int, state: State) -> Data:
-    """MovieLens-100K; a run that keeps its catalogue needs the ratings no more."""
+    """MovieLens-100K; a run that keeps its catalogue needs the ratings only where somebody asks for its users."""
     kept = CATALOGUE_FILE in state
     try:
         path = locate_movielens(config.dir, download=config.download and not kept)
-    except ValueError:
+    except ValueError as error:
         if not kept:
             raise
-        path = Path(CATALOGUE_FILE)
-    return load_interactions(path, config.interactions, seed=seed, state=state, name=config.name)
+        return without_users(config.name, state, f"its ratings are not there: {error}")
+    return _load(path, config, seed, state, config.name)
 
 
 def load_own_interactions(config: DataConfig, seed: int, state: State) -> Data:
-    """A CSV, TSV or ``.inter`` file of users and items."""
+    """A CSV, TSV, ``.inter`` or ``.npz`` file of users and items."""
     assert config.path is not None  # DataConfig saw to it
     path = config.path.expanduser()
-    return load_interactions(path, config.interactions, seed=seed, state=state, name=path.stem)
+    if CATALOGUE_FILE in state and not path.is_file():
+        return without_users(path.stem, state, f"{path} is not there")
+    return _load(path, config, seed, state, path.stem)
+
+
+def without_users(name: str, state: State, reason: str) -> Data:
+    """The catalogue that a run kept, and no users: whoever asks for one is told why, and what needs none.
+
+    Args:
+        name: how messages call the data.
+        state: what the run kept, its catalogue among it.
+        reason: why there are no users.
+    """
+    works = "recommend with --items, --similar or --data, and sample, need no users of the run"
+    num_items = len(Catalogue.from_bytes(state[CATALOGUE_FILE]))
+    nobody = MissingSource((num_items,), torch.float32, None, f"the run's users cannot be read, {reason}; {works}")
+    return interaction_data(name, nobody, nobody, state)
 
 
 def read_own_interactions(path: Path, config: DataConfig, state: State) -> InteractionSource:
     """Every user of a file, as they first appear in it, with those of their items that a run's catalogue has."""
-    return read_users(path, Catalogue.from_bytes(state[CATALOGUE_FILE]))[0]
+    return read_users(path, Catalogue.from_bytes(state[CATALOGUE_FILE]), config)[0]
 
 
-def read_users(path: Path, catalogue: Catalogue) -> tuple[InteractionSource, tuple[str, ...]]:
+def read_users(path: Path, catalogue: Catalogue, config: DataConfig) -> tuple[InteractionSource, tuple[str, ...]]:
     """The users of a file with their items of the catalogue, and the users' ids.
 
+    Args:
+        path: the file, see `fastvae.data.interaction_files.read_interactions`.
+        catalogue: the items of the run.
+        config: the run's; where the file has ratings, those too low for the training count for nothing.
+
     Raises:
-        ValueError: the file names no users and items, or none of its items is in the catalogue.
+        ValueError: the file names no users and items, or none of its items that count is in the catalogue.
     """
-    ratings = read_ratings(path)
-    places = {identity: place for place, identity in enumerate(catalogue.ids)}
-    column_of = torch.tensor([places.get(identity, -1) for identity in ratings.item_ids])
-    columns = column_of[torch.tensor(ratings.items)]
-    known = columns >= 0
-    if not known.any():
-        raise ValueError(f"{path}: none of its {len(ratings.item_ids)} items is in the run's catalogue, by their ids")
-    users = torch.tensor(ratings.users)[known]
-    num_users = len(ratings.user_ids)
-    source = InteractionSource.from_pairs(users, columns[known], num_users, len(catalogue), name=str(path))
-    return source, ratings.user_ids
+    min_rating = config.interactions.min_rating
+    read = read_interactions(path, min_rating, int(config.max_gib * 2**30))
+    column_of = columns_of(catalogue, read.item_ids)
+    source = read.rows.select(torch.arange(len(read.rows)), column_of, len(catalogue), name=str(path))
+    if not len(source.columns):
+        rated = f" with a rating of at least {min_rating:g}" if min_rating is not None and read.has_ratings else ""
+        raise ValueError(
+            f"{path}: none of its {len(read.item_ids)} items is in the run's catalogue, by their ids{rated}"
+        )
+    return source, read.user_ids
+
+
+def _load(path: Path, config: DataConfig, seed: int, state: State, name: str) -> Data:
+    max_bytes = int(config.max_gib * 2**30)
+    try:
+        return load_interactions(path, config.interactions, seed=seed, state=state, name=name, max_bytes=max_bytes)
+    except OtherUsersError as error:
+        return without_users(name, state, str(error))

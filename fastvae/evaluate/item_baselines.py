@@ -38,13 +38,22 @@ class EASE:
     """
 
     def __init__(self, gram: Tensor, l2: float = 200.0) -> None:
-        precision = torch.linalg.inv(gram.double() + l2 * torch.eye(len(gram), dtype=torch.float64))
-        self.weights = (-precision / precision.diagonal()).fill_diagonal_(0).float()  # [V, V]
+        regularised = gram.to(torch.float64, copy=True)
+        regularised.diagonal().add_(l2)
+        precision = torch.linalg.inv(regularised)
+        del regularised  # V x V floats decide which catalogues fit
+        precision /= -precision.diagonal()
+        self.weights = precision.fill_diagonal_(0).float()  # [V, V]
 
     def __call__(self, fold_in: Tensor) -> Tensor:
         """The score of each item, [B, V], from what each user has."""
         offsets, items = fold_in.crow_indices()[:-1], fold_in.col_indices()
         return embedding_bag(items, self.weights, offsets, mode="sum", per_sample_weights=fold_in.values())
+
+
+def ease_gib(num_items: int) -> float:
+    """About the most memory that `gram` and `EASE` take, in GiB: four matrices V x V of float64."""
+    return 4 * 8 * num_items**2 / 2**30
 
 
 def gram(source: Source) -> Tensor:

@@ -89,17 +89,37 @@ def ranking_figures(scores: Tensor, fold_in: Tensor, held_out: Tensor) -> Tensor
 
 
 def top_items(scores: Tensor, known: Tensor, num: int) -> Tensor:
-    """The best items that a user does not have yet, int64 [B, min(num, V)], best first.
+    """The best items that a user does not have yet, int64 [B, min(num, V)], best first; of equal ones the first item.
 
     Args:
         scores: [B, V].
         known: ``torch.sparse_csr`` [B, V], what each user has; those items come last.
-        num: how many.
+        num: how many, at least 1.
+
+    Raises:
+        ValueError: a score is NaN.
     """
     scores = scores.clone()
     scores[rows_of(known.crow_indices()), known.col_indices()] = -torch.inf
-    # Stable, so that items of one score (many, in a ranking by popularity) come in one order on every machine.
-    return torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :num]
+    num = min(num, scores.shape[1])
+    best, items = scores.topk(min(num + 1, scores.shape[1]), dim=1)
+    items = items[:, :num]
+    if bool(best.isnan().any()):
+        raise ValueError("top_items: scores must be numbers to be ranked, got NaN; did the training fail?")
+    # Of equal scores topk takes any; so that one order comes on every machine, the first items are taken.
+    worst = best[:, num - 1 : num]
+    is_cut = (best[:, num:] == worst).any(1)  # some items of the last score are left out
+    items[is_cut] = _first_of_equals(scores[is_cut], worst[is_cut], num)
+    items = items.sort(dim=1).values
+    order = scores.gather(1, items).sort(dim=1, descending=True, stable=True).indices
+    return items.gather(1, order)
+
+
+def _first_of_equals(scores: Tensor, worst: Tensor, num: int) -> Tensor:
+    """The items [B, num] above the worst score [B, 1], and as many of those that have it as are left, ascending."""
+    above, equal = scores > worst, scores == worst
+    taken = above | (equal & (equal.cumsum(1) <= num - above.sum(1, keepdim=True)))
+    return taken.nonzero()[:, 1].view(-1, num)
 
 
 def _contains(counts: Tensor, items: Tensor) -> Tensor:

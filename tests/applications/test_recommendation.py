@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy import sparse
+from torch import Tensor
 
 from fastvae import cli, load
-from fastvae.applications.recommendation import Recommender
+from fastvae.applications.recommendation import Recommender, write_recommendations
+from fastvae.data import Source
 from tests import launching
 
 GENRES, PER_GENRE = 4, 12
@@ -49,14 +55,18 @@ def test_the_run_leaves_ranked_titles(run_dir: Path) -> None:
 def test_somebody_who_likes_a_genre_is_given_the_rest_of_it(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = "Item 0 of genre 2;g2-1;item 2 of GENRE 2"
     assert cli.main(["recommend", str(run_dir), "--items", own, "--top", "5"]) == 0
-    titles = re.findall(r"Item (\d+) of genre (\d)", capsys.readouterr().out)
+    understood, _, *ranked = capsys.readouterr().out.splitlines()
+    assert understood == "for somebody who has Item 0 of genre 2; Item 1 of genre 2; Item 2 of genre 2"
+    titles = re.findall(r"Item (\d+) of genre (\d)", "\n".join(ranked))
     assert len(titles) == 5
     assert all(genre == "2" and int(place) > 2 for place, genre in titles)
 
 
 def test_similar_items_are_of_the_same_genre(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["recommend", str(run_dir), "--similar", "Item 3 of genre 1", "--top", "6"]) == 0
-    genres = re.findall(r"of genre (\d)", capsys.readouterr().out)
+    understood, _, *ranked = capsys.readouterr().out.splitlines()
+    assert understood == "like Item 3 of genre 1"
+    genres = re.findall(r"of genre (\d)", "\n".join(ranked))
     assert genres == ["1"] * 6
 
 
@@ -71,12 +81,64 @@ def test_a_file_of_people_gets_a_file_of_answers(run_dir: Path, tmp_path: Path) 
     assert not {"g0-1", "g0-2", "g3-4"} & {row["item"] for row in rows}
 
 
+def test_ratings_that_are_too_low_count_for_nothing(run_dir: Path, tmp_path: Path) -> None:
+    run = load(run_dir)
+    (tmp_path / "low.csv").write_text("user,item,rating\nann,g0-1,1\nann,g1-2,5\nbob,g0-1,3.9\n")
+    (tmp_path / "same.csv").write_text("user,item\nann,g1-2\n")
+    choosy = replace(run.config.data, interactions=replace(run.config.data.interactions, min_rating=4.0))
+    run = replace(run, config=replace(run.config, data=choosy))
+    for name in ("low", "same"):
+        write_recommendations(Recommender.of_run(run), tmp_path / f"{name}.csv", tmp_path / f"{name}-out.csv", 60)
+    texts = ((tmp_path / f"{name}-out.csv").read_text() for name in ("low", "same"))
+    low, same = (list(csv.DictReader(text.splitlines())) for text in texts)
+    assert [row["item"] for row in low[:10]] == [row["item"] for row in same[:10]]
+    assert len(low) == len(same) + GENRES * PER_GENRE  # bob comes too, of whom nothing is known
+    assert run.source(tmp_path / "low.csv")[torch.arange(2)].to_dense().sum(1).tolist() == [1, 0]
+    (tmp_path / "low.csv").write_text("user,item,rating\nann,g0-1,1\n")
+    with pytest.raises(ValueError, match=r"none of its 1 items .* with a rating of at least 4"):
+        run.score(tmp_path / "low.csv")
+
+
+def test_a_sparse_matrix_is_trained_on_and_answered(tmp_path: Path) -> None:
+    users = np.arange(60)
+    items = np.sort(np.stack([np.random.default_rng(user).permutation(PER_GENRE)[:8] for user in users]), axis=1)
+    columns = (items + (users[:, None] % GENRES) * PER_GENRE).ravel()
+    matrix = sparse.csr_matrix((np.ones(len(columns)), columns, users.repeat(8).searchsorted(np.arange(61))))
+    sparse.save_npz(tmp_path / "own.npz", matrix)
+    launching.fastvae(
+        "train", "movielens-100k", f"--run-dir={tmp_path / 'run'}", f"--data.path={tmp_path / 'own.npz'}",
+        "--data.interactions.min-rating=None", "--train.steps=5", "--model.latent-dim=4",
+    )  # fmt: skip
+    run, out = tmp_path / "run", tmp_path / "answers.csv"
+    arguments = ["recommend", str(run), f"--data={tmp_path / 'own.npz'}", f"--out={out}", "--top=999"]
+    assert cli.main(arguments) == 0
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert {row["user"] for row in rows} == set(map(str, users))
+    num_items = load(run).data.event_shape[0]
+    assert len(rows) == len(users) * (num_items - 8)  # whatever --top is, all that a user does not have
+
+
 def test_the_report_has_popularity_and_ease_beside_the_run(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["recommend", str(run_dir), "--report"]) == 0
     table = capsys.readouterr().out
     recall = {line.split()[0]: float(re.findall(r"0\.\d+|1\.0+", line)[0]) for line in table.splitlines()[1:]}
     assert recall.keys() == {"popularity", "EASE", "movielens-100k"}
     assert recall["movielens-100k"] > 0.9
+
+
+def test_the_report_leaves_ease_out_where_memory_is_short(
+    run_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(source: Source) -> Tensor:
+        raise AssertionError("items x items")
+
+    for module in ("evaluate.item_baselines", "applications.recommendation"):
+        monkeypatch.setattr(f"fastvae.{module}.gram", never)
+    assert cli.main(["recommend", str(run_dir), "--report", "--max-gib", "1e-6"]) == 0
+    table, last = capsys.readouterr().out.rstrip().rsplit("\n", 1)
+    assert [line.split()[0] for line in table.splitlines()[1:]] == ["popularity", "movielens-100k"]
+    size = GENRES * PER_GENRE
+    assert last.startswith(f"EASE is left out: its matrices of {size} x {size} items would take 6.87e-05 GiB")
 
 
 def test_a_single_person_is_answered_as_in_a_crowd(run_dir: Path) -> None:
@@ -89,13 +151,52 @@ def test_a_single_person_is_answered_as_in_a_crowd(run_dir: Path) -> None:
     assert [s.id for s in alone] == [s.id for s in crowd[0]]
 
 
+@pytest.fixture
+def run_without_ratings(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The run as if it were one on MovieLens, whose files are nowhere."""
+    monkeypatch.delenv("FASTVAE_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    run = tmp_path / "run"
+    shutil.copytree(run_dir, run)
+    config = (run / "config.yaml").read_text()
+    config = re.sub(r"^  path: .*$", "  path: null", config, flags=re.MULTILINE)
+    (run / "config.yaml").write_text(config.replace("  name: file\n", "  name: movielens-100k\n"))
+    return run
+
+
+@pytest.mark.parametrize("command", ["evaluate", "score --out=s.csv", "traverse", "reconstruct", "recommend --report"])
+def test_without_the_ratings_nothing_is_made_up(
+    run_without_ratings: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, *options = command.split()
+    assert cli.main([name, str(run_without_ratings), *options]) == 2
+    captured = capsys.readouterr()
+    assert "the run's users cannot be read, its ratings are not there" in captured.err
+    assert captured.err.count("\n") == 1
+    assert not captured.out
+
+
+def test_without_the_ratings_a_person_is_still_answered(
+    run_without_ratings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(run_without_ratings)
+    assert cli.main(["recommend", run, "--items", "Item 0 of genre 2"]) == 0
+    assert cli.main(["recommend", run, "--similar", "Item 0 of genre 2"]) == 0
+    (tmp_path / "people.csv").write_text("user,item\nann,g0-1\n")
+    assert cli.main(["recommend", run, "--data", str(tmp_path / "people.csv")]) == 0
+    assert cli.main(["score", run, "--data", str(tmp_path / "people.csv"), "--out", str(tmp_path / "s.csv")]) == 0
+    assert cli.main(["sample", run, "--num", "2", "--out", str(tmp_path)]) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--items", "item 1"], "'item 1' can be several items: Item 1"),
         (["--items", "nothing like it"], "no item has 'nothing like it' in its title"),
         (["--items", " ; "], "at least one item must be given"),
         ([], "give one of --items, --similar, --data and --report"),
         (["--items", "g0-1", "--report"], "give one of"),
+        (["--report", "--max-gib", "nan"], "--max-gib: must be a positive number, got nan"),
         (["--data", "nowhere.csv"], "nowhere.csv"),
     ],
 )

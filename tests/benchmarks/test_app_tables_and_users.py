@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.benchmarks.test_app_images import DATA, needs_mnist, run_script
@@ -28,6 +29,28 @@ def test_a_digit_that_is_left_out_is_judged(tmp_path: Path) -> None:
     assert [row["figure"] for row in rows] == [f"MNIST without {digit}: AUROC of {digit}" for digit in "06"]
     assert [row["bar"] for row in rows] == ["", ""]  # the bar is for the mean of all ten
     assert all(0.6 < row["value"] < 1 for row in rows)
+
+
+def write_ratings(path: Path, num_users: int = 200, per_genre: int = 20) -> Path:
+    """Users who like most items of one genre of three and dislike some of another."""
+    rng = np.random.default_rng(0)
+    lines = ["user_id,item_id,rating"]
+    for user in range(num_users):
+        liked, other = rng.permutation(3)[:2] * per_genre
+        lines += [f"{user},{item},{rng.integers(4, 6)}" for item in liked + rng.permutation(per_genre)[:12]]
+        lines += [f"{user},{item},{rng.integers(1, 4)}" for item in other + rng.permutation(per_genre)[:6]]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_recommenders_stand_beside_popularity_and_ease(tmp_path: Path) -> None:
+    path = write_ratings(tmp_path / "genres.csv")
+    rows = run_script("app_recommendation.py", tmp_path, f"--path={path}", "--steps=100", "--folds=0")
+    values = {row["figure"].removeprefix("genres, "): row["value"] for row in rows}
+    assert values["EASE: recall_20"] > values["popularity: recall_20"] + 0.2
+    assert all(values[f"{name}: NDCG@100 over EASE's"] > 0.9 for name in ("Mult-VAE", "Mult-DAE"))
+    assert {row["note"].rpartition(", ")[2] for row in rows if row["note"]} == {"1 splits"}
+    assert not any(row["bar"] for row in rows)  # the bar is MovieLens's
 
 
 def test_many_users_stream_through_in_little_memory(tmp_path: Path) -> None:

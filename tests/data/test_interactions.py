@@ -13,6 +13,8 @@ from fastvae.data.interactions import Counts, InteractionSource, hold_out
 from fastvae.data.movielens import FILES, locate_movielens
 from fastvae.data.ratings import is_ratings_file, read_ratings, read_titles
 from fastvae.data.recommendation import InteractionsConfig, load_interactions
+from fastvae.data.registry import LoadData
+from fastvae.data.users import load_movielens, load_own_interactions
 
 PAIRS = (torch.tensor([0, 0, 2, 2, 2, 0]), torch.tensor([3, 1, 0, 4, 2, 3]))
 
@@ -36,10 +38,29 @@ def test_columns_may_lie_in_a_file(tmp_path: Path) -> None:
     assert torch.equal(on_disk[torch.arange(3)].to_dense(), source()[torch.arange(3)].to_dense())
 
 
-@pytest.mark.parametrize(("crow", "items"), [([0, 2], [1, 2, 3]), ([1, 3], [1, 2, 3]), ([0, 3], [1, 2, 9])])
-def test_offsets_and_items_are_checked(crow: list[int], items: list[int]) -> None:
-    with pytest.raises(ValueError, match=r"offsets must go from 0|items must be in 0 \.\. 4"):
+@pytest.mark.parametrize(
+    ("crow", "items", "message"),
+    [
+        ([0, 2], [1, 2, 3], "offsets must go from 0"),
+        ([1, 3], [1, 2, 3], "offsets must go from 0"),
+        ([0, 2, 1, 3], [1, 2, 3], "offsets must not fall"),
+        ([0, 3], [1, 2, 9], r"items must be in 0 \.\. 4"),
+        ([0, 1, 1, 4], [3, 0, 2, 1], "ascending and once each, those of user 2 are not"),
+        ([0, 1, 3, 4], [3, 2, 2, 1], "ascending and once each, those of user 1 are not"),
+    ],
+)
+def test_offsets_and_items_are_checked(crow: list[int], items: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         InteractionSource(torch.tensor(crow), torch.tensor(items), 5)
+
+
+def test_rows_begin_where_they_may_fall() -> None:
+    assert len(InteractionSource(torch.tensor([0, 0, 2, 2, 3, 4]), torch.tensor([3, 4, 4, 0]), 5)) == 5
+
+
+def test_users_and_items_are_chosen_in_any_order() -> None:
+    chosen = source().select(torch.tensor([2, 1, 0]), torch.tensor([2, -1, 0, 1, -1]), 3)
+    assert chosen[torch.arange(3)].to_dense().tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
 
 
 def test_the_loader_gives_the_same_users_on_one_rank_and_on_two() -> None:
@@ -87,23 +108,28 @@ def test_files_with_users_and_items_are_recognised(tmp_path: Path) -> None:
     ratings = read_ratings(path)
     assert ratings.item_ids[:3] == ("m0", "m3", "m6")
     assert ratings.users[8] == 1
-    assert ratings.ratings is not None
-    assert ratings.ratings[:6].tolist() == [1, 2, 3, 4, 5, 1]
+    assert ratings.has_ratings
+    liked = read_ratings(path, 4.0)
+    assert liked.items[:2].tolist() == [3, 4]  # numbered by all that the file has
+    assert (liked.user_ids, liked.item_ids) == (ratings.user_ids, ratings.item_ids)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("user_id,item_id,rating\na,b,good\n", "line 2 does not fit the header"),
-        ("user_id,item_id\na\n", "line 2 does not fit the header"),
-        ("user_id,item_id\n", "no interactions"),
-        ("name,thing\na,b\n", "must name a column of users"),
-        ("", "must name a column of users"),
+        (b"user_id,item_id,rating\na,b,good\n", "line 2 does not fit the header: rating must be a number, got 'good'"),
+        (b"user_id,item_id\na,b\n\na\n", "line 4 does not fit the header: item_id should be its value 2, it has 1"),
+        (b"user_id,item_id\na,caf\xe9\n", "must be UTF-8 text"),
+        (b"\xff,item_id\na,b\n", "must be UTF-8 text"),
+        (b'user_id,item_id\na,"' + b"b" * 200_000 + b'"\n', "line 2 cannot be read: field larger than"),
+        (b"user_id,item_id\n", "no interactions"),
+        (b"name,thing\na,b\n", "must name a column of users"),
+        (b"", "must name a column of users"),
     ],
 )
-def test_a_wrong_file_gets_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
+def test_a_wrong_file_gets_one_clear_line(tmp_path: Path, text: bytes, message: str) -> None:
     path = tmp_path / "x.inter"
-    path.write_text(text)
+    path.write_bytes(text)
     with pytest.raises(ValueError, match=message) as caught:
         read_ratings(path)
     assert str(path) in str(caught.value)
@@ -128,28 +154,31 @@ def test_folds_share_no_user_and_the_catalogue_is_of_training_users(tmp_path: Pa
     assert torch.cat(seen).sum() == sum(min(1, place % 5) for place in range(8)) * 30
 
 
-def test_data_by_path_and_a_run_whose_ratings_are_gone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("load", [load_movielens, load_own_interactions])
+def test_a_run_whose_ratings_are_gone_keeps_its_catalogue_and_invents_no_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: LoadData
+) -> None:
+    monkeypatch.delenv("FASTVAE_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    state = build_data(DataConfig(path=write_ratings(tmp_path / "ratings.csv"))).state
+    own = tmp_path / "gone.csv" if load is load_own_interactions else None
+    gone = load(DataConfig(name="movielens-100k", path=own), 0, state)
+    assert gone.event_shape == (20,)
+    assert gone.state == state
+    for use in (len, lambda users: users[torch.arange(1)]):
+        with pytest.raises(ValueError, match=r"the run's users cannot be read, .* recommend with --items") as caught:
+            use(gone.test)
+        assert "\n" not in str(caught.value)
+
+
+def test_data_by_path(tmp_path: Path) -> None:
     path = write_ratings(tmp_path / "ratings.csv")
-    data = build_data(DataConfig(name="file", path=path))
-    assert data.kind == "interactions"
-    gone = load_interactions(tmp_path / "gone.csv", InteractionsConfig(), seed=0, state=data.state, name="gone")
-    assert gone.event_shape == data.event_shape
+    assert build_data(DataConfig(name="file", path=path)).kind == "interactions"
     path.write_text("user,item\n" + "".join(f"{user},{item}\n" for user in range(20) for item in range(6)))
     with pytest.raises(ValueError, match="needs a column of ratings"):
         build_data(DataConfig(name="file", path=path, interactions=InteractionsConfig(min_rating=4)))
     with pytest.raises(ValueError, match="lower min_items or min_rating"):
         build_data(DataConfig(name="file", path=path, interactions=InteractionsConfig(min_items=7)))
-
-
-def test_a_name_that_fits_several_items_or_none_lists_the_nearest() -> None:
-    catalogue = Catalogue(("1", "2", "3"), ("Star Wars (1977)", "Star Trek (1979)", "Alien (1979)"))
-    assert catalogue.find("star trek") == 1
-    assert catalogue.find("lien") == 2
-    with pytest.raises(ValueError, match=r"several items have 'star'.*Star Wars \(1977\) \| Star Trek"):
-        catalogue.find("star")
-    with pytest.raises(ValueError, match=r"no item has 'Aliens' in its title; did you mean Alien \(1979\)"):
-        catalogue.find("Aliens")
-    assert Catalogue.from_bytes(catalogue.to_bytes()) == catalogue
 
 
 def test_titles_get_their_year(tmp_path: Path) -> None:

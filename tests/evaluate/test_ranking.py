@@ -46,6 +46,20 @@ def test_what_a_user_has_comes_last_and_ties_keep_their_order() -> None:
     assert top_items(torch.zeros(1, 6), row([1, 2], 6), 6).tolist() == [[0, 3, 4, 5, 1, 2]]
 
 
+@pytest.mark.parametrize("num", [1, 7, 30, 60, 99])
+def test_equal_scores_are_ranked_as_a_stable_sort_would(num: int) -> None:
+    counts = users_of()[torch.arange(40)]
+    scores = torch.randint(0, 4, (40, 60), generator=torch.Generator().manual_seed(num)).float()
+    masked = scores.masked_fill(counts.to_dense() > 0, -math.inf)
+    expected = masked.sort(dim=1, descending=True, stable=True).indices[:, :num]
+    assert torch.equal(top_items(scores, counts, num), expected)
+
+
+def test_scores_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match="top_items: scores must be numbers"):
+        top_items(torch.tensor([[0.0, math.nan, 1.0]]), row([0], 3), 2)
+
+
 def test_against_a_dense_reimplementation() -> None:
     source = users_of()
     split = hold_out(source[torch.arange(40)], 0)

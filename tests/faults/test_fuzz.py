@@ -24,6 +24,7 @@ import fastvae
 from fastvae.data.arrays import load_arrays
 from fastvae.data.idx import read_idx
 from fastvae.data.images import load_folder
+from fastvae.data.interaction_files import read_interactions
 from fastvae.data.restore import describe, restore
 from fastvae.ops import backend
 from fastvae.recipes import digits
@@ -60,6 +61,11 @@ def data_file() -> bytes:
     return describe(fastvae.build_data(fastvae.DataConfig(name="digits"), 0))
 
 
+def sparse_file() -> bytes:
+    rows = {"indptr": [0, 2, 2, 4], "indices": [0, 3, 1, 2], "data": [1.0, 5.0, 3.0, 2.0]}
+    return as_bytes(np.savez, format=np.array(b"csr"), shape=[3, 4], **rows)
+
+
 PARSERS: dict[str, tuple[str, Callable[[], bytes], Callable[[Path], object]]] = {
     "idx": ("own.idx", idx_file, lambda path: read_idx(path, max_bytes=MAX_BYTES)),
     "npy": ("own.npy", lambda: as_bytes(np.save, PIXELS), lambda path: load_arrays(path, max_bytes=MAX_BYTES)),
@@ -72,6 +78,12 @@ PARSERS: dict[str, tuple[str, Callable[[], bytes], Callable[[Path], object]]] = 
         "own.npz",
         lambda: as_bytes(np.savez_compressed, x=PIXELS),
         lambda path: load_arrays(path, max_bytes=MAX_BYTES),
+    ),
+    "sparse npz": ("own.npz", sparse_file, lambda path: read_interactions(path, 2.0, MAX_BYTES)),
+    "ratings": (
+        "own.csv",
+        lambda: b'user,item,rating\na,"x, y",4\nb,z,1.5\n',
+        lambda path: read_interactions(path, 2.0),
     ),
     "png": ("own.png", lambda: as_bytes(Image.fromarray(PIXELS[0]).save, format="png"), read_folder),
     "jpeg": ("own.jpg", lambda: as_bytes(Image.fromarray(PIXELS[0]).save, format="jpeg"), read_folder),
