@@ -107,7 +107,7 @@ def test_a_sparse_matrix_is_trained_on_and_answered(tmp_path: Path) -> None:
     sparse.save_npz(tmp_path / "own.npz", matrix)
     launching.fastvae(
         "train", "movielens-100k", f"--run-dir={tmp_path / 'run'}", f"--data.path={tmp_path / 'own.npz'}",
-        "--data.interactions.min-rating=None", "--train.steps=5", "--model.latent-dim=4",
+        "--data.interactions.min-rating=None", "--train.steps=5", "--train.global-batch-size=16",
     )  # fmt: skip
     run, out = tmp_path / "run", tmp_path / "answers.csv"
     arguments = ["recommend", str(run), f"--data={tmp_path / 'own.npz'}", f"--out={out}", "--top=999"]
