@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from fastvae.data import Data, MicroBatch
 from fastvae.data.table import TABLE_FILE, columns_from_bytes
 from fastvae.likelihoods import BoundTable
 from fastvae.models import VAE
-from fastvae.run import LoadedRun
+from fastvae.run import Examples, LoadedRun
 
 NUM_SAMPLES = 20
 _PCA_VARIANCE = 0.9  # the share that PCA keeps
@@ -70,18 +69,23 @@ def score_rows(
     return Scores(rates + shares.sum(1), rates, shares, tuple(names))
 
 
-def score_run(run: LoadedRun, examples: Path | None = None, *, num_samples: int = NUM_SAMPLES) -> Scores:
-    """The scores of a finished run's test rows, or of a file's.
+def score_run(run: LoadedRun, examples: Examples = "test", *, num_samples: int = NUM_SAMPLES) -> Scores:
+    """The scores of a finished run's test rows, of a file's or of a source's.
 
     Raises:
         ValueError: the run is not one on a table.
     """
+    return score_rows(require_table(run), run.batches(examples), column_names(run.data), num_samples=num_samples)
+
+
+def require_table(run: LoadedRun) -> VAE:
+    """The model of a run on a table; ValueError where it is none."""
     if run.data.kind != "table" or not isinstance(run.model, VAE):
         raise ValueError(
             f"{run.directory} is no run on a table: its data are of kind {run.data.kind}; train one with"
             " `fastvae train anomaly-table`"
         )
-    return score_rows(run.model, run.batches(examples or "test"), column_names(run.data), num_samples=num_samples)
+    return run.model
 
 
 def column_names(data: Data) -> tuple[str, ...]:
@@ -103,9 +107,14 @@ def detection(labels: Array, scores: Array) -> Detection:
     Raises:
         ValueError: the rows are all of one kind.
     """
-    if len(np.unique(labels)) != 2:
+    if not has_both_kinds(labels):
         raise ValueError("anomalies: rows of both kinds, 0 and 1, must be there; --data.table.label names their column")
     return Detection(float(roc_auc_score(labels, scores)), float(average_precision_score(labels, scores)))
+
+
+def has_both_kinds(labels: Array) -> bool:
+    """Whether there are anomalies and other rows, without which nothing says how well they are told apart."""
+    return len(np.unique(labels)) == 2
 
 
 def baselines(seed: int) -> dict[str, Callable[[Array, Array], Array]]:

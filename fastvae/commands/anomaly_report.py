@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastvae import run
-from fastvae.applications.anomalies import NUM_SAMPLES, Detection, Scores, compare, score_run
-from fastvae.commands.options import RunDirectory
+from fastvae.applications.anomalies import (
+    NUM_SAMPLES,
+    Array,
+    Detection,
+    Scores,
+    compare,
+    detection,
+    has_both_kinds,
+    require_table,
+    score_run,
+)
+from fastvae.commands.options import RunDirectory, output_file
+from fastvae.data import Source
+from fastvae.run import LoadedRun
 
 
 @dataclass(frozen=True)
@@ -31,24 +44,43 @@ class AnomalyReport:
             raise ValueError(
                 f"anomaly-report: --top must be at least 1 and --num-samples 2, got {self.top}, {self.num_samples}"
             )
+        out = None if self.out is None else output_file(self.out)
         loaded = run.load(self.run)
-        scores = score_run(loaded, self.data, num_samples=self.num_samples)
-        print(row_table(scores, self.top))
-        if self.data is None and loaded.source().labels is not None:
-            print("\n" + detection_table(compare(loaded, scores)))
-        out = self.out or loaded.directory / "anomalies.csv"
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_scores(out, scores)
+        require_table(loaded)
+        source = loaded.source(self.data or "test")
+        scores = score_run(loaded, source, num_samples=self.num_samples)
+        rows = row_numbers(source)
+        print(row_table(scores, rows, self.top))
+        out = out or loaded.directory / "anomalies.csv"
+        write_scores(out, scores, rows)
+        if source.labels is not None:
+            print("\n" + self._detection(loaded, scores, source.labels.double().numpy()))
         print(f"\n{out}  {len(scores.total)} rows")
         return 0
 
+    def _detection(self, loaded: LoadedRun, scores: Scores, labels: Array) -> str:
+        """How well the known anomalies are found, or why that cannot be said."""
+        if not has_both_kinds(labels):
+            return (
+                f"no AUROC: of {len(labels)} rows {int(labels.sum())} are marked as anomalies; it needs some and others"
+            )
+        if self.data is not None:
+            return detection_table({loaded.config.recipe: detection(labels, scores.total.numpy())})
+        return detection_table(compare(loaded, scores))
 
-def row_table(scores: Scores, top: int) -> str:
+
+def row_numbers(source: Source) -> list[int]:
+    """Of each row its number in its file: 1 is the first below the header."""
+    numbers = source.attribute("row")
+    return list(range(1, len(source) + 1)) if numbers is None else numbers.tolist()
+
+
+def row_table(scores: Scores, rows: Sequence[int], top: int) -> str:
     """The least likely rows, one a line, with what adds most to each score."""
     lines = [f"{'row':>7}  {'nats':>9}  because of"]
     for row in scores.total.argsort(descending=True, stable=True)[:top].tolist():
         reasons = ", ".join(f"{name} {nats:.1f}" for name, nats in scores.reasons(row))
-        lines.append(f"{row:7}  {float(scores.total[row]):9.2f}  {reasons}")
+        lines.append(f"{rows[row]:7}  {float(scores.total[row]):9.2f}  {reasons}")
     return "\n".join(lines)
 
 
@@ -59,12 +91,12 @@ def detection_table(found: dict[str, Detection]) -> str:
     return "\n".join([*lines, *(f"{n:{width}}  {d.auroc:.4f}  {d.average_precision:.4f}" for n, d in found.items())])
 
 
-def write_scores(path: Path, scores: Scores) -> None:
-    """Every row's score and its parts in nats, as CSV; the parts add up to the score."""
+def write_scores(path: Path, scores: Scores, rows: Sequence[int]) -> None:
+    """Every row's number, score and its parts in nats, as CSV; the parts add up to the score."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["row", "score_nats", "latent_nats", *(f"{name}_nats" for name in scores.names)])
-        for row, (total, latent, shares) in enumerate(
-            zip(scores.total.tolist(), scores.latent.tolist(), scores.columns.tolist(), strict=True)
+        for row, total, latent, shares in zip(
+            rows, scores.total.tolist(), scores.latent.tolist(), scores.columns.tolist(), strict=True
         ):
             writer.writerow([row, *(f"{nats:.6f}" for nats in (total, latent, *shares))])

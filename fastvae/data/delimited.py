@@ -27,6 +27,4 @@ def fields_of(file: TextIO) -> Iterator[list[str]]:
         byte = f"{error.object[error.start]:#x}"
         raise ValueError(f"{file.name}: must be UTF-8 text, got byte {byte}; save the file as UTF-8") from None
     except csv.Error as error:
-        raise ValueError(
-            f"{file.name}: line {line + 1} cannot be parted into fields ({error}); is a quote left open?"
-        ) from None
+        raise ValueError(f"{file.name}: line {line + 1} cannot be read: {error}; is a quote left open?") from None

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +55,7 @@ def read_ratings(path: Path, min_rating: float | None = None) -> Ratings:
     user_numbers: dict[str, int] = {}
     item_numbers: dict[str, int] = {}
     with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = _lines(path, file)
+        lines = enumerate(fields_of(file), start=1)
         columns = _columns(path, next(lines, (1, []))[1])
         for line, row in lines:
             if not row:
@@ -128,18 +126,6 @@ class _Columns:
         except ValueError:
             raise ValueError(f"{self.names[self.rating or 0]} must be a number, got {rating[:40]!r}") from None
         return user, item, min_rating is None or number >= min_rating
-
-
-def _lines(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
-    """The number and the fields of each line, that of the names too."""
-    line = 0
-    try:
-        for line, row in enumerate(fields_of(file), start=1):
-            yield line, row
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: must be UTF-8 text, which it is not: {error}; save it as UTF-8") from None
-    except csv.Error as error:
-        raise ValueError(f"{path}: line {line + 1} cannot be read: {error}") from None
 
 
 def _columns(path: Path, header: Sequence[str]) -> _Columns:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from fastvae.data.arrays import load_arrays
 from fastvae.data.audio import holds_recordings, load_own_recordings, load_spoken_digits, read_recordings
 from fastvae.data.condition import conditioned
@@ -20,7 +22,7 @@ from fastvae.data.mnist import FASHION_MNIST, MNIST, PublishedSet, load_publishe
 from fastvae.data.restore import kept_kind, restore
 from fastvae.data.shards import EverySource, NpyShards
 from fastvae.data.small_images import CIFAR10_LABELS, load_cifar10, load_frey_faces
-from fastvae.data.source import Source
+from fastvae.data.source import CHUNK_ROWS, Source
 from fastvae.data.stamp import STAMP_FILE, stamp_of, why_unreadable
 from fastvae.data.table_file import is_table_file
 from fastvae.data.tables import load_breast_cancer, load_table, read_rows
@@ -231,7 +233,20 @@ def read_source(path: Path, data: Data, config: DataConfig) -> Source:
             f"{path}: examples must be like the run's, {list(data.event_shape)} of {data.train.dtype}, "
             f"got {list(source.event_shape)} of {source.dtype}"
         )
+    _check_levels(path, source, data.train.levels)
     return source if data.conditions is None else conditioned(source, data.conditions)
+
+
+def _check_levels(path: Path, source: Source, levels: int | None) -> None:
+    """ValueError where pixels are not on the training's scale, which a model would read as noise or as black."""
+    if levels is None or source.levels is None:
+        return
+    rows = torch.arange(len(source))
+    highest = max(int(source[some].max()) for some in rows.split(CHUNK_ROWS))
+    if highest >= levels:
+        raise ValueError(f"{path}: pixels must be in 0 .. {levels - 1} as in training, got {highest}")
+    if levels == 256 and highest <= 1:
+        raise ValueError(f"{path}: pixels are 0 and 1 only, in training they went to 255; multiply them by 255")
 
 
 def _build_own(config: DataConfig, path: Path, seed: int, state: State) -> Data:

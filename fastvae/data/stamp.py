@@ -31,7 +31,7 @@ def why_unreadable(path: Path, state: State) -> str | None:
         return None
     remedy = "put it back, or name a file with --data where the command has it"
     if not path.exists():
-        return f"{path}: no such file or folder, and the run keeps no examples; {remedy}"
+        return f"the run's examples are not there: {path}: no such file or folder; {remedy}"
     if STAMP_FILE not in state:  # a run of an earlier version
         return None
     name, num_examples, digest = _read(state[STAMP_FILE])

@@ -94,6 +94,15 @@ class Column:
         encoded[values == ""] = np.nan
         return encoded
 
+    def decode(self, encoded: NDArray[np.float32]) -> list[str]:
+        """The inverse of ``encode``, as texts; of probabilities [N, width] the most probable category."""
+        if self.categories is None:
+            numbers = encoded[:, 0].astype(np.float64) * self.scale + self.center
+            return ["" if math.isnan(number) else f"{number:.6g}" for number in numbers.tolist()]
+        best = np.nan_to_num(encoded, nan=-1.0).argmax(1)
+        missing = np.isnan(encoded[:, 0]).tolist()
+        return ["" if gap else self.categories[place] for gap, place in zip(missing, best.tolist(), strict=True)]
+
     def _place(self, text: str) -> int:
         """The category's place: that of the same text, else of the one category that is the same number."""
         assert self.categories is not None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fastvae.data import Data
 from fastvae.data.condition import ConditionField, LengthField
+from fastvae.records import Batch
 
 
 def between(first: Tensor, second: Tensor, steps: int) -> Tensor:
@@ -73,6 +74,13 @@ def around(mean: Tensor, noise: Tensor, strength: float) -> Tensor:
     if not math.isfinite(strength):
         raise ValueError(f"vary: strength must be a finite number, got {strength}")
     return mean + strength * noise
+
+
+def shown(batch: Batch) -> Tensor:
+    """The examples as they are: a number that is missing is NaN, not what stands for it."""
+    if batch.mask is None or not batch.target.is_floating_point():
+        return batch.target
+    return batch.target.masked_fill(~batch.mask, math.nan)
 
 
 def repeated(condition: Tensor | None, num: int) -> Tensor | None:

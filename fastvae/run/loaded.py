@@ -15,25 +15,19 @@ from fastvae.data import (
     Data,
     MicroBatch,
     Source,
-    build_data,
     evaluation_batches,
     load_examples,
     read_source,
-    restore,
 )
 from fastvae.data.condition import Value
 from fastvae.data.views import take
 from fastvae.distributions import DiagonalGaussian
 from fastvae.evaluate import Evaluation, evaluate, scores
 from fastvae.figures import find_renderer
-from fastvae.models import build_model
 from fastvae.ops import Use, noise_key, philox_normal, stream
 from fastvae.records import Batch
 from fastvae.run import latents
-from fastvae.run.config import RunConfig, read_config
-from fastvae.run.start import model_inputs
-from fastvae.train.results import read_data_state
-from fastvae.train.weights import WEIGHTS, load_weights, read_weights, set_weights
+from fastvae.run.config import RunConfig
 
 Examples = str | Path | Source  # "train", "test", a file or folder, or a source
 _MAX_MEANS = 10_000  # examples whose posterior means say how a latent space lies
@@ -106,7 +100,14 @@ class LoadedRun:
         """
         if num_samples < 1:
             raise ValueError(f"score: num_samples must be at least 1, got {num_samples}")
-        return torch.cat(list(scores(self.model, self.batches(examples), num_samples=num_samples))).cpu()
+        found = torch.cat(list(scores(self.model, self.batches(examples), num_samples=num_samples))).cpu()
+        wild = (~found.isfinite()).nonzero().flatten().tolist()
+        if wild:
+            raise ValueError(
+                f"score: example {wild[0]} scores {float(found[wild[0]])}, and {len(wild) - 1} others are not finite;"
+                " are the examples on the scale of the training's?"
+            )
+        return found
 
     @torch.no_grad()
     def encode(self, examples: Examples = "test") -> dict[str, Tensor]:
@@ -169,7 +170,7 @@ class LoadedRun:
         self._require("reconstruct", "reconstruct")
         latents.check_num("reconstruct", num)
         batch = self.batch(torch.arange(min(num, len(self.source(examples)))), examples)
-        return batch.target, self.model.reconstruct(batch)  # type: ignore[operator]
+        return latents.shown(batch), self.model.reconstruct(batch)  # type: ignore[operator]
 
     def interpolate(self, first: int, second: int, *, steps: int = 9) -> Tensor:
         """On a straight line between the mean latents of two test examples, [steps, ...]; their conditions too."""
@@ -276,40 +277,6 @@ class LoadedRun:
     def _require(self, ability: str, what: str) -> None:
         if not hasattr(self.model, ability):
             raise ValueError(f"{type(self.model).__name__} has no {ability}: it cannot {what}; a VAE can")
-
-
-def load(directory: str | Path, *, device: str | torch.device = "cpu") -> LoadedRun:
-    """A run with the weights that its evaluation used; one that is not finished, with its newest checkpoint's.
-
-    A run on pixels or plain numbers works without the files that it was trained on, until an example is asked for.
-
-    Raises:
-        ValueError: the directory holds no run, or no weights yet.
-    """
-    directory = Path(directory)
-    config = read_config(directory)
-    finished = directory / WEIGHTS
-    tensors = None if finished.is_file() else read_weights(directory)[1]
-    device = torch.device(device)
-    data = _data_of(directory, config)
-    model = build_model(config.model, model_inputs(data), seed=config.seed)
-    if tensors is None:
-        load_weights(model, finished)
-    else:
-        set_weights(model, tensors, str(directory))
-    model.to(device).eval()
-    return LoadedRun(directory=directory, config=config, data=data, model=model, device=device)
-
-
-def _data_of(directory: Path, config: RunConfig) -> Data:
-    state = read_data_state(directory)
-    try:
-        return build_data(config.data, config.seed, state)
-    except (ValueError, OSError) as error:
-        restored = restore(state, f"the run's examples are not there: {error}")
-        if restored is None:
-            raise
-        return restored
 
 
 def _mean(posterior: Tensor | DiagonalGaussian) -> Tensor:

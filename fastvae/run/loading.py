@@ -1,0 +1,49 @@
+"""From a run directory to a `LoadedRun`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from fastvae.data import Data, build_data, restore
+from fastvae.models import build_model
+from fastvae.run.config import RunConfig, read_config
+from fastvae.run.loaded import LoadedRun
+from fastvae.run.start import model_inputs
+from fastvae.train.results import read_data_state
+from fastvae.train.weights import WEIGHTS, load_weights, read_weights, set_weights
+
+
+def load(directory: str | Path, *, device: str | torch.device = "cpu") -> LoadedRun:
+    """A run with the weights that its evaluation used; one that is not finished, with its newest checkpoint's.
+
+    A run on pixels or plain numbers works without the files that it was trained on, until an example is asked for.
+
+    Raises:
+        ValueError: the directory holds no run, or no weights yet.
+    """
+    directory = Path(directory)
+    config = read_config(directory)
+    finished = directory / WEIGHTS
+    tensors = None if finished.is_file() else read_weights(directory)[1]
+    device = torch.device(device)
+    data = _data_of(directory, config)
+    model = build_model(config.model, model_inputs(data), seed=config.seed)
+    if tensors is None:
+        load_weights(model, finished)
+    else:
+        set_weights(model, tensors, str(directory))
+    model.to(device).eval()
+    return LoadedRun(directory=directory, config=config, data=data, model=model, device=device)
+
+
+def _data_of(directory: Path, config: RunConfig) -> Data:
+    state = read_data_state(directory)
+    try:
+        return build_data(config.data, config.seed, state)
+    except (ValueError, OSError) as error:
+        restored = restore(state, f"the run's examples are not there: {error}")
+        if restored is None:
+            raise
+        return restored
