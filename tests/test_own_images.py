@@ -61,6 +61,42 @@ def test_a_class_that_the_run_does_not_know_is_one_line(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(("trained_on", "given"), [(1, 255), (255, 1)])
+def test_pixels_on_another_scale_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], trained_on: int, given: int
+) -> None:
+    noise = np.random.default_rng(0)
+    for name, highest in (("train.npy", trained_on), ("other.npy", given)):
+        pixels = noise.integers(0, 2, (40, 6, 6)) if highest == 1 else noise.integers(0, 256, (40, 6, 6))
+        np.save(tmp_path / name, pixels.astype(np.uint8))
+    words = [*OPTIONS, "--train.steps=1", f"--data.path={tmp_path / 'train.npy'}", f"--run-dir={tmp_path / 'run'}"]
+    words[1] = "mnist"
+    assert cli.main(words) == 0
+    capsys.readouterr()
+    assert (
+        cli.main(["score", str(tmp_path / "run"), f"--data={tmp_path / 'other.npy'}", f"--out={tmp_path / 's'}"]) == 2
+    )
+    expected = {
+        255: "other.npy: pixels must be in 0 .. 1 as in training, got 255",
+        1: "other.npy: pixels are 0 and 1 only, in training they went to 255; multiply them by 255",
+    }
+    assert capsys.readouterr().err == f"fastvae: {tmp_path}/{expected[given]}\n"
+
+
+@pytest.mark.parametrize("content", ["a sentence\n", "user_id,item_id\na,b\n", "x,y\n1,2\n"])
+def test_another_kind_of_file_is_one_line(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    path = tmp_path / ("s.txt" if content.startswith("a") else "s.csv")
+    path.write_text(content, encoding="utf-8")
+    capsys.readouterr()
+    for command, out in (("score", "s.csv"), ("reconstruct", "r.png"), ("encode", "z.npz")):
+        assert cli.main([command, str(run_dir), f"--data={path}", f"--out={tmp_path / 'new' / out}"]) == 2
+        error = capsys.readouterr().err
+        assert f"{path}: must be an .npy or .npz file" in error
+        assert error.count("\n") == 1
+
+
 def test_the_names_outlive_the_folder(run_dir: Path) -> None:
     images = run_dir.parent / "images"
     images.rename(run_dir.parent / "elsewhere")

@@ -207,3 +207,18 @@ def test_a_wrong_question_gets_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_run_outlives_its_own_file(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ratings = run_dir.parent / "ratings.csv"
+    ratings.rename(tmp_path / "ratings.csv")
+    try:
+        assert cli.main(["recommend", str(run_dir), "--items", "Item 0 of genre 2"]) == 0
+        assert cli.main(["recommend", str(run_dir), "--data", str(tmp_path / "ratings.csv")]) == 0
+        capsys.readouterr()
+        assert cli.main(["recommend", str(run_dir), "--report"]) == 2
+        error = capsys.readouterr().err
+        assert f"the run's examples are not there: {ratings}: no such file or folder" in error
+        assert error.count("\n") == 1
+    finally:
+        (tmp_path / "ratings.csv").rename(ratings)
