@@ -43,6 +43,19 @@ def why_unreadable(path: Path, state: State) -> str | None:
     )
 
 
+def why_changed(kept: State, new: State) -> str | None:
+    """How the file that a run began with differs from the one that is there; None where it does not, or nobody knows.
+
+    Args:
+        kept: what the run kept of its data.
+        new: what it would keep of those that are there.
+    """
+    if STAMP_FILE not in kept or STAMP_FILE not in new:
+        return None
+    (_, then, old_digest), (name, now, digest) = _read(kept[STAMP_FILE]), _read(new[STAMP_FILE])
+    return None if digest == old_digest else f"{name} has other content, {now} examples where it had {then}"
+
+
 def _read(content: bytes) -> tuple[str, int, str]:
     try:
         kept = json.loads(content)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fastvae import figures
 from fastvae.data import DESCRIPTION, Data, Source, describe, evaluation_batches
+from fastvae.data.stamp import why_changed
 from fastvae.ops import noise_key
 from fastvae.records import Batch
 from fastvae.train.files import write_atomic
@@ -17,6 +18,19 @@ from fastvae.train.files import write_atomic
 DATA_STATE = "data"  # folder of what the run keeps of its data
 _MAX_LATENTS = 5000  # points of the latent picture: more would only cover each other
 _ENCODED_AT_A_TIME = 500  # examples: bounds the memory of a deep encoder
+
+
+def check_same_data(run_dir: Path, data: Data) -> None:
+    """Refuse to go on where a run's own file is another by now: a run is the same before and after a crash.
+
+    Raises:
+        ValueError: the file has changed since the run began.
+    """
+    reason = why_changed(read_data_state(run_dir), data.state)
+    if reason is not None:
+        raise ValueError(
+            f"train: {run_dir} began with another file: {reason}; put the old one back, or choose another --run-dir"
+        )
 
 
 def write_data_state(run_dir: Path, data: Data) -> None:

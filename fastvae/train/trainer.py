@@ -30,7 +30,7 @@ from fastvae.train.metrics import MetricsLog, Window
 from fastvae.train.optim import build_optimizer, lr_at, set_lr
 from fastvae.train.reports import evaluate_test_set, headline, log_evaluation, log_window
 from fastvae.train.restart import DecoderRestart
-from fastvae.train.results import write_data_state, write_pictures
+from fastvae.train.results import check_same_data, write_data_state, write_pictures
 from fastvae.train.resume import plain
 from fastvae.train.saving import Saver
 from fastvae.train.state import EMA, copy_into
@@ -144,6 +144,8 @@ class _Trainer:
         self.restart_decoder = DecoderRestart(strategy, config)
         self.ema = EMA(config.ema, self.strategy.full_precision_parameters()) if config.ema is not None else None
         self.state = saver.resume(self.ema.average if self.ema is not None else {})
+        if saver.saved_step is not None:
+            check_same_data(run_dir, data)
         if self.world.is_main:
             write_data_state(run_dir, data)
         self.guard = Guard(

@@ -213,3 +213,18 @@ def test_wrong_words_get_one_line(
     error = capsys.readouterr().err
     assert expected in error
     assert error.count("\n") == 1
+
+
+def test_a_run_goes_on_with_the_file_that_it_began_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, other = (np.random.default_rng(seed).integers(0, 256, (60, 4, 4), dtype=np.uint8) for seed in (0, 1))
+    words = ["train", "mnist", f"--run-dir={tmp_path / 'run'}", f"--data.path={tmp_path / 'mine.npy'}"]
+    words += ["--train.final-samples=1", "--train.global-batch-size=8", "--train.checkpoint-every=2"]
+    np.save(tmp_path / "mine.npy", source)
+    assert cli.main([*words, "--train.steps=4"]) == 0
+    np.save(tmp_path / "mine.npy", other)
+    capsys.readouterr()
+    assert cli.main([*words, "--train.steps=6"]) == 2
+    error = capsys.readouterr().err
+    assert "began with another file: mine.npy has other content, 60 examples where it had 60" in error
+    np.save(tmp_path / "mine.npy", source)
+    assert cli.main([*words, "--train.steps=6"]) == 0
