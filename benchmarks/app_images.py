@@ -47,7 +47,7 @@ def recognised(run: LoadedRun, classifier: torch.nn.Module, per_class: int, seed
 
 
 def write_pictures(run: LoadedRun, folder: Path) -> None:
-    """A row of samples for each class, and what the attribute "3" changes."""
+    """A row of samples for each class."""
     folder.mkdir(parents=True, exist_ok=True)
     run.save(
         folder / "images-class.png", run.sample(100, seed=1), title="samples of the classes 0 to 9, column by column"
