@@ -49,6 +49,11 @@ def test_a_folder_holds_what_was_asked_for_last_and_what_was_not_ours(run: Path,
     assert sorted(path.name for path in tmp_path.glob("*.wav")) == ["001.wav", "002.wav", "mine.wav"]
 
 
+def test_sound_is_no_single_file(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["sample", str(run), "--num=1", f"--out={tmp_path / 'seven.wav'}"]) == 2
+    assert "become a folder of WAV files, got seven.wav; name such, or a folder" in capsys.readouterr().err
+
+
 def test_a_speaker_that_nobody_knows_is_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["sample", str(run), "--label=7", "--condition", "speaker=eve"]) == 2
     error = capsys.readouterr().err

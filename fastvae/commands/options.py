@@ -11,6 +11,7 @@ import tyro
 from fastvae.figures import find_renderer
 from fastvae.run import LoadedRun
 
+_PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg", ".tif", ".tiff", ".webp")
 RunDirectory = Annotated[Path, tyro.conf.Positional]
 
 
@@ -48,10 +49,17 @@ def output_path(run: LoadedRun, out: Path | None, name: str) -> Path:
     """Where examples are written: a file, a file of that name in a folder, or the run directory for None.
 
     A kind of data that takes several files (WAVs) is given the folder itself.
+
+    Raises:
+        ValueError: the name is that of another kind of file than the data become.
     """
     suffix = find_renderer(run.data).suffix
     if out is None:
         return run.directory / f"{name}{suffix}"
+    wanted = _PICTURES if suffix == ".png" else (suffix,)
+    if out.suffix in (*_PICTURES, ".txt", ".csv", ".wav") and out.suffix not in wanted and not out.is_dir():
+        what = f"a file {suffix}" if suffix else "a folder of WAV files"
+        raise ValueError(f"--out: examples of {run.data.name} become {what}, got {out.name}; name such, or a folder")
     if not suffix or (out.suffix and not out.is_dir()):
         out.parent.mkdir(parents=True, exist_ok=True)
         return out
