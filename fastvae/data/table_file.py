@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from fastvae.data.delimited import fields_of
@@ -14,6 +19,8 @@ from fastvae.data.table import Column, RawTable, TableConfig, Values, as_number,
 _LABELS = ("label", "anomaly", "is_anomaly", "outlier", "is_outlier", "y")
 _MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 _EXAMPLES = ("X", "x", "data")
+# What NumPy and zipfile raise on damaged archives.
+_NPZ_ERRORS = (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
 
 
 def is_table_file(path: Path) -> bool:
@@ -40,6 +47,8 @@ def read_table(path: Path, config: TableConfig, columns: Sequence[Column] = ()) 
     Raises:
         ValueError: not such a file; the message names the line, the column or the array.
     """
+    if path.suffix == ".npy":
+        raise ValueError(f"{path}: must be a CSV, TSV or npz file; write it with numpy.savez(FILE, X=array)")
     cells = _read_npz(path, config) if path.suffix == ".npz" else _read_csv(path)
     known = {column.name: column for column in columns}
     label = _find_label(path, cells, config, known)
@@ -80,7 +89,11 @@ def _marks(values: Values) -> bool:
 def _labels(path: Path, name: str, values: Values, *, may_lack: bool) -> NDArray[np.int64] | None:
     """0 and 1; None for a column without a value, and for one with gaps where labels may lack."""
     if not _marks(values):
-        raise ValueError(f"{path}: column {name} marks anomalies and must hold 0 and 1 only")
+        wrong = next(text for text in as_texts(values).tolist() if not _marks(np.array([text])))
+        raise ValueError(
+            f"{path}: column {name} marks anomalies and must hold 0 and 1 only, got {wrong}; if it is no label, set"
+            " --data.table.label to another column or --data.table.no-find-label"
+        )
     numbers = _floats(_numbers(values))
     empty = np.flatnonzero(np.isnan(numbers))
     if not len(empty):
@@ -95,19 +108,36 @@ def _labels(path: Path, name: str, values: Values, *, may_lack: bool) -> NDArray
 
 def _read_npz(path: Path, config: TableConfig) -> dict[str, Values]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, _archive(file) as arrays:
             name = next((name for name in _EXAMPLES if name in arrays), None)
             if name is None or arrays[name].ndim != 2 or not arrays[name].size:
                 found = ", ".join(f"{each} {list(arrays[each].shape)}" for each in arrays)
                 raise ValueError(f"must hold X [N, D] with N and D at least 1, got {found or 'no arrays'}")
-            columns: dict[str, Values] = {
-                f"x{place}": column for place, column in enumerate(arrays[name].astype(np.float64).T)
-            }
+            rows = _array_of_floats(name, arrays[name])
+            columns: dict[str, Values] = {f"x{place}": column for place, column in enumerate(rows.T)}
             if "y" in arrays and (config.label is not None or config.find_label):
-                columns["y"] = arrays["y"].reshape(-1).astype(np.float64)
-    except (ValueError, OSError) as error:
+                columns["y"] = _array_of_floats("y", arrays["y"]).reshape(-1)
+                if len(columns["y"]) != len(rows):
+                    raise ValueError(
+                        f"y must have one label for each of {len(rows)} rows, got shape {list(arrays['y'].shape)}"
+                    )
+    except _NPZ_ERRORS as error:
         raise ValueError(f"{path}: not a table: {error}") from None
     return columns
+
+
+def _archive(file: IO[bytes]) -> NpzFile:
+    if not zipfile.is_zipfile(file):
+        raise ValueError("must be an archive that numpy.savez wrote")
+    file.seek(0)
+    archive: NpzFile = np.load(file, allow_pickle=False)
+    return archive
+
+
+def _array_of_floats(name: str, array: NDArray[np.generic]) -> NDArray[np.float64]:
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must hold numbers, got {array.dtype}")
+    return array.astype(np.float64)
 
 
 def _read_csv(path: Path) -> dict[str, Values]:
