@@ -105,19 +105,24 @@ def test_a_folder_is_no_output_file(
     assert list(tmp_path.iterdir()) == []
 
 
+def said(stderr: str) -> list[str]:
+    """The lines on stderr, but the one that says at the start that the library is not built."""
+    return [line for line in stderr.splitlines() if not line.startswith("fastvae runs its reference")]
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_a_wrong_value_is_one_plain_line_in_every_encoding(encoding: str) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     words = [sys.executable, "-m", "fastvae", "sample", "run", "--seed", "abc"]
     done = subprocess.run(words, capture_output=True, text=True, env=environment)
     expected = "Error parsing --seed: invalid literal for int() with base 10: 'abc'; see fastvae sample --help"
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"fastvae: {expected}\n")
+    assert (done.returncode, done.stdout, said(done.stderr)) == (2, "", [f"fastvae: {expected}"])
 
 
 def test_output_that_nobody_reads_ends_quietly() -> None:
     command = f"{sys.executable} -m fastvae recipes | head -1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) in ((0, ""), (141, ""))
+    assert (done.returncode, said(done.stderr)) in ((0, []), (141, []))
     assert done.stdout.count("\n") == 1
 
 
