@@ -24,7 +24,7 @@ def load_movielens(config: DataConfig, seed: int, state: State) -> Data:
     except ValueError as error:
         if not kept:
             raise
-        return without_users(config.name, state, f"its ratings are not there: {error}")
+        return _without_users(config.name, state, f"its ratings are not there: {error}")
     return _load(path, config, seed, state, config.name)
 
 
@@ -32,12 +32,10 @@ def load_own_interactions(config: DataConfig, seed: int, state: State) -> Data:
     """A CSV, TSV, ``.inter`` or ``.npz`` file of users and items."""
     assert config.path is not None  # DataConfig saw to it
     path = config.path.expanduser()
-    if CATALOGUE_FILE in state and not path.is_file():
-        return without_users(path.stem, state, f"{path} is not there")
     return _load(path, config, seed, state, path.stem)
 
 
-def without_users(name: str, state: State, reason: str) -> Data:
+def _without_users(name: str, state: State, reason: str) -> Data:
     """The catalogue that a run kept, and no users: whoever asks for one is told why, and what needs none.
 
     Args:
@@ -84,4 +82,4 @@ def _load(path: Path, config: DataConfig, seed: int, state: State, name: str) ->
     try:
         return load_interactions(path, config.interactions, seed=seed, state=state, name=name, max_bytes=max_bytes)
     except OtherUsersError as error:
-        return without_users(name, state, str(error))
+        return _without_users(name, state, str(error))

@@ -13,8 +13,7 @@ from fastvae.data.interactions import Counts, InteractionSource, hold_out
 from fastvae.data.movielens import FILES, locate_movielens
 from fastvae.data.ratings import is_ratings_file, read_ratings, read_titles
 from fastvae.data.recommendation import InteractionsConfig, load_interactions
-from fastvae.data.registry import LoadData
-from fastvae.data.users import load_movielens, load_own_interactions
+from fastvae.data.users import load_movielens
 
 PAIRS = (torch.tensor([0, 0, 2, 2, 2, 0]), torch.tensor([3, 1, 0, 4, 2, 3]))
 
@@ -154,15 +153,13 @@ def test_folds_share_no_user_and_the_catalogue_is_of_training_users(tmp_path: Pa
     assert torch.cat(seen).sum() == sum(min(1, place % 5) for place in range(8)) * 30
 
 
-@pytest.mark.parametrize("load", [load_movielens, load_own_interactions])
 def test_a_run_whose_ratings_are_gone_keeps_its_catalogue_and_invents_no_user(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: LoadData
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FASTVAE_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     state = build_data(DataConfig(path=write_ratings(tmp_path / "ratings.csv"))).state
-    own = tmp_path / "gone.csv" if load is load_own_interactions else None
-    gone = load(DataConfig(name="movielens-100k", path=own), 0, state)
+    gone = load_movielens(DataConfig(name="movielens-100k"), 0, state)
     assert gone.event_shape == (20,)
     assert gone.state == state
     for use in (len, lambda users: users[torch.arange(1)]):
