@@ -119,8 +119,8 @@ def find_cuda(cpp: ModuleType) -> str | None:
         return "torch is a build without CUDA"
     if cpp.CUDA_HOME is None or not Path(cpp.CUDA_HOME, "bin", "nvcc").exists():
         return "nvcc was not found (CUDA_HOME, PATH)"
-    if not list(ROOT.glob("csrc/cuda/*.cu")):
-        return "csrc/cuda holds no kernels"
+    if not list(ROOT.glob("csrc/*/cuda.cu")):
+        return "csrc holds no CUDA kernels"
     return None
 
 
@@ -134,7 +134,7 @@ def choose_architectures(cpp: ModuleType) -> str:
 
 def native_extension(cpp: ModuleType, *, cuda: bool) -> Extension:
     """fastvae._C: only torch's stable libraries are linked, neither c10 nor torch_python."""
-    patterns = ["csrc/*.cpp", "csrc/cpu/*.cpp"] + (["csrc/cuda/*.cu"] if cuda else [])
+    patterns = ["csrc/*.cpp", "csrc/cpu/*.cpp"] + (["csrc/*/cuda.cu"] if cuda else [])
     sources = sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern))
     if "csrc/module.cpp" not in sources:
         raise Obstacle("csrc/module.cpp is missing from this source tree")

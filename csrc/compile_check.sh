@@ -37,7 +37,7 @@ awk -v where="$source $arch" "
   exit 1
 }'
 for arch in "$@"; do
-  for source in cuda/*.cu; do
+  for source in */cuda.cu; do
     printf "%s %s\0" "$source" "$arch"
   done
 done | xargs -0 -n 1 -P "$(getconf _NPROCESSORS_ONLN)" sh -c "$check" compile_check

@@ -4,8 +4,8 @@
 
 #include <array>
 
-#include "cpu/kernels.h"
-#include "philox.h"
+#include "common/cpu/kernels.h"
+#include "common/philox.h"
 
 #ifndef FASTVAE_WITH_CUDA
 #define FASTVAE_WITH_CUDA 0

@@ -52,7 +52,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy2(ROOT / name, copy)
     built = shutil.ignore_patterns("__pycache__", "*.so", "_build_info.json")
     shutil.copytree(ROOT / "fastvae", copy / "fastvae", ignore=built)
-    (copy / "csrc" / "cpu").mkdir(parents=True)
+    (copy / "csrc").mkdir(parents=True)
     (copy / "csrc" / "module.cpp").write_text(STAND_IN)
     (copy / "launch").mkdir()
     (copy / "launch" / "local.sh").write_text("echo a launcher\n")
@@ -216,8 +216,8 @@ esac
         script.chmod(0o755)
     copy = tmp_path / "checkout"
     shutil.copytree(tree, copy, ignore=shutil.ignore_patterns("build"))
-    (copy / "csrc" / "cuda").mkdir(exist_ok=True)
-    (copy / "csrc" / "cuda" / "kernel.cu").touch()
+    (copy / "csrc" / "op").mkdir(exist_ok=True)
+    (copy / "csrc" / "op" / "cuda.cu").touch()
     pretend = (
         "import runpy, sys, torch\n"
         "torch.version.cuda, torch._C._cuda_getDeviceCount = '13.0', lambda: 0\n"
@@ -293,7 +293,7 @@ def test_wheel_holds_the_library_the_record_and_the_launchers_and_nothing_stale(
 
 
 def test_sdist_holds_what_a_build_needs(tree: Path, tmp_path: Path) -> None:
-    for header in ("philox.h", "cpu/kernels.h", "cuda/kernel.cu", "compile_check.sh"):
+    for header in ("philox.h", "common/kernels.h", "op/cuda.cu", "compile_check.sh"):
         path = tree / "csrc" / header
         path.parent.mkdir(exist_ok=True)
         path.touch()
@@ -304,7 +304,7 @@ def test_sdist_holds_what_a_build_needs(tree: Path, tmp_path: Path) -> None:
         packed.extractall(tmp_path, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     (source,) = (path for path in tmp_path.glob("fastvae-*") if path.is_dir())
     files = {str(path.relative_to(tree)) for path in (tree / "csrc").rglob("*") if path.is_file()}
-    assert "csrc/cuda/kernel.cu" in files
+    assert "csrc/op/cuda.cu" in files
     for name in [*files, "launch/local.sh", "setup.py", "LICENSE", "fastvae/py.typed"]:
         assert (source / name).is_file(), name
     assert not (source / "fastvae" / "_build_info.json").exists()

@@ -3,11 +3,11 @@
 
 #include <algorithm>
 
-#include "cuda/gaussian_rsample_kl_body.h"
-#include "cuda/gaussian_rsample_kl_full_body.h"
-#include "cuda/gaussian_rsample_log_ratio_body.h"
-#include "cuda/multinomial_nll_body.h"
-#include "cuda/philox_body.h"
+#include "gaussian_rsample_kl/cuda_body.h"
+#include "gaussian_rsample_kl_full/cuda_body.h"
+#include "gaussian_rsample_log_ratio/cuda_body.h"
+#include "multinomial_nll/cuda_body.h"
+#include "philox/cuda_body.h"
 
 namespace {
 

@@ -1,5 +1,5 @@
 // A CUDA grid on the host: every thread of a block is a fiber, which runs until it meets others in a shuffle or at a barrier. Kernel
-// bodies (csrc/cuda/*_body.h) run on it unchanged, so that their indexing, tails and reductions are really executed.
+// bodies (csrc/<op>/cuda_body.h) run on it unchanged, so that their indexing, tails and reductions are really executed.
 #pragma once
 
 #include <ucontext.h>

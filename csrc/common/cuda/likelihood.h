@@ -1,0 +1,117 @@
+// The likelihood operators on CUDA: from tensors to kernels.
+#pragma once
+
+#include <tuple>
+
+#include "common/cuda/launch.h"
+#include "common/cuda/likelihood_body.h"
+#include "common/likelihood_checks.h"
+
+namespace fastvae {
+
+template <bool kAligned, class T, template <class, class> class Formula>
+__global__ void FASTVAE_LAUNCH_BOUNDS likelihood_kernel(DeviceLikelihood arguments) {
+  likelihood_body<kAligned, T, Formula>(DeviceGrid{}, arguments);
+}
+
+template <bool kAligned, class T, template <class, class> class Formula>
+__global__ void FASTVAE_LAUNCH_BOUNDS likelihood_backward_kernel(DeviceLikelihood arguments) {
+  likelihood_backward_body<kAligned, T, Formula>(DeviceGrid{}, arguments);
+}
+
+// The operators' tensors, contiguous; they must outlive the arguments that point at them.
+struct LikelihoodInput {
+  Tensor output, target;
+  std::optional<Tensor> parameter, mask;
+};
+
+inline DeviceLikelihood device_likelihood(const char* where, LikelihoodInput& in, int64_t num_levels, Storage byte, LikelihoodShape& shape) {
+  shape = check_output(where, in.output, in.target);
+  check_mask(where, in.mask, in.target);
+  DeviceLikelihood a{};
+  if (in.parameter) {
+    a.spread = check_spread(where, *in.parameter, in.output, shape);
+    a.parameter_storage = storage_of(where, "the parameter", *in.parameter, in.output, kByte);
+    in.parameter = as_contiguous(*in.parameter);
+    a.parameter = pointer(in.parameter);
+  }
+  a.target_storage = storage_of(where, "target", in.target, in.output, byte);
+  in.output = as_contiguous(in.output);
+  in.target = as_contiguous(in.target);
+  in.mask = as_contiguous(in.mask);
+  a.data_rows = shape.data_rows;
+  a.output = pointer(in.output);
+  a.target = pointer(in.target);
+  a.mask = static_cast<const uint8_t*>(pointer(in.mask));
+  a.num_levels = static_cast<int>(num_levels);
+  return a;
+}
+
+template <template <class, class> class Formula>
+Tensor likelihood_forward(const char* where, LikelihoodInput in, int64_t num_levels = 0, Storage byte = kByte) {
+  const torch::stable::accelerator::DeviceGuard guard(in.output.get_device_index());
+  LikelihoodShape shape;
+  DeviceLikelihood a = device_likelihood(where, in, num_levels, byte, shape);
+  Tensor nll = empty_rows(in.output, shape);
+  if (shape.rows == 0) return nll;
+  with_storage(in.output, [&](auto storage) {
+    using T = decltype(storage);
+    const cudaStream_t queue = current_stream(in.output);
+    a.shape = share_rows<T>(shape.rows, shape.columns);
+    Tensor partial = partial_rows(in.output, a.shape, nll);
+    a.sums = pointer(partial);
+    const bool aligned = rows_are_aligned<T>(shape.columns, {a.output, a.target, a.parameter});
+    (aligned ? likelihood_kernel<true, T, Formula> : likelihood_kernel<false, T, Formula>)<<<blocks_of(a.shape), kThreadsPerBlock, 0, queue>>>(a);
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    add_segments<typename Compute<T>::Real>(partial, a.shape, nll, queue);
+  });
+  return nll;
+}
+
+// (grad_output, grad_parameter); what nobody needs comes back empty.
+template <template <class, class> class Formula>
+std::tuple<Tensor, Tensor> likelihood_gradient(const char* where, Tensor grad_nll, LikelihoodInput in, int64_t num_levels, Storage byte,
+                                               bool need_output, bool need_parameter) {
+  const torch::stable::accelerator::DeviceGuard guard(in.output.get_device_index());
+  LikelihoodShape shape;
+  DeviceLikelihood a = device_likelihood(where, in, num_levels, byte, shape);
+  check_grad_rows(where, grad_nll, in.output, shape);
+  grad_nll = as_contiguous(grad_nll);
+  a.grad_nll = pointer(grad_nll);
+  Tensor grad_output = empty_gradient(in.output, need_output);
+  a.grad_output = pointer(grad_output);
+  Tensor grad_parameter = empty_gradient(in.parameter ? *in.parameter : in.output, need_parameter);
+  const bool summed = need_parameter && a.spread != kFull;
+  if (need_parameter && a.spread == kFull) a.grad_parameter = pointer(grad_parameter);
+  a.rows_per_block = summed ? kDeviceRowBlock : 1;
+  const int64_t blocks = (shape.rows + a.rows_per_block - 1) / a.rows_per_block;
+  if (summed && blocks * shape.columns == 0) torch::stable::fill_(grad_parameter, 0.0);
+  if (blocks * shape.columns == 0) return {grad_output, grad_parameter};
+  with_storage(in.output, [&](auto storage) {
+    using T = decltype(storage);
+    using Real = typename Compute<T>::Real;
+    const cudaStream_t queue = current_stream(in.output);
+    const ScalarType real = sum_type(in.output.scalar_type());
+    a.shape = share_rows<T>(shape.rows, shape.columns);
+    Tensor partial = empty_on(in.output, {summed ? blocks : 0, shape.columns}, real);
+    a.grad_parameter_by_column = pointer(partial);
+    const bool aligned =
+        rows_are_aligned<T>(shape.columns, {a.output, a.target, a.parameter, a.grad_output, a.grad_parameter});
+    (aligned ? likelihood_backward_kernel<true, T, Formula>
+             : likelihood_backward_kernel<false, T, Formula>)<<<blocks_for(blocks * packs_of<T>(shape.columns)), kThreadsPerBlock, 0, queue>>>(a);
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    if (!summed) return;
+    Tensor sums = empty_on(in.output, {shape.columns}, real);
+    add_blocks<Real>(partial, blocks, shape.columns, sums, queue);
+    if (a.spread == kScalar) {
+      Tensor all = empty_on(in.output, {1}, real);
+      add_all_kernel<<<1, kThreadsPerBlock, 0, queue>>>(static_cast<const Real*>(pointer(sums)), shape.columns, static_cast<Real*>(pointer(all)));
+      STD_CUDA_KERNEL_LAUNCH_CHECK();
+      sums = all;
+    }
+    torch::stable::copy_(grad_parameter, torch::stable::view(sums, grad_parameter.sizes()));
+  });
+  return {grad_output, grad_parameter};
+}
+
+}  // namespace fastvae

@@ -1,0 +1,87 @@
+// A thread's share of a row: the columns of one or two Philox blocks, moved in 16-byte accesses where that is possible.
+#pragma once
+
+#include "common/storage.h"
+
+#if defined(__CUDACC__)
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
+
+namespace fastvae {
+
+// What values of a storage type are computed in.
+template <class T>
+struct Compute {
+  using Real = float;
+};
+template <>
+struct Compute<double> {
+  using Real = double;
+};
+
+template <class T>
+constexpr int kPack = sizeof(T) == 2 ? 8 : 4;  // columns
+
+FASTVAE_INLINE float to_real(float x) { return x; }
+FASTVAE_INLINE double to_real(double x) { return x; }
+FASTVAE_INLINE float to_real(BFloat16 x) { return scalar::from_bfloat16<float, uint32_t>(x.bits); }
+FASTVAE_INLINE float to_real(Float16 x) {
+#if defined(__CUDA_ARCH__)
+  return __half2float(__ushort_as_half(x.bits));
+#else
+  return scalar::from_float16<float, uint32_t>(x.bits);
+#endif
+}
+
+FASTVAE_INLINE void from_real(float& to, float x) { to = x; }
+FASTVAE_INLINE void from_real(double& to, double x) { to = x; }
+FASTVAE_INLINE void from_real(BFloat16& to, float x) {
+#if defined(__CUDA_ARCH__)
+  to.bits = __bfloat16_as_ushort(__float2bfloat16_rn(x));
+#else
+  to.bits = static_cast<uint16_t>(scalar::to_bfloat16<float, uint32_t>(x));
+#endif
+}
+FASTVAE_INLINE void from_real(Float16& to, float x) {
+#if defined(__CUDA_ARCH__)
+  to.bits = __half_as_ushort(__float2half_rn(x));
+#else
+  to.bits = static_cast<uint16_t>(scalar::to_float16<float, uint32_t>(x));
+#endif
+}
+
+template <class T>
+struct alignas(16) Pack {
+  T values[kPack<T>];
+};
+
+// `count` is how many columns are left in the row; the others load as zero. kAligned says that rows are whole packs on 16-byte addresses.
+template <bool kAligned, class T, class Real>
+FASTVAE_INLINE void load_pack(Real (&x)[kPack<T>], const T* from, int64_t count) {
+  if constexpr (kAligned) {
+    const Pack<T> pack = *reinterpret_cast<const Pack<T>*>(from);
+    FASTVAE_UNROLL(8)
+    for (int i = 0; i < kPack<T>; ++i) x[i] = to_real(pack.values[i]);
+  } else {
+    FASTVAE_UNROLL(8)
+    for (int i = 0; i < kPack<T>; ++i) x[i] = i < count ? to_real(from[i]) : Real{0};
+  }
+}
+
+template <bool kAligned, class T, class Real>
+FASTVAE_INLINE void store_pack(T* to, const Real (&x)[kPack<T>], int64_t count) {
+  if constexpr (kAligned) {
+    Pack<T> pack;
+    FASTVAE_UNROLL(8)
+    for (int i = 0; i < kPack<T>; ++i) from_real(pack.values[i], x[i]);
+    *reinterpret_cast<Pack<T>*>(to) = pack;
+  } else {
+    FASTVAE_UNROLL(8)
+    for (int i = 0; i < kPack<T>; ++i) {
+      if (i < count) from_real(to[i], x[i]);
+    }
+  }
+}
+
+}  // namespace fastvae

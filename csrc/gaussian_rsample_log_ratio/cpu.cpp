@@ -1,0 +1,55 @@
+// gaussian_rsample_log_ratio and its backward on the CPU.
+#include <algorithm>
+#include <tuple>
+#include <vector>
+
+#include "common/cpu/launch.h"
+
+namespace fastvae {
+namespace {
+
+std::tuple<Tensor, Tensor> gaussian_rsample_log_ratio(Tensor mu, Tensor logvar, Tensor key, int64_t num_samples, int64_t stream,
+                                                      int64_t first_sample) {
+  const char* where = "gaussian_rsample_log_ratio";
+  const auto [rows, columns] = check_gaussian(where, mu, logvar, key, stream + first_sample);
+  check_samples(where, num_samples, first_sample);
+  mu = as_contiguous(mu);
+  logvar = as_contiguous(logvar);
+  Tensor z = with_huge_pages(empty_samples_like(mu, num_samples));
+  Tensor log_ratio = empty_on(mu, {num_samples, rows}, sum_type(mu.scalar_type()));
+  const LogRatio arguments{read_key(key, stream + first_sample), rows, columns, num_samples, pointer(mu), pointer(logvar), pointer(z),
+                           pointer(log_ratio)};
+  const int64_t blocks = (num_samples + kSampleBlock - 1) / kSampleBlock;
+  run_parallel(kernels().gaussian_rsample_log_ratio[dtype_of(mu)], arguments, rows * blocks,
+               columns * std::min(num_samples, kSampleBlock));
+  return {z, log_ratio};
+}
+
+std::tuple<Tensor, Tensor> gaussian_rsample_log_ratio_backward(std::optional<Tensor> grad_z, std::optional<Tensor> grad_log_ratio, Tensor mu,
+                                                               Tensor logvar, Tensor key, int64_t num_samples, int64_t stream,
+                                                               int64_t first_sample, bool need_mu, bool need_logvar) {
+  const char* where = "gaussian_rsample_log_ratio_backward";
+  const auto [rows, columns] = check_gaussian(where, mu, logvar, key, stream + first_sample);
+  check_samples(where, num_samples, first_sample);
+  check_sample_gradients(where, grad_z, grad_log_ratio, mu, num_samples);
+  grad_z = as_contiguous(grad_z);
+  grad_log_ratio = as_contiguous(grad_log_ratio);
+  mu = as_contiguous(mu);
+  logvar = as_contiguous(logvar);
+  Tensor grad_mu = empty_gradient(mu, need_mu), grad_logvar = empty_gradient(mu, need_logvar);
+  const int64_t segments = segments_of(columns);
+  const LogRatioBackward arguments{read_key(key, stream + first_sample), rows, columns, segments, num_samples, pointer(grad_z),
+                                   pointer(grad_log_ratio), pointer(mu), pointer(logvar), pointer(grad_mu), pointer(grad_logvar)};
+  run_parallel(kernels().gaussian_rsample_log_ratio_backward[dtype_of(mu)], arguments, columns ? rows * segments : 0,
+               std::min(columns, kSegment) * std::max<int64_t>(num_samples, 1));
+  return {grad_mu, grad_logvar};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(fastvae, CPU, m) {
+  m.impl("gaussian_rsample_log_ratio", TORCH_BOX(&gaussian_rsample_log_ratio));
+  m.impl("gaussian_rsample_log_ratio_backward", TORCH_BOX(&gaussian_rsample_log_ratio_backward));
+}
+
+}  // namespace fastvae
