@@ -134,7 +134,7 @@ def choose_architectures(cpp: ModuleType) -> str:
 
 def native_extension(cpp: ModuleType, *, cuda: bool) -> Extension:
     """fastvae._C: only torch's stable libraries are linked, neither c10 nor torch_python."""
-    patterns = ["csrc/*.cpp", "csrc/cpu/*.cpp"] + (["csrc/*/cuda.cu"] if cuda else [])
+    patterns = ["csrc/*.cpp", "csrc/*/cpu.cpp", "csrc/common/cpu/*.cpp"] + (["csrc/*/cuda.cu"] if cuda else [])
     sources = sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern))
     if "csrc/module.cpp" not in sources:
         raise Obstacle("csrc/module.cpp is missing from this source tree")
