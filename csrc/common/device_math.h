@@ -18,6 +18,17 @@ namespace scalar {
 FASTVAE_INLINE float fused(float a, float b, float c) { return ::fmaf(a, b, c); }
 FASTVAE_INLINE double fused(double a, double b, double c) { return ::fma(a, b, c); }
 
+// value, or `other` where x < limit: chosen, not branched to.
+FASTVAE_INLINE float unless_below(float value, float x, float limit, float other) {
+#if defined(__CUDA_ARCH__)
+  float chosen;
+  asm("{\n .reg .pred below;\n setp.lt.f32 below, %1, %2;\n selp.f32 %0, %3, %4, below;\n}" : "=f"(chosen) : "f"(x), "f"(limit), "f"(other), "f"(value));
+  return chosen;
+#else
+  return x < limit ? other : value;
+#endif
+}
+
 // Two normals of two words (Box & Muller 1958): radius sqrt(-2 log u0), angle 2 pi u1, u = (word + 1/2) / 2^32.
 FASTVAE_INLINE void box_muller_approximate(uint32_t radius_word, uint32_t angle_word, float& cosine, float& sine) {
   // Near u0 = 1 the logarithm comes from w = 1 - u0, which has its own bits: -2 log(1 - w) = 2 w + w^2, within w^3.
@@ -97,7 +108,7 @@ struct LogVariance<float> {
     q = fused(q, s, 0.16666576266288757f);
     q = fused(q, s, 0.5f);
     const float s2 = s * s, p = s2 * q;
-    growth = l < -88.0f ? -1.0f : fused(power, fused(s2, q, s), power_less_one);  // at -infinity s and p would cancel
+    growth = unless_below(fused(power, fused(s2, q, s), power_less_one), l, -88.0f, -1.0f);  // at -infinity s and p would cancel
     excess = fused(power, p, fused(power_less_one, s, fused(n, -0.69314718055994531f, power_less_one)));
   }
 };

@@ -72,35 +72,36 @@ FASTVAE_INLINE void gaussian_rsample_kl_backward_body(const Grid& grid, const Ga
     const Span span = span_of(a.shape, unit);
     const scalar::PhiloxRounds row(a.key.row(span.row));
     const Real grad_kl = a.grad_kl ? a.grad_kl[span.row] : Real{0}, half_grad_kl = grad_kl * Real{0.5};
+    const bool by_mu = a.grad_mu && a.grad_kl;  // without grad_kl, 0 * infinity must not be NaN
     const int64_t base = span.row * a.shape.columns + span.first;
     const uint32_t block = span.noise_block();
     const int size = span.size();
     for (int c = team.lane * kPack<T>; c < size; c += team.lanes * kPack<T>) {
       const int64_t at = base + c;
       const int count = size - c;
-      Real grad_z[kPack<T>] = {}, x[kPack<T>], grad[kPack<T>];
+      Real grad_z[kPack<T>] = {}, mu[kPack<T>], logvar[kPack<T>], grad[kPack<T>] = {};  // all loads before the first store
       if (a.grad_z) load_pack<kAligned>(grad_z, a.grad_z + at, count);
+      if (by_mu) load_pack<kAligned>(mu, a.mu + at, count);
+      if (a.grad_logvar) load_pack<kAligned>(logvar, a.logvar + at, count);
       if (a.grad_mu) {
-        if (a.grad_kl) {
-          load_pack<kAligned>(x, a.mu + at, count);
-          FASTVAE_UNROLL(8)
-          for (int i = 0; i < kPack<T>; ++i) grad[i] = scalar::fused(x[i], grad_kl, grad_z[i]);
-          store_pack<kAligned>(a.grad_mu + at, grad, count);
-        } else {
-          store_pack<kAligned>(a.grad_mu + at, grad_z, count);
-        }
-      }
-      if (a.grad_logvar) {
-        load_pack<kAligned>(x, a.logvar + at, count);
-        if (a.grad_z) pack_normals<T>(row, block + (c >> 2), grad);
         FASTVAE_UNROLL(8)
-        for (int i = 0; i < kPack<T>; ++i) {
-          const scalar::LogVariance<Real> l(x[i]);
-          grad[i] = a.grad_z ? grad_z[i] * Real{0.5} * (l.sigma * grad[i]) : Real{0};
-          if (a.grad_kl) grad[i] = scalar::fused(l.growth, half_grad_kl, grad[i]);
-        }
-        store_pack<kAligned>(a.grad_logvar + at, grad, count);
+        for (int i = 0; i < kPack<T>; ++i) grad[i] = by_mu ? scalar::fused(mu[i], grad_kl, grad_z[i]) : grad_z[i];
+        store_pack<kAligned>(a.grad_mu + at, grad, count);
       }
+      if (!a.grad_logvar) continue;
+      if (a.grad_z) {
+        pack_normals<T>(row, block + (c >> 2), grad);
+        FASTVAE_UNROLL(8)
+        for (int i = 0; i < kPack<T>; ++i) grad[i] = grad_z[i] * Real{0.5} * (scalar::LogVariance<Real>(logvar[i]).sigma * grad[i]);
+      } else {
+        FASTVAE_UNROLL(8)
+        for (int i = 0; i < kPack<T>; ++i) grad[i] = 0;
+      }
+      if (a.grad_kl) {
+        FASTVAE_UNROLL(8)
+        for (int i = 0; i < kPack<T>; ++i) grad[i] = scalar::fused(scalar::LogVariance<Real>(logvar[i]).growth, half_grad_kl, grad[i]);
+      }
+      store_pack<kAligned>(a.grad_logvar + at, grad, count);
     }
   }
 }
