@@ -1,16 +1,18 @@
-"""Count what each CUDA kernel costs on sm_90, from its machine code: `python csrc/sass_counts.py [--source NAME ...] [--table]`.
+"""Count what each CUDA kernel costs on sm_90, from its machine code: `python csrc/sass_counts.py [--source NAME ...]`.
 
-Each source is compiled once (the cubin is kept under build/sass until a source that it includes, the flags or the compiler change) and
-disassembled. The columns, for a row of 512 columns that a warp shares:
+Each source is compiled once (the result is kept under build/sass until a file that it includes, the flags or the compiler
+change) and disassembled. The columns:
 
-- instructions an element: the executed path (csrc/sass.py) of one thread, from entry to EXIT, over the elements that it makes. A thread
-  of a row kernel makes 16, in 4 packs (2 of 16-bit types), so that the row's overhead is in it; of the other kernels one pack.
+- instructions an element: the executed path (csrc/sass_path.py) of one thread, from entry to EXIT, over the elements that
+  it makes. Where a warp shares a row, that is one lane's path over a row of the columns in csrc/sass_cases.py (512; 128 for
+  importance samples, 784 pixels, 4096 items), so that the row's overhead is in it; else it is one pack.
+- loop: the instructions of the loop over packs, all its branches counted, of which a thread takes some.
 - bytes an element: the tensors' bytes, each read or written once.
-- of copy: the share of the copy bandwidth that the kernel can reach, by the model of 132 SMs x 128 lanes x 1.98 GHz, of which 80 % issue,
-  against 3.0 TB/s (H100) and 4.3 TB/s (H200); at most 0.9.
+- of copy: the share of the copy bandwidth that the kernel can reach, by the model of 132 SMs x 128 lanes x 1.98 GHz, of
+  which 80 % issue, against 3.0 TB/s (H100) and 4.3 TB/s (H200); at most 0.9.
 
-It fails where a kernel spills registers, where an aligned kernel stores a tensor in fewer than 16 bytes at a time, and where an aligned
-kernel is not in the table of cases below. Needs nvcc, c++filt and nvdisasm (the package nvidia-cuda-nvdisasm).
+It fails where a kernel spills registers, where an aligned kernel stores a tensor in fewer than 16 bytes at a time, and
+where an aligned kernel has no case. Needs nvcc, c++filt and nvdisasm (the package nvidia-cuda-nvdisasm).
 """
 
 from __future__ import annotations
@@ -30,123 +32,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from sass import Moved, Walker, Wanted, blocks_of, functions_of
-from sass import Path as Executed
+from sass import blocks_of, functions_of
+from sass_cases import CASES, NAMES, Case
+from sass_path import Path as Executed
+from sass_path import Walker
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "build" / "sass"
 FLAGS = ["-arch=sm_90", "-O3", "-std=c++20", "-Xptxas", "-v", "-DUSE_CUDA", "-DTORCH_STABLE_ONLY"]
 FLAGS += ["-DTORCH_TARGET_VERSION=0x020a000000000000", "--expt-relaxed-constexpr"]
-COLUMNS, LANES = 512, 32
 ISSUED = 132 * 128 * 1.98e9 * 0.8  # thread-instructions a second
 COPY = {"H100": 3.0e12, "H200": 4.3e12}
-SIZES = {"float": 4, "double": 8, "BFloat16": 2, "Float16": 2}
-NAMES = {"float": "float32", "double": "float64", "BFloat16": "bfloat16", "Float16": "float16"}
-ALL = tuple(SIZES)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """A kernel that moves whole tensors, and the thread whose path is counted."""
-
-    name: str
-    """Of the operator and its direction."""
-    source: str
-    """The folder of csrc that holds the kernel."""
-    kernel: str
-    """Its name and template arguments, {T} for the storage type."""
-    reads: str
-    """The tensors that a pack loads: T in the storage type, 1 bytes, 4 float32."""
-    writes: str
-    """The same of those that it stores."""
-    dtypes: tuple[str, ...] = ALL
-    shared_row: bool = False
-    """Whether a warp shares a row; else a thread makes one pack."""
-    samples: int = 1
-    """Turns of the innermost loop, where that goes over samples."""
-    prefer: tuple[str, ...] = ()
-    """Instructions of this path that others lack."""
-    once: int | None = None
-    """Bytes of an element that count, where a tensor is read again from the cache."""
-
-    def moved(self, dtype: str) -> Moved:
-        """What one pack moves."""
-        pack = pack_of(dtype)
-        sizes = [self.size(letter, dtype) * pack for letter in self.reads]
-        wide = sum(size for size in sizes if size >= 16)
-        singles = pack * self.reads.count("1") if "LDG.E.U8" in self.prefer else 0
-        return Moved(loads=wide, bytes_loads=singles, stores=self.stored(dtype) * pack)
-
-    def stored(self, dtype: str) -> int:
-        """Bytes that an element stores."""
-        return sum(self.size(letter, dtype) for letter in self.writes)
-
-    def bytes_per_element(self, dtype: str) -> int:
-        """Bytes that an element moves from and to memory."""
-        return self.once or sum(self.size(letter, dtype) for letter in self.reads + self.writes)
-
-    def size(self, letter: str, dtype: str) -> int:
-        """Bytes of one value."""
-        return SIZES[dtype] if letter == "T" else int(letter)
-
-    def packs(self, dtype: str) -> int:
-        """Packs of a row that the thread makes."""
-        return COLUMNS // (LANES * pack_of(dtype)) if self.shared_row else 1
-
-
-def pack_of(dtype: str) -> int:
-    """Columns of a pack."""
-    return 8 if SIZES[dtype] == 2 else 4
-
-
-def likelihood_cases(operator: str, formula: str, parameter: str) -> list[Case]:
-    """The kernels of a likelihood, with a target of the output's type."""
-    forward, backward = (f"{kernel}<true, {{T}}, {formula}>" for kernel in ("likelihood_kernel", "likelihood_backward_kernel"))
-    rows = [
-        Case(name=f"{operator} forward", source=operator, kernel=forward, reads="TT" + parameter, writes="", shared_row=True),
-        Case(name=f"{operator} backward", source=operator, kernel=backward, reads="TT" + parameter, writes="T" + parameter),
-    ]
-    if operator == "bernoulli_nll":
-        for direction, kernel in (("forward", forward), ("backward", backward)):
-            rows.append(
-                Case(
-                    name=f"{operator} {direction}, uint8 target",
-                    source=operator,
-                    kernel=kernel,
-                    reads="T1",
-                    writes="" if direction == "forward" else "T",
-                    dtypes=("float",),
-                    shared_row=direction == "forward",
-                    prefer=("LDG.E.U8", "FCHK"),
-                )
-            )
-    return rows
-
-
-def gaussian_cases() -> list[Case]:
-    """The kernels of the posterior."""
-    kl, ratio, full = "gaussian_rsample_kl", "gaussian_rsample_log_ratio", "gaussian_rsample_kl_full"
-    forward, backward = "forward_kernel<true, {T}>", "backward_kernel<true, {T}>"
-    return [
-        Case(name=f"{kl} forward", source=kl, kernel=forward, reads="TT", writes="T", shared_row=True),
-        Case(name=f"{kl} backward", source=kl, kernel=backward, reads="TTT", writes="TT", shared_row=True),
-        Case(name=f"{ratio} forward", source=ratio, kernel=forward, reads="TT", writes="T", shared_row=True),
-        Case(name=f"{ratio} backward", source=ratio, kernel=backward, reads="T", writes="", samples=8),
-        Case(name=f"{full} forward", source=full, kernel=forward, reads="TTTT", writes="T", shared_row=True),
-        Case(name=f"{full} sums over the batch", source=full, kernel="columns_kernel<true, {T}>", reads="TTTT", writes=""),
-        Case(name=f"{full} backward", source=full, kernel=backward, reads="TTTTT", writes="TTTT"),
-    ]
-
-
-CASES = [
-    *gaussian_cases(),
-    *likelihood_cases("bernoulli_nll", "Bernoulli", ""),
-    *likelihood_cases("gaussian_nll", "Gaussian", "T"),
-    *likelihood_cases("discretized_logistic_nll", "DiscretizedLogistic", "T"),
-    Case(name="multinomial_nll forward", source="multinomial_nll", kernel="pieces_kernel<true, {T}>", reads="TT", writes="", shared_row=True),
-    Case(name="multinomial_nll backward", source="multinomial_nll", kernel="backward_kernel<true, {T}>", reads="TT", writes="T"),
-    Case(name="philox_normal", source="philox", kernel="philox_kernel<DrawNormals>", reads="", writes="4", dtypes=("float",)),
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,13 +52,15 @@ class Row:
     case: Case
     dtype: str
     path: Executed
+    body: int
+    """Instructions of the loop over packs, with all branches of which a thread takes some."""
     registers: int
     spilled: int
 
     @property
     def instructions(self) -> float:
         """Instructions an element."""
-        return self.path.instructions / (pack_of(self.dtype) * self.case.packs(self.dtype) * self.case.samples)
+        return self.path.instructions / self.case.elements(self.dtype)
 
     @property
     def bytes_moved(self) -> int:
@@ -183,7 +81,7 @@ class Row:
             return f"spills {self.spilled} bytes of registers"
         stores = {opcode: count for opcode, count in self.path.accesses().items() if opcode.startswith("STG")}
         whole = sum(16 * count for opcode, count in stores.items() if ".128" in opcode)
-        needed = self.case.stored(self.dtype) * pack_of(self.dtype) * self.case.packs(self.dtype) * self.case.samples
+        needed = self.case.stored(self.dtype)
         if whole < needed:
             return f"stores {whole} of {needed} bytes a thread 16 at a time (STG.128); found {stores}"
         return None
@@ -197,7 +95,9 @@ def disassembler() -> str:
             return str(path)
     found = shutil.which("nvdisasm")
     if found is None:
-        raise SystemExit("sass_counts: nvdisasm was not found; install nvidia-cuda-nvdisasm, or put the CUDA toolkit's on PATH")
+        raise SystemExit(
+            "sass_counts: nvdisasm was not found; install nvidia-cuda-nvdisasm, or put the CUDA toolkit's on PATH"
+        )
     return found
 
 
@@ -224,7 +124,9 @@ def compile_source(source: str) -> Compiled:
     KEPT.mkdir(parents=True, exist_ok=True)
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
-        raise SystemExit("sass_counts: torch, whose headers the kernels include, was not found in this Python's environment")
+        raise SystemExit(
+            "sass_counts: torch, whose headers the kernels include, was not found in this Python's environment"
+        )
     nvcc, include = os.environ.get("NVCC", "nvcc"), Path(spec.origin).parent / "include"
     kept, cubin, listed = KEPT / f"{source}.json", KEPT / f"{source}.cubin", KEPT / f"{source}.d"
     fixed = [run(nvcc, "--version"), (include.parent / "version.py").read_text(), *FLAGS]
@@ -296,15 +198,17 @@ def rows_of(source: str, compiled: Compiled) -> tuple[list[Row], list[str]]:
             troubles.append(f"{source}: no kernel {kernel}, which the table of cases in csrc/sass_counts.py names")
             continue
         covered.add(kernel)
-        wanted = Wanted(pack=case.moved(dtype), packs=case.packs(dtype), samples=case.samples, prefer=case.prefer, lanes=LANES)
-        path = Walker(blocks_of(functions[kernel]), wanted).executed()
+        walker = Walker(blocks_of(functions[kernel]), case.wanted(dtype))
         used, spilled = registers[kernel]
-        row = Row(case=case, dtype=dtype, path=path, registers=used, spilled=spilled)
+        row = Row(case=case, dtype=dtype, path=walker.executed(), body=walker.body(), registers=used, spilled=spilled)
         rows.append(row)
         if trouble := row.trouble():
             troubles.append(f"{case.name} {NAMES[dtype]}: {trouble}")
     aligned = {name for name in functions if "<true" in name}
-    troubles += [f"{source}: {name} is missing in the table of cases in csrc/sass_counts.py" for name in sorted(aligned - covered)]
+    troubles += [
+        f"{source}: {name} is missing in the table of cases in csrc/sass_counts.py"
+        for name in sorted(aligned - covered)
+    ]
     return rows, troubles
 
 
@@ -315,11 +219,22 @@ def expanded(source: str) -> Iterator[tuple[Case, str]]:
 
 def table(rows: list[Row]) -> str:
     """The table in Markdown."""
-    lines = ["| kernel | dtype | instructions / element | bytes / element | of copy, H100 / H200 | registers | loads and stores of a thread |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    names = (
+        "kernel",
+        "dtype",
+        "instructions / element",
+        "loop",
+        "bytes / element",
+        "of copy, H100 / H200",
+        "registers",
+        "spilled",
+    )
+    lines = [f"| {' | '.join([*names, 'loads and stores of a thread'])} |", "|---" * (len(names) + 1) + "|"]
     for row in rows:
         shares = " / ".join(f"{row.of_copy(device):.2f}" for device in COPY)
-        numbers = f"{row.instructions:.1f} | {row.bytes_moved} | {shares} | {row.registers}"
+        numbers = (
+            f"{row.instructions:.1f} | {row.body} | {row.bytes_moved} | {shares} | {row.registers} | {row.spilled}"
+        )
         lines.append(f"| {row.case.name} | {NAMES[row.dtype]} | {numbers} | {row.widths()} |")
     return "\n".join(lines)
 
@@ -328,7 +243,9 @@ def main() -> int:
     """Compile, count, print, and fail where a kernel is not as it should be."""
     sources = list(dict.fromkeys(case.source for case in CASES))
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--source", nargs="+", choices=sources, default=sources, metavar="NAME", help=", ".join(sources))
+    parser.add_argument(
+        "--source", nargs="+", choices=sources, default=sources, metavar="NAME", help=", ".join(sources)
+    )
     parser.add_argument("--table", action="store_true", help="print a Markdown table")
     parser.add_argument("--quiet", action="store_true", help="print one line where all is well")
     options = parser.parse_args()
@@ -337,7 +254,10 @@ def main() -> int:
         return 0
     os.chdir(ROOT)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = [rows_of(source, code) for source, code in zip(options.source, pool.map(compile_source, options.source), strict=True)]
+        results = [
+            rows_of(source, code)
+            for source, code in zip(options.source, pool.map(compile_source, options.source), strict=True)
+        ]
     rows = [row for found, _ in results for row in found]
     troubles = [trouble for _, found in results for trouble in found]
     if not options.quiet:
@@ -345,7 +265,10 @@ def main() -> int:
     for trouble in troubles:
         print(f"sass_counts: {trouble}", file=sys.stderr)
     if not troubles:
-        print(f"sass_counts: {len(rows)} kernels on sm_90: no spill, every tensor stored 16 bytes at a time", file=sys.stderr)
+        print(
+            f"sass_counts: {len(rows)} kernels on sm_90: no spill, every tensor stored 16 bytes at a time",
+            file=sys.stderr,
+        )
     return int(bool(troubles))
 
 
