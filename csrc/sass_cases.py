@@ -1,0 +1,188 @@
+"""The kernels that move whole tensors, and for each the thread whose path csrc/sass_counts.py counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sass_path import Moved, Wanted
+
+LANES = 32
+SIZES = {"float": 4, "double": 8, "BFloat16": 2, "Float16": 2}
+NAMES = {"float": "float32", "double": "float64", "BFloat16": "bfloat16", "Float16": "float16"}
+ALL = tuple(SIZES)
+
+
+def pack_of(dtype: str) -> int:
+    """Columns of a pack."""
+    return 8 if SIZES[dtype] == 2 else 4
+
+
+def _bytes(letters: str, dtype: str) -> list[int]:
+    return [SIZES[dtype] if letter == "T" else int(letter) for letter in letters]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A kernel, and a thread that has work. Tensors are letters: T in the storage type, else the bytes of a value."""
+
+    name: str
+    """The operator and its direction."""
+    source: str
+    """The folder of csrc that holds the kernel."""
+    kernel: str
+    """Its name and template arguments, {T} for the storage type."""
+    reads: str
+    """The tensors that a pack loads."""
+    writes: str
+    """The tensors that it stores."""
+    dtypes: tuple[str, ...] = ALL
+    """Storage types to count."""
+    columns: int | None = None
+    """Of the row that a warp shares; None where a thread makes one pack."""
+    samples: int = 1
+    """Turns of the innermost loop, where that goes over samples."""
+    shared_reads: str = ""
+    """Tensors that a pack loads once for all its samples; their bytes are not an element's."""
+    shared_writes: str = ""
+    """The same of those that it stores."""
+    passes: int = 1
+    """How often the first tensor is read; from the second on it comes from the cache."""
+    prefer: tuple[str, ...] = ()
+    """Instructions of this path that others lack."""
+    sparse: bool = False
+    """Whether most values of the second tensor are 0."""
+
+    def wanted(self, dtype: str) -> Wanted:
+        """The thread whose path is sought."""
+        reads = self.reads[0] * (self.passes - 1) + self.reads if self.reads else ""
+        return Wanted(
+            pack=self._moved(reads, self.writes, dtype),
+            packs=self.packs(dtype),
+            samples=self.samples,
+            shared=self._moved(self.shared_reads, self.shared_writes, dtype),
+            prefer=self.prefer,
+            sparse=self.sparse,
+            lanes=LANES,
+        )
+
+    def _moved(self, reads: str, writes: str, dtype: str) -> Moved:
+        pack = pack_of(dtype)
+        singles = pack * reads.count("1") if "LDG.E.U8" in self.prefer else 0
+        wide = sum(size * pack for size in _bytes(reads, dtype) if size * pack >= 16)
+        return Moved(loads=wide, bytes_loads=singles, stores=sum(_bytes(writes, dtype)) * pack)
+
+    def bytes_per_element(self, dtype: str) -> int:
+        """Bytes that an element moves from and to memory."""
+        return sum(_bytes(self.reads + self.writes, dtype))
+
+    def stored(self, dtype: str) -> int:
+        """Bytes of tensors that the thread stores."""
+        moved = sum(_bytes(self.writes, dtype)) * self.samples + sum(_bytes(self.shared_writes, dtype))
+        return moved * pack_of(dtype) * self.packs(dtype)
+
+    def packs(self, dtype: str) -> int:
+        """Turns that a lane takes over its row; some lanes idle in the last."""
+        return -(-self.columns // (LANES * pack_of(dtype))) if self.columns else 1
+
+    def elements(self, dtype: str) -> float:
+        """Elements that a thread makes."""
+        return (self.columns / LANES if self.columns else pack_of(dtype)) * self.samples
+
+
+def _likelihood(operator: str, formula: str, parameter: str) -> list[Case]:
+    """The kernels of a likelihood; the parameter, where there is one, is as large as the output."""
+    forward = f"likelihood_kernel<true, {{T}}, {formula}>"
+    backward = f"likelihood_backward_kernel<true, {{T}}, {formula}>"
+    reads, writes = "TT" + parameter, "T" + parameter
+    return [
+        Case(name=f"{operator} forward", source=operator, kernel=forward, reads=reads, writes="", columns=784),
+        Case(name=f"{operator} backward", source=operator, kernel=backward, reads=reads, writes=writes),
+    ]
+
+
+def _pixels() -> list[Case]:
+    """bernoulli_nll with a target of bytes that count as value / 255."""
+    name, prefer, only = "bernoulli_nll", ("LDG.E.U8", "FCHK"), ("float",)
+    forward, backward = "likelihood_kernel<true, {T}, Bernoulli>", "likelihood_backward_kernel<true, {T}, Bernoulli>"
+    return [
+        Case(
+            name=f"{name} forward, uint8 target",
+            source=name,
+            kernel=forward,
+            reads="T1",
+            writes="",
+            dtypes=only,
+            columns=784,
+            prefer=prefer,
+        ),
+        Case(
+            name=f"{name} backward, uint8 target",
+            source=name,
+            kernel=backward,
+            reads="T1",
+            writes="T",
+            dtypes=only,
+            prefer=prefer,
+        ),
+    ]
+
+
+def _gaussian() -> list[Case]:
+    """The kernels of the posterior."""
+    kl, ratio, full = "gaussian_rsample_kl", "gaussian_rsample_log_ratio", "gaussian_rsample_kl_full"
+    forward, backward, columns = "forward_kernel<true, {T}>", "backward_kernel<true, {T}>", "columns_kernel<true, {T}>"
+    return [
+        Case(name=f"{kl} forward", source=kl, kernel=forward, reads="TT", writes="T", columns=512),
+        Case(name=f"{kl} backward", source=kl, kernel=backward, reads="TTT", writes="TT", columns=512),
+        Case(
+            name=f"{ratio} forward", source=ratio, kernel=forward, reads="", writes="T", shared_reads="TT", columns=128
+        ),
+        Case(
+            name=f"{ratio} backward, 8 samples",
+            source=ratio,
+            kernel=backward,
+            reads="T",
+            writes="",
+            samples=8,
+            shared_reads="TT",
+            shared_writes="TT",
+        ),
+        Case(name=f"{full} forward, a prior", source=full, kernel=forward, reads="TTTT", writes="T", columns=512),
+        Case(name=f"{full} batch sums, a prior", source=full, kernel=columns, reads="TTTT", writes=""),
+        Case(name=f"{full} backward, a prior", source=full, kernel=backward, reads="TTTTT", writes="TTTT"),
+    ]
+
+
+def _multinomial() -> list[Case]:
+    name, forward, backward = "multinomial_nll", "pieces_kernel<true, {T}>", "backward_kernel<true, {T}>"
+    return [
+        Case(
+            name=f"{name} forward",
+            source=name,
+            kernel=forward,
+            reads="TT",
+            writes="",
+            columns=4096,
+            passes=2,
+            sparse=True,
+        ),
+        Case(name=f"{name} backward", source=name, kernel=backward, reads="TT", writes="T", sparse=True),
+    ]
+
+
+CASES = [
+    *_gaussian(),
+    *_likelihood("bernoulli_nll", "Bernoulli", ""),
+    *_pixels(),
+    *_likelihood("gaussian_nll", "Gaussian", "T"),
+    *_likelihood("discretized_logistic_nll", "DiscretizedLogistic", "T"),
+    *_multinomial(),
+    Case(
+        name="philox_normal",
+        source="philox",
+        kernel="philox_kernel<DrawNormals>",
+        reads="",
+        writes="4",
+        dtypes=("float",),
+    ),
+]
