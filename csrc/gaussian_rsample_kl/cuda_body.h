@@ -89,17 +89,19 @@ FASTVAE_INLINE void gaussian_rsample_kl_backward_body(const Grid& grid, const Ga
         store_pack<kAligned>(a.grad_mu + at, grad, count);
       }
       if (!a.grad_logvar) continue;
-      if (a.grad_z) {
-        pack_normals<T>(row, block + (c >> 2), grad);
-        FASTVAE_UNROLL(8)
-        for (int i = 0; i < kPack<T>; ++i) grad[i] = grad_z[i] * Real{0.5} * (scalar::LogVariance<Real>(logvar[i]).sigma * grad[i]);
-      } else {
-        FASTVAE_UNROLL(8)
-        for (int i = 0; i < kPack<T>; ++i) grad[i] = 0;
+      Real sigma[kPack<T>], growth[kPack<T>];
+      FASTVAE_UNROLL(8)
+      for (int i = 0; i < kPack<T>; ++i) {
+        const scalar::LogVariance<Real> l(logvar[i]);
+        sigma[i] = l.sigma;
+        growth[i] = l.growth;
       }
+      if (a.grad_z) pack_normals<T>(row, block + (c >> 2), grad);
+      FASTVAE_UNROLL(8)
+      for (int i = 0; i < kPack<T>; ++i) grad[i] = a.grad_z ? grad_z[i] * Real{0.5} * (sigma[i] * grad[i]) : Real{0};
       if (a.grad_kl) {
         FASTVAE_UNROLL(8)
-        for (int i = 0; i < kPack<T>; ++i) grad[i] = scalar::fused(scalar::LogVariance<Real>(logvar[i]).growth, half_grad_kl, grad[i]);
+        for (int i = 0; i < kPack<T>; ++i) grad[i] = scalar::fused(growth[i], half_grad_kl, grad[i]);
       }
       store_pack<kAligned>(a.grad_logvar + at, grad, count);
     }
