@@ -117,7 +117,7 @@ def mutual_information(mu: Tensor, logvar: Tensor, noise_key: Tensor) -> float:
         mu, logvar: [M, D] float64, the posteriors of M examples.
         noise_key: int64 [3], see `fastvae.noise_key`: of the first example's draw.
     """
-    stream = ops.stream(ops.Use.LATENT, evaluation=True)
+    stream = ops.stream(ops.Use.LATENT, ops.LatentSite.Z, evaluation=True)
     z = mu + torch.exp(0.5 * logvar) * ops.philox_normal(noise_key, *mu.shape, stream=stream)
     weight = torch.exp(-logvar)
     # log q(z_i|x_j) but for a constant, [M, M]: the square multiplied out, so that it is two matrix products

@@ -8,6 +8,12 @@ from fastvae.ops.gaussian_nll import gaussian_nll as gaussian_nll
 from fastvae.ops.gaussian_rsample_kl import gaussian_rsample_kl as gaussian_rsample_kl
 from fastvae.ops.gaussian_rsample_log_ratio import gaussian_rsample_log_ratio as gaussian_rsample_log_ratio
 from fastvae.ops.multinomial_nll import multinomial_nll as multinomial_nll
+from fastvae.ops.noise import AugmentationSite as AugmentationSite
+from fastvae.ops.noise import DropoutSite as DropoutSite
+from fastvae.ops.noise import GenerationSite as GenerationSite
+from fastvae.ops.noise import LatentSite as LatentSite
+from fastvae.ops.noise import PixelSite as PixelSite
+from fastvae.ops.noise import SplitSite as SplitSite
 from fastvae.ops.noise import Use as Use
 from fastvae.ops.noise import noise_key as noise_key
 from fastvae.ops.noise import stream as stream
