@@ -1,5 +1,6 @@
 """The fused operators: one schema each, a reference in plain PyTorch, native kernels where the library is loaded."""
 
+from fastvae.ops import _native
 from fastvae.ops._backend import Backend as Backend
 from fastvae.ops._backend import backend as backend
 from fastvae.ops.bernoulli_nll import bernoulli_nll as bernoulli_nll
@@ -21,3 +22,6 @@ from fastvae.ops.philox import philox_integers as philox_integers
 from fastvae.ops.philox import philox_normal as philox_normal
 from fastvae.ops.philox import philox_uniform as philox_uniform
 from fastvae.ops.philox import philox_uniform_at as philox_uniform_at
+
+native = _native
+"""What is known of the native library: `loaded`, `reason`, `build_info`, `BUILD_COMMAND`."""
