@@ -27,12 +27,6 @@ class LatentUse:
     mutual_information_nats: float | None = None  # between x and z under q; at most log of INFORMATION_EXAMPLES
 
 
-def posterior_means(model: nn.Module, batch: Batch) -> Tensor | None:
-    """The mean of q(z|x) of each example, [B, D], from ``model.encode``; None where the model gives no posterior."""
-    mu = getattr(_posterior(model, batch), "mu", None)
-    return mu.flatten(1) if isinstance(mu, Tensor) else None
-
-
 class LatentMoments:
     """Sums over posteriors, in float64, so that any split of a data set can be added up."""
 
