@@ -1,15 +1,36 @@
-"""fastvae: variational autoencoders from one process to a cluster. The list of public names, nothing else."""
+"""fastvae: variational autoencoders from one process to a cluster. The list of public names, nothing else.
 
-from fastvae.data import Data, DataConfig, build_data
-from fastvae.distributions import DiagonalGaussian, kl_divergence
-from fastvae.likelihoods import Bernoulli, Gaussian
-from fastvae.models import VAE, AutoEncoder, ModelConfig, ModelInputs, build_model
-from fastvae.nn import MLPDecoder, MLPEncoder
-from fastvae.objective import ObjectiveConfig, elbo, iw_bound
-from fastvae.ops import noise_key
-from fastvae.records import Batch, VAETerms
-from fastvae.run import LoadedRun, RunConfig, load
-from fastvae.train import Run, TrainConfig, load_weights, train
+A name is imported when it is first used: ``import fastvae`` alone imports no PyTorch.
+"""
+
+from typing import TYPE_CHECKING
+
+from fastvae.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from fastvae import bench as bench
+    from fastvae import data as data
+    from fastvae import distributed as distributed
+    from fastvae import evaluate as evaluate
+    from fastvae import figures as figures
+    from fastvae import likelihoods as likelihoods
+    from fastvae import models as models
+    from fastvae import nn as nn
+    from fastvae import objective as objective
+    from fastvae import ops as ops
+    from fastvae import recipes as recipes
+    from fastvae import records as records
+    from fastvae import run as run
+    from fastvae.data import Data, DataConfig, build_data
+    from fastvae.distributions import DiagonalGaussian, kl_divergence
+    from fastvae.likelihoods import Bernoulli, Gaussian
+    from fastvae.models import VAE, AutoEncoder, ModelConfig, ModelInputs, build_model
+    from fastvae.nn import MLPDecoder, MLPEncoder
+    from fastvae.objective import ObjectiveConfig, elbo, iw_bound
+    from fastvae.ops import noise_key
+    from fastvae.records import Batch, VAETerms
+    from fastvae.run import LoadedRun, RunConfig, load
+    from fastvae.train import Run, TrainConfig, load_weights, train
 
 __version__ = "0.1.0"
 
@@ -42,3 +63,23 @@ __all__ = [
     "noise_key",
     "train",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "data": ("Data", "DataConfig", "build_data"),
+        "distributions": ("DiagonalGaussian", "kl_divergence"),
+        "likelihoods": ("Bernoulli", "Gaussian"),
+        "models": ("VAE", "AutoEncoder", "ModelConfig", "ModelInputs", "build_model"),
+        "nn": ("MLPDecoder", "MLPEncoder"),
+        "objective": ("ObjectiveConfig", "elbo", "iw_bound"),
+        "ops": ("noise_key",),
+        "records": ("Batch", "VAETerms"),
+        "run": ("LoadedRun", "RunConfig", "load"),
+        "train": ("Run", "TrainConfig", "load_weights"),
+    },
+    modules=(
+        "bench", "cli", "cluster", "commands", "data", "distributed", "distributions", "doctor", "evaluate", "figures",
+        "likelihoods", "models", "nn", "objective", "ops", "recipes", "records", "run", "train", "verify",
+    ),
+)  # fmt: skip

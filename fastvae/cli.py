@@ -20,8 +20,6 @@ from fastvae.commands.parsing import UsageError, is_first_process, parse, unknow
 from fastvae.commands.probe import Probe
 from fastvae.commands.recommend import Recommend
 from fastvae.commands.train import Recipes, train
-from fastvae.distributed import PeerFailed
-from fastvae.train import TrainingDiverged
 
 COMMANDS: dict[str, type[Callable[[], int]]] = {
     "evaluate": Evaluate,
@@ -81,7 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
         print(f"fastvae: {this_process()}{error}", file=sys.stderr)
         return 2
-    except (TrainingDiverged, PeerFailed) as error:
+    except RuntimeError as error:
+        from fastvae.distributed import PeerFailed  # here: they import PyTorch, as has whatever raised them
+        from fastvae.train import TrainingDiverged
+
+        if not isinstance(error, (TrainingDiverged, PeerFailed)):
+            raise
         print(f"fastvae: {error}", file=sys.stderr)
         return 1
 

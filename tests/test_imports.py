@@ -25,13 +25,15 @@ LEVELS = (
     {"evaluate", "figures"},
     {"models", "objective", "data", "distributed"},
     {"nn", "distributions", "likelihoods", "records", "bench"},
-    {"ops"},
+    {"ops", "lazy"},
     {"_C"},
 )
 DEPTH = {unit: depth for depth, units in enumerate(LEVELS) for unit in units}
 # Files that import by a name which they work out, or look into sys.modules, and what for.
 DYNAMIC = {
+    "lazy.py": "public names that are imported when they are first used",
     "ops/_native.py": "the compiled library, which may be missing",
+    "train/__init__.py": "a package that can be called, so that the function of its name does not hide it",
 }
 
 

@@ -8,19 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.ensemble import IsolationForest
-from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
 from fastvae import ops
+from fastvae.applications.config import ANOMALY_SAMPLES
 from fastvae.data import Data, MicroBatch
 from fastvae.data.table import TABLE_FILE, columns_from_bytes
 from fastvae.likelihoods import BoundTable
 from fastvae.models import VAE
 from fastvae.run import Examples, LoadedRun
 
-NUM_SAMPLES = 20
 _PCA_VARIANCE = 0.9  # the share that PCA keeps
 
 Array = NDArray[np.float64]
@@ -43,7 +40,7 @@ class Scores:
 
 @torch.no_grad()
 def score_rows(
-    model: VAE, batches: Iterable[MicroBatch], names: Sequence[str], *, num_samples: int = NUM_SAMPLES
+    model: VAE, batches: Iterable[MicroBatch], names: Sequence[str], *, num_samples: int = ANOMALY_SAMPLES
 ) -> Scores:
     """Minus the ELBO of each row, and its parts.
 
@@ -69,7 +66,7 @@ def score_rows(
     return Scores(rates + shares.sum(1), rates, shares, tuple(names))
 
 
-def score_run(run: LoadedRun, examples: Examples = "test", *, num_samples: int = NUM_SAMPLES) -> Scores:
+def score_run(run: LoadedRun, examples: Examples = "test", *, num_samples: int = ANOMALY_SAMPLES) -> Scores:
     """The scores of a finished run's test rows, of a file's or of a source's.
 
     Raises:
@@ -109,6 +106,8 @@ def detection(labels: Array, scores: Array) -> Detection:
     """
     if not has_both_kinds(labels):
         raise ValueError("anomalies: rows of both kinds, 0 and 1, must be there; --data.table.label names their column")
+    from sklearn.metrics import average_precision_score, roc_auc_score  # here: the import takes a second
+
     return Detection(float(roc_auc_score(labels, scores)), float(average_precision_score(labels, scores)))
 
 
@@ -121,9 +120,13 @@ def baselines(seed: int) -> dict[str, Callable[[Array, Array], Array]]:
     """What a table's VAE is compared with, from (train [M, P], test [N, P]) to scores [N], large for an anomaly."""
 
     def isolation_forest(train: Array, test: Array) -> Array:
+        from sklearn.ensemble import IsolationForest
+
         return -IsolationForest(random_state=seed).fit(train).score_samples(test)
 
     def pca(train: Array, test: Array) -> Array:
+        from sklearn.decomposition import PCA
+
         center, scale = train.mean(0), train.std(0)
         scale[scale == 0] = 1.0
         train, test = (train - center) / scale, (test - center) / scale

@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from fastvae.applications.config import ProbeConfig
 from fastvae.data import Source
 from fastvae.data.views import take
 from fastvae.figures import save_maps
@@ -24,29 +25,6 @@ from fastvae.records import PAD
 from fastvae.run import LoadedRun
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeConfig:
-    """How features are judged."""
-
-    num_train: int = 20_000
-    """The most training examples that the classifiers see, from the start."""
-    num_test: int = 10_000
-    """The most test examples that they are judged by."""
-    neighbours: int = 10
-    """Nearest neighbours that vote on a label."""
-    raw: bool = True
-    """Also judge the raw input, which takes longest."""
-    seed: int = 0
-    """Of PCA's random directions and of the maps."""
-
-    def __post_init__(self) -> None:
-        if min(self.num_train, self.num_test, self.neighbours) < 1:
-            raise ValueError(
-                "probe: num_train, num_test and neighbours must be at least 1,"
-                f" got {self.num_train}, {self.num_test} and {self.neighbours}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from fastvae.applications.config import MAX_EASE_GIB
 from fastvae.data import Data, DataConfig
 from fastvae.data.catalogue import CATALOGUE_FILE, Catalogue
 from fastvae.data.interactions import csr
@@ -21,7 +22,6 @@ from fastvae.evaluate.ranking import Ranking, Scorer, evaluate_ranking, top_item
 from fastvae.models import VAE, AutoEncoder
 from fastvae.run import LoadedRun
 
-MAX_EASE_GIB = 4.0  # enough for 11 500 items
 _USERS_AT_A_TIME = 500
 _L2 = (50.0, 100.0, 200.0, 400.0, 800.0)  # EASE's, of which validation users choose
 _VALIDATION_PERIOD = 10  # one in so many training users chooses it

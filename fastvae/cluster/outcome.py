@@ -7,7 +7,6 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from fastvae.distributed import World
 from fastvae.train.status import read_status, write_status
 
 _TRIES = 2  # failing the same way this often, without a newer checkpoint, is for good
@@ -51,6 +50,8 @@ def judge(run_dir: Path, attempt: str | None, *, warned: bool) -> tuple[Outcome,
 
 
 def _record_silence(run_dir: Path, status: Mapping[str, Any] | None, reason: str) -> dict[str, Any]:
+    from fastvae.distributed import World  # here: it imports PyTorch, which `fastvae status` does without
+
     run_dir.mkdir(parents=True, exist_ok=True)
     write_status(run_dir, World(), "failed", status["step"] if status else 0, reason=reason)
     return read_status(run_dir) or {}

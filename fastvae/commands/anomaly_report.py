@@ -6,22 +6,16 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fastvae import run
-from fastvae.applications.anomalies import (
-    NUM_SAMPLES,
-    Array,
-    Detection,
-    Scores,
-    compare,
-    detection,
-    has_both_kinds,
-    require_table,
-    score_run,
-)
+from fastvae import applications, run
+from fastvae.applications.config import ANOMALY_SAMPLES
 from fastvae.commands.options import RunDirectory, output_file
-from fastvae.data import Source
-from fastvae.run import LoadedRun
+
+if TYPE_CHECKING:
+    from fastvae.applications.anomalies import Array, Detection, Scores
+    from fastvae.data import Source
+    from fastvae.run import LoadedRun
 
 
 @dataclass(frozen=True)
@@ -36,7 +30,7 @@ class AnomalyReport:
     """The CSV file of all rows' scores and the columns' shares; None is anomalies.csv in the run directory."""
     top: int = 10
     """How many rows are shown."""
-    num_samples: int = NUM_SAMPLES
+    num_samples: int = ANOMALY_SAMPLES
     """Draws of the latent that a score is a mean over."""
 
     def __call__(self) -> int:
@@ -46,9 +40,9 @@ class AnomalyReport:
             )
         out = None if self.out is None else output_file(self.out)
         loaded = run.load(self.run)
-        require_table(loaded)
+        applications.anomalies.require_table(loaded)
         source = loaded.source(self.data or "test")
-        scores = score_run(loaded, source, num_samples=self.num_samples)
+        scores = applications.anomalies.score_run(loaded, source, num_samples=self.num_samples)
         rows = row_numbers(source)
         print(row_table(scores, rows, self.top))
         out = out or loaded.directory / "anomalies.csv"
@@ -60,13 +54,14 @@ class AnomalyReport:
 
     def _detection(self, loaded: LoadedRun, scores: Scores, labels: Array) -> str:
         """How well the known anomalies are found, or why that cannot be said."""
-        if not has_both_kinds(labels):
+        if not applications.anomalies.has_both_kinds(labels):
             return (
                 f"no AUROC: of {len(labels)} rows {int(labels.sum())} are marked as anomalies; it needs some and others"
             )
         if self.data is not None:
-            return detection_table({loaded.config.recipe: detection(labels, scores.total.numpy())})
-        return detection_table(compare(loaded, scores))
+            found = applications.anomalies.detection(labels, scores.total.numpy())
+            return detection_table({loaded.config.recipe: found})
+        return detection_table(applications.anomalies.compare(loaded, scores))
 
 
 def row_numbers(source: Source) -> list[int]:

@@ -11,11 +11,9 @@ from typing import Annotated
 
 import tyro
 
-from fastvae import verify
 from fastvae.commands.parsing import parse
 from fastvae.commands.run_options import parse_run
 from fastvae.train.checkpoint import CheckpointError, checkpoint_paths, read_checkpoint
-from fastvae.train.weights import export_weights
 
 RunDirectory = Annotated[Path, tyro.conf.Positional]
 
@@ -60,6 +58,8 @@ class Export:
     """The checkpoint of this step; None is the newest."""
 
     def __call__(self) -> int:
+        from fastvae.train import export_weights  # here: it imports PyTorch
+
         step = export_weights(self.run, self.to, step=self.step)
         print(f"{self.to}: the weights of step {step}")
         return 0
@@ -91,6 +91,8 @@ def verify_resume(words: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(verify_resume.__doc__)
         return 0 if words else 2
+    from fastvae import verify  # here: it imports PyTorch, which the list of commands does without
+
     recipe, given = words[0], [*_SHORT, *words[1:]]
     own, theirs = _split(given)
     options = parse(VerifyOptions, own, f"verify-resume {recipe}")

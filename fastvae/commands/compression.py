@@ -8,21 +8,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from fastvae import run
-from fastvae.applications.compression import (
-    DEFAULT_LANES,
-    DEFAULT_MAX_GIB,
-    CompressionReport,
-    compress_file,
-    decompress_file,
-)
+from fastvae import applications, run
+from fastvae.applications.config import CODED_TOGETHER, MAX_COMPRESSED_GIB
 from fastvae.commands.options import RunDirectory, output_file
+
+if TYPE_CHECKING:
+    from fastvae.applications.compression import CompressionReport
 
 
 @dataclass(frozen=True)
@@ -37,9 +34,9 @@ class Compress:
     """The .fvc file."""
     lossy: float | None = None
     """Keep the latents only, on a grid of so many posterior deviations (0.5 fine, 4 coarse); None keeps every byte."""
-    lanes: int = DEFAULT_LANES
+    lanes: int = CODED_TOGETHER
     """Examples coded together: more are faster, and take more initial bits."""
-    max_gib: float = DEFAULT_MAX_GIB
+    max_gib: float = MAX_COMPRESSED_GIB
     """The most memory that the unpacked file may take, in GiB."""
     json: bool = False
     """Print one JSON object instead of a table."""
@@ -47,7 +44,7 @@ class Compress:
     def __call__(self) -> int:
         out = output_file(self.out)
         with progress_bar("compressing") as advance:
-            report = compress_file(
+            report = applications.compression.compress_file(
                 run.load(self.run),
                 self.data,
                 out,
@@ -70,13 +67,15 @@ class Decompress:
     """The .fvc file."""
     out: Path
     """The file to write."""
-    max_gib: float = DEFAULT_MAX_GIB
+    max_gib: float = MAX_COMPRESSED_GIB
     """The most memory that the pixels may take, in GiB."""
 
     def __call__(self) -> int:
         out = output_file(self.out)
         with progress_bar("decompressing") as advance:
-            pixels = decompress_file(run.load(self.run), self.file, out, max_gib=self.max_gib, progress=advance)
+            pixels = applications.compression.decompress_file(
+                run.load(self.run), self.file, out, max_gib=self.max_gib, progress=advance
+            )
         print(f"{out}  {len(pixels)} examples")
         return 0
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from fastvae import run
+from fastvae import figures, run
 from fastvae.commands.options import RunDirectory, conditions, output_path
-from fastvae.figures import find_renderer
-from fastvae.run import LoadedRun
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fastvae.run import LoadedRun
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Reconstruct:
         originals, reconstructions = loaded.reconstruct(self.num, self.data or "test")
         path = output_path(loaded, self.out, "reconstructions")
         title = f"{loaded.data.name}: reconstructions"
-        find_renderer(loaded.data).write_pairs(path, originals, reconstructions, loaded.data, title=title)
+        figures.find_renderer(loaded.data).write_pairs(path, originals, reconstructions, loaded.data, title=title)
         print(path)
         return 0
 
@@ -112,7 +114,7 @@ class Interpolate:
         row = loaded.interpolate(self.first, self.second, steps=self.steps).unsqueeze(0)
         path = output_path(loaded, self.out, "interpolation")
         title = f"{loaded.data.name}: from test example {self.first} to {self.second}"
-        find_renderer(loaded.data).write_rows(path, row, [""], loaded.data, title=title)
+        figures.find_renderer(loaded.data).write_rows(path, row, [""], loaded.data, title=title)
         print(path)
         return 0
 
@@ -155,6 +157,6 @@ class Traverse:
         path = output_path(loaded, self.out, "traversal")
         widths = "deviations" if self.attribute is None else "mean differences"
         title = f"{loaded.data.name}: {self.span:g} {widths} to either side"
-        find_renderer(loaded.data).write_rows(path, rows.examples, rows.names, loaded.data, title=title)
+        figures.find_renderer(loaded.data).write_rows(path, rows.examples, rows.names, loaded.data, title=title)
         print(path)
         return 0

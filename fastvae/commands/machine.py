@@ -9,14 +9,14 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fastvae import bench, doctor
-
 
 @dataclass(frozen=True)
 class Doctor:
     """Say what is installed, which backend runs and why, and what to run to fix what is missing."""
 
     def __call__(self) -> int:
+        from fastvae import doctor  # here: it imports PyTorch, which the list of commands does without
+
         print(doctor.report_text())
         return 0
 
@@ -45,6 +45,8 @@ class Bench:
     """Also sweep the batch size and draw size against GB/s."""
 
     def __call__(self) -> int:
+        from fastvae import bench  # here: it imports PyTorch
+
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         print(bench.run_bench(**options))
         return 0

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from fastvae.figures import find_renderer
-from fastvae.run import LoadedRun
+from fastvae import figures
+
+if TYPE_CHECKING:
+    from fastvae.run import LoadedRun
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg", ".tif", ".tiff", ".webp")
 RunDirectory = Annotated[Path, tyro.conf.Positional]
@@ -53,7 +55,7 @@ def output_path(run: LoadedRun, out: Path | None, name: str) -> Path:
     Raises:
         ValueError: the name is that of another kind of file than the data become.
     """
-    suffix = find_renderer(run.data).suffix
+    suffix = figures.find_renderer(run.data).suffix
     if out is None:
         return run.directory / f"{name}{suffix}"
     wanted = _PICTURES if suffix == ".png" else (suffix,)

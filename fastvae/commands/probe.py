@@ -6,10 +6,14 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fastvae import run
-from fastvae.applications.probe import ProbeConfig, ProbeRow, probe, write_maps
+from fastvae import applications, run
+from fastvae.applications.config import ProbeConfig
 from fastvae.commands.options import RunDirectory, output_file
+
+if TYPE_CHECKING:
+    from fastvae.applications.probe import ProbeRow
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,11 @@ class Probe:
             raise ValueError(f"--map-examples: must be at least 10, or 0 for no maps, got {self.map_examples}")
         out = None if self.out is None else output_file(self.out)
         loaded = run.load(self.run)
-        rows = probe(loaded, self.probe)
+        rows = applications.probe.probe(loaded, self.probe)
         print(json.dumps([dataclasses.asdict(row) for row in rows]) if self.json else probe_table(rows))
         if self.map_examples:
             path = out or loaded.directory / "probe.png"
-            write_maps(loaded, path, num_examples=self.map_examples, seed=self.probe.seed)
+            applications.probe.write_maps(loaded, path, num_examples=self.map_examples, seed=self.probe.seed)
             if not self.json:
                 print(path)
         return 0

@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fastvae import run
-from fastvae.applications.recommendation import (
-    MAX_EASE_GIB,
-    Recommender,
-    Suggestion,
-    compare,
-    comparison_table,
-    why_no_ease,
-    write_recommendations,
-)
+from fastvae import applications, run
+from fastvae.applications.config import MAX_EASE_GIB
 from fastvae.commands.options import RunDirectory
-from fastvae.data.catalogue import Catalogue
+
+if TYPE_CHECKING:
+    from fastvae.applications.recommendation import Suggestion
+    from fastvae.data.catalogue import Catalogue
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,8 @@ class Recommend:
         if not self.max_gib > 0:
             raise ValueError(f"--max-gib: must be a positive number, got {self.max_gib}")
         loaded = run.load(self.run)
-        recommender = Recommender.of_run(loaded)
+        recommendation = applications.recommendation
+        recommender = recommendation.Recommender.of_run(loaded)
         if self.items is not None:
             names = [name for name in self.items.split(";") if name.strip()]
             suggestions = recommender.recommend(names, self.top)
@@ -61,11 +58,11 @@ class Recommend:
         elif self.data is not None:
             out = self.out or loaded.directory / "recommendations.csv"
             out.parent.mkdir(parents=True, exist_ok=True)
-            print(f"{out}  {write_recommendations(recommender, self.data, out, self.top)} users")
+            print(f"{out}  {recommendation.write_recommendations(recommender, self.data, out, self.top)} users")
         else:
-            rankings = compare(recommender, loaded.data, name=loaded.config.recipe, max_gib=self.max_gib)
-            print(comparison_table(rankings))
-            if reason := why_no_ease(loaded.data, self.max_gib):
+            rankings = recommendation.compare(recommender, loaded.data, name=loaded.config.recipe, max_gib=self.max_gib)
+            print(recommendation.comparison_table(rankings))
+            if reason := recommendation.why_no_ease(loaded.data, self.max_gib):
                 print(f"{reason} (--max-gib)")
         return 0
 

@@ -14,13 +14,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fastvae.data.audio_preprocess import AudioConfig, LogMelPreprocess
+from fastvae.data.audio_preprocess import LogMelPreprocess
 from fastvae.data.condition import ConditionField
-from fastvae.data.config import DataConfig
+from fastvae.data.config import AudioConfig, DataConfig, SpectrogramConfig
 from fastvae.data.dataset import Data
 from fastvae.data.places import find_file
 from fastvae.data.source import Source
-from fastvae.data.spectrogram import SpectrogramConfig
 from fastvae.data.views import chunks
 from fastvae.data.waveform import EXTENSIONS, read_waveform
 

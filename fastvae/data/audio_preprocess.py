@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from fastvae.data.spectrogram import SpectrogramConfig, log_mel
+from fastvae.data.config import AudioConfig
+from fastvae.data.spectrogram import log_mel
 from fastvae.ops import AugmentationSite, Use, philox_normal, philox_uniform, stream
 from fastvae.records import Batch
 
 _CHUNK = 256  # clips whose spectrograms are computed at a time: bounds the temporaries
-
-
-@dataclass(frozen=True, kw_only=True)
-class AudioConfig:
-    """How recordings are read, and how training varies them."""
-
-    spectrogram: SpectrogramConfig = field(default_factory=SpectrogramConfig)
-    """Rate, length and bands."""
-    max_delay: int = 0
-    """Training starts each clip late, by up to so many samples drawn anew each time; 0 for never."""
-    gain_db: float = 0.0
-    """Training makes each clip louder or softer, by a normal draw of this deviation in decibels; 0 for never."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_delay < self.spectrogram.num_samples:
-            raise ValueError(
-                f"AudioConfig: max_delay must be in 0 .. {self.spectrogram.num_samples - 1}, got {self.max_delay}"
-            )
-        if not (math.isfinite(self.gain_db) and self.gain_db >= 0):
-            raise ValueError(f"AudioConfig: gain_db must be a number >= 0, got {self.gain_db}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from fastvae.data.condition import ConditionField, Conditions, Field, choose_fields, conditioned
-from fastvae.data.preprocess import Binarize, Preprocess, Preprocessor, binarize_pixels, pixel_noise
+from fastvae.data.config import Binarize
+from fastvae.data.preprocess import Preprocess, Preprocessor, binarize_pixels, pixel_noise
 from fastvae.data.source import Source, TensorSource, as_source
 from fastvae.data.views import chunks, looked_at, split_every
 from fastvae.ops import noise_key

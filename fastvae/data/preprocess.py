@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from fastvae.ops import PixelSite, Use, philox_uniform, stream
 from fastvae.records import Batch
-
-Binarize = Literal["none", "static", "dynamic"]
 
 _LARGEST_BELOW_ONE = 1 - 2**-24  # in float32
 

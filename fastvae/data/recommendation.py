@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from fastvae.data.catalogue import CATALOGUE_FILE, Catalogue
+from fastvae.data.config import InteractionsConfig
 from fastvae.data.dataset import Data, State
 from fastvae.data.interaction_files import MAX_BYTES, Interactions, read_interactions
 from fastvae.data.interactions import Counts, InteractionSource
@@ -20,36 +20,6 @@ from fastvae.data.ratings import read_titles, titles_beside
 from fastvae.data.source import CHUNK_ROWS, Source
 
 TEST_USERS_FILE = "test_users.json"  # in a run's data folder
-
-
-@dataclass(frozen=True, kw_only=True)
-class InteractionsConfig:
-    """Which interactions count, and which users are held out."""
-
-    min_rating: float | None = None
-    """Where the file has ratings: those below count for nothing; None counts every one. All others count once."""
-    min_items: int = 5
-    """Users with fewer items are left out."""
-    test_share: float = 0.2
-    """Part of the users that is held out for the test, in (0, 1)."""
-    fold: int = 0
-    """Which part: 0 .. 1 / test_share - 1; the folds share no user."""
-    titles: Path | None = None
-    """File with the items' titles; None looks beside the interactions for one."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.test_share <= 0.5:
-            raise ValueError(f"InteractionsConfig: test_share must be in (0, 0.5], got {self.test_share}")
-        if not 0 <= self.fold < self.num_folds or self.min_items < 1:
-            raise ValueError(
-                f"InteractionsConfig: fold must be in 0 .. {self.num_folds - 1} and min_items at least 1,"
-                f" got {self.fold} and {self.min_items}"
-            )
-
-    @property
-    def num_folds(self) -> int:
-        """How many folds share no user."""
-        return int(1 / self.test_share + 1e-9)
 
 
 class OtherUsersError(ValueError):

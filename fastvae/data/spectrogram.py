@@ -3,50 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fastvae.data.config import SpectrogramConfig
 from fastvae.ops import GenerationSite, Use, noise_key, philox_uniform, stream
 
 _MEL_ITERATIONS = 200
 _PHASE_ITERATIONS = 60
 _MOMENTUM = 0.99
 _PEAK = 0.95  # louder waveforms are turned down to it, so that nothing clips
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpectrogramConfig:
-    """How sound becomes numbers; the defaults are those of spoken digits, 32 frames of 32 mels."""
-
-    sample_rate: int = 8000
-    """Samples per second; other recordings are resampled to it."""
-    num_samples: int = 8192
-    """Samples of a clip: longer ones are cut, shorter ones end in silence. A multiple of hop."""
-    window: int = 512
-    """Samples of a frame's (periodic) Hann window."""
-    hop: int = 256
-    """Samples from one frame to the next."""
-    num_mels: int = 32
-    """Mel bands from 0 Hz to half the sample rate."""
-    floor: float = 1e-6
-    """What is added to a band's power before its logarithm."""
-
-    def __post_init__(self) -> None:
-        if min(self.sample_rate, self.num_samples, self.hop, self.num_mels) < 1 or self.floor <= 0:
-            raise ValueError("SpectrogramConfig: every number must be positive")
-        if self.window % 2 or self.hop > self.window or self.num_samples % self.hop:
-            raise ValueError(
-                "SpectrogramConfig: window must be even, hop at most window, and num_samples a multiple of hop,"
-                f" got {self.window}, {self.hop} and {self.num_samples}"
-            )
-
-    @property
-    def num_frames(self) -> int:
-        """Frames of a clip."""
-        return self.num_samples // self.hop
 
 
 def mel_filters(config: SpectrogramConfig) -> Tensor:

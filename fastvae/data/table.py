@@ -23,29 +23,6 @@ _SPREAD = (0.01, 0.99)
 _NORMAL_SPREAD = 4.6527  # between those quantiles of a standard normal
 
 
-@dataclass(frozen=True, kw_only=True)
-class TableConfig:
-    """How a table of numbers and categories is read."""
-
-    label: str | None = None
-    """Column that says which rows are anomalies (1) and which are not (0); None finds one of the usual name that
-    holds nothing else. It is never shown to the model."""
-    find_label: bool = True
-    """Whether a label that is not named is looked for; without, such a column is one like the others."""
-    categorical: tuple[str, ...] = ()
-    """Columns of numbers that are categories all the same; columns with other values than numbers are so anyway."""
-    test_share: float = 0.3
-    """Part of the rows that is held out for the test, the same part of each label, in (0, 1)."""
-    clip: float = 30.0
-    """Scaled numbers are held within plus and minus this many deviations."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.test_share < 1 or not self.clip > 0:
-            raise ValueError(
-                f"TableConfig: test_share must be in (0, 1) and clip positive, got {self.test_share} and {self.clip}"
-            )
-
-
 @dataclass(frozen=True)
 class RawTable:
     """A table as it was read: columns of floats (NaN where a value is missing) or of texts (empty where missing)."""

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
+from fastvae.data.config import TableConfig
 from fastvae.data.delimited import fields_of
-from fastvae.data.table import Column, RawTable, TableConfig, Values, as_number, as_texts
+from fastvae.data.table import Column, RawTable, Values, as_number, as_texts
 
 _LABELS = ("label", "anomaly", "is_anomaly", "outlier", "is_outlier", "y")
 _MISSING = ("", "na", "n/a", "nan", "null", "none", "?")

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn import datasets
 
-from fastvae.data.config import DataConfig
+from fastvae.data.config import DataConfig, TableConfig
 from fastvae.data.dataset import Data, State
 from fastvae.data.order import order_index
 from fastvae.data.source import Source
@@ -18,7 +17,6 @@ from fastvae.data.table import (
     Column,
     MaskGaps,
     RawTable,
-    TableConfig,
     TableSource,
     columns_from_bytes,
     columns_to_bytes,
@@ -37,6 +35,8 @@ def load_table(config: DataConfig, seed: int, state: State) -> Data:
 
 def load_breast_cancer(config: DataConfig, seed: int, state: State) -> Data:
     """scikit-learn's breast cancer data as an anomaly table: 357 benign rows and, as anomalies, 21 malignant ones."""
+    from sklearn import datasets  # here: the import takes a second, and other data do not need it
+
     bunch = datasets.load_breast_cancer()
     benign, malignant = (np.flatnonzero(bunch.target == target) for target in (1, 0))
     rows = np.concatenate([benign, malignant[:21]])

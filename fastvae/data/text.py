@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from fastvae.data.condition import LengthField
-from fastvae.data.config import DataConfig
+from fastvae.data.config import DataConfig, TextDataConfig
 from fastvae.data.dataset import Data, State
 from fastvae.data.source import Source
-from fastvae.data.tokenizer import TextDataConfig, Tokenizer
+from fastvae.data.tokenizer import Tokenizer
 from fastvae.records import END, PAD, Batch
 
 TOKENIZER_FILE = "tokenizer.json"

@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
+from fastvae.data.config import TokenizerKind
 from fastvae.records import BEGIN, END, PAD, UNKNOWN
 
 if TYPE_CHECKING:
     import tokenizers
 
-TokenizerKind = Literal["words", "bpe"]
-
 _SPECIAL = {PAD: "<pad>", BEGIN: "<begin>", END: "<end>", UNKNOWN: "<unknown>"}
 
 # A word with its inner hyphens, dots and apostrophes (k-19, n't, u.s), a clitic ('ve), or a run of punctuation.
 _WORD = r"\w+(?:[-.'\u2019&]\w+)*|['\u2019]\w+|[^\w\s]+"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextDataConfig:
-    """How sentences become tokens."""
-
-    tokenizer: TokenizerKind = "words"
-    """words: words and punctuation marks; bpe: pieces of words, which know every text."""
-    vocab_size: int = 20000
-    """The most tokens."""
-    min_frequency: int = 2
-    """Words (or pairs of pieces) that the training sentences hold less often are left out."""
-    lowercase: bool = False
-    """Take upper and lower case as one."""
-    max_length: int = 60
-    """Tokens that a longer sentence is cut to."""
-
-    def __post_init__(self) -> None:
-        if self.max_length < 1:
-            raise ValueError(f"TextDataConfig: max_length must be at least 1, got {self.max_length}")
 
 
 class Tokenizer:

@@ -1,13 +1,17 @@
 """How processes cooperate. Nothing here knows about VAEs."""
 
-from fastvae.distributed.build import STRATEGIES, StrategyOptions, build_strategy
-from fastvae.distributed.ddp import DDPConfig
-from fastvae.distributed.deepspeed_settings import DeepSpeedConfig
-from fastvae.distributed.failure import Failure, PeerFailed
-from fastvae.distributed.fsdp import FSDPConfig
-from fastvae.distributed.side_group import SideGroup
-from fastvae.distributed.strategy import StepReport, Strategy, read_whole, write_tensors
-from fastvae.distributed.world import World, enter_world, world_from_environment
+from typing import TYPE_CHECKING
+
+from fastvae.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from fastvae.distributed.build import STRATEGIES, StrategyOptions, build_strategy
+    from fastvae.distributed.config import DDPConfig, FSDPConfig
+    from fastvae.distributed.deepspeed_settings import DeepSpeedConfig
+    from fastvae.distributed.failure import Failure, PeerFailed
+    from fastvae.distributed.side_group import SideGroup
+    from fastvae.distributed.strategy import StepReport, Strategy, read_whole, write_tensors
+    from fastvae.distributed.world import World, enter_world, world_from_environment
 
 __all__ = [
     "STRATEGIES",
@@ -27,3 +31,16 @@ __all__ = [
     "world_from_environment",
     "write_tensors",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "build": ("STRATEGIES", "StrategyOptions", "build_strategy"),
+        "config": ("DDPConfig", "FSDPConfig"),
+        "deepspeed_settings": ("DeepSpeedConfig",),
+        "failure": ("Failure", "PeerFailed"),
+        "side_group": ("SideGroup",),
+        "strategy": ("StepReport", "Strategy", "read_whole", "write_tensors"),
+        "world": ("World", "enter_world", "world_from_environment"),
+    },
+)

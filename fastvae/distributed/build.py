@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 import torch.distributed as dist
 
-from fastvae.distributed.ddp import DDPConfig, DDPStrategy
+from fastvae.distributed.config import DDPConfig, FSDPConfig
+from fastvae.distributed.ddp import DDPStrategy
 from fastvae.distributed.deepspeed import DeepSpeedStrategy, import_deepspeed
 from fastvae.distributed.deepspeed_settings import DeepSpeedConfig, engine_settings
-from fastvae.distributed.fsdp import FSDPConfig, FSDPStrategy
+from fastvae.distributed.fsdp import FSDPStrategy
 from fastvae.distributed.single import SingleStrategy
 from fastvae.distributed.strategy import Strategy
 from fastvae.distributed.world import World

@@ -1,7 +1,6 @@
 """PyTorch's DistributedDataParallel: every rank holds the whole model, gradients are averaged in buckets."""
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -9,25 +8,9 @@ from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
+from fastvae.distributed.config import DDPConfig
 from fastvae.distributed.strategy import BuildOptimizer, ReplicatedStrategy
 from fastvae.distributed.world import World
-
-
-@dataclass(frozen=True, kw_only=True)
-class DDPConfig:
-    """Settings of strategy ddp."""
-
-    bucket_mib: float = 25.0
-    """Gradients cross the ranks in pieces of about this size, while the backward pass goes on."""
-    static_graph: bool = False
-    """Promise that every step uses the same parameters in the same order: DDP then plans its exchange once. Not with
-    accumulation, which DDP gets wrong here: gradients of all micro-batches but the last would not cross the ranks."""
-    compress_gradients: bool = False
-    """Send gradients as bfloat16: half the bytes, but 8 bits of precision, so another result than one process has."""
-
-    def __post_init__(self) -> None:
-        if not self.bucket_mib > 0:
-            raise ValueError(f"train.ddp.bucket_mib must be positive, got {self.bucket_mib}")
 
 
 class DDPStrategy(ReplicatedStrategy):

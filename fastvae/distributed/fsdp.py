@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -21,18 +20,9 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor
 
+from fastvae.distributed.config import FSDPConfig
 from fastvae.distributed.strategy import BuildOptimizer, TorchStrategy, broadcast_from_first, compare_replicas
 from fastvae.distributed.world import World
-
-
-@dataclass(frozen=True, kw_only=True)
-class FSDPConfig:
-    """Settings of strategy fsdp."""
-
-    reshard_after_forward: bool = True
-    """Free a block's gathered weights after its forward and gather them again for its backward: less memory."""
-    cpu_offload: bool = False
-    """Keep shares of weights, gradients and optimizer state in the host's memory, and update them there."""
 
 
 class FSDPStrategy(TorchStrategy):

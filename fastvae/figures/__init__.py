@@ -1,8 +1,13 @@
 """What people look at: pictures of a run, and examples of every kind of data as files."""
 
-from fastvae.figures.images import save_reconstructions, save_rows, save_samples
-from fastvae.figures.plots import save_curves, save_latents, save_maps
-from fastvae.figures.registry import RENDERERS, Renderer, find_renderer
+from typing import TYPE_CHECKING
+
+from fastvae.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from fastvae.figures.images import save_reconstructions, save_rows, save_samples
+    from fastvae.figures.plots import save_curves, save_latents, save_maps
+    from fastvae.figures.registry import RENDERERS, Renderer, find_renderer
 
 __all__ = [
     "RENDERERS",
@@ -15,3 +20,12 @@ __all__ = [
     "save_rows",
     "save_samples",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "images": ("save_reconstructions", "save_rows", "save_samples"),
+        "plots": ("save_curves", "save_latents", "save_maps"),
+        "registry": ("RENDERERS", "Renderer", "find_renderer"),
+    },
+)

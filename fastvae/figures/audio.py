@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from fastvae.data import Data, LogMelPreprocess
-from fastvae.data.spectrogram import SpectrogramConfig, waveforms_of
+from fastvae.data.config import SpectrogramConfig
+from fastvae.data.spectrogram import waveforms_of
 from fastvae.data.waveform import write_waveform
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _PICTURE = "spectrograms.png"
 _OWN_NAME = re.compile(r"\d{3,}(-data|-model)?\.wav|\d{2,}-.*-\d{2,}\.wav")  # of `AudioRenderer`
@@ -46,6 +48,8 @@ def save_spectrograms(
     shown = log_mels[: columns * _MAX_ROWS].float().cpu()
     columns = max(1, min(columns, len(shown)))
     rows = -(-len(shown) // columns)
+    from matplotlib.figure import Figure  # here: the import takes half a second
+
     figure = Figure(figsize=(columns * _CELL_IN + 0.3, rows * _CELL_IN + 0.9), layout="constrained")
     figure.suptitle(title, fontsize=10)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()

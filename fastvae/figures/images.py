@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -164,6 +163,8 @@ def _save_image(path: Path, image: Array, title: str, note: str, rows: Sequence[
     shown_width = _GRID_WIDTH_IN - left - right
     shown_height = shown_width * image.shape[0] / image.shape[1]
     height = shown_height + top + bottom
+    from matplotlib.figure import Figure  # here: the import takes half a second
+
     figure = Figure(figsize=(_GRID_WIDTH_IN, height), dpi=150)
     place = (left / _GRID_WIDTH_IN, bottom / height, shown_width / _GRID_WIDTH_IN, shown_height / height)
     axes = figure.add_axes(place)

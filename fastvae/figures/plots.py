@@ -6,13 +6,14 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Array = NDArray[Any]
 
@@ -43,6 +44,8 @@ def save_latents(
         title: stands above the picture.
     """
     points, names = _project(means.detach().cpu().double().numpy())
+    from matplotlib.figure import Figure  # here: the import takes half a second
+
     figure = Figure(figsize=(6.4, 5.6), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     size = float(np.clip(6000 / max(len(points), 1), 5, 20))
@@ -73,6 +76,8 @@ def save_maps(
         label_names: what the labels 0, 1, ... stand for; without them the legend shows the integers.
         title: stands above all.
     """
+    from matplotlib.figure import Figure  # here: the import takes half a second
+
     figure = Figure(figsize=(4.8 * len(maps) + 0.8, 4.8), dpi=100, layout="constrained")
     figure.suptitle(title)
     for index, (axes, (name, points)) in enumerate(
@@ -103,6 +108,8 @@ def save_curves(path: Path, metrics: Path, *, title: str = "Training") -> None:
     names = [name for name in _CURVES if any(record.get(name) is not None for record in records)]
     if not names:
         raise ValueError(f"save_curves: {metrics} must hold one of {', '.join(_CURVES)}, got none; train a step first")
+    from matplotlib.figure import Figure  # here: the import takes half a second
+
     figure = Figure(figsize=(4.2 * len(names), 3.6), dpi=150, layout="constrained")
     figure.suptitle(title)
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):

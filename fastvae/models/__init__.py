@@ -1,13 +1,18 @@
 """Models: modules that give the two halves of the ELBO for a batch, and know nothing of processes."""
 
-from fastvae.models.autoencoder import AutoEncoder
-from fastvae.models.build import build_model
-from fastvae.models.config import ModelConfig, TextConfig
-from fastvae.models.parts import ModelInputs, Networks
-from fastvae.models.recommender import MultDAE, MultVAE, RecommenderConfig
-from fastvae.models.registry import LIKELIHOODS, NETWORKS
-from fastvae.models.text import TextVAE
-from fastvae.models.vae import VAE, as_batch
+from typing import TYPE_CHECKING
+
+from fastvae.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from fastvae.models.autoencoder import AutoEncoder
+    from fastvae.models.build import build_model
+    from fastvae.models.config import ModelConfig, RecommenderConfig, TextConfig
+    from fastvae.models.parts import ModelInputs, Networks
+    from fastvae.models.recommender import MultDAE, MultVAE
+    from fastvae.models.registry import LIKELIHOODS, NETWORKS
+    from fastvae.models.text import TextVAE
+    from fastvae.models.vae import VAE, as_batch
 
 __all__ = [
     "LIKELIHOODS",
@@ -25,3 +30,17 @@ __all__ = [
     "as_batch",
     "build_model",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "autoencoder": ("AutoEncoder",),
+        "build": ("build_model",),
+        "config": ("ModelConfig", "TextConfig", "RecommenderConfig"),
+        "parts": ("ModelInputs", "Networks"),
+        "recommender": ("MultDAE", "MultVAE"),
+        "registry": ("LIKELIHOODS", "NETWORKS"),
+        "text": ("TextVAE",),
+        "vae": ("VAE", "as_batch"),
+    },
+)

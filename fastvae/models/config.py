@@ -1,4 +1,4 @@
-"""Which model, and how large: what recipes and the command line set."""
+"""Which model, and how large: what recipes and the command line set. Nothing here imports PyTorch."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fastvae.models.recommender import RecommenderConfig
-from fastvae.nn import Activation, ConvConfig, Told
+from fastvae.nn.config import Activation, ConvConfig, Told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +60,18 @@ class TextConfig:
                 "TextConfig: beam_width must be at least 1 and no_repeat at least 0,"
                 f" got {self.beam_width} and {self.no_repeat}"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecommenderConfig:
+    """What network "bag" needs beside its widths."""
+
+    dropout: float = 0.5
+    """Probability that an item of a training example is not seen, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"RecommenderConfig: dropout must be in [0, 1), got {self.dropout}; use 0 for off")
 
 
 @dataclass(frozen=True, kw_only=True)

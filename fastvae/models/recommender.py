@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -11,18 +11,6 @@ from fastvae.distributions import DiagonalGaussian
 from fastvae.models.autoencoder import AutoEncoder
 from fastvae.models.vae import VAE, as_batch, given
 from fastvae.records import Batch, VAETerms
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecommenderConfig:
-    """What network "bag" needs beside its widths."""
-
-    dropout: float = 0.5
-    """Probability that an item of a training example is not seen, in [0, 1)."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"RecommenderConfig: dropout must be in [0, 1), got {self.dropout}; use 0 for off")
 
 
 class MultVAE(VAE):

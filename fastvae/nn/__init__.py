@@ -1,13 +1,19 @@
 """Encoders and decoders: plain modules, without loss, noise or ranks."""
 
-from fastvae.nn.bag import BagEncoder, BagLinear
-from fastvae.nn.condition import ConditionAffine, ConditionBias
-from fastvae.nn.conv import ConvConfig, ConvDecoder, ConvEncoder
-from fastvae.nn.dropout import KeyedDropout, drop_tokens
-from fastvae.nn.linear import LinearEncoder
-from fastvae.nn.mlp import MLP, Activation, MLPDecoder, MLPEncoder, Told
-from fastvae.nn.recurrent import Cell, RecurrentDecoder, RecurrentEncoder
-from fastvae.nn.transformer import TransformerDecoder, TransformerEncoder
+from typing import TYPE_CHECKING
+
+from fastvae.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from fastvae.nn.bag import BagEncoder, BagLinear
+    from fastvae.nn.condition import ConditionAffine, ConditionBias
+    from fastvae.nn.config import Activation, ConvConfig, Told
+    from fastvae.nn.conv import ConvDecoder, ConvEncoder
+    from fastvae.nn.dropout import KeyedDropout, drop_tokens
+    from fastvae.nn.linear import LinearEncoder
+    from fastvae.nn.mlp import MLP, MLPDecoder, MLPEncoder
+    from fastvae.nn.recurrent import Cell, RecurrentDecoder, RecurrentEncoder
+    from fastvae.nn.transformer import TransformerDecoder, TransformerEncoder
 
 __all__ = [
     "MLP",
@@ -31,3 +37,18 @@ __all__ = [
     "TransformerEncoder",
     "drop_tokens",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "bag": ("BagEncoder", "BagLinear"),
+        "condition": ("ConditionAffine", "ConditionBias"),
+        "config": ("ConvConfig", "Activation", "Told"),
+        "conv": ("ConvDecoder", "ConvEncoder"),
+        "dropout": ("KeyedDropout", "drop_tokens"),
+        "linear": ("LinearEncoder",),
+        "mlp": ("MLP", "MLPDecoder", "MLPEncoder"),
+        "recurrent": ("Cell", "RecurrentDecoder", "RecurrentEncoder"),
+        "transformer": ("TransformerDecoder", "TransformerEncoder"),
+    },
+)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -12,29 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fastvae.nn.condition import ConditionBias
+from fastvae.nn.config import ConvConfig
 
 _SIZES = (8, 64)  # pixels along either side
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConvConfig:
-    """How wide and deep the convolutional networks are."""
-
-    channels: tuple[int, ...] = (32, 64)
-    """Feature maps at each scale; every scale has half the pixels of the one before along either side."""
-    blocks: int = 1
-    """Residual blocks at each scale."""
-    groups: int = 8
-    """Groups of GroupNorm; must divide every number of channels."""
-
-    def __post_init__(self) -> None:
-        if not self.channels or min(self.channels) < 1 or self.blocks < 1 or self.groups < 1:
-            raise ValueError(
-                "ConvConfig: channels, blocks and groups must be at least 1,"
-                f" got {self.channels}, {self.blocks} and {self.groups}"
-            )
-        if any(channels % self.groups for channels in self.channels):
-            raise ValueError(f"ConvConfig: groups must divide every one of {self.channels}, got {self.groups}")
 
 
 class ResidualBlock(nn.Module):

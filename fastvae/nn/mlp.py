@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from fastvae.nn.condition import ConditionAffine, ConditionBias
+from fastvae.nn.config import Activation, Told
 
-Activation = Literal["relu", "tanh"]
-Told = Literal["first", "every"]
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 
-from fastvae.data import Data, build_data, restore
+from fastvae.data import Data, build_data
+from fastvae.data.restore import restore
 from fastvae.models import build_model
 from fastvae.run.config import RunConfig, read_config
 from fastvae.run.loaded import LoadedRun
-from fastvae.run.start import model_inputs
+from fastvae.run.starting import model_inputs
 from fastvae.train.results import read_data_state
 from fastvae.train.weights import WEIGHTS, load_weights, read_weights, set_weights
 

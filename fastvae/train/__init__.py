@@ -1,10 +1,20 @@
-"""The training loop: any module that honours ``forward(batch, noise_key)``, any data, one process or many."""
+"""The training loop: any module that honours ``forward(batch, noise_key)``, any data, one process or many.
 
-from fastvae.train.config import TrainConfig
-from fastvae.train.guard import GuardConfig
-from fastvae.train.incidents import TrainingDiverged
-from fastvae.train.trainer import Run, train
-from fastvae.train.weights import export_weights, load_weights
+``fastvae.train`` is this package, and calling it trains: ``fastvae.train(model, data, config)`` is `trainer.train`.
+"""
+
+import inspect
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from fastvae.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from fastvae.train.config import GuardConfig, TrainConfig
+    from fastvae.train.incidents import TrainingDiverged
+    from fastvae.train.trainer import Run, train
+    from fastvae.train.weights import export_weights, load_weights
 
 __all__ = [
     "GuardConfig",
@@ -15,3 +25,27 @@ __all__ = [
     "load_weights",
     "train",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "config": ("GuardConfig", "TrainConfig"),
+        "incidents": ("TrainingDiverged",),
+        "trainer": ("Run", "train"),
+        "weights": ("export_weights", "load_weights"),
+    },
+)
+
+
+class _TrainPackage(ModuleType):
+    """A package that can be called, so that the function of its name does not hide it."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> "Run":
+        return self.train(*arguments, **options)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self.train)
+
+
+sys.modules[__name__].__class__ = _TrainPackage

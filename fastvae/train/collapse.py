@@ -2,25 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from fastvae.evaluate import Evaluation
-
-
-@dataclass(frozen=True, kw_only=True)
-class CollapseConfig:
-    """When a run warns that its decoder ignores the latent."""
-
-    min_active: float | None = 0.1
-    """Warn where less than this part of the latent units is active; None for off."""
-    evaluations: int = 3
-    """For so many evaluations in a row."""
-
-    def __post_init__(self) -> None:
-        if self.min_active is not None and not 0 < self.min_active <= 1:
-            raise ValueError(f"train.collapse.min_active must be in (0, 1], or None for off, got {self.min_active}")
-        if self.evaluations < 1:
-            raise ValueError(f"train.collapse.evaluations must be at least 1, got {self.evaluations}")
+from fastvae.train.config import CollapseConfig
 
 
 def is_collapsed(config: CollapseConfig, evaluation: Evaluation) -> bool:

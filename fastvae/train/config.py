@@ -1,4 +1,4 @@
-"""The settings of a training run."""
+"""The settings of a training run. Nothing here imports PyTorch."""
 
 from __future__ import annotations
 
@@ -8,9 +8,50 @@ from typing import Literal
 
 from fastvae.distributed import DDPConfig, DeepSpeedConfig, FSDPConfig
 from fastvae.objective import ObjectiveConfig
-from fastvae.train.collapse import CollapseConfig
-from fastvae.train.guard import GuardConfig
-from fastvae.train.matmul import MatmulLibrary
+
+MatmulLibrary = Literal["auto", "default"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardConfig:
+    """Which steps are skipped, on all ranks together, and when the run gives up."""
+
+    stop_after: int = 10
+    """Stop after so many steps in a row whose loss or gradient was not finite; each of them was skipped."""
+    spike_sigma: float | None = 8.0
+    """Skip a step whose loss or gradient norm is so many standard deviations above its running mean; None for off."""
+    spike_window: int = 200
+    """Steps that mean and deviation look back over; as many pass before the first step is judged."""
+    spikes_in_a_row: int = 3
+    """After so many skipped spikes in a row the new level counts as usual, and the window begins anew."""
+
+    def __post_init__(self) -> None:
+        for name in ("stop_after", "spikes_in_a_row"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"train.guard.{name} must be at least 1, got {getattr(self, name)}")
+        if self.spike_window < 10:
+            raise ValueError(f"train.guard.spike_window must be at least 10, got {self.spike_window}")
+        if self.spike_sigma is not None and not (math.isfinite(self.spike_sigma) and self.spike_sigma >= 3):
+            raise ValueError(
+                f"train.guard.spike_sigma must be a number >= 3, or None for off, got {self.spike_sigma}; "
+                "3 already skips clean steps"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollapseConfig:
+    """When a run warns that its decoder ignores the latent."""
+
+    min_active: float | None = 0.1
+    """Warn where less than this part of the latent units is active; None for off."""
+    evaluations: int = 3
+    """For so many evaluations in a row."""
+
+    def __post_init__(self) -> None:
+        if self.min_active is not None and not 0 < self.min_active <= 1:
+            raise ValueError(f"train.collapse.min_active must be in (0, 1], or None for off, got {self.min_active}")
+        if self.evaluations < 1:
+            raise ValueError(f"train.collapse.evaluations must be at least 1, got {self.evaluations}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,37 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastvae.train.config import GuardConfig
+
 _LARGEST = torch.finfo(torch.float32).max  # a limit that NaN and infinity exceed, and no other number
 _LAG = 4  # steps between a step on a GPU and the host's look at it
 # The least deviation that a level is given, so that nearly constant numbers make no spikes of nothing.
 _LOSS_FLOOR = 0.01  # of the loss's running mean
 _LOG_NORM_FLOOR = 0.1  # of the logarithm of the gradient's norm: about 10 % of the norm
-
-
-@dataclass(frozen=True, kw_only=True)
-class GuardConfig:
-    """Which steps are skipped, on all ranks together, and when the run gives up."""
-
-    stop_after: int = 10
-    """Stop after so many steps in a row whose loss or gradient was not finite; each of them was skipped."""
-    spike_sigma: float | None = 8.0
-    """Skip a step whose loss or gradient norm is so many standard deviations above its running mean; None for off."""
-    spike_window: int = 200
-    """Steps that mean and deviation look back over; as many pass before the first step is judged."""
-    spikes_in_a_row: int = 3
-    """After so many skipped spikes in a row the new level counts as usual, and the window begins anew."""
-
-    def __post_init__(self) -> None:
-        for name in ("stop_after", "spikes_in_a_row"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"train.guard.{name} must be at least 1, got {getattr(self, name)}")
-        if self.spike_window < 10:
-            raise ValueError(f"train.guard.spike_window must be at least 10, got {self.spike_window}")
-        if self.spike_sigma is not None and not (math.isfinite(self.spike_sigma) and self.spike_sigma >= 3):
-            raise ValueError(
-                f"train.guard.spike_sigma must be a number >= 3, or None for off, got {self.spike_sigma}; "
-                "3 already skips clean steps"
-            )
 
 
 @dataclass

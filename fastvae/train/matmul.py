@@ -12,12 +12,11 @@ import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import nn
 
-MatmulLibrary = Literal["auto", "default"]
+from fastvae.train.config import MatmulLibrary
 
 _WORTH_IT = 4e6  # multiply-adds in a mean product: below, oneDNN's set-up of a call costs what its kernels gain
 

@@ -14,7 +14,6 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from fastvae.distributed import StepReport, World
 from fastvae.train.files import write_atomic
@@ -51,6 +50,8 @@ class MetricsLog:
         _drop_after(self._path, first_step)
         self._file = self._path.open("a", encoding="utf-8")
         # Steps after the checkpoint that this run goes on from are logged again: TensorBoard drops the old ones.
+        from torch.utils.tensorboard import SummaryWriter  # here: only the process that writes needs it
+
         self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=first_step + 1)
         self._console = Console(stderr=True)
         self._total_steps = total_steps

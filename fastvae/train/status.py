@@ -8,10 +8,12 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastvae.distributed import World
 from fastvae.train.files import dump_json, write_atomic
+
+if TYPE_CHECKING:
+    from fastvae.distributed import World
 
 STATUS = "status.json"
 ATTEMPT = "FASTVAE_ATTEMPT"  # the environment variable that names this start of a batch job

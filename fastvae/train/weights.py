@@ -8,7 +8,6 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
-from fastvae.distributed import read_whole
 from fastvae.train.checkpoint import Checkpoint, CheckpointError, checkpoint_paths, newest_valid, read_checkpoint
 from fastvae.train.files import replacing
 
@@ -57,6 +56,8 @@ def _find(root: Path, step: int | None) -> Checkpoint | None:
 
 
 def _weights_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    from fastvae.distributed import read_whole  # here: a finished run is read without PyTorch's checkpoints
+
     tensors = read_whole(checkpoint.path, lambda name: name.startswith(("model.", "extra.")))
     kinds = [{n[len(kind) :]: t for n, t in tensors.items() if n.startswith(kind)} for kind in ("model.", "extra.")]
     return kinds[0] | kinds[1]

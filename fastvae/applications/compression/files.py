@@ -31,10 +31,8 @@ from fastvae.applications.compression.lossy import (
     draw_points,
 )
 from fastvae.applications.compression.pixel_file import PixelFile, Pixels, read_pixel_file
+from fastvae.applications.config import CODED_TOGETHER, MAX_COMPRESSED_GIB
 from fastvae.run import LoadedRun
-
-DEFAULT_LANES = 16
-DEFAULT_MAX_GIB = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +53,8 @@ def compress_file(
     out: Path,
     *,
     step: float | None = None,
-    lanes: int = DEFAULT_LANES,
-    max_gib: float = DEFAULT_MAX_GIB,
+    lanes: int = CODED_TOGETHER,
+    max_gib: float = MAX_COMPRESSED_GIB,
     progress: Progress | None = None,
 ) -> CompressionReport:
     """Write ``data`` as an ``.fvc`` file that ``decompress_file`` with the same run turns back into it.
@@ -91,7 +89,7 @@ def decompress_file(
     file: Path,
     out: Path,
     *,
-    max_gib: float = DEFAULT_MAX_GIB,
+    max_gib: float = MAX_COMPRESSED_GIB,
     progress: Progress | None = None,
 ) -> Pixels:
     """Write the file that ``compress_file`` read; returns its pixels [N, P].

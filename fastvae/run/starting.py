@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from fastvae.data import Data, build_data
 from fastvae.models import ModelInputs, build_model
 from fastvae.run.config import RunConfig
-from fastvae.train import Run, load_weights, train
+from fastvae.train import load_weights
+
+if TYPE_CHECKING:
+    from fastvae.train import Run
 
 
 def start(config: RunConfig) -> Run:
     """Build data and model as ``config`` says and train; all ranks call it alike. Source of ``fastvae train``."""
+    from fastvae.train import train  # here: a finished run is loaded without the training loop
+
     data = build_data(config.data, config.seed)
     description = {name: value for name, value in asdict(config).items() if name not in ("train", "run_dir")}
     return train(

@@ -1,0 +1,104 @@
+"""What starting costs: processor time of imports and of quick commands, beside PyTorch's own import."""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fastvae.bench import options_parser, report, this_machine
+
+TORCH = "import torch"
+CASES = {
+    TORCH: ["-c", "import torch"],
+    "import fastvae": ["-c", "import fastvae"],
+    "import fastvae; fastvae.noise_key": ["-c", "import fastvae; fastvae.noise_key"],
+    "import fastvae; fastvae.VAE": ["-c", "import fastvae; fastvae.VAE"],
+    "import fastvae; fastvae.load": ["-c", "import fastvae; fastvae.load"],
+    "fastvae --version": ["-m", "fastvae", "--version"],
+    "fastvae --help": ["-m", "fastvae", "--help"],
+    "fastvae recipes": ["-m", "fastvae", "recipes"],
+    "fastvae status RUN": ["-m", "fastvae", "status", "runs/digits"],
+    "fastvae train digits --help": ["-m", "fastvae", "train", "digits", "--help"],
+}
+"""What is started, as arguments of Python."""
+
+
+def cpu_seconds(arguments: list[str]) -> float:
+    """User and system time of one new process, its children's included."""
+    silent = os.open(os.devnull, os.O_WRONLY)
+    actions = [(os.POSIX_SPAWN_DUP2, silent, stream) for stream in (1, 2)]
+    child = os.posix_spawn(sys.executable, [sys.executable, *arguments], os.environ, file_actions=actions)
+    _, status, usage = os.wait4(child, 0)
+    os.close(silent)
+    if status:
+        raise RuntimeError(f"python {' '.join(arguments)} ended with status {status}")
+    return usage.ru_utime + usage.ru_stime
+
+
+def measure(names: list[str], *, rounds: int) -> list[dict[str, Any]]:
+    """Percentiles of the processor time of each case; all take turns, in random order, after one round of warm-up."""
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    order = random.Random(0)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "runs" / "digits"
+        run.mkdir(parents=True)
+        (run / "status.json").write_text('{"state": "done", "step": 3}')
+        before = Path.cwd()
+        os.chdir(folder)
+        try:
+            for turn in range(rounds + 1):
+                for name in order.sample(names, len(names)):
+                    took = cpu_seconds(CASES[name])
+                    if turn:
+                        seconds[name].append(took)
+        finally:
+            os.chdir(before)
+    torch_median = statistics.median(seconds[TORCH])
+    return [
+        {
+            "case": name,
+            "rounds": rounds,
+            "cpu_s_min": min(values),
+            "cpu_s_median": statistics.median(values),
+            "cpu_s_max": max(values),
+            "beyond_torch_s": statistics.median(values) - torch_median,
+        }
+        for name, values in seconds.items()
+    ]
+
+
+def test_startup(benchmark: Any) -> None:
+    rows = benchmark(measure, [TORCH, "fastvae --version"], rounds=1)
+    assert all(row["cpu_s_median"] > 0 for row in rows)
+
+
+def main() -> int:
+    parser = options_parser("Processor time of imports and quick commands.", Path(__file__).parent / "results")
+    parser.add_argument("--rounds", type=int, default=7, help="how often each case is started")
+    options = parser.parse_args()
+    rows = measure(list(CASES), rounds=options.rounds)
+    numbers = ("cpu_s_min", "cpu_s_median", "cpu_s_max", "beyond_torch_s")
+    lines = [[row["case"], *(f"{row[name]:.2f}" for name in numbers)] for row in rows]
+    header = ["started", "least, s", "median, s", "most, s", "median less torch's, s"]
+    tables = [
+        report.markdown(header, lines),
+        f"User and system time of {options.rounds} new processes each, which took turns in random order.",
+    ]
+    print("\n\n".join(tables))
+    if options.out is not None:
+        machine = this_machine("cpu")
+        path = report.write_page(
+            options.out, "startup", machine, tables, "Made by `python benchmarks/bench_startup.py`."
+        )
+        report.write_rows(path.with_suffix(".csv"), rows, machine)
+        print(f"\nwritten: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

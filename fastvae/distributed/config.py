@@ -1,0 +1,32 @@
+"""Settings of the strategies. Nothing here imports PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class DDPConfig:
+    """Settings of strategy ddp."""
+
+    bucket_mib: float = 25.0
+    """Gradients cross the ranks in pieces of about this size, while the backward pass goes on."""
+    static_graph: bool = False
+    """Promise that every step uses the same parameters in the same order: DDP then plans its exchange once. Not with
+    accumulation, which DDP gets wrong here: gradients of all micro-batches but the last would not cross the ranks."""
+    compress_gradients: bool = False
+    """Send gradients as bfloat16: half the bytes, but 8 bits of precision, so another result than one process has."""
+
+    def __post_init__(self) -> None:
+        if not self.bucket_mib > 0:
+            raise ValueError(f"train.ddp.bucket_mib must be positive, got {self.bucket_mib}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FSDPConfig:
+    """Settings of strategy fsdp."""
+
+    reshard_after_forward: bool = True
+    """Free a block's gathered weights after its forward and gather them again for its backward: less memory."""
+    cpu_offload: bool = False
+    """Keep shares of weights, gradients and optimizer state in the host's memory, and update them there."""

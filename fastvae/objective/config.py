@@ -1,0 +1,52 @@
+"""What is minimised, as a configuration. Nothing here imports PyTorch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """What is minimised."""
+
+    num_samples: int = 1
+    """Draws of z for each example; more than 1 trains the importance-weighted bound (IWAE)."""
+    kl_weight: float = 1.0
+    """Weight on the rate, once the schedule has reached it; 1 is the ELBO."""
+    kl_schedule: Literal["constant", "linear", "cyclical"] = "constant"
+    """How the weight gets there: at once, over a linear warm-up from 0, or over one at the start of every cycle."""
+    kl_warmup_steps: int = 0
+    """Steps of the linear warm-up, of the run or of each cycle."""
+    kl_cycle_steps: int | None = None
+    """Steps of one cycle of the cyclical schedule, its warm-up included."""
+    kl_weight_start: float = 0.0
+    """Weight that a warm-up starts from, and that an autoencoder's steps have: above 0 it bounds what z holds."""
+    autoencoder_steps: int = 0
+    """Steps at the start that train encoder and decoder as an autoencoder, at the weight that a warm-up starts from;
+    then the decoder starts anew, and the schedule begins."""
+    free_bits: float | None = None
+    """Nats of KL that each latent dimension may use for nothing; None for none."""
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 1:
+            raise ValueError(f"ObjectiveConfig: num_samples must be at least 1, got {self.num_samples}")
+        weights = (self.kl_weight, self.kl_weight_start)
+        if not all(map(math.isfinite, weights)) or min(*weights, self.kl_warmup_steps, self.autoencoder_steps) < 0:
+            raise ValueError(
+                "ObjectiveConfig: kl_weight, kl_weight_start, kl_warmup_steps, autoencoder_steps must be numbers >= 0,"
+                f" got {self.kl_weight}, {self.kl_weight_start}, {self.kl_warmup_steps} and {self.autoencoder_steps}"
+            )
+        if self.kl_schedule != "constant" and self.kl_warmup_steps < 1:
+            raise ValueError(f"ObjectiveConfig: kl_schedule={self.kl_schedule!r} needs kl_warmup_steps >= 1, got 0")
+        if self.kl_schedule == "cyclical" and (self.kl_cycle_steps or 0) < self.kl_warmup_steps:
+            raise ValueError(
+                f"ObjectiveConfig: kl_cycle_steps must hold its warm-up of {self.kl_warmup_steps} steps,"
+                f" got {self.kl_cycle_steps}"
+            )
+        if self.free_bits is not None and (not 0 <= self.free_bits < math.inf or self.num_samples > 1):
+            raise ValueError(
+                "ObjectiveConfig: free_bits must be a number >= 0 and wants num_samples=1, where the KL is exact,"
+                f" got free_bits={self.free_bits}, num_samples={self.num_samples}"
+            )
