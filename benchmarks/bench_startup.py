@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import statistics
@@ -28,47 +29,51 @@ CASES = {
 """What is started, as arguments of Python."""
 
 
-def cpu_seconds(arguments: list[str]) -> float:
-    """User and system time of one new process, its children's included."""
+def cpu_seconds(arguments: list[str], package: Path | None = None) -> float:
+    """User and system time of one new process; ``package`` is the folder of another version of fastvae."""
     silent = os.open(os.devnull, os.O_WRONLY)
     actions = [(os.POSIX_SPAWN_DUP2, silent, stream) for stream in (1, 2)]
-    child = os.posix_spawn(sys.executable, [sys.executable, *arguments], os.environ, file_actions=actions)
+    environment = os.environ if package is None else {**os.environ, "PYTHONPATH": str(package)}
+    child = os.posix_spawn(sys.executable, [sys.executable, *arguments], environment, file_actions=actions)
     _, status, usage = os.wait4(child, 0)
     os.close(silent)
-    if status:
+    if status and package is None:  # an earlier version may not have the command
         raise RuntimeError(f"python {' '.join(arguments)} ended with status {status}")
-    return usage.ru_utime + usage.ru_stime
+    return math.nan if status else usage.ru_utime + usage.ru_stime
 
 
-def measure(names: list[str], *, rounds: int) -> list[dict[str, Any]]:
+def measure(names: list[str], *, rounds: int, before: Path | None = None) -> list[dict[str, Any]]:
     """Percentiles of the processor time of each case; all take turns, in random order, after one round of warm-up."""
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    versions = [None] if before is None else [None, before.resolve()]
+    cases = [(name, version) for name in names for version in versions if name != TORCH or version is None]
+    seconds: dict[tuple[str, Path | None], list[float]] = {case: [] for case in cases}
     order = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "runs" / "digits"
         run.mkdir(parents=True)
         (run / "status.json").write_text('{"state": "done", "step": 3}')
-        before = Path.cwd()
+        here = Path.cwd()
         os.chdir(folder)
         try:
             for turn in range(rounds + 1):
-                for name in order.sample(names, len(names)):
-                    took = cpu_seconds(CASES[name])
+                for name, version in order.sample(cases, len(cases)):
+                    took = cpu_seconds(CASES[name], version)
                     if turn:
-                        seconds[name].append(took)
+                        seconds[name, version].append(took)
         finally:
-            os.chdir(before)
-    torch_median = statistics.median(seconds[TORCH])
+            os.chdir(here)
+    median = {case: statistics.median(values) for case, values in seconds.items()}
     return [
         {
             "case": name,
             "rounds": rounds,
-            "cpu_s_min": min(values),
-            "cpu_s_median": statistics.median(values),
-            "cpu_s_max": max(values),
-            "beyond_torch_s": statistics.median(values) - torch_median,
+            "cpu_s_min": min(seconds[name, None]),
+            "cpu_s_median": median[name, None],
+            "cpu_s_max": max(seconds[name, None]),
+            "beyond_torch_s": median[name, None] - median[TORCH, None],
+            "before_cpu_s_median": median.get((name, versions[-1]), math.nan) if before else math.nan,
         }
-        for name, values in seconds.items()
+        for name in names
     ]
 
 
@@ -80,15 +85,13 @@ def test_startup(benchmark: Any) -> None:
 def main() -> int:
     parser = options_parser("Processor time of imports and quick commands.", Path(__file__).parent / "results")
     parser.add_argument("--rounds", type=int, default=7, help="how often each case is started")
+    parser.add_argument("--before", type=Path, help="folder that holds another version's fastvae/, measured in turns")
     options = parser.parse_args()
-    rows = measure(list(CASES), rounds=options.rounds)
-    numbers = ("cpu_s_min", "cpu_s_median", "cpu_s_max", "beyond_torch_s")
-    lines = [[row["case"], *(f"{row[name]:.2f}" for name in numbers)] for row in rows]
-    header = ["started", "least, s", "median, s", "most, s", "median less torch's, s"]
-    tables = [
-        report.markdown(header, lines),
-        f"User and system time of {options.rounds} new processes each, which took turns in random order.",
-    ]
+    rows = measure(list(CASES), rounds=options.rounds, before=options.before)
+    numbers = ("cpu_s_min", "cpu_s_median", "cpu_s_max", "beyond_torch_s", "before_cpu_s_median")
+    lines = [[row["case"], *("" if math.isnan(row[name]) else f"{row[name]:.2f}" for name in numbers)] for row in rows]
+    header = ["started", "least, s", "median, s", "most, s", "median less torch's, s", "median before, s"]
+    tables = [report.markdown(header, lines)]
     print("\n\n".join(tables))
     if options.out is not None:
         machine = this_machine("cpu")
