@@ -95,9 +95,9 @@ def main() -> int:
     print("\n\n".join(tables))
     if options.out is not None:
         machine = this_machine("cpu")
-        path = report.write_page(
-            options.out, "startup", machine, tables, "Made by `python benchmarks/bench_startup.py`."
-        )
+        how = f"User and system time of {options.rounds} new processes each, which took turns in random order; "
+        note = "made by `python benchmarks/bench_startup.py`."
+        path = report.write_page(options.out, "startup", machine, tables, note, how)
         report.write_rows(path.with_suffix(".csv"), rows, machine)
         print(f"\nwritten: {path}")
     return 0

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import IO
 
 from filelock import FileLock, Timeout
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 _CHUNK_BYTES = 2**16
 _LOCK_TIMEOUT_S = 1800.0
@@ -121,9 +119,18 @@ def _read_all(response: IO[bytes]) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def _progress(file: RemoteFile, shown: bool) -> Iterator[Callable[[int], None]]:
+    from rich import progress  # here: loading a finished run downloads nothing
+    from rich.console import Console
+
     console = Console(stderr=True)
     if shown and not console.is_terminal:
         print(f"downloading {file.name} ({file.num_bytes / 2**20:.1f} MiB)", file=sys.stderr, flush=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not (shown and console.is_terminal)) as bar:
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bar:
         yield functools.partial(bar.advance, bar.add_task(file.name, total=file.num_bytes))
