@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from fastvae._version import __version__
 from fastvae.data.mnist import FASHION_MNIST, MNIST, load_published
 from fastvae.ops import Backend, _native, backend
 
@@ -87,8 +88,8 @@ def _version(package: str) -> str | None:
 
 
 def _versions() -> Iterator[Finding]:
-    version = _version("fastvae") or "not installed, imported from a source tree"
-    yield Finding(topic="versions", name="fastvae", value=f"{version}, in {Path(__file__).parent}")
+    source = "" if _version("fastvae") else " (not installed: a source tree)"
+    yield Finding(topic="versions", name="fastvae", value=f"{__version__}, in {Path(__file__).parent}{source}")
     yield Finding(topic="versions", name="python", value=f"{platform.python_version()}, {sys.executable}")
     yield Finding(topic="versions", name="system", value=platform.platform())
     for package in _PACKAGES:
