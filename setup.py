@@ -3,8 +3,8 @@
     libfastvae_cpu.so     the CPU kernels: every .cpp of csrc but module.cpp
     libfastvae_cuda.so    the CUDA kernels: every .cu, where torch is a CUDA build and nvcc is of the same major version
     _C.<python>.so        module.cpp: known answers for the tests, where pybind11 is; fastvae works without it
-The libraries have no Python symbol and use torch's stable ABI of 2.10 only, so that one build serves every Python and every
-later torch.
+The libraries have no Python symbol and use torch's stable ABI of 2.10 only, so that one build serves every Python and
+every later torch.
 
 FASTVAE_BUILD says how much the build matters:
     auto      (default) build where a C++ compiler, ninja and torch are found; else, or when the build fails, install

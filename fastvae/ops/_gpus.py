@@ -1,4 +1,7 @@
-"""The GPUs of this machine, asked of NVIDIA's management library: CUDA is not initialised, so a later fork stays possible."""
+"""The GPUs of this machine, and which compiled code runs on them.
+
+NVIDIA's management library is asked, so that CUDA is not initialised: a process may still fork afterwards.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ Capability = tuple[int, int]
 
 
 def compute_capabilities() -> list[Capability]:
-    """The compute capability of every NVIDIA GPU, as in (9, 0); [] without a driver, or where none is visible to CUDA."""
+    """The compute capability of every NVIDIA GPU, as in (9, 0); [] without a driver, or where CUDA may see none."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return []
     try:

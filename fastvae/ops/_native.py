@@ -1,7 +1,7 @@
 """The only file that loads the native libraries; it keeps the reason where it cannot.
 
 Loading ``libfastvae_cpu.so`` and ``libfastvae_cuda.so`` registers their kernels under the operators' names, and the
-dispatcher prefers them to the reference. The CUDA kernels are loaded where torch's CUDA and this machine's GPUs fit them.
+dispatcher prefers them to the reference. The CUDA library is loaded where torch's CUDA and this machine's GPUs fit it.
 FASTVAE_BACKEND decides whether that happens: ``auto`` (the default: native where a library is there), ``native`` (an
 error where it is not) or ``reference`` (never).
 """
