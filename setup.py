@@ -301,10 +301,13 @@ def install(home: Path, built: list[Path], info: dict[str, Any]) -> None:
     """Put into a package folder what was built and its record, and remove what earlier builds left there."""
     home.mkdir(parents=True, exist_ok=True)
     (home / "_build_info.json").write_text(json.dumps(info, indent=2) + "\n")
-    for stale in [*home.glob("libfastvae_*.so"), *home.glob("_C*.so")]:
-        stale.unlink()  # never written over: a process may run it
     for path in built:
-        shutil.copy2(path, home)
+        shutil.copy2(path, home / f"{path.name}.new")
+        (home / f"{path.name}.new").replace(home / path.name)  # never written over: a process may run it
+    kept = {path.name for path in built}
+    for stale in [*home.glob("libfastvae_*.so"), *home.glob("_C*.so")]:
+        if stale.name not in kept:
+            stale.unlink()
 
 
 def native_command(ninja: NinjaFile | None, info: dict[str, Any]) -> type[build_ext]:

@@ -22,6 +22,7 @@ from fastvae.data.mnist import FASHION_MNIST, MNIST, load_published
 from fastvae.ops import Backend, _native, backend
 
 _PACKAGES = ("torch", "numpy", "safetensors", "tensorboard", "scikit-learn", "matplotlib", "tyro", "rich")
+_BUILT_WITH = ("torch", "compiler", "cuda_version", "cuda_architectures")
 _CPU_FEATURES = ("avx2", "fma", "f16c", "avx512f", "avx512dq", "avx512_bf16", "avx512_fp16", "amx_bf16", "asimd", "sve")
 
 
@@ -101,7 +102,7 @@ def _versions() -> Iterator[Finding]:
 def _operators() -> Iterator[Finding]:
     value = f"{'native' if _native.loaded else 'reference'}: {_native.reason}"
     yield Finding(topic="operators", name="backend", value=value, remedy=_native_remedy())
-    built_with = {name: _native.build_info.get(name) for name in ("torch", "compiler", "cuda_architectures")}
+    built_with = {name: _native.build_info.get(name) for name in _BUILT_WITH}
     if _native.loaded:
         known = ", ".join(f"{name} {value}" for name, value in built_with.items() if value)
         yield Finding(topic="operators", name="built with", value=known or "no record")
@@ -159,12 +160,12 @@ def _cuda() -> Iterator[Finding]:
 
 
 def _cuda_kernels(visible: bool) -> Finding:
-    if _native.build_info.get("cuda"):
-        return Finding(topic="cuda", name="kernels", value="built")
-    reason = _native.build_info.get("cuda_reason") or _native.build_info.get("reason") or "the build left no record"
+    built = "built" if _native.build_info.get("cuda") else "not built"
+    if _native.cuda_loaded:
+        return Finding(topic="cuda", name="kernels", value="loaded")
     # Only a GPU makes this a fault: elsewhere nobody misses them.
-    remedy = f"install the CUDA toolkit (nvcc), then in the source tree: {_native.BUILD_COMMAND}" if visible else None
-    return Finding(topic="cuda", name="kernels", value=f"not built: {reason}", remedy=remedy)
+    remedy = f"with the CUDA toolkit (nvcc), in the source tree: {_native.BUILD_COMMAND}" if visible else None
+    return Finding(topic="cuda", name="kernels", value=f"{built}, not loaded: {_native.cuda_reason}", remedy=remedy)
 
 
 def _nvcc() -> str:

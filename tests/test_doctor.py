@@ -43,11 +43,11 @@ def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPa
 
 def test_the_reference_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_native, "loaded", False)
-    monkeypatch.setattr(_native, "reason", "fastvae._C does not load (planted)")
+    monkeypatch.setattr(_native, "reason", "libfastvae_cpu.so does not load (planted)")
     monkeypatch.delenv("FASTVAE_BACKEND", raising=False)
     monkeypatch.delenv("CXX", raising=False)
     found = finding("backend")
-    assert found.value == "reference: fastvae._C does not load (planted)"
+    assert found.value == "reference: libfastvae_cpu.so does not load (planted)"
     assert found.remedy is not None
     assert _native.BUILD_COMMAND in found.remedy
 
