@@ -20,6 +20,7 @@ import torch.distributed as dist
 from fastvae._version import __version__
 from fastvae.data.mnist import FASHION_MNIST, MNIST, load_published
 from fastvae.ops import Backend, _native, backend
+from fastvae.ops._gpus import is_served
 
 _PACKAGES = ("torch", "numpy", "safetensors", "tensorboard", "scikit-learn", "matplotlib", "tyro", "rich")
 _BUILT_WITH = ("torch", "compiler", "cuda_version", "cuda_architectures")
@@ -151,8 +152,12 @@ def _cuda() -> Iterator[Finding]:
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         memory_gib = properties.total_memory / 2**30
-        value = f"{properties.name}, {memory_gib:.0f} GiB, compute capability {properties.major}.{properties.minor}"
-        yield Finding(topic="cuda", name=f"device {index}", value=value)
+        capability = f"{properties.major}.{properties.minor}"
+        value = f"{properties.name}, {memory_gib:.0f} GiB, compute capability {capability}"
+        served = is_served((properties.major, properties.minor), str(_native.build_info.get("cuda_architectures")))
+        remedy = f"in the source tree: TORCH_CUDA_ARCH_LIST={capability} {_native.BUILD_COMMAND}"
+        missing = _native.cuda_loaded and not served  # beside a GPU that is served
+        yield Finding(topic="cuda", name=f"device {index}", value=value, remedy=remedy if missing else None)
     if not visible:
         yield Finding(topic="cuda", name="devices", value="none")
     yield Finding(topic="cuda", name="nvcc", value=_nvcc())
@@ -160,12 +165,11 @@ def _cuda() -> Iterator[Finding]:
 
 
 def _cuda_kernels(visible: bool) -> Finding:
-    built = "built" if _native.build_info.get("cuda") else "not built"
-    if _native.cuda_loaded:
-        return Finding(topic="cuda", name="kernels", value="loaded")
-    # Only a GPU makes this a fault: elsewhere nobody misses them.
-    remedy = f"with the CUDA toolkit (nvcc), in the source tree: {_native.BUILD_COMMAND}" if visible else None
-    return Finding(topic="cuda", name="kernels", value=f"{built}, not loaded: {_native.cuda_reason}", remedy=remedy)
+    # Only a GPU makes their absence a fault: elsewhere nobody misses them.
+    wanted = visible and not _native.cuda_loaded
+    remedy = f"with the CUDA toolkit (nvcc), in the source tree: {_native.BUILD_COMMAND}" if wanted else None
+    value = "loaded" if _native.cuda_loaded else f"not loaded: {_native.cuda_reason}"
+    return Finding(topic="cuda", name="kernels", value=value, remedy=remedy)
 
 
 def _nvcc() -> str:

@@ -34,7 +34,8 @@ build_info: dict[str, Any]  # what setup.py recorded, and the instruction set th
 def why_not_cuda(recorded: dict[str, Any], torch_cuda: str | None, capabilities: list[Capability]) -> str | None:
     """Why the CUDA kernels of a build cannot run with this torch on these GPUs; None where they can."""
     if not recorded.get("cuda"):
-        return str(recorded.get("cuda_reason") or recorded.get("reason") or "the build left no record")
+        why = recorded.get("cuda_reason") or recorded.get("reason") or "the build left no record"
+        return f"the CUDA kernels were not built ({why})"
     version, architectures = str(recorded["cuda_version"]), str(recorded["cuda_architectures"])
     if torch_cuda is None:
         return f"torch is a build without CUDA (the kernels were built with CUDA {version})"
