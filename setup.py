@@ -49,7 +49,7 @@ CPU, CUDA, MODULE = "libfastvae_cpu.so", "libfastvae_cuda.so", f"_C{sysconfig.ge
 # No -march=native: the kernels choose their instruction set at run time. No -ffast-math: they are exact.
 STABLE_ABI = ["-DTORCH_STABLE_ONLY", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
 CXX_FLAGS = ["-O3", "-DNDEBUG", "-g0", "-Wall", "-fPIC", "-fvisibility=hidden", "-std=c++20"]
-NVCC_FLAGS = ["-O3", "-DNDEBUG", "-DUSE_CUDA", "-std=c++20", "--expt-relaxed-constexpr"]
+NVCC_FLAGS = ["-O3", "-DUSE_CUDA", "-std=c++20", "--expt-relaxed-constexpr"]
 NVCC_FLAGS += ["-Xcompiler=-fPIC,-fvisibility=hidden"]
 CUDA_ARCHITECTURES = ("7.5", "8.0", "9.0", "10.0")
 SANITIZERS = os.environ.get("FASTVAE_SANITIZE", "")

@@ -368,6 +368,28 @@ def test_sdist_holds_what_a_build_needs(tree: Path, tmp_path: Path) -> None:
     assert_reference(said, "FASTVAE_BUILD=off")
 
 
+# The command line where nothing is installed under the name fastvae.
+NOT_INSTALLED = """
+import importlib.metadata as metadata, sys
+version_of = metadata.version
+def version(name):
+    if name == "fastvae":
+        raise metadata.PackageNotFoundError(name)
+    return version_of(name)
+metadata.version = version
+from fastvae.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_source_tree_trains_without_metadata(tree: Path, tmp_path: Path) -> None:
+    options = ["--train.steps=2", "--train.final-samples=1", "--model.hidden-dim=8", f"--run-dir={tmp_path / 'run'}"]
+    command = [sys.executable, "-c", NOT_INSTALLED, "train", "digits", *options]
+    done = run(command, tmp_path, PYTHONPATH=str(tree), OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "run" / "checkpoints").iterdir())
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_make_setup_is_done_once_and_again_when_the_sources_change(tree: Path, tmp_path: Path) -> None:
     for name in ("Makefile", "constraints.txt", "setup.py", "pyproject.toml"):
