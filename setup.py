@@ -46,9 +46,10 @@ from setuptools.errors import CompileError
 ROOT = Path(__file__).resolve().parent
 MODES = ("auto", "require", "off")
 CPU, CUDA, MODULE = "libfastvae_cpu.so", "libfastvae_cuda.so", f"_C{sysconfig.get_config_var('EXT_SUFFIX')}"
-# No -march=native: the kernels choose their instruction set at run time. No -ffast-math: they are exact.
+# No -march=native: the kernels choose their instruction set at run time. No -ffast-math: they are exact. -fwrapv, which
+# setuptools compiles with, is what the kernels were measured with; without it gcc 12 makes 7 % more code of them.
 STABLE_ABI = ["-DTORCH_STABLE_ONLY", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
-CXX_FLAGS = ["-O3", "-DNDEBUG", "-g0", "-Wall", "-fPIC", "-fvisibility=hidden", "-std=c++20"]
+CXX_FLAGS = ["-O3", "-DNDEBUG", "-g0", "-fwrapv", "-Wall", "-fPIC", "-fvisibility=hidden", "-std=c++20"]
 NVCC_FLAGS = ["-O3", "-DUSE_CUDA", "-std=c++20", "--expt-relaxed-constexpr"]
 NVCC_FLAGS += ["-Xcompiler=-fPIC,-fvisibility=hidden"]
 CUDA_ARCHITECTURES = ("7.5", "8.0", "9.0", "10.0")
