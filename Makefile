@@ -18,7 +18,7 @@ THREADS := $(shell echo $$(( $(CORES) / $(PROCESSES) )))
 COMPILER := $(shell command -v c++ || command -v g++ || command -v clang++)
 BACKEND := $(if $(COMPILER),native,reference)
 BUILT := .venv/.built-$(BACKEND)
-SOURCES := setup.py pyproject.toml $(wildcard csrc/* csrc/*/* csrc/*/*/*)
+SOURCES := setup.py pyproject.toml fastvae/_version.py $(wildcard csrc/* csrc/*/* csrc/*/*/*)
 
 .PHONY: setup deepspeed train test faults lint bench clean
 

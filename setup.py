@@ -172,14 +172,13 @@ class NinjaFile:
         self.targets: list[str] = []
 
     def add(self, target: str, sources: list[Path], compile_command: list[str], link_command: list[str]) -> None:
-        """A shared object of these sources. The link's {objects} stand before its libraries."""
+        """A shared object of these sources; ``$in`` in the link's command is its objects."""
         name = target.split(".")[0]
-        self.lines += [
-            f"rule compile-{name}",
-            f"  command = {self.command(compile_command)} -c $in -o $out -MD -MF $out.d",
-        ]
+        compiles = f"{self.command(compile_command)} -c $in -o $out -MD -MF $out.d"
+        self.lines += [f"rule compile-{name}", f"  command = {compiles}", "  description = $out"]
         self.lines += ["  depfile = $out.d", "  deps = gcc"]
-        self.lines += [f"rule link-{name}", f"  command = {self.command(link_command)} -o $out"]
+        links = f"{self.command(link_command)} -o $out"
+        self.lines += [f"rule link-{name}", f"  command = {links}", "  description = $out"]
         objects = []
         for source in sources:
             objects.append(str(Path(name, source.relative_to(ROOT / "csrc")).with_suffix(".o")))

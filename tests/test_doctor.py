@@ -58,6 +58,18 @@ def test_the_reference_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "unset FASTVAE_BACKEND" in str(finding("backend").remedy)
 
 
+def test_missing_cuda_kernels_are_explained_and_a_fault_only_where_there_is_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_native, "cuda_loaded", False)
+    monkeypatch.setattr(_native, "cuda_reason", "of another CUDA (planted)")
+    for visible in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda answer=visible: answer)
+        (found,) = (one for one in doctor.report().findings if (one.topic, one.name) == ("cuda", "kernels"))
+        assert found.value == "not loaded: of another CUDA (planted)"
+        assert (found.remedy is not None) == visible
+
+
 def test_the_data_folder_is_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FASTVAE_DATA", str(tmp_path / "gone"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

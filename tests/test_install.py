@@ -394,8 +394,9 @@ def test_a_source_tree_trains_without_metadata(tree: Path, tmp_path: Path) -> No
 def test_make_setup_is_done_once_and_again_when_the_sources_change(tree: Path, tmp_path: Path) -> None:
     for name in ("Makefile", "constraints.txt", "setup.py", "pyproject.toml"):
         shutil.copy2(tree / name, tmp_path)
-    (tmp_path / "csrc").mkdir()
-    (tmp_path / "csrc" / "library.cpp").touch()
+    for source in (tmp_path / "csrc" / "library.cpp", tmp_path / "fastvae" / "_version.py"):
+        source.parent.mkdir()
+        source.touch()
     (tmp_path / ".venv").mkdir()
 
     def is_done() -> bool:

@@ -6,11 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from fastvae.ops import _gpus
+from fastvae.ops import _gpus, _native
 from fastvae.ops._gpus import is_served
 from fastvae.ops._native import why_not_cuda
 
@@ -70,19 +71,37 @@ def test_the_cuda_library_does_not_fit() -> None:
     assert "TORCH_CUDA_ARCH_LIST=7.0" in refusal
 
 
-@pytest.mark.skipif(
-    shutil.which("c++") is None, reason="compiles a stand-in for NVIDIA's library: needs a C++ compiler"
-)
-def test_the_gpus_are_found_without_cuda(tmp_path: Path) -> None:
+Runner = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def python_with_gpus(tmp_path: Path) -> Runner:
+    """Runs Python as on a machine with the GPUs that the variable GPUS names."""
+    if shutil.which("c++") is None:
+        pytest.skip("compiles a stand-in for NVIDIA's library: needs a C++ compiler")
     (tmp_path / "nvml.cpp").write_text(MANAGEMENT)
     library = tmp_path / "libnvidia-ml.so.1"
     subprocess.run(["c++", "-shared", "-fPIC", "-o", library, tmp_path / "nvml.cpp"], check=True)
 
-    def found(**environment: str) -> str:
-        code = f"import runpy; print(runpy.run_path({_gpus.__file__!r})['compute_capabilities']())"  # without torch
+    def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
         env = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
         env |= {"LD_LIBRARY_PATH": str(tmp_path), **environment}
-        return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+        return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
 
-    assert found(GPUS="9.0 8.6").strip() == "[(9, 0), (8, 6)]"
-    assert found(GPUS="9.0 8.6", CUDA_VISIBLE_DEVICES="").strip() == "[]"
+    return run
+
+
+def test_the_gpus_are_found_without_cuda(python_with_gpus: Runner) -> None:
+    code = f"import runpy; print(runpy.run_path({_gpus.__file__!r})['compute_capabilities']())"  # without torch
+    assert python_with_gpus(code, GPUS="9.0 8.6").stdout.strip() == "[(9, 0), (8, 6)]"
+    assert python_with_gpus(code, GPUS="9.0 8.6", CUDA_VISIBLE_DEVICES="").stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(not _native.loaded, reason=f"no native library: {_native.reason}")
+def test_a_gpu_without_kernels_is_reported_or_refused(python_with_gpus: Runner) -> None:
+    code = "import torch; torch.version.cuda = '13.0'; from fastvae.ops import _native; print(_native.cuda_loaded)"
+    reported = python_with_gpus(code, GPUS="6.1", FASTVAE_BACKEND="auto", RANK="0")
+    assert reported.stdout.strip() == "False", reported.stderr
+    assert reported.stderr.count("on the GPU fastvae runs its reference") == 1
+    refused = python_with_gpus(code, GPUS="6.1", FASTVAE_BACKEND="native")
+    assert "FASTVAE_BACKEND=native, but there are no CUDA kernels" in refused.stderr
