@@ -209,6 +209,9 @@ def link_command(*libraries: str) -> list[str]:
 
 def add_cuda(ninja: NinjaFile, torch: Torch, info: dict[str, Any]) -> None:
     """libfastvae_cuda.so, or an Obstacle."""
+    sources = sorted(ROOT.glob("csrc/**/*.cu"))
+    if not sources:
+        raise Obstacle("csrc holds no CUDA kernels")
     nvcc, info["cuda_version"] = find_nvcc(torch)
     architectures = choose_architectures(nvcc)
     info["cuda_architectures"] = ";".join(architectures)
@@ -220,7 +223,7 @@ def add_cuda(ninja: NinjaFile, torch: Torch, info: dict[str, Any]) -> None:
     # takes the one that torch has loaded, and the process keeps one CUDA runtime.
     link = [nvcc, "-shared", "--cudart=shared", *host, "$in", "-Xlinker=--no-undefined"]
     link += [f"-L{torch.home / 'lib'}", "-ltorch_cpu", "-ltorch_cuda"]
-    ninja.add(CUDA, sorted(ROOT.glob("csrc/**/*.cu")), command, link)
+    ninja.add(CUDA, sources, command, link)
 
 
 def add_cpu(ninja: NinjaFile, torch: Torch) -> None:
