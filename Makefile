@@ -1,6 +1,6 @@
 # make train    set up, then train on real handwritten digits: two processes, under two minutes
 # make test     set up, then everything that CI runs
-# make setup    .venv with pinned dependencies and the native library; a second call finds nothing to do
+# make setup    .venv with pinned dependencies and the native libraries; a second call finds nothing to do
 # make faults   inject every fault as often as it takes, and print the table (minutes)
 # make deepspeed    DeepSpeed too, without its compiled operators; its tests then run
 # make lint     ruff and mypy;    make bench    every benchmark;    make clean    remove all of it but runs/
@@ -18,7 +18,7 @@ THREADS := $(shell echo $$(( $(CORES) / $(PROCESSES) )))
 COMPILER := $(shell command -v c++ || command -v g++ || command -v clang++)
 BACKEND := $(if $(COMPILER),native,reference)
 BUILT := .venv/.built-$(BACKEND)
-SOURCES := setup.py pyproject.toml $(wildcard csrc/* csrc/*/* csrc/*/*/*)
+SOURCES := setup.py pyproject.toml fastvae/_version.py $(wildcard csrc/* csrc/*/* csrc/*/*/*)
 
 .PHONY: setup deepspeed train test faults lint bench clean
 
@@ -63,6 +63,6 @@ bench: setup
 	for benchmark in benchmarks/bench_*.py; do $(BIN)/python $$benchmark $(ARGS) || exit 1; done
 
 clean:
-	rm -rf .venv build dist *.egg-info fastvae/_C.*.so fastvae/_build_info.json
+	rm -rf .venv build dist *.egg-info fastvae/_C.*.so fastvae/libfastvae_*.so fastvae/_build_info.json
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find fastvae tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

@@ -1,5 +1,6 @@
 """fastvae: variational autoencoders from one process to a cluster. The list of public names, nothing else."""
 
+from fastvae._version import __version__
 from fastvae.data import Data, DataConfig, build_data
 from fastvae.distributions import DiagonalGaussian, kl_divergence
 from fastvae.likelihoods import Bernoulli, Gaussian
@@ -10,8 +11,6 @@ from fastvae.ops import noise_key
 from fastvae.records import Batch, VAETerms
 from fastvae.run import LoadedRun, RunConfig, load
 from fastvae.train import Run, TrainConfig, load_weights, train
-
-__version__ = "0.1.0"
 
 __all__ = [
     "VAE",
@@ -32,6 +31,7 @@ __all__ = [
     "RunConfig",
     "TrainConfig",
     "VAETerms",
+    "__version__",
     "build_data",
     "build_model",
     "elbo",
