@@ -236,7 +236,7 @@ def test_the_gpu_script_refuses_clearly(tmp_path: Path) -> None:
     assert "PACKAGES=FOLDER" in done.stderr
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_cuda_cases_measure_events_and_memory() -> None:
     case = bench.build_case("gaussian_rsample_kl", "forward+backward", (64, 20), device="cuda", captured=True)
     result = bench.measure(case, budget_s=0.1)
