@@ -90,7 +90,7 @@ step() {
     fi
     failed+=("$name")
     [ "$status" -ne 124 ] && [ "$status" -ne 137 ] || detail="stopped at its limit of $limit s"
-    tail -c "+$from" "$LOG" | tail -n 25 | cut -c 1-200 | sed 's/^/        /'
+    tail -c "+$from" "$LOG" | tail -n 25 | cut -c 1-500 | sed 's/^/        /'
     say "FAILED  $name ($detail, exit $status)"
     record "$name" FAILED "$detail, exit $status"
     return 1
