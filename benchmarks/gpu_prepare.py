@@ -70,7 +70,7 @@ def provide_libraries(tree: Path, site: Path, kit: Path, device: str, refused: s
     def why_not() -> str | None:
         return why_not_native(sys.executable, tree, device, site)
 
-    reason = why_not()
+    reason = why_not() if list((tree / "fastvae").glob("*.so")) else "there are none"
     if reason is None:
         return "the libraries of this tree load"
     print(f"this tree's own libraries do not serve: {reason}", flush=True)

@@ -32,6 +32,8 @@ def main() -> int:
     images, _ = load_images()
     measured = 0
     for network in (network for network in NETWORKS if network.name in options.networks):
+        if time.monotonic() > end:
+            break
         torch.compiler.reset()
         contenders = build_contenders(
             network, images, steps=options.steps, with_compiled=options.compiled, device=options.device

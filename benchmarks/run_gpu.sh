@@ -78,7 +78,7 @@ step() {
     fi
     say "==== $name, at most $limit s, $SECONDS s after the start"
     from=$(($(wc -c <"$LOG") + 1))
-    STEP_SECONDS=$((limit > 30 ? limit - 15 : limit / 2)) timeout -k 5 "$limit" "$@" </dev/null >>"$LOG" 2>&1 &
+    STEP_SECONDS=$((limit * 4 / 5 - 5)) timeout -k 5 "$limit" "$@" </dev/null >>"$LOG" 2>&1 &
     child=$!
     wait "$child" || status=$?
     child=
@@ -203,7 +203,7 @@ run() {
         [ "$DEVICE" = cpu ] || two+=(fsdp)
         step strategies 50 bash -c "strategies strategies 1 ${two[*]}"
         ;;
-    eager) step eager 40 bash -c "kernels eager" ;;
+    eager) step eager 45 bash -c "kernels eager" ;;
     compiled) step compiled 120 bash -c "kernels compiled" ;;
     gloo)
         [ "$DEVICE" = cpu ] || two+=(fsdp)

@@ -66,7 +66,7 @@ def test_it_goes_on_after_a_failure_and_names_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_script_leaves_what_the_running_step_said(tmp_path: Path, number: signal.Signals) -> None:
-    python = stub(tmp_path, 'echo half a step; echo $$ > "$RESULTS/../pid"; exec sleep 60')
+    python = stub(tmp_path, 'echo $$ > "$RESULTS/../pid"; echo half a step; exec sleep 60')
     process = start("--dry-run", PYTHON=python, RESULTS=str(tmp_path / "out"), STEPS="memcheck")
     log, end = tmp_path / "out" / "run_gpu.log", time.monotonic() + 60
     while not (log.exists() and "half a step" in log.read_text()):
