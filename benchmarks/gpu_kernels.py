@@ -13,9 +13,10 @@ import dataclasses
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import gpu_cases
 import gpu_tables
@@ -23,7 +24,7 @@ import torch
 from gpu_cases import BACKWARD, BOTH, FORWARD, GpuCase
 from gpu_rows import FAILED, KERNELS, OK, append_row, record_check
 
-from fastvae.bench import COMPILED, EAGER, LIMIT, OURS, Case, measure, report, this_machine
+from fastvae.bench import COMPILED, EAGER, LIMIT, OURS, Case, Result, measure, report, this_machine
 
 COPY_MIB = 512
 BESIDE = {"alone": (OURS, LIMIT), "eager": (OURS, EAGER, LIMIT), "compiled": (OURS, COMPILED, LIMIT)}
@@ -59,6 +60,12 @@ def copy_case(device: str, mib: int) -> Case:
     )
 
 
+def beside_copy(case: Case, names: Sequence[str], copy: Case) -> Case:
+    """The case with these calls alone and with the large copy as its limit."""
+    calls = {name: call for name, call in case.calls.items() if name in names}
+    return dataclasses.replace(case, calls=calls | {LIMIT: copy.calls[LIMIT]}, limit_bytes=copy.limit_bytes)
+
+
 def measure_all(step: str, cases: Iterable[GpuCase], results: Path, *, dry_run: bool, seconds: float) -> bool:
     """Measure until the time is over; returns whether no case failed."""
     device, end = ("cpu" if dry_run else "cuda"), time.monotonic() + seconds
@@ -76,10 +83,7 @@ def measure_all(step: str, cases: Iterable[GpuCase], results: Path, *, dry_run: 
         print(f"{step}: {case}", flush=True)
         try:
             built = case.build(device, with_compiled=step == "compiled")
-            calls = {name: call for name, call in built.calls.items() if name in BESIDE[step]} | {
-                LIMIT: copy.calls[LIMIT]
-            }
-            built = dataclasses.replace(built, calls=calls, limit_bytes=copy.limit_bytes)
+            built = beside_copy(built, BESIDE[step], copy)
             write(results, measure(built, budget_s=budget_s, min_rounds=rounds, warm_up_s=warm_up_s), facts)
             measured += 1
         except RuntimeError:  # of the device, or of the compiler: the others may still run
@@ -89,7 +93,7 @@ def measure_all(step: str, cases: Iterable[GpuCase], results: Path, *, dry_run: 
     return record_check(results, step, "cases measured", FAILED if failed or not measured else OK, detail)
 
 
-def write(results: Path, result: report.Result, facts: report.Row) -> None:
+def write(results: Path, result: Result, facts: dict[str, Any]) -> None:
     """One row for each call of the case."""
     for row in report.rows([result]):
         append_row(results / KERNELS, {**row, **facts})

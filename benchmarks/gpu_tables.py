@@ -136,28 +136,30 @@ def check_table(rows: Rows) -> str:
     )
 
 
+def parts_of(name: str, rows: Rows) -> list[str]:
+    """A page without its head."""
+    if name == KERNELS:
+        return [kernel_bars(rows), kernel_table(rows), HOW_KERNELS]
+    if name == TRAIN_STEP:
+        return [step_bars(rows), step_table(rows), HOW_STEPS]
+    return [check_table(rows), "Made by `benchmarks/run_gpu.sh`."]
+
+
 def pages_of(folders: Sequence[Path]) -> dict[str, tuple[Rows, str]]:
     """Rows and page of every CSV file that the folders hold."""
     found = {}
     for name in KEYS:
-        rows = newest(name, folders)
-        if not rows:
-            continue
-        what = name.removesuffix(".csv")
-        hardware = rows[-1].get("hardware") or hardware_of(folders)
-        facts = "\n".join(f"- {fact}: {rows[-1][fact]}" for fact in FACTS if rows[-1].get(fact))
-        parts = {
-            KERNELS: lambda rows=rows: [kernel_bars(rows), kernel_table(rows), HOW_KERNELS],
-            TRAIN_STEP: lambda rows=rows: [step_bars(rows), step_table(rows), HOW_STEPS],
-            CHECKS: lambda rows=rows: [check_table(rows), "Made by `benchmarks/run_gpu.sh`."],
-        }[name]()
-        found[name] = (rows, "\n\n".join(filter(None, [f"# {what}: {hardware}", facts, *parts])) + "\n")
+        if rows := newest(name, folders):
+            title = f"# {name.removesuffix('.csv')}: {hardware_of(folders)}"
+            facts = "\n".join(f"- {fact}: {rows[-1][fact]}" for fact in FACTS if rows[-1].get(fact))
+            found[name] = (rows, "\n\n".join(filter(None, [title, facts, *parts_of(name, rows)])) + "\n")
     return found
 
 
 def hardware_of(folders: Sequence[Path]) -> str:
-    """What the run's own first check says it ran on."""
-    names = [row["detail"] for row in newest(CHECKS, folders) if row["check"] == "hardware"]
+    """What the measurements, or the run's own first check, say it ran on."""
+    names = [row["hardware"] for name in (KERNELS, TRAIN_STEP) for row in newest(name, folders)]
+    names += [row["detail"] for row in newest(CHECKS, folders) if row["check"] == "hardware"]
     return names[-1] if names else "unknown hardware"
 
 
