@@ -69,6 +69,7 @@ bench: setup
 	for benchmark in benchmarks/bench_*.py; do $(BIN)/python $$benchmark $(ARGS) || exit 1; done
 
 clean:
-	rm -rf .venv .gpu .gpu-venv build dist *.egg-info fastvae/_C.*.so fastvae/_build_info.json
+	rm -rf .venv build dist *.egg-info fastvae/_C.*.so fastvae/_build_info.json
+	rm -rf .gpu .gpu-venv
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find fastvae tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

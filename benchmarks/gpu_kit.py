@@ -60,7 +60,8 @@ def copy_tree(target: Path, *, without: Sequence[str] = ()) -> None:
 
 def why_not_native(python: str, tree: Path, device: str, packages: Path | None = None) -> str | None:
     """Why the tree's operators are not all native on the device; None where they are."""
-    paths = os.pathsep.join(str(path) for path in (tree, packages) if path is not None)
+    known = os.environ.get("PYTHONPATH")
+    paths = os.pathsep.join(str(path) for path in (tree, packages, known) if path)
     done = subprocess.run(
         [python, "-c", LOADED, device],
         cwd=tree,
@@ -79,8 +80,8 @@ def build_libraries(python: str, tree: Path, architectures: str, packages: Path 
         subprocess.CalledProcessError: the build failed; its words were printed.
     """
     variables = {"FASTVAE_BUILD": "require", "TORCH_CUDA_ARCH_LIST": architectures}
-    if packages is not None:
-        variables["PYTHONPATH"] = str(packages)
+    known = os.environ.get("PYTHONPATH")
+    variables["PYTHONPATH"] = os.pathsep.join(str(path) for path in (packages, known) if path)
     command = [python, "setup.py", "-q", "build_ext", "--inplace"]
     subprocess.run(command, cwd=tree, env={**os.environ, **variables}, check=True)
 

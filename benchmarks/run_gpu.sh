@@ -223,7 +223,7 @@ run() {
 say "run_gpu.sh: $DEVICE, steps $STEPS, results in $RESULTS"
 step prepare 150 "$PYTHON" benchmarks/gpu_prepare.py "$WORK/tree" "$WORK/site" --device "$DEVICE" --kit "$KIT" || exit 2
 cd "$WORK/tree" || exit 2
-PYTHONPATH=$WORK/tree:$WORK/tree/benchmarks:$WORK/site
+PYTHONPATH=$WORK/tree:$WORK/tree/benchmarks:$WORK/site${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONPATH PYTHONUNBUFFERED=1 FASTVAE_TEST_DEVICE=$DEVICE PYTHON DEVICE DRY RESULTS WORK
 export -f machine tests kernels profile digits train_step train_more memcheck strategies
 for name in $ALL; do
