@@ -70,6 +70,6 @@ bench: setup
 
 clean:
 	rm -rf .venv build dist *.egg-info fastvae/_C.*.so fastvae/_build_info.json
-	rm -rf .gpu .gpu-venv
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find fastvae tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf .gpu .gpu-venv
