@@ -26,12 +26,15 @@ TREE = ("benchmarks", "csrc", "fastvae", "launch", "tests", "LICENSE", "README.m
 BUILT = ("*.so", "_build_info.json")
 NO_WHEEL = ("deepspeed",)  # the registry has its source only, which builds anywhere
 PLATFORMS = ("2_17", "2_24", "2_27", "2_28", "2_31", "2_34", "2_35")
+NOT_NATIVE = 9  # the exit status of
 LOADED = """
 from fastvae import ops
 from fastvae.ops import _native
 import sys
 missing = [b.operator for b in ops.backend() if b.device == sys.argv[1] and b.name != "native"]
-sys.exit(f"{sys.argv[1]}: no native {', '.join(missing)} ({_native.reason})" if missing else None)
+if missing:
+    print(f"{sys.argv[1]}: no native {', '.join(missing)} ({_native.reason})")
+    sys.exit(int(sys.argv[2]))
 """
 
 
@@ -59,18 +62,26 @@ def copy_tree(target: Path, *, without: Sequence[str] = ()) -> None:
 
 
 def why_not_native(python: str, tree: Path, device: str, packages: Path | None = None) -> str | None:
-    """Why the tree's operators are not all native on the device; None where they are."""
+    """Why the tree's operators are not all native on the device; None where they are.
+
+    Raises:
+        SystemExit: fastvae does not import, which no library would change.
+    """
     known = os.environ.get("PYTHONPATH")
     paths = os.pathsep.join(str(path) for path in (tree, packages, known) if path)
     done = subprocess.run(
-        [python, "-c", LOADED, device],
+        [python, "-c", LOADED, device, str(NOT_NATIVE)],
         cwd=tree,
         env={**os.environ, "PYTHONPATH": paths, "FASTVAE_BACKEND": "auto"},
         capture_output=True,
         text=True,
         check=False,
     )
-    return None if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no message"])[-1]
+    if done.returncode == 0:
+        return None
+    if done.returncode != NOT_NATIVE:
+        raise SystemExit(f"{python} must import fastvae; it says\n{done.stderr.strip()}")
+    return done.stdout.strip().splitlines()[-1]
 
 
 def build_libraries(python: str, tree: Path, architectures: str, packages: Path | None = None) -> None:

@@ -84,7 +84,7 @@ def provide_libraries(tree: Path, site: Path, kit: Path, device: str, refused: s
         if refused is None:
             return "the kit's libraries load"
     print(f"the kit's libraries do not serve: {refused}", flush=True)
-    if device == "cpu":
+    if device == "cpu" and why_not():
         return "a dry run builds nothing: the reference runs"
     program = 'import torch; print("%d.%d" % torch.cuda.get_device_capability())'
     capability = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
