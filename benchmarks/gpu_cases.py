@@ -1,4 +1,4 @@
-"""What is measured on a GPU: every operator and variant, at sizes that are several times the L2 cache, and the bars."""
+"""What is measured on a GPU: every operator and variant, at sizes that are several times the L2 cache."""
 
 from __future__ import annotations
 
@@ -7,20 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from gpu_bars import BACKWARD, BOTH, FORWARD, NOISE, SHAPES
 
-from fastvae.bench import COMPILED, EAGER, LIMIT, Bar, Case, build_case
+from fastvae.bench import Case, build_case
 
-FORWARD, BACKWARD, BOTH = "forward", "backward", "forward+backward"
-NOISE = "noise"
-# At float32 the smallest of these moves 100 MB forward; an H200's L2 holds 60 MB.
-SHAPES = {
-    "gaussian_rsample_kl": (65536, 512),
-    "bernoulli_nll": (65536, 784),
-    "gaussian_rsample_log_ratio": (50, 8192, 64),
-    "multinomial_nll": (4096, 20000),
-    "gaussian_nll": (65536, 784),
-    "discretized_logistic_nll": (16384, 3072),
-}
 TINY = {2: (24, 16), 3: (3, 8, 16)}  # of a dry run
 # The first variants of every operator come first: what a short run measures is what matters most.
 FIRST = (
@@ -41,7 +31,6 @@ LATER = (
     ("discretized_logistic_nll", "per-dimension"),
     ("discretized_logistic_nll", "full"),
 )
-EAGER_BARS = {"gaussian_rsample_kl": 5.0, "gaussian_rsample_log_ratio": 5.0, "multinomial_nll": 2.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,17 +100,6 @@ def headlines() -> list[GpuCase]:
     pixels = GpuCase(operator="bernoulli_nll", variant="uint8", part=BOTH, shape=SHAPES["bernoulli_nll"])
     operator = "gaussian_rsample_log_ratio"
     return [*latents, pixels, GpuCase(operator=operator, part=BOTH, shape=SHAPES[operator])]
-
-
-def bars_of(operator: str, part: str, shape: str, dtype: str) -> tuple[Bar, ...]:
-    """What a case has to reach; a copy's share is asked at the large shapes only."""
-    eager = Bar(EAGER, EAGER_BARS.get(operator, 3.0))
-    copy = Bar(LIMIT, 0.9 if dtype == "float32" else 0.8)
-    if operator == NOISE:
-        return ()
-    if shape != "x".join(map(str, SHAPES[operator])):
-        return (Bar(EAGER, 1.0), Bar(COMPILED, 1.2 if part == BOTH else 1.0))
-    return {FORWARD: (copy, eager, Bar(COMPILED, 1.0)), BACKWARD: (copy,), BOTH: (eager, Bar(COMPILED, 1.2))}[part]
 
 
 def profiled() -> list[GpuCase]:

@@ -21,7 +21,8 @@ from typing import Any
 import gpu_cases
 import gpu_tables
 import torch
-from gpu_cases import BACKWARD, BOTH, FORWARD, GpuCase
+from gpu_bars import BACKWARD, BOTH, FORWARD
+from gpu_cases import GpuCase
 from gpu_rows import FAILED, KERNELS, OK, append_row, record_check
 
 from fastvae.bench import COMPILED, EAGER, LIMIT, OURS, Case, Result, measure, report, this_machine

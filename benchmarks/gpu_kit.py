@@ -28,12 +28,11 @@ NO_WHEEL = ("deepspeed",)  # the registry has its source only, which builds anyw
 PLATFORMS = ("2_17", "2_24", "2_27", "2_28", "2_31", "2_34", "2_35")
 NOT_NATIVE = 9  # the exit status of
 LOADED = """
-from fastvae import ops
-from fastvae.ops import _native
 import sys
-missing = [b.operator for b in ops.backend() if b.device == sys.argv[1] and b.name != "native"]
+from fastvae import ops
+missing = [b for b in ops.backend() if b.device == sys.argv[1] and b.name != "native"]
 if missing:
-    print(f"{sys.argv[1]}: no native {', '.join(missing)} ({_native.reason})")
+    print(f"{sys.argv[1]}: no native {', '.join(b.operator for b in missing)} ({missing[0].reason})")
     sys.exit(int(sys.argv[2]))
 """
 

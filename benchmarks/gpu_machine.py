@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from gpu_rows import OK, SKIPPED, record_check
 
+from fastvae import doctor
 from fastvae.bench import this_machine
 
 SMI = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,clocks.sm,clocks.max.sm", "--format=csv,noheader"]
@@ -31,9 +32,10 @@ def main() -> int:
         record_check(options.results, "machine", name, OK, value)
     if shutil.which(SMI[0]) is None:
         record_check(options.results, "machine", "driver", SKIPPED, "nvidia-smi is not on PATH")
-        return 0
-    done = subprocess.run(SMI, capture_output=True, text=True, check=False)
-    record_check(options.results, "machine", "driver", OK, done.stdout or done.stderr)
+    else:
+        done = subprocess.run(SMI, capture_output=True, text=True, check=False)
+        record_check(options.results, "machine", "driver", OK, done.stdout or done.stderr)
+    print(doctor.report())
     return 0
 
 

@@ -5,11 +5,29 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import gpu_bars
+import gpu_cases
 import pytest
+import torch
 from gpu_rows import CHECKS, KERNELS, TRAIN_STEP, append_row, read_rows, record_check
 from gpu_tables import collect, write_pages
 
+from fastvae import bench
+
 FACTS = {"hardware": "NVIDIA X1", "date": "2026-11-30T10:00Z"}
+
+
+def test_the_calls_have_the_harness_names() -> None:
+    for name in ("OURS", "EAGER", "COMPILED", "LIMIT"):
+        assert getattr(gpu_bars, name) == getattr(bench, name)
+
+
+def test_every_variant_of_every_operator_is_measured_forward_and_backward_at_both_types() -> None:
+    cases = {(case.operator, case.variant, case.part, case.dtype) for case in gpu_cases.in_parts("forward", "backward")}
+    for operator, known in bench.OPERATORS.items():
+        for variant in known.variants:
+            for part in ("forward", "backward"):
+                assert {(operator, variant, part, dtype) for dtype in (torch.float32, torch.bfloat16)} <= cases
 
 
 def kernel_row(call: str, p50_us: float, times_ours: float, share: float = 0.85) -> dict[str, object]:
