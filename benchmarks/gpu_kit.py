@@ -140,9 +140,10 @@ def gpu_python() -> str:
     python = GPU_VENV / "bin" / "python"
     if not (GPU_VENV / "ready").exists():
         base = shutil.which(f"python{PYTHON_VERSION}")
-        if base is None:
+        # What is on PATH may be a launcher of an interpreter that is not there.
+        if base is None or subprocess.run([base, "--version"], capture_output=True, check=False).returncode != 0:
             raise SystemExit(
-                f"gpu-kit: GPU_PYTHON is unset and no python{PYTHON_VERSION} is on PATH to make .gpu-venv with; set "
+                f"gpu-kit: GPU_PYTHON is unset and no python{PYTHON_VERSION} on PATH runs, to make .gpu-venv with; set "
                 f"GPU_PYTHON to a Python {PYTHON_VERSION} that has torch {TORCH_VERSION} with CUDA"
             )
         print(f"gpu-kit: making .gpu-venv with torch {TORCH_VERSION}, several GB", flush=True)

@@ -48,7 +48,7 @@ RESULTS=$(cd "$RESULTS" && pwd)
 LOG=$RESULTS/run_gpu.log
 WORK=$(mktemp -d)
 KIT=$(realpath -m "$KIT")
-failed=()
+failed=() skipped=()
 child=
 
 say() { echo "$*" | tee -a "$LOG"; }
@@ -65,15 +65,20 @@ stop() {
 trap stop TERM INT
 trap 'rm -rf "$WORK"' EXIT
 
+# skip NAME REASON: a step that there is no time for, or that this machine cannot run
+skip() {
+    skipped+=("$1")
+    say "--      $1: $2"
+    record "$1" skipped "$2"
+}
+
 # step NAME SECONDS COMMAND...: run it within the time; STEP_SECONDS is when it should begin nothing new
 step() {
     local name=$1 limit=$(($2 * PATIENCE)) began=$SECONDS status=0 left=$((SECONDS_LIMIT - SECONDS)) from detail
     shift 2
     [ "$left" -ge "$limit" ] || limit=$left
     if [ "$limit" -lt 10 ]; then
-        failed+=("$name")
-        say "FAILED  $name: no time left"
-        record "$name" FAILED "no time left"
+        skip "$name" "no time left"
         return 1
     fi
     say "==== $name, at most $limit s, $SECONDS s after the start"
@@ -94,12 +99,6 @@ step() {
     say "FAILED  $name ($detail, exit $status)"
     record "$name" FAILED "$detail, exit $status"
     return 1
-}
-
-# skip NAME REASON: a step that this machine cannot run
-skip() {
-    say "--      $1: $2"
-    record "$1" skipped "$2"
 }
 
 machine() {
@@ -237,4 +236,4 @@ if [ ${#failed[@]} -gt 0 ]; then
     say "run_gpu.sh: failed after $SECONDS s: ${failed[*]}"
     exit 1
 fi
-say "run_gpu.sh: all steps passed in $SECONDS s; results in $RESULTS"
+say "run_gpu.sh: all passed in $SECONDS s, skipped: ${skipped[*]:-nothing}; results in $RESULTS"
