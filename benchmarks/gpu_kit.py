@@ -165,13 +165,31 @@ def make_libraries(python: str, folder: Path) -> None:
         assert requires is not None
         pip("install", *for_the_gpu_machine(), f"--target={tools}", "wheel", *ast.literal_eval(requires[1]))
     build_libraries(python, tree, os.environ.get("TORCH_CUDA_ARCH_LIST", ARCHITECTURES), tools)
-    for device in ("cpu", "cuda"):
-        if reason := why_not_native(python, tree, device):
-            raise SystemExit(f"gpu-kit: the libraries were built but do not serve {reason}")
+    check_libraries(python, tree / "fastvae")
     folder.mkdir(parents=True)
     for pattern in BUILT:
         for path in (tree / "fastvae").glob(pattern):
             shutil.copy2(path, folder)
+
+
+def check_libraries(python: str, folder: Path) -> None:
+    """Both are there and load, with torch alone: the interpreter need not have what fastvae imports.
+
+    Raises:
+        SystemExit: a library was not built, or does not load.
+    """
+    libraries = [folder / f"libfastvae_{device}.so" for device in ("cpu", "cuda")]
+    missing = [path.name for path in libraries if not path.exists()]
+    if missing:
+        info = json.loads((folder / "_build_info.json").read_text())
+        reason = info.get("reason") or info.get("cuda_reason")
+        raise SystemExit(f"gpu-kit: {', '.join(missing)} must be built for {python}, but {reason}")
+    program = "import sys, torch; [torch.ops.load_library(path) for path in sys.argv[1:]]"
+    done = subprocess.run(
+        [python, "-W", "ignore", "-c", program, *libraries], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise SystemExit(f"gpu-kit: {python} must load {[path.name for path in libraries]}; it says\n{done.stderr}")
 
 
 def size_mib(folder: Path) -> float:
