@@ -1,4 +1,4 @@
-"""What ``make gpu-kit`` makes is used where it fits, and refused by name where it does not; no network is needed here."""
+"""What ``make gpu-kit`` makes is used where it fits, and refused by name where it does not."""
 
 from __future__ import annotations
 
@@ -43,9 +43,13 @@ def test_a_library_that_was_not_built_is_named_with_the_reason(tmp_path: Path) -
         check_libraries(sys.executable, tmp_path)
 
 
-def test_an_interpreter_with_another_torch_makes_no_kit() -> None:
-    variables = {**os.environ, "GPU_PYTHON": sys.executable}
+def test_an_interpreter_with_another_torch_makes_no_kit(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho '{json.dumps({**FOUND, 'torch': '2.13.0+cpu'})}'\n")
+    python.chmod(0o755)
     command = [sys.executable, str(ROOT / "benchmarks" / "gpu_kit.py")]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=120)
+    variables = {**os.environ, "GPU_PYTHON": str(python)}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
     assert "GPU_PYTHON must have {'python': '3.12', 'torch': '2.11.0'" in done.stderr
+    assert "'torch': '2.13.0+cpu'" in done.stderr
