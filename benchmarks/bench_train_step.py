@@ -37,7 +37,7 @@ BARS = (
     ("textbook", COMPILED, FLOOR, 0.75),
     ("textbook", OURS, FLOOR, 0.75),
     ("textbook", OURS, BEST_FLOOR, 0.75),
-    ("textbook", CAPTURED, EAGER, 10.0),  # CUDA: the whole step in a graph
+    ("textbook", CAPTURED, EAGER, 5.0),  # CUDA: the whole step in a graph
 )
 
 
