@@ -199,44 +199,7 @@ def test_a_script_writes_its_results(tmp_path: Path) -> None:
     assert page.with_suffix(".csv").is_file()
 
 
-def gpu_script(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    variables = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **environment}
-    command = ["bash", str(ROOT / "benchmarks" / "run_gpu.sh"), *options]
-    return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=280)
-
-
-def test_the_gpu_script_runs_dry(tmp_path: Path) -> None:
-    done = gpu_script("--dry-run", RESULTS=str(tmp_path))
-    assert done.returncode == 0, done.stdout + done.stderr
-    for step in ("tests", "memcheck", "digits", "strategies", "kernels", "train_step"):
-        assert f"ok      {step}" in done.stdout
-    assert {path.name.split("_")[0] for path in tmp_path.glob("*.md")} == {"kernels", "train"}
-    log = (tmp_path / "run_gpu.log").read_text()
-    assert "resume: from step 2 of 4, bit for bit" in log
-    assert "first-step loss" in log
-    assert "ok  ddp, ranks 2: first loss off by" in log
-
-
-def test_the_gpu_script_goes_on_after_a_failure_and_reports_it(tmp_path: Path) -> None:
-    done = gpu_script("--dry-run", RESULTS=str(tmp_path), SECONDS_LIMIT="0")  # no step can end in time
-    assert done.returncode == 1
-    assert "FAILED  tests" in done.stdout
-    assert "FAILED  train_step" in done.stdout
-    assert done.stdout.splitlines()[-1].endswith("tests kernels digits memcheck strategies train_step")
-
-
-def test_the_gpu_script_refuses_clearly(tmp_path: Path) -> None:
-    assert "the only option is --dry-run" in gpu_script("--wet-run").stderr
-    bare = tmp_path / "python"
-    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -E "$@"\n')  # without site-packages
-    bare.chmod(0o755)
-    done = gpu_script("--dry-run", PYTHON=str(bare), RESULTS=str(tmp_path))
-    assert done.returncode == 2
-    assert "tyro" in done.stderr
-    assert "PACKAGES=FOLDER" in done.stderr
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_cuda_cases_measure_events_and_memory() -> None:
     case = bench.build_case("gaussian_rsample_kl", "forward+backward", (64, 20), device="cuda", captured=True)
     result = bench.measure(case, budget_s=0.1)
