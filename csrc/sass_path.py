@@ -1,9 +1,10 @@
 """The executed path of a kernel, from its control flow: no kernel is run.
 
-The path is that of one thread which has work. A branch whose outcome the text does not show is decided by what the thread
-must move: of all paths it is the one whose global loads and stores come nearest to the wanted bytes; among those the one
-without calls (the slow paths of divisions), with the most shuffles and floating-point arithmetic (absent gradients would
-save some), then with the fewest instructions. A loop counts one iteration's path times its trips.
+The path is that of one thread which has work. A branch whose outcome the text does not show is decided by what the
+thread must move: of all paths it is the one whose global loads and stores come nearest to the wanted bytes; among
+those the one without calls (the slow paths of divisions), with the most shuffles and floating-point arithmetic
+(absent gradients would save some), then with the fewest instructions. A loop counts one iteration's path times its
+trips.
 """
 
 from __future__ import annotations
