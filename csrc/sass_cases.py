@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sass_path import Moved, Wanted
 
-LANES = 32
+WARP = 32
 SIZES = {"float": 4, "double": 8, "BFloat16": 2, "Float16": 2}
 NAMES = {"float": "float32", "double": "float64", "BFloat16": "bfloat16", "Float16": "float16"}
 ALL = tuple(SIZES)
@@ -41,6 +41,8 @@ class Case:
     """Of the row that a warp shares; None where a thread makes one pack."""
     samples: int = 1
     """Turns of the innermost loop, where that goes over samples."""
+    draws: int = 1
+    """Samples that a pack makes in one turn: each is an element, and what the pack loads is not an element's."""
     shared_reads: str = ""
     """Tensors that a pack loads once for all its samples; their bytes are not an element's."""
     shared_writes: str = ""
@@ -62,7 +64,7 @@ class Case:
             shared=self._moved(self.shared_reads, self.shared_writes, dtype),
             prefer=self.prefer,
             sparse=self.sparse,
-            lanes=LANES,
+            lanes=self.lanes(dtype),
         )
 
     def _moved(self, reads: str, writes: str, dtype: str) -> Moved:
@@ -73,6 +75,8 @@ class Case:
 
     def bytes_per_element(self, dtype: str) -> int:
         """Bytes that an element moves from and to memory."""
+        if self.draws > 1:
+            return sum(_bytes(self.writes, dtype)) // self.draws
         return sum(_bytes(self.reads + self.writes, dtype))
 
     def stored(self, dtype: str) -> int:
@@ -80,13 +84,21 @@ class Case:
         moved = sum(_bytes(self.writes, dtype)) * self.samples + sum(_bytes(self.shared_writes, dtype))
         return moved * pack_of(dtype) * self.packs(dtype)
 
+    def lanes(self, dtype: str) -> int:
+        """Lanes that share a row, as share_rows in csrc/common/cuda/rows.h has it."""
+        packs = -(-(self.columns or 1) // pack_of(dtype))
+        lanes = 1
+        while lanes < WARP and lanes * (2 if packs < 64 else 4) < packs:
+            lanes *= 2
+        return lanes
+
     def packs(self, dtype: str) -> int:
         """Turns that a lane takes over its row; some lanes idle in the last."""
-        return -(-self.columns // (LANES * pack_of(dtype))) if self.columns else 1
+        return -(-self.columns // (self.lanes(dtype) * pack_of(dtype))) if self.columns else 1
 
     def elements(self, dtype: str) -> float:
         """Elements that a thread makes."""
-        return (self.columns / LANES if self.columns else pack_of(dtype)) * self.samples
+        return (self.columns / self.lanes(dtype) if self.columns else pack_of(dtype)) * self.samples * self.draws
 
 
 def _likelihood(operator: str, formula: str, parameter: str) -> list[Case]:
@@ -135,7 +147,13 @@ def _gaussian() -> list[Case]:
         Case(name=f"{kl} forward", source=kl, kernel=forward, reads="TT", writes="T", columns=512),
         Case(name=f"{kl} backward", source=kl, kernel=backward, reads="TTT", writes="TT", columns=512),
         Case(
-            name=f"{ratio} forward", source=ratio, kernel=forward, reads="", writes="T", shared_reads="TT", columns=128
+            name=f"{ratio} forward",
+            source=ratio,
+            kernel=forward,
+            reads="TT",
+            writes="TTTT",
+            columns=128,
+            draws=4,
         ),
         Case(
             name=f"{ratio} backward, 8 samples",
@@ -177,12 +195,16 @@ CASES = [
     *_likelihood("gaussian_nll", "Gaussian", "T"),
     *_likelihood("discretized_logistic_nll", "DiscretizedLogistic", "T"),
     *_multinomial(),
-    Case(
-        name="philox_normal",
-        source="philox",
-        kernel="philox_kernel<DrawNormals>",
-        reads="",
-        writes="4",
-        dtypes=("float",),
+    *(
+        Case(
+            name=f"philox_{draw.lower()}",
+            source="philox",
+            kernel=f"philox_kernel<true, Draw{draw}s>",
+            reads="",
+            writes="8" if draw == "Integer" else "4",
+            columns=512,
+            dtypes=("float",),
+        )
+        for draw in ("Normal", "Uniform", "Integer")
     ),
 ]

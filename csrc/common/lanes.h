@@ -1,4 +1,4 @@
-// One lane of the formulas: the scalar primitives that philox.h and gaussian_math.h are written in.
+// One lane of the formulas (csrc/common/README.md explains the words of these files): the scalar primitives that philox.h and gaussian_math.h are written in.
 //
 // The formulas are templates. A CUDA thread, the emulated grid of the tests and float64 instantiate them with scalars (namespace
 // fastvae::scalar, this file); the CPU kernels instantiate the same text with vectors (common/cpu/simd.h), once per instruction set, each in
@@ -49,15 +49,7 @@ FASTVAE_INLINE float as_float(uint32_t x) { return same_bits<float>(x); }
 FASTVAE_INLINE int32_t as_signed(uint32_t x) { return static_cast<int32_t>(x); }
 FASTVAE_INLINE uint32_t as_unsigned(int32_t x) { return static_cast<uint32_t>(x); }
 FASTVAE_INLINE float to_float(int32_t x) { return static_cast<float>(x); }
-FASTVAE_INLINE float square_root(float x) {
-#if defined(__CUDA_ARCH__)
-  float root;
-  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(root) : "f"(x));  // one unit in the last place, in place of a division's worth of code
-  return root;
-#else
-  return sqrtf(x);
-#endif
-}
+FASTVAE_INLINE float square_root(float x) { return sqrtf(x); }
 
 // a * b + c, rounded once where the hardware has it. The compiler fuses most products and sums by itself, but not always alike: this is for
 // values that two kernels must agree on to the last bit.

@@ -20,11 +20,26 @@ struct PhiloxWords {
   W x0, x1, x2, x3;
 };
 
+// The high half of a product, xor a word, xor a key.
+template <class W>
+FASTVAE_INLINE W mix(W product, W word, uint32_t key) {
+  return (product >> 32) ^ word ^ uint64_t{key};
+}
+#if defined(__CUDA_ARCH__)
+FASTVAE_INLINE uint64_t mix(uint64_t product, uint64_t word, uint32_t key) {
+  uint32_t mixed;  // the compiler would make two instructions of some
+  asm("lop3.b32 %0, %1, %2, %3, 0x96;"
+      : "=r"(mixed)
+      : "r"(static_cast<uint32_t>(product >> 32)), "r"(static_cast<uint32_t>(word)), "r"(key));
+  return mixed;
+}
+#endif
+
 template <class W>
 FASTVAE_INLINE PhiloxWords<W> philox_round(const PhiloxWords<W>& x, uint32_t key0, uint32_t key1) {
   const W product0 = multiply_words(x.x0, kPhiloxMultiplier0);
   const W product1 = multiply_words(x.x2, kPhiloxMultiplier1);
-  return {(product1 >> 32) ^ x.x1 ^ uint64_t{key0}, product1, (product0 >> 32) ^ x.x3 ^ uint64_t{key1}, product0};
+  return {mix(product1, x.x1, key0), product1, mix(product0, x.x3, key1), product0};
 }
 
 // The whole function, as its authors state it: for known answers.

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "common/cuda/rows.h"
-#include "common/gaussian_math.h"
 
 namespace fastvae {
 
@@ -30,13 +29,13 @@ struct DeviceFull {
 template <class Real>
 struct ElementKL {
   Real difference, scaled;  // mu - prior_mu, and that times the prior's precision
-  scalar::Exponential<Real> ratio;
+  scalar::LogVariance<Real> ratio;
 
-  FASTVAE_INLINE Real value() const {
-    const Real squares = scalar::multiply_add(ratio.minus_one, ratio.minus_one, difference * scaled);
-    return scalar::multiply_add(squares, Real{0.5}, ratio.minus_one_minus_x);
-  }
+  FASTVAE_INLINE Real value() const { return scalar::fused(difference, scaled, ratio.excess) * Real{0.5}; }
 };
+
+FASTVAE_INLINE float precision_of(float logvar) { return scalar::exp2_approximate(logvar * -1.4426950408889634f); }
+FASTVAE_INLINE double precision_of(double logvar) { return ::exp(-logvar); }
 
 template <bool kAligned, class T>
 struct FullPack {
@@ -54,40 +53,36 @@ struct FullPack {
   }
   FASTVAE_INLINE ElementKL<Real> element(int i) const {
     const Real difference = mu[i] - prior_mu[i];
-    const Real scaled = has_prior ? difference * scalar::exponential(-prior_logvar[i]).value : difference;
-    return {difference, scaled, scalar::exponential((logvar[i] - prior_logvar[i]) * Real{0.5})};
+    const Real scaled = has_prior ? difference * precision_of(prior_logvar[i]) : difference;
+    return {difference, scaled, scalar::LogVariance<Real>(logvar[i] - prior_logvar[i])};
   }
 };
 
 template <bool kAligned, class T, class Grid>
 FASTVAE_INLINE void full_body(const Grid& grid, const DeviceFull<T>& a) {
   using Real = typename Compute<T>::Real;
-  const Team<Grid> team(grid, a.shape.team);
-  const int64_t units = a.shape.rows * a.shape.segments;
-  for (int64_t turn = 0; team.first_of_warp + turn < units; turn += team.teams) {
-    const int64_t unit = team.team + turn;
+  const Team<Grid> team(grid, a.shape.log2_team);
+  const int64_t units = a.shape.units;
+  for (int64_t unit = team.first; unit < team.turns(units); unit += team.step) {
     Real sum = 0;
     if (unit < units) {
       const Span span = span_of(a.shape, unit);
-      const scalar::PhiloxRow row = a.key.row(span.row);
-      for (int64_t c = span.first + team.lane * kPack<T>; c < span.last; c += int64_t{team.lanes} * kPack<T>) {
-        const int64_t at = span.row * a.shape.columns + c, count = span.last - c;
-        const FullPack<kAligned, T> pack(a, at, count);
+      const scalar::PhiloxRounds row(a.key.row(span.row));
+      const int64_t base = span.row * a.shape.columns + span.first;
+      const int size = span.size();
+      for (int c = team.lane * kPack<T>; c < size; c += team.lanes * kPack<T>) {
+        const int count = size - c;
+        const FullPack<kAligned, T> pack(a, base + c, count);
         Real z[kPack<T>], kl[kPack<T>];
-        pack_normals<T>(row, c, z);
+        pack_normals<T>(row, span.noise_block() + (c >> 2), z);
         FASTVAE_UNROLL(8)
         for (int i = 0; i < kPack<T>; ++i) {
-          z[i] = scalar::sample(pack.mu[i], scalar::exponential(pack.logvar[i] * Real{0.5}), z[i]);
+          z[i] = scalar::fused(scalar::LogVariance<Real>(pack.logvar[i]).sigma, z[i], pack.mu[i]);
           kl[i] = pack.element(i).value();  // past the end: 0
           sum += kl[i];
         }
-        store_pack<kAligned>(a.z + at, z, count);
-        if (a.kl_elements) {
-          FASTVAE_UNROLL(8)
-          for (int i = 0; i < kPack<T>; ++i) {
-            if (i < count) a.kl_elements[at + i] = kl[i];
-          }
-        }
+        store_pack<kAligned>(a.z + base + c, z, count);
+        if (a.kl_elements) store_reals<kAligned, T>(a.kl_elements + base + c, kl, count);
       }
     }
     sum = team.sum(sum);
@@ -110,10 +105,7 @@ FASTVAE_INLINE void full_columns_body(const Grid& grid, const DeviceFull<T>& a) 
       FASTVAE_UNROLL(8)
       for (int i = 0; i < kPack<T>; ++i) sums[i] += pack.element(i).value();
     }
-    FASTVAE_UNROLL(8)
-    for (int i = 0; i < kPack<T>; ++i) {
-      if (i < count) a.kl_columns[place.block * columns + place.column + i] = sums[i];
-    }
+    store_reals<kAligned, T>(a.kl_columns + place.block * columns + place.column, sums, count);
   }
 }
 
@@ -133,10 +125,10 @@ FASTVAE_INLINE void full_backward_body(const Grid& grid, const DeviceFull<T>& a)
       load_pack<kAligned>(grads[0], a.grad_z + at, count);
       if (a.grads[1]) {
         Real noise[kPack<T>];
-        pack_normals<T>(a.key.row(place.block), place.column, noise);
+        pack_normals<T>(scalar::PhiloxRounds(a.key.row(place.block)), place.noise_block(), noise);
         FASTVAE_UNROLL(8)
         for (int i = 0; i < kPack<T>; ++i) {
-          grads[1][i] = grads[0][i] * Real{0.5} * (scalar::exponential(pack.logvar[i] * Real{0.5}).value * noise[i]);
+          grads[1][i] = grads[0][i] * Real{0.5} * (scalar::LogVariance<Real>(pack.logvar[i]).sigma * noise[i]);
         }
       }
     }
@@ -147,7 +139,7 @@ FASTVAE_INLINE void full_backward_body(const Grid& grid, const DeviceFull<T>& a)
         if (a.grad_columns && i < count) g += a.grad_columns[place.column + i];
         if (a.grad_elements && i < count) g += a.grad_elements[at + i];
         const ElementKL<Real> kl = pack.element(i);
-        const Real by_mu = kl.scaled * g, by_logvar = scalar::kl_by_logvar(kl.ratio) * g;
+        const Real by_mu = kl.scaled * g, by_logvar = kl.ratio.growth * Real{0.5} * g;
         grads[0][i] += by_mu;
         grads[1][i] += by_logvar;
         grads[2][i] = -by_mu;

@@ -43,10 +43,12 @@ std::tuple<Tensor, Tensor> gaussian_rsample_log_ratio(Tensor mu, Tensor logvar, 
     a.z = static_cast<T*>(pointer(z));
     DeviceRows all = a.shape;  // of all samples
     all.rows *= num_samples;
+    all.units *= num_samples;
     Tensor partial = partial_rows(mu, all, log_ratio);
     a.sums = static_cast<Real*>(pointer(partial));
     const bool aligned = rows_are_aligned<T>(matrix.columns, {a.mu, a.logvar, a.z});
-    (aligned ? forward_kernel<true, T> : forward_kernel<false, T>)<<<blocks_of(all), kThreadsPerBlock, 0, queue>>>(a);
+    const unsigned blocks = blocks_for((a.shape.units * ((num_samples + kDeviceSamples - 1) / kDeviceSamples)) << a.shape.log2_team);
+    (aligned ? forward_kernel<true, T> : forward_kernel<false, T>)<<<blocks, kThreadsPerBlock, 0, queue>>>(a);
     STD_CUDA_KERNEL_LAUNCH_CHECK();
     add_segments<Real>(partial, all, log_ratio, queue);
   });

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "common/cuda/rows.h"
-#include "common/gaussian_math.h"
 
 namespace fastvae {
 
@@ -21,42 +20,59 @@ struct DeviceLogRatio {
   T* grad_logvar;                               // the same
 };
 
-template <class T>
-FASTVAE_INLINE scalar::PhiloxRow sample_row(const DeviceLogRatio<T>& a, int64_t row, int64_t sample) {
-  return DeviceKey{a.key.words, a.key.stream + static_cast<uint32_t>(sample)}.row(row);
-}
+// Samples that one unit draws: what depends on mu and logvar alone is computed once for them.
+constexpr int kDeviceSamples = 4;
 
-// A unit is a segment of a row of a sample; mu and logvar come from the cache for all samples but the first.
+// A unit is a segment of a row and kDeviceSamples samples. With z = mu + sigma noise,
+// 2 (log q(z) - log p(z)) = z^2 - noise^2 - logvar = (mu^2 - logvar) + 2 mu sigma noise + (exp(logvar) - 1) noise^2.
 template <bool kAligned, class T, class Grid>
 FASTVAE_INLINE void log_ratio_body(const Grid& grid, const DeviceLogRatio<T>& a) {
   using Real = typename Compute<T>::Real;
-  const Team<Grid> team(grid, a.shape.team);
-  const int64_t each = a.shape.rows * a.shape.segments, units = a.samples * each;
-  for (int64_t turn = 0; team.first_of_warp + turn < units; turn += team.teams) {
-    const int64_t unit = team.team + turn, sample = unit / each;
-    Real sum = 0;
-    if (unit < units) {
-      const Span span = span_of(a.shape, unit - sample * each);
-      const scalar::PhiloxRow row = sample_row(a, span.row, sample);
-      const int64_t base = span.row * a.shape.columns;
-      for (int64_t c = span.first + team.lane * kPack<T>; c < span.last; c += int64_t{team.lanes} * kPack<T>) {
-        Real mu[kPack<T>], logvar[kPack<T>], noise[kPack<T>];
-        load_pack<kAligned>(mu, a.mu + base + c, span.last - c);
-        load_pack<kAligned>(logvar, a.logvar + base + c, span.last - c);
-        pack_normals<T>(row, c, noise);
+  const Team<Grid> team(grid, a.shape.log2_team);
+  const int64_t units = a.shape.units * ((a.samples + kDeviceSamples - 1) / kDeviceSamples), size_of_sample = a.shape.rows * a.shape.columns;
+  for (int64_t unit = team.first; unit < team.turns(units); unit += team.step) {
+    const bool works = unit < units;
+    const int64_t first = quotient(works ? unit : 0, a.shape.units) * kDeviceSamples;
+    const int samples = !works ? 0 : a.samples - first < kDeviceSamples ? static_cast<int>(a.samples - first) : kDeviceSamples;
+    const int64_t place = unit - first / kDeviceSamples * a.shape.units;  // among the rows' segments
+    Real constant = 0, sums[kDeviceSamples] = {};
+    if (works) {
+      const Span span = span_of(a.shape, place);
+      const scalar::PhiloxRounds row = scalar::PhiloxRounds(a.key.row(span.row)).sample(static_cast<uint32_t>(first));
+      const int64_t base = span.row * a.shape.columns + span.first;
+      const int size = span.size();
+      for (int c = team.lane * kPack<T>; c < size; c += team.lanes * kPack<T>) {
+        Real mu[kPack<T>], sigma[kPack<T>], slope[kPack<T>], growth[kPack<T>];
+        load_pack<kAligned>(mu, a.mu + base + c, size - c);
+        load_pack<kAligned>(sigma, a.logvar + base + c, size - c);
         FASTVAE_UNROLL(8)
         for (int i = 0; i < kPack<T>; ++i) {  // past the end mu = logvar = 0, whose ratio is 0
-          const auto sigma = scalar::exponential(logvar[i] * Real{0.5});
-          const Real offset = sigma.value * noise[i], z = scalar::sample(mu[i], sigma, noise[i]);
-          const Real growth = sigma.minus_one * (sigma.minus_one + Real{2});
-          sum += (z + offset) * mu[i] + (growth * noise[i] * noise[i] - logvar[i]);
-          noise[i] = z;
+          const scalar::LogVariance<Real> l(sigma[i]);
+          constant += scalar::fused(mu[i], mu[i], -sigma[i]);
+          sigma[i] = l.sigma;
+          growth[i] = l.growth;
+          slope[i] = mu[i] * l.sigma * Real{2};
         }
-        store_pack<kAligned>(a.z + sample * a.shape.rows * a.shape.columns + base + c, noise, span.last - c);
+        T* to = a.z + first * size_of_sample + base + c;
+        FASTVAE_UNROLL(4)
+        for (int k = 0; k < kDeviceSamples; ++k) {
+          if (k >= samples) continue;
+          Real noise[kPack<T>];
+          pack_normals<T>(row.sample(k), span.noise_block() + (c >> 2), noise);
+          FASTVAE_UNROLL(8)
+          for (int i = 0; i < kPack<T>; ++i) {
+            sums[k] = scalar::fused(noise[i], scalar::fused(growth[i], noise[i], slope[i]), sums[k]);
+            noise[i] = scalar::fused(sigma[i], noise[i], mu[i]);
+          }
+          store_pack<kAligned>(to + k * size_of_sample, noise, size - c);
+        }
       }
     }
-    sum = team.sum(sum) * Real{0.5};
-    if (team.lane == 0 && unit < units) a.sums[unit] = sum;
+    FASTVAE_UNROLL(4)
+    for (int k = 0; k < kDeviceSamples; ++k) {
+      const Real sum = team.sum((constant + sums[k]) * Real{0.5});
+      if (team.lane == 0 && k < samples) a.sums[(first + k) * a.shape.units + place] = sum;
+    }
   }
 }
 
@@ -68,24 +84,26 @@ FASTVAE_INLINE void log_ratio_backward_body(const Grid& grid, const DeviceLogRat
   for (int64_t index = grid.index(); index < a.shape.rows * packs_of<T>(columns); index += grid.size()) {
     const Place place = place_of<T>(index, columns);
     const int64_t row = place.block, at = row * columns + place.column, count = columns - place.column;
+    const scalar::PhiloxRounds rounds(a.key.row(row));
     Real mu[kPack<T>], sigma[kPack<T>], grad_mu[kPack<T>] = {}, grad_logvar[kPack<T>] = {};
     load_pack<kAligned>(mu, a.mu + at, count);
     load_pack<kAligned>(sigma, a.logvar + at, count);
     FASTVAE_UNROLL(8)
-    for (int i = 0; i < kPack<T>; ++i) sigma[i] = scalar::exponential(sigma[i] * Real{0.5}).value;
+    for (int i = 0; i < kPack<T>; ++i) sigma[i] = scalar::LogVariance<Real>(sigma[i]).sigma;
     for (int64_t k = 0; k < a.samples; ++k) {
       Real noise[kPack<T>], grad_z[kPack<T>] = {};
-      pack_normals<T>(sample_row(a, row, k), place.column, noise);
+      pack_normals<T>(rounds.sample(static_cast<uint32_t>(k)), place.noise_block(), noise);
       if (a.grad_z) load_pack<kAligned>(grad_z, a.grad_z + k * size + at, count);
+      const Real g = a.grad_ratio ? a.grad_ratio[k * a.shape.rows + row] : Real{0};
       FASTVAE_UNROLL(8)
       for (int i = 0; i < kPack<T>; ++i) {
         const Real offset = sigma[i] * noise[i];
         grad_mu[i] += grad_z[i];
-        grad_logvar[i] += grad_z[i] * offset;
+        grad_logvar[i] = scalar::fused(grad_z[i], offset, grad_logvar[i]);
         if (a.grad_ratio) {
-          const Real g = a.grad_ratio[k * a.shape.rows + row], z = mu[i] + offset;
-          grad_mu[i] += g * z;
-          grad_logvar[i] += g * (z * offset - Real{1});
+          const Real z = mu[i] + offset;
+          grad_mu[i] = scalar::fused(g, z, grad_mu[i]);
+          grad_logvar[i] = scalar::fused(g, scalar::fused(z, offset, Real{-1}), grad_logvar[i]);
         }
       }
     }

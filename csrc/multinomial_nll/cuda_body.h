@@ -27,10 +27,9 @@ template <bool kAligned, class T, class Grid>
 FASTVAE_INLINE void multinomial_pieces_body(const Grid& grid, const DeviceMultinomial& a) {
   using Real = typename Compute<T>::Real;
   const Real lowest = -static_cast<Real>(HUGE_VAL);
-  const Team<Grid> team(grid, a.shape.team);
-  const int64_t units = a.shape.rows * a.shape.segments;
-  for (int64_t turn = 0; team.first_of_warp + turn < units; turn += team.teams) {
-    const int64_t unit = team.team + turn;
+  const Team<Grid> team(grid, a.shape.log2_team);
+  const int64_t units = a.shape.units;
+  for (int64_t unit = team.first; unit < team.turns(units); unit += team.step) {
     const bool works = unit < units;
     const Span span = works ? span_of(a.shape, unit) : Span{0, 0, 0};
     const T* logits = static_cast<const T*>(a.logits) + span.row * a.shape.columns;
@@ -83,8 +82,8 @@ FASTVAE_INLINE Span compressed_row(const DeviceMultinomial& a, int64_t row) {
 template <class T, class Grid>
 FASTVAE_INLINE void multinomial_rows_body(const Grid& grid, const DeviceMultinomial& a) {
   using Real = typename Compute<T>::Real;
-  const Team<Grid> team(grid, kWarp);
-  for (int64_t row = team.team; row < a.shape.rows; row += team.teams) {
+  const Team<Grid> team(grid, 5);
+  for (int64_t row = team.first; row < a.shape.rows; row += team.step) {
     scalar::RunningSoftmax running;
     for (int64_t s = 0; s < a.shape.segments; ++s) {
       const Real* piece = static_cast<const Real*>(a.pieces) + 4 * (row * a.shape.segments + s);
@@ -142,8 +141,8 @@ FASTVAE_INLINE void multinomial_backward_body(const Grid& grid, const DeviceMult
 template <class T, class Grid>
 FASTVAE_INLINE void multinomial_compressed_backward_body(const Grid& grid, const DeviceMultinomial& a) {
   using Real = typename Compute<T>::Real;
-  const Team<Grid> team(grid, kWarp);
-  for (int64_t row = team.team; row < a.shape.rows; row += team.teams) {
+  const Team<Grid> team(grid, 5);
+  for (int64_t row = team.first; row < a.shape.rows; row += team.step) {
     const Span span = compressed_row(a, row);
     for (int64_t i = span.first + team.lane; i < span.last; i += kWarp) {
       const int64_t c = a.indices[i];

@@ -5,19 +5,20 @@
 namespace fastvae {
 namespace {
 
-template <class Draw>
-__global__ void FASTVAE_LAUNCH_BOUNDS philox_kernel(DeviceKey key, int64_t rows, int64_t columns, typename Draw::Out* out) {
-  philox_body<Draw>(DeviceGrid{}, key, rows, columns, out);
+template <bool kAligned, class Draw>
+__global__ void FASTVAE_LAUNCH_BOUNDS philox_kernel(DeviceKey key, DeviceRows shape, typename Draw::Out* out) {
+  philox_body<Draw, kAligned>(DeviceGrid{}, key, shape, out);
 }
 
 template <class Draw>
 void fill(const Tensor& out, Tensor key, int64_t stream) {
   const torch::stable::accelerator::DeviceGuard guard(key.get_device_index());
   key = as_contiguous(key);
-  const int64_t rows = out.size(0), columns = out.size(1), blocks = rows * ((columns + 3) / 4);
-  if (blocks == 0) return;
-  philox_kernel<Draw><<<blocks_for(blocks), kThreadsPerBlock, 0, current_stream(key)>>>(
-      device_key(key, stream), rows, columns, static_cast<typename Draw::Out*>(out.data_ptr()));
+  if (out.numel() == 0) return;
+  const DeviceRows shape = share_rows<float>(out.size(0), out.size(1));
+  const bool aligned = rows_are_aligned<float>(shape.columns, {out.data_ptr()});
+  (aligned ? philox_kernel<true, Draw> : philox_kernel<false, Draw>)<<<blocks_of(shape), kThreadsPerBlock, 0, current_stream(key)>>>(
+      device_key(key, stream), shape, static_cast<typename Draw::Out*>(out.data_ptr()));
   STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
 

@@ -1,25 +1,14 @@
 // What a thread of the noise kernels does: the four words of one block, in one of three forms.
 #pragma once
 
-#include "common/cuda/grid.h"
-#include "common/philox.h"
+#include "common/cuda/rows.h"
 
 namespace fastvae {
 
-struct DeviceKey {
-  const int64_t* words;  // [3] on the device: nothing waits for the host to read it
-  uint32_t stream;
-
-  FASTVAE_INLINE scalar::PhiloxRow row(int64_t i) const {
-    return scalar::philox_row(static_cast<uint32_t>(words[0]), static_cast<uint32_t>(words[1]),
-                              static_cast<uint64_t>(words[2]) + static_cast<uint64_t>(i), stream);
-  }
-};
-
 struct DrawIntegers {
   using Out = int64_t;
-  static FASTVAE_INLINE void draw(const scalar::PhiloxRow& row, uint32_t block, int64_t (&out)[4]) {
-    const scalar::PhiloxWords<uint64_t> x = scalar::philox_blocks(row, uint64_t{block});
+  static FASTVAE_INLINE void draw(const scalar::PhiloxRounds& row, uint32_t block, int64_t (&out)[4]) {
+    const scalar::PhiloxWords<uint64_t> x = row.words(block);
     out[0] = static_cast<uint32_t>(x.x0);
     out[1] = static_cast<uint32_t>(x.x1);
     out[2] = static_cast<uint32_t>(x.x2);
@@ -29,7 +18,7 @@ struct DrawIntegers {
 
 struct DrawUniforms {
   using Out = float;
-  static FASTVAE_INLINE void draw(const scalar::PhiloxRow& row, uint32_t block, float (&out)[4]) {
+  static FASTVAE_INLINE void draw(const scalar::PhiloxRounds& row, uint32_t block, float (&out)[4]) {
     int64_t words[4];
     DrawIntegers::draw(row, block, words);
     FASTVAE_UNROLL(4)
@@ -39,22 +28,24 @@ struct DrawUniforms {
 
 struct DrawNormals {
   using Out = float;
-  static FASTVAE_INLINE void draw(const scalar::PhiloxRow& row, uint32_t block, float (&out)[4]) {
-    scalar::block_normals(row, block, out);
+  static FASTVAE_INLINE void draw(const scalar::PhiloxRounds& row, uint32_t block, float (&out)[4]) {
+    scalar::block_normals_approximate(row, block, out);
   }
 };
 
-template <class Draw, class Grid>
-FASTVAE_INLINE void philox_body(const Grid& grid, const DeviceKey& key, int64_t rows, int64_t columns, typename Draw::Out* out) {
-  const int64_t blocks = (columns + 3) / 4;
-  for (int64_t i = grid.index(); i < rows * blocks; i += grid.size()) {
-    const int64_t row = i / blocks, block = i - row * blocks, count = columns - 4 * block;
-    typename Draw::Out four[4];
-    Draw::draw(key.row(row), static_cast<uint32_t>(block), four);
-    typename Draw::Out* to = out + row * columns + 4 * block;
-    FASTVAE_UNROLL(4)
-    for (int j = 0; j < 4; ++j) {
-      if (j < count) to[j] = four[j];
+// kAligned says that rows are whole blocks on 16-byte addresses.
+template <class Draw, bool kAligned, class Grid>
+FASTVAE_INLINE void philox_body(const Grid& grid, const DeviceKey& key, const DeviceRows& shape, typename Draw::Out* out) {
+  const Team<Grid> team(grid, shape.log2_team);
+  for (int64_t unit = team.first; unit < shape.units; unit += team.step) {
+    const Span span = span_of(shape, unit);
+    const scalar::PhiloxRounds row(key.row(span.row));
+    typename Draw::Out* to = out + span.row * shape.columns + span.first;
+    const int size = span.size();
+    for (int c = team.lane * 4; c < size; c += team.lanes * 4) {
+      typename Draw::Out four[4];
+      Draw::draw(row, span.noise_block() + (c >> 2), four);
+      store_reals<kAligned, float>(to + c, four, size - c);
     }
   }
 }

@@ -73,6 +73,28 @@ void run_likelihood(int blocks, fastvae::DeviceLikelihood a, int64_t rows, int64
 
 extern "C" {
 
+// How much of their documented errors the approximate instructions make, -1 .. 1.
+void set_emulated_error(float share) { fastvae::scalar::emulated_error = share; }
+
+// The normals [count, 2] of pairs of words [count, 2].
+int box_muller(int64_t count, const int64_t* words, float* normals) {
+  for (int64_t i = 0; i < 2 * count; i += 2) {
+    fastvae::scalar::box_muller_approximate(static_cast<uint32_t>(words[i]), static_cast<uint32_t>(words[i + 1]), normals[i], normals[i + 1]);
+  }
+  return 0;
+}
+
+// sigma, growth and excess [3, count] of log variances [count].
+int log_variance(int64_t count, const float* logvar, float* out) {
+  for (int64_t i = 0; i < count; ++i) {
+    const fastvae::scalar::LogVariance<float> l(logvar[i]);
+    out[i] = l.sigma;
+    out[count + i] = l.growth;
+    out[2 * count + i] = l.excess;
+  }
+  return 0;
+}
+
 // which: 0 Bernoulli, 1 Gaussian, 2 discretized logistic. Forward where grad_nll is null, else backward.
 int likelihood(int blocks, int dtype, int aligned, int which, int64_t rows, int64_t data_rows, int64_t columns, const void* output,
                int target_storage, const void* target, const uint8_t* mask, int spread, int parameter_storage, const void* parameter,
@@ -223,13 +245,18 @@ int full(int blocks, int dtype, int aligned, const int64_t* key, uint32_t stream
 }
 
 // kind: 0 integers, 1 uniforms, 2 normals.
-int philox(int blocks, int threads, int kind, const int64_t* key, uint32_t stream, int64_t rows, int64_t columns, void* out) {
+int philox(int blocks, int threads, int aligned, int kind, const int64_t* key, uint32_t stream, int64_t rows, int64_t columns, void* out) {
   const fastvae::DeviceKey device_key{key, stream};
+  const auto shape = fastvae::share_rows<float>(rows, columns);
   return with_storage(kFloat32, [&](auto) {
     emulated::launch(blocks, threads, [&](const emulated::Grid& grid) {
-      if (kind == 0) fastvae::philox_body<fastvae::DrawIntegers>(grid, device_key, rows, columns, static_cast<int64_t*>(out));
-      if (kind == 1) fastvae::philox_body<fastvae::DrawUniforms>(grid, device_key, rows, columns, static_cast<float*>(out));
-      if (kind == 2) fastvae::philox_body<fastvae::DrawNormals>(grid, device_key, rows, columns, static_cast<float*>(out));
+      const auto draw = [&](auto kind_of, auto* to) {
+        using Draw = decltype(kind_of);
+        aligned ? fastvae::philox_body<Draw, true>(grid, device_key, shape, to) : fastvae::philox_body<Draw, false>(grid, device_key, shape, to);
+      };
+      if (kind == 0) draw(fastvae::DrawIntegers{}, static_cast<int64_t*>(out));
+      if (kind == 1) draw(fastvae::DrawUniforms{}, static_cast<float*>(out));
+      if (kind == 2) draw(fastvae::DrawNormals{}, static_cast<float*>(out));
     });
   });
 }

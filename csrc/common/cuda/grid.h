@@ -7,15 +7,15 @@
 namespace fastvae {
 
 constexpr int kWarp = 32;
-constexpr int kThreadsPerBlock = 256;
+constexpr int kThreadsPerBlock = 128;  // small blocks: what registers are left over from whole blocks is less
 
 #if defined(__CUDACC__)
 // The 1 keeps ptxas from spilling registers of the float64 kernels for the sake of occupancy.
 #define FASTVAE_LAUNCH_BOUNDS __launch_bounds__(kThreadsPerBlock, 1)
 
 struct DeviceGrid {
-  __device__ __forceinline__ int64_t index() const { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
-  __device__ __forceinline__ int64_t size() const { return static_cast<int64_t>(gridDim.x) * blockDim.x; }
+  __device__ __forceinline__ int64_t index() const { return static_cast<int64_t>(blockIdx.x) * kThreadsPerBlock + threadIdx.x; }
+  __device__ __forceinline__ int64_t size() const { return static_cast<int64_t>(gridDim.x) * kThreadsPerBlock; }
   template <class Real>
   __device__ __forceinline__ Real shuffle_xor(Real value, int mask) const {
     return __shfl_xor_sync(0xffffffffu, value, mask);
@@ -23,35 +23,49 @@ struct DeviceGrid {
 };
 #endif
 
-// A team of lanes (a power of two, at most a warp) that shares one unit of work, and the units it takes: every team of a warp goes
-// through the same number of turns, so that all lanes meet in the shuffles; a team without a unit idles.
+// n / d for n >= 0, d > 0. A 64-bit division is 70 instructions, and nearly all numbers fit in 32 bits.
+FASTVAE_INLINE int64_t quotient(int64_t n, int64_t d) {
+  if (((n | d) >> 32) == 0) return static_cast<uint32_t>(n) / static_cast<uint32_t>(d);
+  return n / d;
+}
+
+// A team of lanes (a power of two, at most a warp) that shares one unit of work, and the units it takes. Every team of a warp goes
+// through the same number of turns, so that all lanes meet in the shuffles; a team without a unit idles:
+//     for (int64_t unit = team.first; unit < team.turns(units); unit += team.step) if (unit < units) ...
 template <class Grid>
 struct Team {
   const Grid& grid;
   int lanes, lane;
-  int64_t team, teams, first_of_warp;
+  int64_t first, step;
 
-  FASTVAE_INLINE Team(const Grid& where, int lanes_per_team)
+  FASTVAE_INLINE Team(const Grid& where, int log2_lanes)
       : grid(where),
-        lanes(lanes_per_team),
-        lane(static_cast<int>(where.index() & (lanes_per_team - 1))),
-        team(where.index() / lanes_per_team),
-        teams(where.size() / lanes_per_team),
-        first_of_warp(where.index() / kWarp * (kWarp / lanes_per_team)) {}
+        lanes(1 << log2_lanes),
+        lane(static_cast<int>(where.index()) & (lanes - 1)),
+        first(where.index() >> log2_lanes),
+        step(where.size() >> log2_lanes) {}
+
+  // The number of units, rounded up so that the teams of a warp end together.
+  FASTVAE_INLINE int64_t turns(int64_t units) const { return (units + kWarp - 1) & ~int64_t{kWarp - 1}; }
 
   // The sum over the team's lanes, the same on each: halves added to halves.
   template <class Real>
   FASTVAE_INLINE Real sum(Real value) const {
-    for (int mask = lanes / 2; mask > 0; mask /= 2) value += grid.shuffle_xor(value, mask);
+    FASTVAE_UNROLL(5)
+    for (int mask = kWarp / 2; mask > 0; mask /= 2) {
+      const Real other = grid.shuffle_xor(value, mask);  // of another team where mask >= lanes
+      value += mask < lanes ? other : Real{0};
+    }
     return value;
   }
 
   // The largest over the team's lanes, the same on each; NaN where a lane has NaN.
   template <class Real>
   FASTVAE_INLINE Real largest(Real value) const {
-    for (int mask = lanes / 2; mask > 0; mask /= 2) {
+    FASTVAE_UNROLL(5)
+    for (int mask = kWarp / 2; mask > 0; mask /= 2) {
       const Real other = grid.shuffle_xor(value, mask);
-      value = other > value || other != other ? other : value;
+      value = mask < lanes && (other > value || other != other) ? other : value;
     }
     return value;
   }

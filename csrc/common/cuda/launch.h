@@ -33,7 +33,7 @@ inline DeviceKey device_key(const Tensor& key, int64_t stream) {
 
 inline bool is_aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
-inline unsigned blocks_of(const DeviceRows& shape) { return blocks_for(shape.rows * shape.segments * shape.team); }
+inline unsigned blocks_of(const DeviceRows& shape) { return blocks_for(shape.units << shape.log2_team); }
 
 template <class T>
 bool rows_are_aligned(int64_t columns, std::initializer_list<const void*> pointers) {

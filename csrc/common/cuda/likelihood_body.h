@@ -86,10 +86,9 @@ FASTVAE_INLINE void likelihood_body(const Grid& grid, const DeviceLikelihood& a)
   using Real = typename Compute<T>::Real;
   using Math = Formula<Real, Real>;
   const Math formula = Math::make(a.num_levels);
-  const Team<Grid> team(grid, a.shape.team);
-  const int64_t units = a.shape.rows * a.shape.segments;
-  for (int64_t turn = 0; team.first_of_warp + turn < units; turn += team.teams) {
-    const int64_t unit = team.team + turn;
+  const Team<Grid> team(grid, a.shape.log2_team);
+  const int64_t units = a.shape.units;
+  for (int64_t unit = team.first; unit < team.turns(units); unit += team.step) {
     Real sum = 0;
     if (unit < units) {
       const Span span = span_of(a.shape, unit);
