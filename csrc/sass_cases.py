@@ -47,8 +47,6 @@ class Case:
     """Tensors that a pack loads once for all its samples; their bytes are not an element's."""
     shared_writes: str = ""
     """The same of those that it stores."""
-    passes: int = 1
-    """How often the first tensor is read; from the second on it comes from the cache."""
     prefer: tuple[str, ...] = ()
     """Instructions of this path that others lack."""
     sparse: bool = False
@@ -56,9 +54,8 @@ class Case:
 
     def wanted(self, dtype: str) -> Wanted:
         """The thread whose path is sought."""
-        reads = self.reads[0] * (self.passes - 1) + self.reads if self.reads else ""
         return Wanted(
-            pack=self._moved(reads, self.writes, dtype),
+            pack=self._moved(self.reads, self.writes, dtype),
             packs=self.packs(dtype),
             samples=self.samples,
             shared=self._moved(self.shared_reads, self.shared_writes, dtype),
@@ -101,41 +98,45 @@ class Case:
         return (self.columns / self.lanes(dtype) if self.columns else pack_of(dtype)) * self.samples * self.draws
 
 
-def _likelihood(operator: str, formula: str, parameter: str) -> list[Case]:
-    """The kernels of a likelihood; the parameter, where there is one, is as large as the output."""
-    forward = f"likelihood_kernel<true, {{T}}, {formula}>"
-    backward = f"likelihood_backward_kernel<true, {{T}}, {formula}>"
-    reads, writes = "TT" + parameter, "T" + parameter
-    return [
-        Case(name=f"{operator} forward", source=operator, kernel=forward, reads=reads, writes="", columns=784),
-        Case(name=f"{operator} backward", source=operator, kernel=backward, reads=reads, writes=writes),
-    ]
+# Kinds of target: as the output is stored, float32, bytes, or any, seen for each pack.
+SAME, FLOAT, BYTES, ANY = (f"(TargetKind){kind}" for kind in range(4))
 
 
-def _pixels() -> list[Case]:
-    """bernoulli_nll with a target of bytes that count as value / 255."""
-    name, prefer, only = "bernoulli_nll", ("LDG.E.U8", "FCHK"), ("float",)
-    forward, backward = "likelihood_kernel<true, {T}, Bernoulli>", "likelihood_backward_kernel<true, {T}, Bernoulli>"
+def _bernoulli() -> list[Case]:
+    """bernoulli_nll: a kernel for each kind of target."""
+    kinds = (
+        ("", SAME, "TT", ("float", "BFloat16", "Float16")),
+        ("", ANY, "TT", ("double",)),
+        (", float32 target", FLOAT, "T4", ("BFloat16", "Float16")),
+        (", uint8 target", BYTES, "T1", ("float", "BFloat16", "Float16")),
+    )
+    rows = []
+    for kind, tag, reads, dtypes in kinds:
+        for direction, kernel, writes in (("forward", "likelihood", ""), ("backward", "likelihood_backward", "T")):
+            rows.append(
+                Case(
+                    name=f"bernoulli_nll {direction}{kind}",
+                    source="bernoulli_nll",
+                    kernel=f"{kernel}_kernel<true, {{T}}, {tag}, Bernoulli>",
+                    reads=reads,
+                    writes=writes,
+                    dtypes=dtypes,
+                    columns=784,
+                )
+            )
+    return rows
+
+
+def _likelihood(operator: str, formula: str) -> list[Case]:
+    """The kernels of a likelihood with a parameter as large as the output, or shared by all rows."""
+    tail = f"_kernel<true, {{T}}, {ANY}, {formula}>"
+    forward, backward, columns = (
+        f"{kernel}{tail}" for kernel in ("likelihood", "likelihood_backward", "likelihood_columns")
+    )
     return [
-        Case(
-            name=f"{name} forward, uint8 target",
-            source=name,
-            kernel=forward,
-            reads="T1",
-            writes="",
-            dtypes=only,
-            columns=784,
-            prefer=prefer,
-        ),
-        Case(
-            name=f"{name} backward, uint8 target",
-            source=name,
-            kernel=backward,
-            reads="T1",
-            writes="T",
-            dtypes=only,
-            prefer=prefer,
-        ),
+        Case(name=f"{operator} forward", source=operator, kernel=forward, reads="TTT", writes="", columns=784),
+        Case(name=f"{operator} backward", source=operator, kernel=backward, reads="TTT", writes="TT", columns=784),
+        Case(name=f"{operator} shared parameter", source=operator, kernel=columns, reads="TT", writes="T"),
     ]
 
 
@@ -181,19 +182,17 @@ def _multinomial() -> list[Case]:
             reads="TT",
             writes="",
             columns=4096,
-            passes=2,
             sparse=True,
         ),
-        Case(name=f"{name} backward", source=name, kernel=backward, reads="TT", writes="T", sparse=True),
+        Case(name=f"{name} backward", source=name, kernel=backward, reads="TT", writes="T", columns=4096, sparse=True),
     ]
 
 
 CASES = [
     *_gaussian(),
-    *_likelihood("bernoulli_nll", "Bernoulli", ""),
-    *_pixels(),
-    *_likelihood("gaussian_nll", "Gaussian", "T"),
-    *_likelihood("discretized_logistic_nll", "DiscretizedLogistic", "T"),
+    *_bernoulli(),
+    *_likelihood("gaussian_nll", "Gaussian"),
+    *_likelihood("discretized_logistic_nll", "DiscretizedLogistic"),
     *_multinomial(),
     *(
         Case(

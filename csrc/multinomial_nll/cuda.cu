@@ -78,7 +78,7 @@ std::tuple<Tensor, Tensor, Tensor> forward(const char* where, Tensor logits, Cou
     a.shape = share_rows<T>(shape.rows, shape.columns);
     Tensor pieces = empty_on(logits, {shape.rows, a.shape.segments, 4}, sum_type(logits.scalar_type()));
     a.pieces = pointer(pieces);
-    const bool aligned = rows_are_aligned<T>(shape.columns, {a.logits, a.counts});
+    const bool aligned = rows_are_aligned<T>(shape.columns, {a.logits}) && packs_are_aligned<T>(a.counts, size_of(a.counts_storage));
     (aligned ? pieces_kernel<true, T> : pieces_kernel<false, T>)<<<blocks_of(a.shape), kThreadsPerBlock, 0, queue>>>(a);
     STD_CUDA_KERNEL_LAUNCH_CHECK();
     rows_kernel<T><<<blocks_for(shape.rows * kWarp), kThreadsPerBlock, 0, queue>>>(a);
@@ -105,9 +105,9 @@ Tensor backward(const char* where, Tensor grad_nll, Tensor logits, Counts counts
     using T = decltype(storage);
     const cudaStream_t queue = current_stream(logits);
     a.shape = share_rows<T>(shape.rows, shape.columns);
-    const bool aligned = rows_are_aligned<T>(shape.columns, {a.logits, a.counts, a.grad_logits});
-    const unsigned blocks = blocks_for(shape.rows * packs_of<T>(shape.columns));
-    (aligned ? backward_kernel<true, T> : backward_kernel<false, T>)<<<blocks, kThreadsPerBlock, 0, queue>>>(a);
+    const bool aligned =
+        rows_are_aligned<T>(shape.columns, {a.logits, a.grad_logits}) && packs_are_aligned<T>(a.counts, size_of(a.counts_storage));
+    (aligned ? backward_kernel<true, T> : backward_kernel<false, T>)<<<blocks_of(a.shape), kThreadsPerBlock, 0, queue>>>(a);
     STD_CUDA_KERNEL_LAUNCH_CHECK();
     if (a.counts || a.nonzeros == 0) return;
     compressed_backward_kernel<T><<<blocks_for(shape.rows * kWarp), kThreadsPerBlock, 0, queue>>>(a);

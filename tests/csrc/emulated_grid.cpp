@@ -32,40 +32,61 @@ void launch(int blocks, const Body& body) {
   emulated::launch(blocks, fastvae::kThreadsPerBlock, body);
 }
 
+// The host's half of add_segments and add_blocks in csrc/common/cuda/launch.h.
 template <class Real>
-void sum_blocks(int blocks, const std::vector<Real>& partial, int64_t columns, Real* out) {
+void sum_segments(int blocks, const std::vector<Real>& partial, int64_t rows, int64_t segments, void* out) {
   launch(blocks, [&](const emulated::Grid& grid) {
-    fastvae::add_blocks_body(grid, partial.data(), static_cast<int64_t>(partial.size()) / (columns ? columns : 1), columns, out);
+    fastvae::add_segments_body(grid, partial.data(), rows, segments, fastvae::log2_of_segments(segments), static_cast<Real*>(out));
   });
 }
 
-template <bool kAligned, class T, template <class, class> class Formula>
-void run_likelihood(int blocks, fastvae::DeviceLikelihood a, int64_t rows, int64_t columns, void* nll, void* grad_parameter) {
+template <class Real>
+void sum_blocks(int grid_blocks, std::vector<Real> partial, int64_t columns, void* out) {
+  for (int64_t blocks = columns ? static_cast<int64_t>(partial.size()) / columns : 0; blocks > 0;) {
+    const int64_t groups = fastvae::groups_of(blocks);
+    std::vector<Real> sums(groups * columns);
+    launch(grid_blocks, [&](const emulated::Grid& grid) { fastvae::add_blocks_body(grid, partial.data(), blocks, columns, sums.data()); });
+    partial = sums;
+    blocks = groups == 1 ? 0 : groups;
+  }
+  std::copy(partial.begin(), partial.end(), static_cast<Real*>(out));
+}
+
+template <bool kAligned, class T, fastvae::TargetKind kTarget, template <class, class> class Formula>
+void run_likelihood_of(int blocks, fastvae::DeviceLikelihood a, int64_t rows, int64_t columns, void* nll, void* grad_parameter) {
   using Real = typename fastvae::Compute<T>::Real;
   a.shape = fastvae::share_rows<T>(rows, columns);
   if (!a.grad_nll) {
     std::vector<Real> partial(rows * a.shape.segments);
     a.sums = partial.data();
-    launch(blocks, [&](const emulated::Grid& grid) { fastvae::likelihood_body<kAligned, T, Formula>(grid, a); });
-    launch(blocks, [&](const emulated::Grid& grid) {
-      fastvae::add_segments_body(grid, partial.data(), rows, a.shape.segments, static_cast<Real*>(nll));
-    });
+    launch(blocks, [&](const emulated::Grid& grid) { fastvae::likelihood_body<kAligned, T, kTarget, Formula>(grid, a); });
+    sum_segments(blocks, partial, rows, a.shape.segments, nll);
     return;
   }
-  const bool summed = a.spread == fastvae::kScalar || a.spread == fastvae::kPerDimension;
-  a.rows_per_block = summed ? fastvae::kDeviceRowBlock : 1;
-  std::vector<Real> partial(summed ? (rows + a.rows_per_block - 1) / a.rows_per_block * columns : 0), sums(columns);
+  if (a.spread != fastvae::kScalar && a.spread != fastvae::kPerDimension) {
+    a.grad_parameter = grad_parameter;
+    launch(blocks, [&](const emulated::Grid& grid) { fastvae::likelihood_backward_body<kAligned, T, kTarget, Formula>(grid, a); });
+    return;
+  }
+  std::vector<Real> partial(fastvae::row_blocks(rows) * columns), sums(columns);
   a.grad_parameter_by_column = partial.data();
-  a.grad_parameter = summed ? nullptr : grad_parameter;
-  launch(blocks, [&](const emulated::Grid& grid) { fastvae::likelihood_backward_body<kAligned, T, Formula>(grid, a); });
-  if (!summed) return;
-  sum_blocks(blocks, partial, columns, sums.data());
-  if (a.spread == fastvae::kScalar) {
-    launch(blocks, [&](const emulated::Grid& grid) {
-      fastvae::add_all_body(grid, sums.data(), columns, static_cast<Real*>(grad_parameter));
-    });
+  launch(blocks, [&](const emulated::Grid& grid) { fastvae::likelihood_columns_body<kAligned, T, kTarget, Formula>(grid, a); });
+  sum_blocks(blocks, partial, columns, a.spread == fastvae::kScalar ? sums.data() : grad_parameter);
+  if (a.spread == fastvae::kScalar) sum_blocks(blocks, sums, 1, grad_parameter);
+}
+
+// The kernel that csrc/common/cuda/likelihood.h chooses.
+template <bool kAligned, class T, template <class, class> class Formula>
+void run_likelihood(int blocks, const fastvae::DeviceLikelihood& a, int64_t rows, int64_t columns, void* nll, void* grad_parameter) {
+  const auto run = [&](auto run_of) { run_of(blocks, a, rows, columns, nll, grad_parameter); };
+  constexpr bool kOwn = kAligned && !Formula<float, float>::kHasParameter && sizeof(T) <= 4;
+  if constexpr (kOwn) {
+    const auto kind = fastvae::target_kind<T>(a.target_storage);
+    if (kind == fastvae::kByteTarget) return run(run_likelihood_of<kAligned, T, fastvae::kByteTarget, Formula>);
+    if (kind == fastvae::kFloatTarget) return run(run_likelihood_of<kAligned, T, fastvae::kFloatTarget, Formula>);
+    return run(run_likelihood_of<kAligned, T, fastvae::kSameTarget, Formula>);
   } else {
-    std::copy(sums.begin(), sums.end(), static_cast<Real*>(grad_parameter));
+    run(run_likelihood_of<kAligned, T, fastvae::kAnyTarget, Formula>);
   }
 }
 
@@ -190,9 +211,7 @@ int log_ratio(int blocks, int dtype, int aligned, const int64_t* key, uint32_t s
       }
     });
     if (!log_ratio) return;
-    launch(blocks, [&](const emulated::Grid& grid) {
-      fastvae::add_segments_body(grid, partial.data(), samples * rows, shape.segments, static_cast<Real*>(log_ratio));
-    });
+    sum_segments(blocks, partial, samples * rows, shape.segments, log_ratio);
   });
 }
 
@@ -230,16 +249,12 @@ int full(int blocks, int dtype, int aligned, const int64_t* key, uint32_t stream
         aligned ? fastvae::full_backward_body<true>(grid, a) : fastvae::full_backward_body<false>(grid, a);
       }
     });
-    if (kl_rows) {
-      launch(blocks, [&](const emulated::Grid& grid) {
-        fastvae::add_segments_body(grid, by_row.data(), rows, shape.segments, static_cast<Real*>(kl_rows));
-      });
-    }
+    if (kl_rows) sum_segments(blocks, by_row, rows, shape.segments, kl_rows);
     if (kl_columns) {
       launch(blocks, [&](const emulated::Grid& grid) {
         aligned ? fastvae::full_columns_body<true>(grid, a) : fastvae::full_columns_body<false>(grid, a);
       });
-      sum_blocks(blocks, by_block, columns, static_cast<Real*>(kl_columns));
+      sum_blocks(blocks, by_block, columns, kl_columns);
     }
   });
 }
@@ -273,9 +288,7 @@ int gaussian_rsample_kl(int blocks, int threads, int dtype, int aligned, const i
     emulated::launch(blocks, threads, [&](const emulated::Grid& grid) {
       aligned ? fastvae::gaussian_rsample_kl_body<true>(grid, arguments) : fastvae::gaussian_rsample_kl_body<false>(grid, arguments);
     });
-    emulated::launch(blocks, threads, [&](const emulated::Grid& grid) {
-      fastvae::add_segments_body(grid, partial.data(), rows, shape.segments, static_cast<Real*>(kl));
-    });
+    sum_segments(blocks, partial, rows, shape.segments, kl);
   });
 }
 
