@@ -49,8 +49,6 @@ class Case:
     """The same of those that it stores."""
     prefer: tuple[str, ...] = ()
     """Instructions of this path that others lack."""
-    sparse: bool = False
-    """Whether most values of the second tensor are 0."""
 
     def wanted(self, dtype: str) -> Wanted:
         """The thread whose path is sought."""
@@ -60,7 +58,6 @@ class Case:
             samples=self.samples,
             shared=self._moved(self.shared_reads, self.shared_writes, dtype),
             prefer=self.prefer,
-            sparse=self.sparse,
             lanes=self.lanes(dtype),
         )
 
@@ -98,45 +95,41 @@ class Case:
         return (self.columns / self.lanes(dtype) if self.columns else pack_of(dtype)) * self.samples * self.draws
 
 
-# Kinds of target: as the output is stored, float32, bytes, or any, seen for each pack.
-SAME, FLOAT, BYTES, ANY = (f"(TargetKind){kind}" for kind in range(4))
+# Kinds of target: as the output is stored, float32, bytes, any (seen for each pack), or none.
+SAME, FLOAT, BYTES, ANY, NONE = (f"(TargetKind){kind}" for kind in range(5))
 
 
-def _bernoulli() -> list[Case]:
-    """bernoulli_nll: a kernel for each kind of target."""
-    kinds = (
-        ("", SAME, "TT", ("float", "BFloat16", "Float16")),
-        ("", ANY, "TT", ("double",)),
-        (", float32 target", FLOAT, "T4", ("BFloat16", "Float16")),
-        (", uint8 target", BYTES, "T1", ("float", "BFloat16", "Float16")),
-    )
-    rows = []
-    for kind, tag, reads, dtypes in kinds:
-        for direction, kernel, writes in (("forward", "likelihood", ""), ("backward", "likelihood_backward", "T")):
-            rows.append(
-                Case(
-                    name=f"bernoulli_nll {direction}{kind}",
-                    source="bernoulli_nll",
-                    kernel=f"{kernel}_kernel<true, {{T}}, {tag}, Bernoulli>",
-                    reads=reads,
-                    writes=writes,
-                    dtypes=dtypes,
-                    columns=784,
-                )
-            )
-    return rows
-
-
-def _likelihood(operator: str, formula: str) -> list[Case]:
-    """The kernels of a likelihood with a parameter as large as the output, or shared by all rows."""
-    tail = f"_kernel<true, {{T}}, {ANY}, {formula}>"
-    forward, backward, columns = (
-        f"{kernel}{tail}" for kernel in ("likelihood", "likelihood_backward", "likelihood_columns")
-    )
+def _kinds(what: str) -> list[tuple[str, str, str, tuple[str, ...]]]:
+    """The kernels of a short formula by the kind of target: a suffix, the tag, the target's letter, dtypes."""
     return [
-        Case(name=f"{operator} forward", source=operator, kernel=forward, reads="TTT", writes="", columns=784),
-        Case(name=f"{operator} backward", source=operator, kernel=backward, reads="TTT", writes="TT", columns=784),
-        Case(name=f"{operator} shared parameter", source=operator, kernel=columns, reads="TT", writes="T"),
+        ("", SAME, "T", ("float", "BFloat16", "Float16")),
+        ("", ANY, "T", ("double",)),
+        (f", float32 {what}", FLOAT, "4", ("BFloat16", "Float16")),
+        (f", uint8 {what}", BYTES, "1", ("float", "BFloat16", "Float16")),
+    ]
+
+
+def _likelihood(operator: str, formula: str, kinds: list[tuple[str, str, str, tuple[str, ...]]]) -> list[Case]:
+    """The kernels of a likelihood; where it has a parameter, that is as large as the output, or shared by all rows."""
+    parameter = "" if operator == "bernoulli_nll" else "T"
+    kernels = [
+        ("forward", "likelihood", parameter, "", 784),
+        ("backward", "likelihood_backward", parameter, "T" + parameter, 784),
+    ]
+    if parameter:
+        kernels.append(("backward, shared parameter", "likelihood_columns", "", "T", None))
+    return [
+        Case(
+            name=f"{operator} {direction}{kind}",
+            source=operator,
+            kernel=f"{kernel}_kernel<true, {{T}}, {tag}, {formula}>",
+            reads=f"T{target}{extra}",
+            writes=writes,
+            dtypes=dtypes,
+            columns=columns,
+        )
+        for kind, tag, target, dtypes in kinds
+        for direction, kernel, extra, writes, columns in kernels
     ]
 
 
@@ -173,26 +166,28 @@ def _gaussian() -> list[Case]:
 
 
 def _multinomial() -> list[Case]:
-    name, forward, backward = "multinomial_nll", "pieces_kernel<true, {T}>", "backward_kernel<true, {T}>"
+    """multinomial_nll: a kernel for each kind of counts."""
+    kinds = [*_kinds("counts"), (", compressed counts", NONE, "", ALL)]
     return [
         Case(
-            name=f"{name} forward",
-            source=name,
-            kernel=forward,
-            reads="TT",
-            writes="",
+            name=f"multinomial_nll {direction}{kind}",
+            source="multinomial_nll",
+            kernel=f"{kernel}_kernel<true, {{T}}, {tag}>",
+            reads=f"T{counts}",
+            writes=writes,
+            dtypes=dtypes,
             columns=4096,
-            sparse=True,
-        ),
-        Case(name=f"{name} backward", source=name, kernel=backward, reads="TT", writes="T", columns=4096, sparse=True),
+        )
+        for kind, tag, counts, dtypes in kinds
+        for direction, kernel, writes in (("forward", "pieces", ""), ("backward", "backward", "T"))
     ]
 
 
 CASES = [
     *_gaussian(),
-    *_bernoulli(),
-    *_likelihood("gaussian_nll", "Gaussian"),
-    *_likelihood("discretized_logistic_nll", "DiscretizedLogistic"),
+    *_likelihood("bernoulli_nll", "Bernoulli", _kinds("target")),
+    *_likelihood("gaussian_nll", "Gaussian", _kinds("target")),
+    *_likelihood("discretized_logistic_nll", "DiscretizedLogistic", [("", ANY, "T", ALL)]),
     *_multinomial(),
     *(
         Case(

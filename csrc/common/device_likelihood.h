@@ -49,50 +49,44 @@ FASTVAE_INLINE float exp_minus_absolute(float x) {
     return exp2_approximate(::fabsf(x) * -kLog2E);
   } else {
     const float magnitude = smaller_or_nan(::fabsf(x), 112.0f);  // infinity has no rest
-    const float power = magnitude * -kLog2E, rest = fused(magnitude, -kLog2E, -power);
-    const float rounded = exp2_approximate(power);
+    const float power = magnitude * kLog2E, rest = fused(magnitude, -kLog2E, power);
+    const float rounded = exp2_approximate(-power);
     return fused(rounded, rest * kLog2, rounded);
   }
 }
 
-// A formula for packs of N columns. `counts` holds a bit for each column; it is looked at where `masked` says that some may be 0.
+// A formula for packs of N columns. `counts` holds a bit for each column, and is looked at where kMasked says that some may be 0.
 template <class T, class Real, template <class, class> class Formula>
 struct PackFormula {
   using Math = Formula<Real, Real>;
   static constexpr bool kHasParameter = Math::kHasParameter;
+  static constexpr bool kIsShort = false;  // so that each kind of target is worth a kernel of its own
   Math math;
 
   FASTVAE_INLINE explicit PackFormula(int num_levels) : math(Math::make(num_levels)) {}
 
-  template <int N>
-  FASTVAE_INLINE Real sum(Real (&output)[N], Real (&target)[N], const Real (&parameter)[N], uint32_t counts, bool masked) const {
-    Real values[N], sum = 0;
+  // The sum of the values of the columns that count.
+  template <bool kMasked, int N>
+  FASTVAE_INLINE Real sum(Real (&output)[N], Real (&target)[N], const Real (&parameter)[N], uint32_t counts) const {
+    Real sum = 0;
     FASTVAE_UNROLL(8)
-    for (int i = 0; i < N; ++i) values[i] = math.value(output[i], target[i], parameter[i]);
-    if (masked) keep(values, counts);
-    FASTVAE_UNROLL(8)
-    for (int i = 0; i < N; ++i) sum += values[i];
+    for (int i = 0; i < N; ++i) {
+      const Real value = math.value(output[i], target[i], parameter[i]);
+      sum += !kMasked || (counts >> i & 1) ? value : Real{0};
+    }
     return sum;
   }
 
-  template <int N>
-  FASTVAE_INLINE void gradient(Real (&output)[N], Real (&target)[N], Real (&parameter)[N], uint32_t counts, bool masked) const {
+  // The derivatives times `grad`, in the places of the output and the parameter; 0 where a column does not count.
+  template <bool kMasked, int N>
+  FASTVAE_INLINE void gradient(Real (&output)[N], Real (&target)[N], Real (&parameter)[N], uint32_t counts, Real grad) const {
     FASTVAE_UNROLL(8)
     for (int i = 0; i < N; ++i) {
       const auto by = math.gradient(output[i], target[i], parameter[i]);
-      output[i] = by.by_output;
-      parameter[i] = by.by_parameter;
+      const bool is_counted = !kMasked || (counts >> i & 1);
+      output[i] = is_counted ? by.by_output * grad : Real{0};
+      if constexpr (kHasParameter) parameter[i] = is_counted ? by.by_parameter * grad : Real{0};
     }
-    if (!masked) return;
-    keep(output, counts);
-    keep(parameter, counts);
-  }
-
- private:
-  template <int N>
-  static FASTVAE_INLINE void keep(Real (&values)[N], uint32_t counts) {
-    FASTVAE_UNROLL(8)
-    for (int i = 0; i < N; ++i) values[i] = counts >> i & 1 ? values[i] : Real{0};
   }
 };
 
@@ -100,12 +94,12 @@ struct PackFormula {
 // the product less 1, a sum of positive terms, so that however small the e are none is lost.
 template <class T>
 struct PackFormula<T, float, Bernoulli> {
-  static constexpr bool kHasParameter = false;
+  static constexpr bool kHasParameter = false, kIsShort = true;
   FASTVAE_INLINE explicit PackFormula(int) {}
 
-  template <int N>
-  FASTVAE_INLINE float sum(float (&logit)[N], float (&target)[N], const float (&)[N], uint32_t counts, bool masked) const {
-    if (masked) leave_out(logit, target, counts);
+  template <bool kMasked, int N>
+  FASTVAE_INLINE float sum(float (&logit)[N], float (&target)[N], const float (&)[N], uint32_t counts) const {
+    if constexpr (kMasked) leave_out(logit, target, counts);
     float linear[N], product_less_one[N];
     FASTVAE_UNROLL(8)
     for (int i = 0; i < N; ++i) {
@@ -124,19 +118,19 @@ struct PackFormula<T, float, Bernoulli> {
     return linear[0] + log_one_plus(product_less_one[0]);
   }
 
-  // sigmoid(l) - t, into `logit`.
-  template <int N>
-  FASTVAE_INLINE void gradient(float (&logit)[N], float (&target)[N], float (&)[N], uint32_t counts, bool masked) const {
-    if (masked) leave_out(logit, target, counts);
+  // (sigmoid(l) - t) grad, in the logit's place.
+  template <bool kMasked, int N>
+  FASTVAE_INLINE void gradient(float (&logit)[N], float (&target)[N], float (&)[N], uint32_t counts, float grad) const {
     FASTVAE_UNROLL(8)
     for (int i = 0; i < N; ++i) {
       const float small = exp_minus_absolute<T>(logit[i]);
-      logit[i] = fused(logit[i] < 0.0f ? small : 1.0f, reciprocal_approximate(1.0f + small), -target[i]);
+      const float by = fused(logit[i] < 0.0f ? small : 1.0f, reciprocal_approximate(1.0f + small), -target[i]) * grad;
+      logit[i] = !kMasked || (counts >> i & 1) ? by : 0.0f;
     }
   }
 
  private:
-  // A logit whose exponential vanishes, and a target of 0, have neither value nor gradient.
+  // A logit whose exponential vanishes, and a target of 0, have the value 0.
   template <int N>
   static FASTVAE_INLINE void leave_out(float (&logit)[N], float (&target)[N], uint32_t counts) {
     FASTVAE_UNROLL(8)
@@ -144,6 +138,43 @@ struct PackFormula<T, float, Bernoulli> {
       logit[i] = counts >> i & 1 ? logit[i] : -200.0f;
       target[i] = counts >> i & 1 ? target[i] : 0.0f;
     }
+  }
+};
+
+// (log(2 pi) + logvar + (target - mean)^2 exp(-logvar)) / 2. 16-bit means know the error no better than the approximate power does.
+template <class T>
+struct PackFormula<T, float, Gaussian> {
+  static constexpr bool kHasParameter = true, kIsShort = true;
+  FASTVAE_INLINE explicit PackFormula(int) {}
+
+  template <bool kMasked, int N>
+  FASTVAE_INLINE float sum(float (&mean)[N], float (&target)[N], const float (&logvar)[N], uint32_t counts) const {
+    float sum = 0;
+    FASTVAE_UNROLL(8)
+    for (int i = 0; i < N; ++i) {
+      const float error = target[i] - mean[i];
+      const float twice = fused(error * error, precision(logvar[i]), logvar[i] + 1.8378770664093453f);
+      sum += !kMasked || (counts >> i & 1) ? twice : 0.0f;
+    }
+    return sum * 0.5f;
+  }
+
+  template <bool kMasked, int N>
+  FASTVAE_INLINE void gradient(float (&mean)[N], float (&target)[N], float (&logvar)[N], uint32_t counts, float grad) const {
+    const float half = grad * 0.5f;
+    FASTVAE_UNROLL(8)
+    for (int i = 0; i < N; ++i) {
+      const bool is_counted = !kMasked || (counts >> i & 1);
+      const float error = mean[i] - target[i], scaled = error * precision(logvar[i]);
+      mean[i] = is_counted ? scaled * grad : 0.0f;
+      logvar[i] = is_counted ? fused(-scaled, error, 1.0f) * half : 0.0f;
+    }
+  }
+
+ private:
+  static FASTVAE_INLINE float precision(float logvar) {
+    if constexpr (sizeof(T) == 2) return exp2_approximate(logvar * -kLog2E);
+    return exponential(-logvar).value;
   }
 };
 

@@ -68,28 +68,36 @@ struct LaneSoftmax {
   static FASTVAE_INLINE double larger(double a, double b) { return ::fmax(a, b); }
 };
 
+// Whether counts are dense; compressed rows come later.
+template <TargetKind kCounts>
+FASTVAE_INLINE bool has_counts(const DeviceMultinomial& a) {
+  return kCounts != kNoTarget && (kCounts != kAnyTarget || a.counts);
+}
+
 // A team takes a segment of a row, in one pass over its logits.
-template <bool kAligned, class T, class Grid>
+template <bool kAligned, class T, TargetKind kCounts, class Grid>
 FASTVAE_INLINE void multinomial_pieces_body(const Grid& grid, const DeviceMultinomial& a) {
   using Real = typename Compute<T>::Real;
   const Real lowest = -static_cast<Real>(HUGE_VAL);
   const Team<Grid> team(grid, a.shape.log2_team);
   const int64_t units = a.shape.units;
+  const bool counted = has_counts<kCounts>(a);
   for (int64_t unit = team.first; unit < team.turns(units); unit += team.step) {
     LaneSoftmax<Real> lane;
     if (unit < units) {
       const Span span = span_of(a.shape, unit);
       const T* logits = static_cast<const T*>(a.logits) + span.row * a.shape.columns + span.first;
-      const int64_t data = a.counts ? data_row(span.row, a.data_rows) * a.shape.columns + span.first : 0;
+      const int64_t data = counted ? data_row(span.row, a.data_rows) * a.shape.columns + span.first : 0;
+      const RowBeside<kAligned, T, kCounts> row_counts(a.counts_storage, a.counts, data);
       const int size = span.size();
       for (int c = team.lane * kPack<T>; c < size; c += team.lanes * kPack<T>) {
         Real x[kPack<T>], counts[kPack<T>];
         load_pack<kAligned>(x, logits + c, size - c);
-        if (a.counts) load_beside<kAligned, T, kAnyTarget>(counts, a.counts_storage, a.counts, data + c, size - c);
+        if (counted) row_counts.load(counts, c, size - c);
         FASTVAE_UNROLL(8)
         for (int i = 0; i < kPack<T>; ++i) x[i] = kAligned || i < size - c ? x[i] : lowest;
         lane.add(x);
-        if (a.counts) lane.add_counts(x, counts);
+        if (counted) lane.add_counts(x, counts);
       }
     }
     const Real largest = team.largest(lane.largest);
@@ -159,23 +167,27 @@ struct MultinomialRow {
 };
 
 // grad_logits = grad_nll (total softmax(logits) - counts), dense counts only.
-template <bool kAligned, class T, class Grid>
+template <bool kAligned, class T, TargetKind kCounts, class Grid>
 FASTVAE_INLINE void multinomial_backward_body(const Grid& grid, const DeviceMultinomial& a) {
   using Real = typename Compute<T>::Real;
   const Team<Grid> team(grid, a.shape.log2_team);
+  const bool counted = has_counts<kCounts>(a);
   for (int64_t unit = team.first; unit < a.shape.units; unit += team.step) {
     const Span span = span_of(a.shape, unit);
     const MultinomialRow<Real> row(a, span.row);
     const int64_t base = span.row * a.shape.columns + span.first;
-    const int64_t data = a.counts ? data_row(span.row, a.data_rows) * a.shape.columns + span.first : 0;
+    const T* logits = static_cast<const T*>(a.logits) + base;
+    T* grad_logits = static_cast<T*>(a.grad_logits) + base;
+    const int64_t data = counted ? data_row(span.row, a.data_rows) * a.shape.columns + span.first : 0;
+    const RowBeside<kAligned, T, kCounts> row_counts(a.counts_storage, a.counts, data);
     const int size = span.size();
     for (int c = team.lane * kPack<T>; c < size; c += team.lanes * kPack<T>) {
       Real x[kPack<T>], counts[kPack<T>] = {};
-      load_pack<kAligned>(x, static_cast<const T*>(a.logits) + base + c, size - c);
-      if (a.counts) load_beside<kAligned, T, kAnyTarget>(counts, a.counts_storage, a.counts, data + c, size - c);
+      load_pack<kAligned>(x, logits + c, size - c);
+      if (counted) row_counts.load(counts, c, size - c);
       FASTVAE_UNROLL(8)
       for (int i = 0; i < kPack<T>; ++i) x[i] = row.gradient(x[i], counts[i]);
-      store_pack<kAligned>(static_cast<T*>(a.grad_logits) + base + c, x, size - c);
+      store_pack<kAligned>(grad_logits + c, x, size - c);
     }
   }
 }

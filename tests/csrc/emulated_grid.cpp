@@ -75,19 +75,12 @@ void run_likelihood_of(int blocks, fastvae::DeviceLikelihood a, int64_t rows, in
   if (a.spread == fastvae::kScalar) sum_blocks(blocks, sums, 1, grad_parameter);
 }
 
-// The kernel that csrc/common/cuda/likelihood.h chooses.
-template <bool kAligned, class T, template <class, class> class Formula>
-void run_likelihood(int blocks, const fastvae::DeviceLikelihood& a, int64_t rows, int64_t columns, void* nll, void* grad_parameter) {
-  const auto run = [&](auto run_of) { run_of(blocks, a, rows, columns, nll, grad_parameter); };
-  constexpr bool kOwn = kAligned && !Formula<float, float>::kHasParameter && sizeof(T) <= 4;
-  if constexpr (kOwn) {
-    const auto kind = fastvae::target_kind<T>(a.target_storage);
-    if (kind == fastvae::kByteTarget) return run(run_likelihood_of<kAligned, T, fastvae::kByteTarget, Formula>);
-    if (kind == fastvae::kFloatTarget) return run(run_likelihood_of<kAligned, T, fastvae::kFloatTarget, Formula>);
-    return run(run_likelihood_of<kAligned, T, fastvae::kSameTarget, Formula>);
-  } else {
-    run(run_likelihood_of<kAligned, T, fastvae::kAnyTarget, Formula>);
-  }
+template <class T, template <class, class> class Formula>
+void run_likelihood(int blocks, bool aligned, const fastvae::DeviceLikelihood& a, int64_t rows, int64_t columns, void* nll, void* grad_parameter) {
+  constexpr bool kIsShort = fastvae::scalar::PackFormula<T, typename fastvae::Compute<T>::Real, Formula>::kIsShort;
+  fastvae::with_target<T, kIsShort>(a.target_storage, aligned, [&](auto is_aligned, auto kind) {
+    run_likelihood_of<decltype(is_aligned)::value, T, decltype(kind)::value, Formula>(blocks, a, rows, columns, nll, grad_parameter);
+  });
 }
 
 }  // namespace
@@ -116,6 +109,24 @@ int log_variance(int64_t count, const float* logvar, float* out) {
   return 0;
 }
 
+// exp(-|x|) of float32 and of 16-bit inputs [2, count].
+int exp_minus_absolute(int64_t count, const float* x, float* out) {
+  for (int64_t i = 0; i < count; ++i) {
+    out[i] = fastvae::scalar::exp_minus_absolute<float>(x[i]);
+    out[count + i] = fastvae::scalar::exp_minus_absolute<fastvae::BFloat16>(x[i]);
+  }
+  return 0;
+}
+
+// Each byte as a brightness and as itself, [2, 256] of each type.
+int byte_values(float* in_float, double* in_double) {
+  for (int byte = 0; byte < 512; ++byte) {
+    in_float[byte] = fastvae::scalar::ByteValue<float>(byte < 256)(static_cast<float>(byte % 256));
+    in_double[byte] = fastvae::scalar::ByteValue<double>(byte < 256)(static_cast<double>(byte % 256));
+  }
+  return 0;
+}
+
 // which: 0 Bernoulli, 1 Gaussian, 2 discretized logistic. Forward where grad_nll is null, else backward.
 int likelihood(int blocks, int dtype, int aligned, int which, int64_t rows, int64_t data_rows, int64_t columns, const void* output,
                int target_storage, const void* target, const uint8_t* mask, int spread, int parameter_storage, const void* parameter,
@@ -134,14 +145,10 @@ int likelihood(int blocks, int dtype, int aligned, int which, int64_t rows, int6
   a.grad_output = grad_output;
   return with_storage(dtype, [&](auto storage) {
     using T = decltype(storage);
-    const auto run = [&](auto run_aligned, auto run_unaligned) {
-      aligned ? run_aligned(blocks, a, rows, columns, nll, grad_parameter) : run_unaligned(blocks, a, rows, columns, nll, grad_parameter);
-    };
-    if (which == 0) run(run_likelihood<true, T, fastvae::scalar::Bernoulli>, run_likelihood<false, T, fastvae::scalar::Bernoulli>);
-    if (which == 1) run(run_likelihood<true, T, fastvae::scalar::Gaussian>, run_likelihood<false, T, fastvae::scalar::Gaussian>);
-    if (which == 2) {
-      run(run_likelihood<true, T, fastvae::scalar::DiscretizedLogistic>, run_likelihood<false, T, fastvae::scalar::DiscretizedLogistic>);
-    }
+    const auto run = [&](auto run_of) { run_of(blocks, aligned, a, rows, columns, nll, grad_parameter); };
+    if (which == 0) run(run_likelihood<T, fastvae::scalar::Bernoulli>);
+    if (which == 1) run(run_likelihood<T, fastvae::scalar::Gaussian>);
+    if (which == 2) run(run_likelihood<T, fastvae::scalar::DiscretizedLogistic>);
   });
 }
 
@@ -169,13 +176,18 @@ int multinomial(int blocks, int dtype, int aligned, int64_t rows, int64_t data_r
                                        total,
                                        grad_nll,
                                        grad_logits};
-    launch(blocks, [&](const emulated::Grid& grid) {
-      if (grad_nll) {
-        aligned ? fastvae::multinomial_backward_body<true, T>(grid, a) : fastvae::multinomial_backward_body<false, T>(grid, a);
-      } else {
-        aligned ? fastvae::multinomial_pieces_body<true, T>(grid, a) : fastvae::multinomial_pieces_body<false, T>(grid, a);
-      }
-    });
+    const auto run = [&](auto is_aligned, auto kind) {
+      constexpr bool kAligned = decltype(is_aligned)::value;
+      constexpr fastvae::TargetKind kKind = decltype(kind)::value;
+      launch(blocks, [&](const emulated::Grid& grid) {
+        grad_nll ? fastvae::multinomial_backward_body<kAligned, T, kKind>(grid, a) : fastvae::multinomial_pieces_body<kAligned, T, kKind>(grid, a);
+      });
+    };
+    if (aligned && row_starts) {
+      run(std::true_type{}, std::integral_constant<fastvae::TargetKind, fastvae::kNoTarget>{});
+    } else {
+      fastvae::with_target<T, true>(a.counts_storage, aligned, run);
+    }
     launch(blocks, [&](const emulated::Grid& grid) {
       if (!grad_nll) fastvae::multinomial_rows_body<T>(grid, a);
       if (grad_nll && row_starts) fastvae::multinomial_compressed_backward_body<T>(grid, a);

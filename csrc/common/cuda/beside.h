@@ -9,12 +9,30 @@
 namespace fastvae {
 
 // What a kernel knows of its target when it is compiled; kAnyTarget looks at the storage for each pack.
-enum TargetKind { kSameTarget, kFloatTarget, kByteTarget, kAnyTarget };
+enum TargetKind { kSameTarget, kFloatTarget, kByteTarget, kAnyTarget, kNoTarget };
 
 template <class T>
 inline TargetKind target_kind(Storage storage) {
   if (storage == kByte || storage == kPixel) return kByteTarget;
   return storage == kAsFloat32 && sizeof(T) != 4 ? kFloatTarget : kSameTarget;
+}
+
+// Call run(aligned, target) with both as types: a kernel of its own for each kind of target where the formula is so short that the choice
+// would cost as much as the formula, and one that looks at the storage for all else.
+template <class T, bool kOwnKernels, class Run>
+void with_target(Storage storage, bool aligned, Run&& run) {
+  using Any = std::integral_constant<TargetKind, kAnyTarget>;
+  if (!aligned) return run(std::false_type{}, Any{});
+  if constexpr (kOwnKernels && sizeof(T) <= 4) {
+    const TargetKind kind = target_kind<T>(storage);
+    if constexpr (sizeof(T) == 2) {
+      if (kind == kFloatTarget) return run(std::true_type{}, std::integral_constant<TargetKind, kFloatTarget>{});
+    }
+    if (kind == kByteTarget) return run(std::true_type{}, std::integral_constant<TargetKind, kByteTarget>{});
+    run(std::true_type{}, std::integral_constant<TargetKind, kSameTarget>{});
+  } else {
+    run(std::true_type{}, Any{});
+  }
 }
 
 // Whether a pack of values of `size` bytes can be loaded at once, from every pack's beginning on.
@@ -126,18 +144,31 @@ FASTVAE_INLINE void load_pack_of_bytes(Real (&x)[kPack<T>], const uint8_t* from,
   for (int i = 0; i < kPack<T>; ++i) x[i] = value(bytes.template value<Real>(i));
 }
 
-// A pack of a tensor that is stored as the output is, as float32, or in bytes (check_storage allows no other), from element `at` on.
-template <bool kAligned, class T, TargetKind kKind, class Real>
-FASTVAE_INLINE void load_beside(Real (&x)[kPack<T>], Storage storage, const void* from, int64_t at, int count) {
-  const bool is_bytes = kKind == kByteTarget || (kKind == kAnyTarget && (storage == kByte || storage == kPixel));
-  const bool is_float = kKind == kFloatTarget || (kKind == kAnyTarget && storage == kAsFloat32 && sizeof(T) != 4);
-  if (is_bytes) {
-    load_pack_of_bytes<kAligned, T>(x, static_cast<const uint8_t*>(from) + at, count, scalar::ByteValue<Real>(storage == kPixel));
-  } else if (is_float) {
-    load_pack_of<kAligned, T>(x, static_cast<const float*>(from) + at, count);
-  } else {
-    load_pack<kAligned>(x, static_cast<const T*>(from) + at, count);
+// A row of a tensor that is stored as the output is, as float32, or in bytes (storage_of in likelihood_checks.h allows no other), from
+// element `at` on.
+template <bool kAligned, class T, TargetKind kKind>
+struct RowBeside {
+  using Real = typename Compute<T>::Real;
+  Storage storage;
+  bool is_bytes, is_float;  // known to the compiler but for kAnyTarget
+  const uint8_t* from;
+
+  FASTVAE_INLINE RowBeside(Storage stored, const void* tensor, int64_t at)
+      : storage(stored),
+        is_bytes(kKind == kByteTarget || (kKind == kAnyTarget && (stored == kByte || stored == kPixel))),
+        is_float(kKind == kFloatTarget || (kKind == kAnyTarget && stored == kAsFloat32 && sizeof(T) != 4)),
+        from(static_cast<const uint8_t*>(tensor) + at * static_cast<int64_t>(is_bytes ? 1 : is_float ? sizeof(float) : sizeof(T))) {}
+
+  // The pack that starts c columns on.
+  FASTVAE_INLINE void load(Real (&x)[kPack<T>], int c, int count) const {
+    if (is_bytes) {
+      load_pack_of_bytes<kAligned, T>(x, from + c, count, scalar::ByteValue<Real>(storage == kPixel));
+    } else if (is_float) {
+      load_pack_of<kAligned, T>(x, reinterpret_cast<const float*>(from) + c, count);
+    } else {
+      load_pack<kAligned>(x, reinterpret_cast<const T*>(from) + c, count);
+    }
   }
-}
+};
 
 }  // namespace fastvae

@@ -53,26 +53,8 @@ inline DeviceLikelihood device_likelihood(const char* where, LikelihoodInput& in
   return a;
 }
 
-// Call run(aligned, target) with both as types: a kernel of its own for each kind of target where the formula is so short that the choice
-// would cost as much as the formula, and one that looks at the storage for all else.
-template <class T, bool kOwnKernels, class Run>
-void with_target(const DeviceLikelihood& a, bool aligned, Run&& run) {
-  using Any = std::integral_constant<TargetKind, kAnyTarget>;
-  if (!aligned) return run(std::false_type{}, Any{});
-  if constexpr (kOwnKernels && sizeof(T) <= 4) {
-    const TargetKind kind = target_kind<T>(a.target_storage);
-    if constexpr (sizeof(T) == 2) {
-      if (kind == kFloatTarget) return run(std::true_type{}, std::integral_constant<TargetKind, kFloatTarget>{});
-    }
-    if (kind == kByteTarget) return run(std::true_type{}, std::integral_constant<TargetKind, kByteTarget>{});
-    run(std::true_type{}, std::integral_constant<TargetKind, kSameTarget>{});
-  } else {
-    run(std::true_type{}, Any{});
-  }
-}
-
-template <template <class, class> class Formula>
-constexpr bool kHasOwnKernels = !Formula<float, float>::kHasParameter;
+template <class T, template <class, class> class Formula>
+constexpr bool kIsShort = scalar::PackFormula<T, typename Compute<T>::Real, Formula>::kIsShort;
 
 // Whether all tensors can be loaded and stored a pack at a time.
 template <class T>
@@ -95,7 +77,7 @@ Tensor likelihood_forward(const char* where, LikelihoodInput in, int64_t num_lev
     a.shape = share_rows<T>(shape.rows, shape.columns);
     Tensor partial = partial_rows(in.output, a.shape, nll);
     a.sums = pointer(partial);
-    with_target<T, kHasOwnKernels<Formula>>(a, packs_fit<T>(a), [&](auto aligned, auto target) {
+    with_target<T, kIsShort<T, Formula>>(a.target_storage, packs_fit<T>(a), [&](auto aligned, auto target) {
       likelihood_kernel<decltype(aligned)::value, T, decltype(target)::value, Formula><<<blocks_of(a.shape), kThreadsPerBlock, 0, queue>>>(a);
       STD_CUDA_KERNEL_LAUNCH_CHECK();
     });
@@ -144,7 +126,7 @@ std::tuple<Tensor, Tensor> likelihood_gradient(const char* where, Tensor grad_nl
     using T = decltype(storage);
     const cudaStream_t queue = current_stream(in.output);
     a.shape = share_rows<T>(shape.rows, shape.columns);
-    with_target<T, kHasOwnKernels<Formula>>(a, packs_fit<T>(a), [&](auto aligned, auto target) {
+    with_target<T, kIsShort<T, Formula>>(a.target_storage, packs_fit<T>(a), [&](auto aligned, auto target) {
       constexpr bool kAligned = decltype(aligned)::value;
       constexpr TargetKind kTarget = decltype(target)::value;
       if constexpr (Formula<float, float>::kHasParameter) {

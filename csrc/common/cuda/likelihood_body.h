@@ -30,56 +30,74 @@ FASTVAE_INLINE int64_t data_row(int64_t row, int64_t data_rows) {
 }
 
 // A row of the output from a column on, with what lies beside it.
-template <bool kAligned, class T, TargetKind kTarget, template <class, class> class Formula>
+template <bool kAligned, bool kMasked, class T, TargetKind kTarget, template <class, class> class Formula>
 struct LikelihoodRow {
   using Real = typename Compute<T>::Real;
   using Math = scalar::PackFormula<T, Real, Formula>;
+  static constexpr bool kWithMask = kMasked;
   const DeviceLikelihood& a;
-  int64_t at, data, first;  // places of its first element: in the output, in the data, in the row
-  Real everywhere = 0;      // a scalar parameter
+  int64_t at, data;  // places of its first element in the output and in the data
+  RowBeside<kAligned, T, kTarget> target;
+  const T* output;
+  const uint8_t* mask;
+  const void* parameter = nullptr;
+  bool float_parameter = false;
+  Real everywhere = 0;  // a scalar parameter
 
   FASTVAE_INLINE LikelihoodRow(const DeviceLikelihood& arguments, int64_t row, int64_t column)
-      : a(arguments), at(row * a.shape.columns + column), data(data_row(row, a.data_rows) * a.shape.columns + column), first(column) {
+      : a(arguments),
+        at(row * a.shape.columns + column),
+        data(data_row(row, a.data_rows) * a.shape.columns + column),
+        target(a.target_storage, a.target, data),
+        output(static_cast<const T*>(a.output) + at),
+        mask(a.mask + data) {
     if constexpr (Math::kHasParameter) {
+      float_parameter = sizeof(T) != 4 && a.parameter_storage == kAsFloat32;
+      const int64_t from = (a.spread == kFull ? at : column) * static_cast<int64_t>(float_parameter ? sizeof(float) : sizeof(T));
+      parameter = static_cast<const uint8_t*>(a.parameter) + from;
       if (a.spread == kScalar) everywhere = load_any<Real>(a.parameter_storage, a.parameter, 0);
     }
   }
 
-  // A pack that starts c columns on, of which `count` columns are left.
+  // The pack that starts c columns on, of which `count` columns are left.
   struct Values {
     Real output[kPack<T>], target[kPack<T>], parameter[kPack<T>] = {};
-    uint32_t counts = (1u << kPack<T>) - 1;
-    bool masked = !kAligned;
+    uint32_t counts = (1u << kPack<T>) - 1;  // a bit for each column that counts; all do where not kMasked
   };
   FASTVAE_INLINE Values load(int c, int count) const {
     Values pack;
-    load_pack<kAligned>(pack.output, static_cast<const T*>(a.output) + at + c, count);
-    load_beside<kAligned, T, kTarget>(pack.target, a.target_storage, a.target, data + c, count);
+    load_pack<kAligned>(pack.output, output + c, count);
+    target.load(pack.target, c, count);
     if constexpr (Math::kHasParameter) load_parameter(pack.parameter, c, count);
-    if (!kAligned && count < kPack<T>) pack.counts = (1u << count) - 1;
-    if (a.mask) {
-      pack.masked = true;
-      pack.counts &= ByteWords<kPack<T>>::template load<kAligned>(a.mask + data + c, count).bits();
+    if constexpr (kMasked) {
+      if (count < kPack<T>) pack.counts = (1u << count) - 1;
+      if (a.mask) pack.counts &= ByteWords<kPack<T>>::template load<kAligned>(mask + c, count).bits();
     }
     return pack;
   }
 
  private:
-  FASTVAE_INLINE void load_parameter(Real (&parameter)[kPack<T>], int c, int count) const {
+  FASTVAE_INLINE void load_parameter(Real (&x)[kPack<T>], int c, int count) const {
     if (a.spread == kScalar) {
       FASTVAE_UNROLL(8)
-      for (int i = 0; i < kPack<T>; ++i) parameter[i] = everywhere;
-    } else if (sizeof(T) == 4 || a.parameter_storage != kAsFloat32) {
-      load_pack<kAligned>(parameter, static_cast<const T*>(a.parameter) + (a.spread == kFull ? at : first) + c, count);
+      for (int i = 0; i < kPack<T>; ++i) x[i] = everywhere;
+    } else if (float_parameter) {
+      load_pack_of<kAligned, T>(x, static_cast<const float*>(parameter) + c, count);
     } else {
-      load_pack_of<kAligned, T>(parameter, static_cast<const float*>(a.parameter) + (a.spread == kFull ? at : first) + c, count);
+      load_pack<kAligned>(x, static_cast<const T*>(parameter) + c, count);
     }
   }
 };
 
-template <bool kAligned, class T, TargetKind kTarget, template <class, class> class Formula, class Grid>
-FASTVAE_INLINE void likelihood_body(const Grid& grid, const DeviceLikelihood& a) {
-  using Row = LikelihoodRow<kAligned, T, kTarget, Formula>;
+// Call run(masked): the code without a mask, and without a row's end within a pack, does not ask for either.
+template <bool kAligned, class Run>
+FASTVAE_INLINE void with_mask(const DeviceLikelihood& a, const Run& run) {
+  if (kAligned && !a.mask) return run(std::false_type{});
+  run(std::true_type{});
+}
+
+template <class Row, class T, class Grid>
+FASTVAE_INLINE void likelihood_rows(const Grid& grid, const DeviceLikelihood& a) {
   using Real = typename Row::Real;
   const typename Row::Math formula(a.num_levels);
   const Team<Grid> team(grid, a.shape.log2_team);
@@ -92,12 +110,19 @@ FASTVAE_INLINE void likelihood_body(const Grid& grid, const DeviceLikelihood& a)
       const int size = span.size();
       for (int c = team.lane * kPack<T>; c < size; c += team.lanes * kPack<T>) {
         auto pack = row.load(c, size - c);
-        sum += formula.sum(pack.output, pack.target, pack.parameter, pack.counts, pack.masked);
+        sum += formula.template sum<Row::kWithMask>(pack.output, pack.target, pack.parameter, pack.counts);
       }
     }
     sum = team.sum(sum);
     if (team.lane == 0 && unit < units) static_cast<Real*>(a.sums)[unit] = sum;
   }
+}
+
+template <bool kAligned, class T, TargetKind kTarget, template <class, class> class Formula, class Grid>
+FASTVAE_INLINE void likelihood_body(const Grid& grid, const DeviceLikelihood& a) {
+  with_mask<kAligned>(a, [&](auto masked) {
+    likelihood_rows<LikelihoodRow<kAligned, decltype(masked)::value, T, kTarget, Formula>, T>(grid, a);
+  });
 }
 
 // Store a pack's gradients by the output and, in the parameter's type, by the parameter.
@@ -118,11 +143,10 @@ FASTVAE_INLINE void store_gradients(const DeviceLikelihood& a, int64_t at, const
   }
 }
 
-// The gradients of every element, row by row.
-template <bool kAligned, class T, TargetKind kTarget, template <class, class> class Formula, class Grid>
-FASTVAE_INLINE void likelihood_backward_body(const Grid& grid, const DeviceLikelihood& a) {
-  using Row = LikelihoodRow<kAligned, T, kTarget, Formula>;
+template <class Row, bool kAligned, class T, class Grid>
+FASTVAE_INLINE void likelihood_gradient_rows(const Grid& grid, const DeviceLikelihood& a) {
   using Real = typename Row::Real;
+  constexpr bool kHasParameter = Row::Math::kHasParameter;
   const typename Row::Math formula(a.num_levels);
   const Team<Grid> team(grid, a.shape.log2_team);
   for (int64_t unit = team.first; unit < a.shape.units; unit += team.step) {
@@ -132,21 +156,24 @@ FASTVAE_INLINE void likelihood_backward_body(const Grid& grid, const DeviceLikel
     const int size = span.size();
     for (int c = team.lane * kPack<T>; c < size; c += team.lanes * kPack<T>) {
       auto pack = row.load(c, size - c);
-      formula.gradient(pack.output, pack.target, pack.parameter, pack.counts, pack.masked);
-      FASTVAE_UNROLL(8)
-      for (int i = 0; i < kPack<T>; ++i) {
-        pack.output[i] *= grad;
-        if constexpr (Row::Math::kHasParameter) pack.parameter[i] *= grad;
-      }
-      store_gradients<kAligned, T, Row::Math::kHasParameter>(a, row.at + c, pack.output, pack.parameter, size - c);
+      formula.template gradient<Row::kWithMask>(pack.output, pack.target, pack.parameter, pack.counts, grad);
+      store_gradients<kAligned, T, kHasParameter>(a, row.at + c, pack.output, pack.parameter, size - c);
     }
   }
+}
+
+// The gradients of every element, row by row.
+template <bool kAligned, class T, TargetKind kTarget, template <class, class> class Formula, class Grid>
+FASTVAE_INLINE void likelihood_backward_body(const Grid& grid, const DeviceLikelihood& a) {
+  with_mask<kAligned>(a, [&](auto masked) {
+    likelihood_gradient_rows<LikelihoodRow<kAligned, decltype(masked)::value, T, kTarget, Formula>, kAligned, T>(grid, a);
+  });
 }
 
 // The same where all rows share the parameter: a thread goes down a pack of columns of a block of rows, and sums its gradient in registers.
 template <bool kAligned, class T, TargetKind kTarget, template <class, class> class Formula, class Grid>
 FASTVAE_INLINE void likelihood_columns_body(const Grid& grid, const DeviceLikelihood& a) {
-  using Row = LikelihoodRow<kAligned, T, kTarget, Formula>;
+  using Row = LikelihoodRow<kAligned, true, T, kTarget, Formula>;
   using Real = typename Row::Real;
   const typename Row::Math formula(a.num_levels);
   const int64_t columns = a.shape.columns, blocks = row_blocks(a.shape.rows);
@@ -159,14 +186,9 @@ FASTVAE_INLINE void likelihood_columns_body(const Grid& grid, const DeviceLikeli
     for (int64_t n = first; n < last; ++n) {
       const Row row(a, n, place.column);
       auto pack = row.load(0, count);
-      const Real grad = static_cast<const Real*>(a.grad_nll)[n];
-      formula.gradient(pack.output, pack.target, pack.parameter, pack.counts, pack.masked);
+      formula.template gradient<true>(pack.output, pack.target, pack.parameter, pack.counts, static_cast<const Real*>(a.grad_nll)[n]);
       FASTVAE_UNROLL(8)
-      for (int i = 0; i < kPack<T>; ++i) {
-        pack.output[i] *= grad;
-        pack.parameter[i] *= grad;
-        sums[i] += pack.parameter[i];
-      }
+      for (int i = 0; i < kPack<T>; ++i) sums[i] += pack.parameter[i];
       store_gradients<kAligned, T, false>(a, row.at, pack.output, pack.parameter, count);
     }
     store_reals<kAligned, T>(static_cast<Real*>(a.grad_parameter_by_column) + place.block * columns + place.column, sums, count);
