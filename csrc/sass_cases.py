@@ -18,12 +18,15 @@ def pack_of(dtype: str) -> int:
 
 
 def _bytes(letters: str, dtype: str) -> list[int]:
-    return [SIZES[dtype] if letter == "T" else int(letter) for letter in letters]
+    sizes = {"T": SIZES[dtype], "R": 8 if dtype == "double" else 4}
+    return [sizes[letter] if letter in sizes else int(letter) for letter in letters]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A kernel, and a thread that has work. Tensors are letters: T in the storage type, else the bytes of a value."""
+    """A kernel, and a thread that has work. Tensors are letters: T in the storage type, R in the type
+    that it is computed in, else the bytes of a value.
+    """
 
     name: str
     """The operator and its direction."""
@@ -112,24 +115,25 @@ def _kinds(what: str) -> list[tuple[str, str, str, tuple[str, ...]]]:
 def _likelihood(operator: str, formula: str, kinds: list[tuple[str, str, str, tuple[str, ...]]]) -> list[Case]:
     """The kernels of a likelihood; where it has a parameter, that is as large as the output, or shared by all rows."""
     parameter = "" if operator == "bernoulli_nll" else "T"
-    kernels = [
-        ("forward", "likelihood", parameter, "", 784),
-        ("backward", "likelihood_backward", parameter, "T" + parameter, 784),
+    kernels: list[tuple[str, str, str, str, int | None]] = [
+        ("forward", "likelihood", "", "", 784),
+        ("backward", "likelihood_backward", "T" + parameter, "", 784),
     ]
     if parameter:
-        kernels.append(("backward, shared parameter", "likelihood_columns", "", "T", None))
+        kernels.append(("backward, shared parameter", "likelihood_columns", "T", "R", None))
     return [
         Case(
             name=f"{operator} {direction}{kind}",
             source=operator,
             kernel=f"{kernel}_kernel<true, {{T}}, {tag}, {formula}>",
-            reads=f"T{target}{extra}",
+            reads=f"T{target}{parameter}",
             writes=writes,
+            shared_writes=sums,
             dtypes=dtypes,
             columns=columns,
         )
         for kind, tag, target, dtypes in kinds
-        for direction, kernel, extra, writes, columns in kernels
+        for direction, kernel, writes, sums, columns in kernels
     ]
 
 

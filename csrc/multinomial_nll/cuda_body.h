@@ -17,7 +17,7 @@ struct DeviceMultinomial {
   const int64_t* indices;     // [nonzeros], ascending in a row
   const void* values;         // [nonzeros], stored as counts_storage says
   int64_t nonzeros;
-  void* pieces;  // [rows, segments, 4]: largest logit, sum of exponentials, dot product, sum of counts
+  void* pieces;  // [rows, segments, 4]: a logit near the largest, sum of exponentials and dot product relative to it, sum of counts
   void* nll;     // [rows], as the next three
   void* logsumexp;
   void* total;
@@ -29,20 +29,22 @@ struct DeviceMultinomial {
 FASTVAE_INLINE float softmax_power(float x) { return scalar::exp2_approximate(x * scalar::kLog2E); }
 FASTVAE_INLINE double softmax_power(double x) { return ::exp(x); }
 
-// The logits of a row that a lane has seen, each read once: the largest and, relative to it, the sum of their exponentials and their dot
-// product with the counts. A NaN is no largest, but makes a NaN of the sum.
+// The logits of a row that a lane has seen, each read once: the sum of their exponentials and their dot product with the counts, relative
+// to a logit that is at most kStep below the largest. Each change of it rounds the sum, so small steps are not followed; after a large one
+// what was summed before hardly counts. A NaN is no largest, but makes a NaN of the sum.
 template <class Real>
 struct LaneSoftmax {
+  static constexpr Real kStep = 2;
   Real largest = std::numeric_limits<Real>::lowest(), sum = 0, dot = 0, total = 0;
 
   template <int N>
   FASTVAE_INLINE void add(const Real (&x)[N]) {
-    Real top = largest;
+    Real top = x[0];
     FASTVAE_UNROLL(8)
-    for (int i = 0; i < N; ++i) top = larger(top, x[i]);
-    move_to(top);
+    for (int i = 1; i < N; ++i) top = larger(top, x[i]);
+    if (top > largest + kStep) move_to(top);
     FASTVAE_UNROLL(8)
-    for (int i = 0; i < N; ++i) sum += softmax_power(x[i] - top);
+    for (int i = 0; i < N; ++i) sum += softmax_power(x[i] - largest);
   }
 
   // A count of 0 ignores its logit, which may be infinite.
@@ -55,7 +57,7 @@ struct LaneSoftmax {
     }
   }
 
-  // Take everything relative to a larger logit.
+  // Take everything relative to another logit, no smaller.
   FASTVAE_INLINE void move_to(Real top) {
     const Real by = largest - top;
     sum *= softmax_power(by);
