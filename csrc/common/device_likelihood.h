@@ -60,7 +60,8 @@ template <class T, class Real, template <class, class> class Formula>
 struct PackFormula {
   using Math = Formula<Real, Real>;
   static constexpr bool kHasParameter = Math::kHasParameter;
-  static constexpr bool kIsShort = false;  // so that each kind of target is worth a kernel of its own
+  static constexpr bool kIsShort = false;    // so that each kind of target is worth a kernel of its own
+  static constexpr bool kTakesBytes = true;  // as a target
   Math math;
 
   FASTVAE_INLINE explicit PackFormula(int num_levels) : math(Math::make(num_levels)) {}
@@ -94,7 +95,7 @@ struct PackFormula {
 // the product less 1, a sum of positive terms, so that however small the e are none is lost.
 template <class T>
 struct PackFormula<T, float, Bernoulli> {
-  static constexpr bool kHasParameter = false, kIsShort = true;
+  static constexpr bool kHasParameter = false, kIsShort = true, kTakesBytes = true;
   FASTVAE_INLINE explicit PackFormula(int) {}
 
   template <bool kMasked, int N>
@@ -144,7 +145,7 @@ struct PackFormula<T, float, Bernoulli> {
 // (log(2 pi) + logvar + (target - mean)^2 exp(-logvar)) / 2. 16-bit means know the error no better than the approximate power does.
 template <class T>
 struct PackFormula<T, float, Gaussian> {
-  static constexpr bool kHasParameter = true, kIsShort = true;
+  static constexpr bool kHasParameter = true, kIsShort = true, kTakesBytes = false;
   FASTVAE_INLINE explicit PackFormula(int) {}
 
   template <bool kMasked, int N>

@@ -34,7 +34,7 @@ template <class T, class Run>
 void with_counts(const DeviceMultinomial& a, Run&& run) {
   const bool aligned = rows_are_aligned<T>(a.shape.columns, {a.logits, a.grad_logits});
   if (aligned && !a.counts) return run(std::true_type{}, std::integral_constant<TargetKind, kNoTarget>{});
-  with_target<T, true>(a.counts_storage, aligned && packs_are_aligned<T>(a.counts, size_of(a.counts_storage)), run);
+  with_target<T, true, true>(a.counts_storage, aligned && packs_are_aligned<T>(a.counts, size_of(a.counts_storage)), run);
 }
 
 // Counts, dense or in compressed rows; contiguous, and alive as long as the arguments that point at them.

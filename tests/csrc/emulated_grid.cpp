@@ -77,8 +77,8 @@ void run_likelihood_of(int blocks, fastvae::DeviceLikelihood a, int64_t rows, in
 
 template <class T, template <class, class> class Formula>
 void run_likelihood(int blocks, bool aligned, const fastvae::DeviceLikelihood& a, int64_t rows, int64_t columns, void* nll, void* grad_parameter) {
-  constexpr bool kIsShort = fastvae::scalar::PackFormula<T, typename fastvae::Compute<T>::Real, Formula>::kIsShort;
-  fastvae::with_target<T, kIsShort>(a.target_storage, aligned, [&](auto is_aligned, auto kind) {
+  using Math = fastvae::scalar::PackFormula<T, typename fastvae::Compute<T>::Real, Formula>;
+  fastvae::with_target<T, Math::kIsShort, Math::kTakesBytes>(a.target_storage, aligned, [&](auto is_aligned, auto kind) {
     run_likelihood_of<decltype(is_aligned)::value, T, decltype(kind)::value, Formula>(blocks, a, rows, columns, nll, grad_parameter);
   });
 }
@@ -186,7 +186,7 @@ int multinomial(int blocks, int dtype, int aligned, int64_t rows, int64_t data_r
     if (aligned && row_starts) {
       run(std::true_type{}, std::integral_constant<fastvae::TargetKind, fastvae::kNoTarget>{});
     } else {
-      fastvae::with_target<T, true>(a.counts_storage, aligned, run);
+      fastvae::with_target<T, true, true>(a.counts_storage, aligned, run);
     }
     launch(blocks, [&](const emulated::Grid& grid) {
       if (!grad_nll) fastvae::multinomial_rows_body<T>(grid, a);

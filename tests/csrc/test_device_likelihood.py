@@ -42,7 +42,8 @@ def likelihood(
     nll = torch.full((rows,), torch.nan, dtype=torch.float64 if output.dtype == torch.float64 else torch.float32)
     head = (blocks, DTYPES.index(output.dtype), aligned, which, rows, data_rows, columns, output)
     code = STORAGES.index(target.dtype) if which == BERNOULLI or target.dtype != torch.uint8 else 4
-    beside = (code, target, mask, spread, DTYPES.index(output.dtype), parameter, 0)
+    stored = DTYPES.index(output.dtype if parameter is None else parameter.dtype)
+    beside = (code, target, mask, spread, stored, parameter, 0)
     call("likelihood", *head, *beside, nll, None, None, None)
     return nll
 
@@ -63,7 +64,8 @@ def gradients(
     found = [torch.full_like(x, torch.nan) for x in (output, parameter) if x is not None]
     head = (blocks, DTYPES.index(output.dtype), aligned, which, rows, len(target), columns, output)
     code = STORAGES.index(target.dtype) if which == BERNOULLI or target.dtype != torch.uint8 else 4
-    beside = (code, target, mask, spread, DTYPES.index(output.dtype), parameter, 0)
+    stored = DTYPES.index(output.dtype if parameter is None else parameter.dtype)
+    beside = (code, target, mask, spread, stored, parameter, 0)
     call("likelihood", *head, *beside, None, grad_nll, *found, *[None] * (2 - len(found)))
     return found
 
@@ -183,3 +185,19 @@ def test_a_shared_parameter_is_summed_over_any_number_of_rows(rows: int, columns
         assert_near(found.double() / scale, exact / scale, torch.float32)
         several.append(found)
     assert torch.equal(several[0], several[1])
+
+
+@pytest.mark.parametrize("spread", [SCALAR, DIMENSION, FULL])
+def test_a_float32_parameter_beside_16_bit_means(spread: int) -> None:
+    mean, target = draw(2, 5, 24, dtype=torch.bfloat16)
+    logvar = draw(5, 24) if spread == FULL else draw(1 if spread == SCALAR else 24)
+    grad_nll = torch.linspace(-1, 1, 5)
+    error = (target.double() - mean.double()) ** 2 * torch.exp(-logvar.double())
+    exact = ((error + logvar.double() + math.log(2 * math.pi)) / 2).sum(1)
+    by_element = 0.5 * (1 - error) * grad_nll.double()[:, None]
+    wanted = {SCALAR: by_element.sum().reshape(1), DIMENSION: by_element.sum(0), FULL: by_element}[spread]
+    for aligned in (False, True):
+        nll = likelihood(GAUSSIAN, mean, target, parameter=logvar, spread=spread, aligned=aligned)
+        torch.testing.assert_close(nll.double(), exact, rtol=2e-6, atol=0)
+        _, found = gradients(GAUSSIAN, grad_nll, mean, target, parameter=logvar, spread=spread, aligned=aligned)
+        torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)

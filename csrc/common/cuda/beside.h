@@ -18,17 +18,20 @@ inline TargetKind target_kind(Storage storage) {
 }
 
 // Call run(aligned, target) with both as types: a kernel of its own for each kind of target where the formula is so short that the choice
-// would cost as much as the formula, and one that looks at the storage for all else.
-template <class T, bool kOwnKernels, class Run>
+// would cost as much as the formula, and one that looks at the storage for all else. Bytes that the operator does not take, but that must
+// not be read as something else, are left to the latter too.
+template <class T, bool kOwnKernels, bool kTakesBytes, class Run>
 void with_target(Storage storage, bool aligned, Run&& run) {
   using Any = std::integral_constant<TargetKind, kAnyTarget>;
-  if (!aligned) return run(std::false_type{}, Any{});
+  const TargetKind kind = target_kind<T>(storage);
+  if (!aligned || (kOwnKernels && !kTakesBytes && kind == kByteTarget)) return run(std::false_type{}, Any{});
   if constexpr (kOwnKernels && sizeof(T) <= 4) {
-    const TargetKind kind = target_kind<T>(storage);
     if constexpr (sizeof(T) == 2) {
       if (kind == kFloatTarget) return run(std::true_type{}, std::integral_constant<TargetKind, kFloatTarget>{});
     }
-    if (kind == kByteTarget) return run(std::true_type{}, std::integral_constant<TargetKind, kByteTarget>{});
+    if constexpr (kTakesBytes) {
+      if (kind == kByteTarget) return run(std::true_type{}, std::integral_constant<TargetKind, kByteTarget>{});
+    }
     run(std::true_type{}, std::integral_constant<TargetKind, kSameTarget>{});
   } else {
     run(std::true_type{}, Any{});

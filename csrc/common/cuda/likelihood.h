@@ -53,8 +53,12 @@ inline DeviceLikelihood device_likelihood(const char* where, LikelihoodInput& in
   return a;
 }
 
-template <class T, template <class, class> class Formula>
-constexpr bool kIsShort = scalar::PackFormula<T, typename Compute<T>::Real, Formula>::kIsShort;
+// Call run(aligned, kind of target), both as types.
+template <class T, template <class, class> class Formula, class Run>
+void with_target_of(const DeviceLikelihood& a, bool aligned, Run&& run) {
+  using Math = scalar::PackFormula<T, typename Compute<T>::Real, Formula>;
+  with_target<T, Math::kIsShort, Math::kTakesBytes>(a.target_storage, aligned, run);
+}
 
 // Whether all tensors can be loaded and stored a pack at a time.
 template <class T>
@@ -77,7 +81,7 @@ Tensor likelihood_forward(const char* where, LikelihoodInput in, int64_t num_lev
     a.shape = share_rows<T>(shape.rows, shape.columns);
     Tensor partial = partial_rows(in.output, a.shape, nll);
     a.sums = pointer(partial);
-    with_target<T, kIsShort<T, Formula>>(a.target_storage, packs_fit<T>(a), [&](auto aligned, auto target) {
+    with_target_of<T, Formula>(a, packs_fit<T>(a), [&](auto aligned, auto target) {
       likelihood_kernel<decltype(aligned)::value, T, decltype(target)::value, Formula><<<blocks_of(a.shape), kThreadsPerBlock, 0, queue>>>(a);
       STD_CUDA_KERNEL_LAUNCH_CHECK();
     });
@@ -126,7 +130,7 @@ std::tuple<Tensor, Tensor> likelihood_gradient(const char* where, Tensor grad_nl
     using T = decltype(storage);
     const cudaStream_t queue = current_stream(in.output);
     a.shape = share_rows<T>(shape.rows, shape.columns);
-    with_target<T, kIsShort<T, Formula>>(a.target_storage, packs_fit<T>(a), [&](auto aligned, auto target) {
+    with_target_of<T, Formula>(a, packs_fit<T>(a), [&](auto aligned, auto target) {
       constexpr bool kAligned = decltype(aligned)::value;
       constexpr TargetKind kTarget = decltype(target)::value;
       if constexpr (Formula<float, float>::kHasParameter) {
