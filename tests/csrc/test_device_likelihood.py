@@ -169,6 +169,12 @@ def test_no_bit_depends_on_the_grid(rows: int, columns: int) -> None:
     assert all(map(torch.equal, *results))
 
 
+def test_a_row_of_more_segments_than_a_warp_has_lanes() -> None:
+    logits, target = draw(1, 40 * 4096 + 3), torch.zeros(1, 40 * 4096 + 3, dtype=torch.bool)
+    exact = torch.nn.functional.softplus(logits.double()).sum(1)
+    torch.testing.assert_close(likelihood(BERNOULLI, logits, target, blocks=4).double(), exact, rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("spread", [SCALAR, DIMENSION])
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (17, 5), (128, 20), (1100, 3), (16 * 64 * 2 + 1, 8)])
 def test_a_shared_parameter_is_summed_over_any_number_of_rows(rows: int, columns: int, spread: int) -> None:
