@@ -51,6 +51,7 @@ lint: setup
 test: lint
 ifneq ($(COMPILER),)
 	PYTHON=$(BIN)/python bash csrc/compile_check.sh
+	$(BIN)/python csrc/sass_counts.py --quiet
 else
 	@echo "no C++ compiler on PATH: the .cu files are not compiled, and the reference is tested alone"
 endif
