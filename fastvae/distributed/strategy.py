@@ -30,6 +30,7 @@ BuildOptimizer = Callable[[Iterable[tuple[str, nn.Parameter]]], torch.optim.Opti
 Accept = Callable[[Tensor], Tensor]
 
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
+_CHECKSUM_BYTES = 2**22  # of a parameter that are summed at a time: 100 MiB of temporaries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,7 +278,7 @@ def compare_replicas(parameters: Mapping[str, Tensor], world: World) -> None:
     """
     if world.world_size == 1 or not parameters:
         return
-    lowest = torch.stack([_checksum(parameter) for parameter in parameters.values()])
+    lowest = torch.stack([checksum(parameter) for parameter in parameters.values()])
     highest = lowest.clone()
     dist.all_reduce(lowest, op=dist.ReduceOp.MIN)
     dist.all_reduce(highest, op=dist.ReduceOp.MAX)
@@ -289,7 +290,15 @@ def compare_replicas(parameters: Mapping[str, Tensor], world: World) -> None:
         )
 
 
-def _checksum(tensor: Tensor) -> Tensor:
-    """A sum over the tensor's bits in which every place has a weight of its own, [] int64; overflow wraps."""
-    bits = tensor.contiguous().flatten().view(torch.uint8).to(torch.int64)
-    return (bits * (torch.arange(len(bits), device=bits.device) * 2 + 1)).sum()
+def checksum(tensor: Tensor) -> Tensor:
+    """A sum over the tensor's bytes in which every place has a weight of its own, [] int64; overflow wraps.
+
+    Taken a piece at a time: a byte becomes three int64 on the way.
+    """
+    total = torch.zeros((), dtype=torch.int64, device=tensor.device)
+    first = 0
+    for piece in tensor.contiguous().flatten().view(torch.uint8).split(_CHECKSUM_BYTES):
+        places = torch.arange(first, first + len(piece), device=piece.device)
+        total += (piece.to(torch.int64) * (places * 2 + 1)).sum()
+        first += len(piece)
+    return total

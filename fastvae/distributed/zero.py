@@ -102,10 +102,11 @@ class ZeROStrategy(DeepSpeedStrategy):
         self._accept, self._grad_norm = accept, None
         self._engine.step()
         if self._grad_norm is None:  # the engine found an infinity before it came to the norm
-            self._grad_norm = torch.tensor(torch.inf, device=self.world.device)
+            self._grad_norm = torch.full((), torch.inf, device=self.world.device)
             if accept is not None:
                 accept(self._grad_norm)
-        skipped = torch.tensor(bool(self._engine.optimizer.overflow), device=self.world.device)
+        overflow = bool(self._engine.optimizer.overflow)  # the engine itself has waited for it
+        skipped = torch.full((), overflow, dtype=torch.bool, device=self.world.device)
         return StepReport(grad_norm=self._grad_norm.detach(), skipped=skipped)
 
     def full_precision_parameters(self) -> dict[str, Tensor]:
