@@ -20,6 +20,7 @@ from fastvae.evaluate import Evaluation
 from fastvae.objective import kl_weight_at
 from fastvae.train.capture import build_step
 from fastvae.train.config import TrainConfig
+from fastvae.train.deterministic import deterministic_algorithms, fixed_workspace
 from fastvae.train.files import dump_json, write_atomic
 from fastvae.train.guard import Guard
 from fastvae.train.incidents import Incidents
@@ -89,6 +90,7 @@ def train(
     resolved = {"seed": seed, "model": None, "data": None, **(description or {}), "train": asdict(config)}
     with ExitStack() as stack:
         log = stack.enter_context(rank_log(run_dir))
+        stack.enter_context(fixed_workspace(config.deterministic, config.device))
         recorder = FailureRecorder(run_dir, log)
         world = stack.enter_context(enter_world(config.device, timeout_s=config.timeout, on_failure=recorder))
         stop = stack.enter_context(StopRequest(world, grace_seconds=config.grace_seconds).listening())
@@ -168,7 +170,8 @@ class _Trainer:
             line = headline(self.strategy, self.data, self.config, first_step, self.run_dir)
             self.log.say(f"{line}; matrix products: {products}")
             write_status(self.run_dir, self.world, "running", first_step)
-            number = self._loop(stop)
+            with deterministic_algorithms(self.config.deterministic):
+                number = self._loop(stop)
             evaluation = None if number is not None else self._finish(stop)
         status = "done" if number is None else "preempted"
         reason = "all steps done" if number is None else signal.Signals(number).name
@@ -231,9 +234,10 @@ class _Trainer:
         write_status(self.run_dir, self.world, "preempted", self.state.step, reason=signal.Signals(number).name)
 
     def _evaluate(self, kind: str, num_samples: int) -> Evaluation:
-        evaluation = evaluate_test_set(
-            self.strategy, self.data, self.config, self.state, seed=self.seed, num_samples=num_samples
-        )
+        with deterministic_algorithms(self.config.deterministic):
+            evaluation = evaluate_test_set(
+                self.strategy, self.data, self.config, self.state, seed=self.seed, num_samples=num_samples
+            )
         log_evaluation(self.log, kind, self.state.step, evaluation)
         return evaluation
 
