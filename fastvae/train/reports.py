@@ -20,6 +20,8 @@ def headline(strategy: Strategy, data: Data, config: TrainConfig, step: int, run
     """What is trained, on what, from where."""
     world = strategy.world
     where = f"{world.world_size} x {world.device.type}, {strategy.name}, {config.precision}"
+    if world.backend is not None:
+        where += f", messages over {world.backend}"
     origin = f"from the checkpoint of step {step}" if step else "from the start"
     if step >= config.steps:
         origin = f"already at step {step}; for a new run remove {run_dir} or choose another"
