@@ -50,6 +50,15 @@ def same_draws() -> None:
     torch.manual_seed(0)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked ``gpu`` are skipped where PyTorch sees none."""
+    if not torch.cuda.is_available():
+        skip = pytest.mark.skip(reason="PyTorch sees no GPU here")
+        for item in items:
+            if item.get_closest_marker("gpu") is not None:
+                item.add_marker(skip)
+
+
 def pytest_report_header() -> str:
     from fastvae.ops import _native
 
