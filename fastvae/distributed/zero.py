@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fastvae.distributed.deepspeed import DeepSpeedStrategy
+from fastvae.distributed.snapshot import copy_to_host
 from fastvae.distributed.strategy import Accept, BuildOptimizer, StepReport, compare_replicas, read_tensors
 
 
@@ -178,7 +179,8 @@ class ZeROStrategy(DeepSpeedStrategy):
         return tensors
 
     def snapshot(self, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: tensor.detach().cpu() for name, tensor in self._tensors(extra).items()}
+        tensors = self._tensors(extra)  # new ones already
+        return tensors if self.world.device.type == "cpu" else copy_to_host(tensors)
 
     @torch.no_grad()
     def load(self, directory: Path, extra: Mapping[str, Tensor]) -> None:
