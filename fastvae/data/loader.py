@@ -107,7 +107,10 @@ class Loader:
         Raises:
             ValueError: ``step`` is not in ``0 .. 2**32 - 1``.
         """
-        return [self.prepare(raw.to(self._device)) for raw in self.read(step)]
+        raws = self.read(step)
+        if self._device.type != "cpu":
+            raws = [raw.to(self._device) for raw in raws]
+        return [self.prepare(raw) for raw in raws]
 
     def read(self, step: int) -> list[RawMicroBatch]:
         """What ``load`` preprocesses, in the host's memory.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 import torch
 import torch.distributed as dist
 
+import fastvae
 from fastvae.distributed import World, enter_world
 from fastvae.distributed import world as world_module
 from fastvae.distributed.backend import Backend, choose_backend, leave_group
+from fastvae.train.reports import headline
 
 NCCL, GLOO = Backend(name="nccl", reason=""), Backend(name="gloo", reason="")
 GPU = torch.device("cuda", 0)
@@ -129,3 +132,11 @@ def test_a_block_that_raises_aborts_nccl(formed: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="mine"), enter_world("cuda"):
         raise ValueError("mine")
     assert formed["calls"] == ["abort"]
+
+
+def test_the_headline_names_what_carries_the_messages(tmp_path: Path) -> None:
+    data = fastvae.data.as_data(torch.rand(20, 3))
+    world = World(world_size=2, device=GPU, backend=Backend(name="gloo", reason="ranks 0 and 1 share a GPU"))
+    strategy: Any = SimpleNamespace(world=world, name="ddp", model=torch.nn.Linear(2, 1))
+    line = headline(strategy, data, fastvae.TrainConfig(), 0, tmp_path)
+    assert "2 x cuda, ddp, fp32, messages over gloo (ranks 0 and 1 share a GPU)" in line
