@@ -179,7 +179,7 @@ class ZeROStrategy(DeepSpeedStrategy):
         return tensors
 
     def snapshot(self, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        tensors = self._tensors(extra)  # new ones already
+        tensors = {name: tensor.detach() for name, tensor in self._tensors(extra).items()}  # new ones already
         return tensors if self.world.device.type == "cpu" else copy_to_host(tensors)
 
     @torch.no_grad()
