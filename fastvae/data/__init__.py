@@ -6,6 +6,7 @@ from fastvae.data.config import DataConfig
 from fastvae.data.dataset import Data, State, as_data, condition_on
 from fastvae.data.loader import Loader, MicroBatch, evaluation_batches, load_examples
 from fastvae.data.order import order_index, share
+from fastvae.data.prefetch import LoadError, Prefetcher
 from fastvae.data.preprocess import Preprocess, Preprocessor
 from fastvae.data.registry import DATASETS, RECOGNIZERS, Recognizer, build_data, read_source
 from fastvae.data.restore import DESCRIPTION, MissingSource, describe, restore
@@ -22,11 +23,13 @@ __all__ = [
     "Data",
     "DataConfig",
     "Field",
+    "LoadError",
     "Loader",
     "LogMelPreprocess",
     "MicroBatch",
     "MissingSource",
     "NumberField",
+    "Prefetcher",
     "Preprocess",
     "Preprocessor",
     "Recognizer",

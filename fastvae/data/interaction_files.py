@@ -111,7 +111,7 @@ def _rows(
         before = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
         crow, items = torch.from_numpy(before)[crow], items[torch.from_numpy(counts)]
     if first_unsorted_row(crow, items) is not None:
-        return InteractionSource.from_pairs(rows_of(crow), items, len(crow) - 1, num_items, name=name)
+        return InteractionSource.from_pairs(rows_of(crow, len(items)), items, len(crow) - 1, num_items, name=name)
     return InteractionSource(crow, items, num_items, name=name)
 
 

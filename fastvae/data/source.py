@@ -19,7 +19,7 @@ CHUNK_ROWS = 8192  # rows looked at together when a whole source is read: bounds
 class Source(ABC):
     """Examples that can be read by index: ``source[indices]`` gives the raw examples.
 
-    They are a tensor, ``uint8`` or ``float32``, or any record of tensors that has ``to(device)``, which the data's
+    They are a tensor, ``uint8`` or ``float32``, or any dataclass of tensors that has ``to(device)``, which the data's
     preprocessing understands.
     """
 

@@ -22,6 +22,7 @@ class BoundTable:
     output: Tensor  # [B, P] or [K, B, P]: a number's mean, a category's logits
     logvar: Tensor  # [P]; that of a category's places is not used
     widths: tuple[int, ...]  # of each of C columns: 1 for a number, else the categories; they sum to P
+    first_of_column: Tensor  # [C] int64, each column's first place
 
     @property
     def mean(self) -> Tensor:
@@ -56,8 +57,7 @@ class BoundTable:
         nats = torch.stack([column.expand(output.shape[:-1]) for column in columns], dim=-1)
         if mask is None:
             return nats
-        first_of_column = torch.tensor([0, *self.widths[:-1]], device=mask.device).cumsum(0)
-        return torch.where(mask.bool().index_select(-1, first_of_column), nats, 0.0)
+        return torch.where(mask.bool().index_select(-1, self.first_of_column), nats, 0.0)
 
     def sample(self, noise_key: Tensor, *, stream: int | None = None) -> Tensor:
         """One draw for each row of the output, its shape; row i has the noise of row first_row + i."""
@@ -87,10 +87,14 @@ class Table(nn.Module):
             raise ValueError(f"Table: at least one column, each of at least one place, must be there, got {widths}")
         self.widths = tuple(widths)
         self.numbers = Gaussian(sum(self.widths), logvar=logvar, logvar_floor=logvar_floor)
+        # No buffer: it belongs into no checkpoint, and DDP would broadcast it at every step.
+        self._first_of_column = torch.tensor([0, *self.widths[:-1]]).cumsum(0)
 
     def forward(self, output: Tensor) -> BoundTable:
         """The distribution of rows with these parameters, [B, P] or [K, B, P]."""
-        return BoundTable(output, self.numbers.logvar, self.widths)
+        if self._first_of_column.device != output.device:  # once: a copy at every step would wait for the device
+            self._first_of_column = self._first_of_column.to(output.device)
+        return BoundTable(output, self.numbers.logvar, self.widths, self._first_of_column)
 
 
 def _normal(mean: Tensor, value: Tensor, logvar: Tensor) -> Tensor:

@@ -51,6 +51,10 @@ class TrainConfig:
     """On one GPU: the whole step as a CUDA graph, the data on the GPU too; for small models, whose time is launches."""
     matmul: MatmulLibrary = "auto"
     """Library of the CPU's float32 matrix products: auto takes oneDNN where MKL leaves the processor's AVX-512 idle."""
+    deterministic: bool = False
+    """For a resume on a GPU that is exact to the bit: PyTorch's deterministic algorithms, cuDNN's among them, and
+    cuBLAS's fixed workspace. Costs speed (convolutions and embeddings most) and some MiB of memory; an operator without
+    a deterministic way stops the run by its name. On a CPU runs are exact without it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes the GPU where there is one."""
     strategy: Literal["auto", "single", "ddp", "fsdp", "deepspeed"] = "auto"
