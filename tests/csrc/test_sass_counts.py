@@ -56,7 +56,13 @@ ptxas info    : Compiling entry function '_ZN7fastvae14forward_kernelILb1EfEEvPK
 ptxas info    : Used 40 registers, used 0 barriers
 """
 CASE = Case(
-    name="square", source="square", kernel="forward_kernel<true, {T}>", reads="T", writes="T", dtypes=("float",)
+    name="square",
+    source="square",
+    kernel="forward_kernel<true, {T}>",
+    reads="T",
+    writes="T",
+    dtypes=("float",),
+    columns=512,
 )
 
 
@@ -96,16 +102,16 @@ def test_columns_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     assert troubles == []
     (row,) = rows
     assert isinstance(row, sass_counts.Row)
-    assert row.instructions == (3 + 2 + 5 + 5 * 3 + 2) / 4
+    assert row.instructions == (3 + 2 + 4 * 5 + 5 * 3 + 2) / 16  # a lane's share of 512 columns
     assert (row.bytes_moved, row.registers, row.spilled) == (8, 40, 0)
-    issue, copy = 6.75 / (132 * 128 * 1.98e9 * 0.8), 8 / 4.3e12
+    issue, copy = 2.625 / (132 * 128 * 1.98e9 * 0.8), 8 / 4.3e12
     assert row.of_copy("H200") == pytest.approx(min(0.9, copy / issue))
-    assert "| square | float32 | 6.8 | 7 | 8 | 0.90 / 0.90 | 40 | 0 |" in sass_counts.table([row])
+    assert "| square | float32 | 2.6 | 7 | 8 | 0.90 / 0.90 | 40 | 0 |" in sass_counts.table([row])
 
 
 def test_a_spill_and_a_narrow_store_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("spills 8 bytes" in trouble for trouble in found(monkeypatch, spilled=8)[1])
-    assert any("stores 0 of 16 bytes" in trouble for trouble in found(monkeypatch, store="STG.E.64")[1])
+    assert any("stores 0 of 64 bytes" in trouble for trouble in found(monkeypatch, store="STG.E.64")[1])
     assert found(monkeypatch, store="STG.E.EF.128")[1] == []
 
 
