@@ -1,8 +1,8 @@
 #!/bin/sh
-# Compile every CUDA kernel for the given architectures (default: sm_80 sm_100) against the torch of the given Python
+# Compile every CUDA kernel for the given architectures (default: sm_75 sm_80 sm_100) against the torch of the given Python
 # (PYTHON, default python3; a CPU build of torch will do), print each kernel's registers, and fail where one spills.
 # One call of nvcc a source compiles for all architectures, so that the host's half is compiled once. sm_90 is left to
-# csrc/sass_counts.py, which also reads the machine code. Where nvcc is missing it says so and exits 0. About 100 s of
+# csrc/sass_counts.py, which also reads the machine code. Where nvcc is missing it says so and exits 0. About 130 s of
 # processor time; all processors are used.
 set -eu
 python=${PYTHON:-python3}
@@ -11,7 +11,7 @@ if ! command -v "$nvcc" >/dev/null 2>&1; then
   echo "compile_check: nvcc is not on PATH; the CUDA kernels were not compiled"
   exit 0
 fi
-[ $# -gt 0 ] || set -- sm_80 sm_100
+[ $# -gt 0 ] || set -- sm_75 sm_80 sm_100
 include=$("$python" -c 'import importlib.util as u, pathlib; print(pathlib.Path(u.find_spec("torch").origin).parent / "include")')
 architectures=$*
 code=
