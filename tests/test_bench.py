@@ -190,8 +190,8 @@ def test_command_refuses_in_one_line(words: list[str], complaint: str, capsys: p
     assert message.count("\n") == 1
 
 
-def test_bars_say_what_was_measured() -> None:
-    case = case_of({OURS: sleeping(0.002), EAGER: sleeping(0.01), LIMIT: sleeping(0.002)})
+def test_bars_say_what_was_measured(clock: Clock) -> None:
+    case = case_of({OURS: clock.call_of(0.002), EAGER: clock.call_of(0.01), LIMIT: clock.call_of(0.002)})
     result = bench.measure(case, budget_s=0.0, min_rounds=5)
     goal = Goal(name="sleep", build=lambda: case, bars=(Bar(EAGER, 2, aim=3), Bar(EAGER, 50), Bar(LIMIT, 0.1)))
     lines = report.bar_table([(goal, result)]).splitlines()[2:]
