@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 
+from fastvae import __version__
 from fastvae.commands.anomaly_report import AnomalyReport
 from fastvae.commands.checkpoints import Checkpoints, Export, verify_resume
 from fastvae.commands.cluster import Status, outcome, submit
@@ -62,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not words or words[0] in ("-h", "--help"):
             print(overview())
             return 0 if words else 2
+        if words[0] == "--version":
+            print(f"fastvae {__version__}")
+            return 0
         if words[0] in RECIPE_COMMANDS:
             return RECIPE_COMMANDS[words[0]](words[1:])
         if words[0] not in COMMANDS:
@@ -102,4 +106,4 @@ def overview() -> str:
     commands = {"train": train, **COMMANDS, **RECIPE_COMMANDS}
     lines = [f"  {name:13}  {(command.__doc__ or '').splitlines()[0]}" for name, command in commands.items()]
     usage = "usage: fastvae COMMAND [options]      (fastvae COMMAND --help shows a command's options)"
-    return "\n".join([usage, "", "commands:", *lines, "", "start here: fastvae train digits"])
+    return "\n".join([usage, "", "commands:", *lines, "", "start here: fastvae train digits;   fastvae --version"])

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data._utils.collate import collate, default_collate_fn_map
 
 from fastvae import ops
 from fastvae.ops.reference import exp_minus_one_minus
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: Lightning Fabric's apply_to_collection sets the fields of a copy
 class DiagonalGaussian:
     """``N(mu, diag(exp(logvar)))`` for each of B examples; everything after the batch dimension is one event.
 
@@ -27,7 +30,9 @@ class DiagonalGaussian:
     logvar: Tensor  # [B, ...] log variance
 
     def __post_init__(self) -> None:
-        if self.mu.shape != self.logvar.shape:
+        # Frameworks that walk through records put shapes, types or None where the tensors were.
+        tensors = isinstance(self.mu, Tensor) and isinstance(self.logvar, Tensor)
+        if tensors and self.mu.shape != self.logvar.shape:
             raise ValueError(
                 f"DiagonalGaussian: logvar must have mu's shape {list(self.mu.shape)}, got {list(self.logvar.shape)};"
                 " expand a shared logvar with logvar.expand_as(mu)"
@@ -92,6 +97,20 @@ class DiagonalGaussian:
 
     def _kl_per_element(self) -> Tensor:
         return _kl_per_element(_at_least_float32(self.mu), _at_least_float32(self.logvar))
+
+
+def _stack(posteriors: Sequence[DiagonalGaussian], *, collate_fn_map: Any = None) -> DiagonalGaussian:
+    mu, logvar = (
+        collate([getattr(posterior, name) for posterior in posteriors], collate_fn_map=collate_fn_map)
+        for name in ("mu", "logvar")
+    )
+    return DiagonalGaussian(mu, logvar)
+
+
+# So that torch.export, DDP, FSDP and a DataLoader find the tensors in it.
+torch.export.register_dataclass(DiagonalGaussian, serialized_type_name="fastvae.DiagonalGaussian")
+torch.serialization.add_safe_globals([DiagonalGaussian])  # torch.export.load reads known classes only
+default_collate_fn_map[DiagonalGaussian] = _stack
 
 
 def kl_divergence(posterior: DiagonalGaussian, prior: DiagonalGaussian) -> Tensor:

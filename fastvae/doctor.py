@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -19,11 +20,12 @@ import torch.distributed as dist
 
 from fastvae._version import __version__
 from fastvae.data.mnist import FASHION_MNIST, MNIST, load_published
-from fastvae.ops import Backend, _native, backend
-from fastvae.ops._gpus import is_served
+from fastvae.ops import Backend, backend, native
+from fastvae.ops.gpus import is_served
 
 _PACKAGES = ("torch", "numpy", "safetensors", "tensorboard", "scikit-learn", "matplotlib", "tyro", "rich")
 _BUILT_WITH = ("torch", "compiler", "cuda_version", "cuda_architectures")
+_DEEPSPEED_FROM, _DEEPSPEED_BELOW = "0.19.8", "0.20"  # as in pyproject.toml: the strategy leans on internals
 _CPU_FEATURES = ("avx2", "fma", "f16c", "avx512f", "avx512dq", "avx512_bf16", "avx512_fp16", "amx_bf16", "asimd", "sve")
 
 
@@ -101,20 +103,20 @@ def _versions() -> Iterator[Finding]:
 
 
 def _operators() -> Iterator[Finding]:
-    value = f"{'native' if _native.loaded else 'reference'}: {_native.reason}"
+    value = f"{'native' if native.loaded else 'reference'}: {native.reason}"
     yield Finding(topic="operators", name="backend", value=value, remedy=_native_remedy())
-    built_with = {name: _native.build_info.get(name) for name in _BUILT_WITH}
-    if _native.loaded:
+    built_with = {name: native.build_info.get(name) for name in _BUILT_WITH}
+    if native.loaded:
         known = ", ".join(f"{name} {value}" for name, value in built_with.items() if value)
         yield Finding(topic="operators", name="built with", value=known or "no record")
 
 
 def _native_remedy() -> str | None:
-    if _native.loaded:
+    if native.loaded:
         return None
     if os.environ.get("FASTVAE_BACKEND") == "reference":
         return "unset FASTVAE_BACKEND (or set it to auto) to load the native library"
-    build = f"in the source tree: {_native.BUILD_COMMAND}"
+    build = f"in the source tree: {native.BUILD_COMMAND}"
     if any(shutil.which(name) for name in (os.environ.get("CXX") or "c++", "g++", "clang++")):
         return build
     return f"install a C++ compiler (Debian, Ubuntu: apt-get install g++), then {build}"
@@ -124,7 +126,7 @@ def _cpu() -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield Finding(topic="cpu", name="cores", value=f"{cores} usable, torch uses {torch.get_num_threads()} threads")
     yield Finding(topic="cpu", name="features", value=" ".join(_cpu_features()) or "unknown")
-    kernels = _native.build_info.get("cpu_capability", "reference")
+    kernels = native.build_info.get("cpu_capability", "reference")
     capability = torch.backends.cpu.get_cpu_capability()
     yield Finding(topic="cpu", name="kernels", value=f"fastvae {kernels}, torch {capability}")
 
@@ -154,9 +156,9 @@ def _cuda() -> Iterator[Finding]:
         memory_gib = properties.total_memory / 2**30
         capability = f"{properties.major}.{properties.minor}"
         value = f"{properties.name}, {memory_gib:.0f} GiB, compute capability {capability}"
-        served = is_served((properties.major, properties.minor), str(_native.build_info.get("cuda_architectures")))
-        remedy = f"in the source tree: TORCH_CUDA_ARCH_LIST={capability} {_native.BUILD_COMMAND}"
-        missing = _native.cuda_loaded and not served  # beside a GPU that is served
+        served = is_served((properties.major, properties.minor), str(native.build_info.get("cuda_architectures")))
+        remedy = f"in the source tree: TORCH_CUDA_ARCH_LIST={capability} {native.BUILD_COMMAND}"
+        missing = native.cuda_loaded and not served  # beside a GPU that is served
         yield Finding(topic="cuda", name=f"device {index}", value=value, remedy=remedy if missing else None)
     if not visible:
         yield Finding(topic="cuda", name="devices", value="none")
@@ -166,9 +168,9 @@ def _cuda() -> Iterator[Finding]:
 
 def _cuda_kernels(visible: bool) -> Finding:
     # Only a GPU makes their absence a fault: elsewhere nobody misses them.
-    wanted = visible and not _native.cuda_loaded
-    remedy = f"with the CUDA toolkit (nvcc), in the source tree: {_native.BUILD_COMMAND}" if wanted else None
-    value = "loaded" if _native.cuda_loaded else f"not loaded: {_native.cuda_reason}"
+    wanted = visible and not native.cuda_loaded
+    remedy = f"with the CUDA toolkit (nvcc), in the source tree: {native.BUILD_COMMAND}" if wanted else None
+    value = "loaded" if native.cuda_loaded else f"not loaded: {native.cuda_reason}"
     return Finding(topic="cuda", name="kernels", value=value, remedy=remedy)
 
 
@@ -190,9 +192,22 @@ def _distributed() -> Iterator[Finding]:
     else:
         value = "not in this build of torch"
     yield Finding(topic="distributed", name="back ends", value=value)
+    yield _deepspeed()
+
+
+def _deepspeed() -> Finding:
     found = _version("deepspeed") if importlib.util.find_spec("deepspeed") else None
-    remedy = None if found else "optional: pip install 'fastvae[deepspeed]'"
-    yield Finding(topic="distributed", name="deepspeed", value=found or "not installed", remedy=remedy)
+    install = "pip install 'fastvae[deepspeed]'"
+    value, remedy = found or "not installed", None if found else f"optional: {install}"
+    if found and not _numbers(_DEEPSPEED_FROM) <= _numbers(found) < _numbers(_DEEPSPEED_BELOW):
+        value = f"{found}, an untried version"
+        remedy = f"fastvae is tested with deepspeed>={_DEEPSPEED_FROM},<{_DEEPSPEED_BELOW}: {install}"
+    return Finding(topic="distributed", name="deepspeed", value=value, remedy=remedy)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The release of a version, such as (0, 19, 8) of 0.19.8+cpu."""
+    return tuple(int(digits) for digits in re.findall(r"\d+", version.partition("+")[0])[:3])
 
 
 def _data() -> Iterator[Finding]:

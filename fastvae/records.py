@@ -1,20 +1,34 @@
-"""The records that data, models and objectives hand to each other."""
+"""The records that data, models and objectives hand to each other.
+
+What frameworks walk through (`Batch`, `VAETerms`) is registered with PyTorch's pytrees, so that `torch.export`, DDP and
+FSDP find the tensors in it, and with `default_collate`. It is not frozen, because Lightning Fabric's
+``apply_to_collection`` copies a dataclass and sets the copy's fields.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils.data._utils.collate import collate, default_collate_fn_map
 
 PAD, BEGIN, END, UNKNOWN = 0, 1, 2, 3
 """Ids of the tokens that are no text: padding, the start and the end of a sentence, a word that is not known."""
 
 
-@dataclass(frozen=True, kw_only=True)
+Record = TypeVar("Record")
+
+
+@dataclass(eq=False, kw_only=True)
 class Batch:
-    """Some examples of one global batch, as a model reads them."""
+    """Some examples of one global batch, as a model reads them.
+
+    A data set may also give single examples as batches whose tensors have no ``[B]``: `default_collate`, which a
+    ``DataLoader`` uses, stacks them.
+    """
 
     x: Tensor  # [B, ...] what the encoder reads
     target: Tensor  # [B, ...] what the likelihood scores; x itself unless the data say otherwise
@@ -33,8 +47,13 @@ class Batch:
         moved = {name: t.to(device, non_blocking=non_blocking) for name, t in tensors.items() if t is not None}
         return replace(self, **moved)
 
+    def pin_memory(self) -> Batch:
+        """This batch in page-locked memory: what a ``DataLoader(pin_memory=True)`` calls."""
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: t.pin_memory() for name, t in tensors.items() if t is not None})
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(eq=False, kw_only=True)
 class VAETerms:
     """What one forward pass of a VAE gives: the two halves of the ELBO, apart, in nats per example."""
 
@@ -47,6 +66,31 @@ class VAETerms:
 # DDP (static graph) and FSDP hook a forward's result, and find only tensors that PyTorch knows how to reach: without
 # this a static graph would silently exchange no gradient.
 torch.export.register_dataclass(VAETerms, serialized_type_name="fastvae.VAETerms")
+torch.export.register_dataclass(Batch, serialized_type_name="fastvae.Batch")
+# torch.export.save writes the example inputs too, and torch.export.load reads known classes only.
+torch.serialization.add_safe_globals([Batch, VAETerms])
+
+
+def stack_records(records: Sequence[Record], *, collate_fn_map: Any = None) -> Record:
+    """One record of some: each field's tensors stacked along a new first dimension.
+
+    Raises:
+        ValueError: a field is None in some of them only, or a record holds the key of a whole batch's noise.
+    """
+    stacked: dict[str, Any] = {}
+    for name in (field.name for field in fields(records[0])):  # type: ignore[arg-type]
+        values = [getattr(record, name) for record in records]
+        num_missing = sum(value is None for value in values)
+        where = f"default_collate: {type(records[0]).__name__}.{name}"
+        if 0 < num_missing < len(values):
+            raise ValueError(f"{where} must be set in all {len(values)} examples or in none, got {num_missing} None")
+        if name == "dropout_key" and not num_missing:
+            raise ValueError(f"{where} belongs to a whole batch, got one in each example; set it after collation")
+        stacked[name] = None if num_missing else collate(values, collate_fn_map=collate_fn_map)
+    return type(records[0])(**stacked)
+
+
+default_collate_fn_map.update({Batch: stack_records, VAETerms: stack_records})
 
 
 class KeyedBatch(Protocol):

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import fastvae
 from fastvae import cli
 from fastvae.commands.parsing import option_names
+from fastvae.commands.run_options import ALIASES, parse_run
 from fastvae.run import RunConfig
 from tests import launching
 
@@ -131,6 +133,11 @@ def test_output_that_nobody_reads_ends_quietly() -> None:
     [
         (["train", "digit"], "no recipe is named 'digit'; did you mean digits?"),
         (["train", "digits", "--train.stepz", "3"], "no option is named '--train.stepz'; did you mean --train.steps?"),
+        (["train", "digits", "--train.learning-rate", "1"], "did you mean --train.lr?"),
+        (["train", "digits", "--learning_rate=1"], "did you mean --train.lr?"),
+        (["train", "digits", "--latent-dim=4"], "did you mean --model.latent-dim?"),
+        (["train", "digits", "--lern.ema=.9"], "did you mean --train.ema?"),
+        (["train", "digits", "--free-bit=.9"], "did you mean --train.objective.free-bits?"),
         (["trian", "digits"], "no command is named 'trian'; did you mean train?"),
         (["evaluate", "here", "--num_sample", "3"], "no option is named '--num_sample'; did you mean --num-samples?"),
         (["evaluate", "nowhere"], "nowhere holds no run: config.yaml is missing; `fastvae train RECIPE` makes one"),
@@ -151,6 +158,9 @@ def test_wrong_words_get_one_line(words: list[str], expected: str, capsys: pytes
         ("--train.precision=fp8", "invalid choice 'fp8' for argument '--train.precision'"),
         ("--train.lr=fast", "Error parsing --train.lr: could not convert string to float: 'fast'"),
         ("--train.lr=nan", "train.lr must be a positive number, got nan"),
+        ("--lr=fast", "Error parsing --train.lr: could not convert string to float: 'fast'"),
+        ("--batch-size=0", "train.global_batch_size must be at least 1, got 0"),
+        ("--batch_size=0", "train.global_batch_size must be at least 1, got 0"),
         ("--train.steps", "Missing value for argument '--train.steps'"),
     ],
 )
@@ -176,6 +186,18 @@ def test_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> Non
     assert all(name in text for name in (*cli.COMMANDS, *cli.RECIPE_COMMANDS))
     assert cli.main(["train", "--help"]) == 0
     assert "digits-linear" in capsys.readouterr().out
+
+
+def test_short_names_are_the_options_that_they_stand_for() -> None:
+    words = ["--lr", "0.5", "--batch-size=7", "--beta", "0.25", "--train.steps=3"]
+    config = parse_run("train", "digits", words)
+    assert (config.train.lr, config.train.global_batch_size, config.train.objective.kl_weight) == (0.5, 7, 0.25)
+    assert set(ALIASES.values()) <= {f"--{name}" for name in option_names(RunConfig)}
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"fastvae {fastvae.__version__}\n"
 
 
 def test_option_names_that_scripts_rely_on() -> None:

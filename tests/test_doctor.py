@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from fastvae import doctor, ops
 from fastvae.ops import _native
 
+ROOT = Path(__file__).parents[1]
 EVERY_TOPIC = ["versions", "operators", "cpu", "cuda", "distributed", "data"]
 
 
@@ -96,3 +98,21 @@ def test_the_diagnosis_leaves_the_machine_as_it_was(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "to fix" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "tried"), [("0.19.8", True), ("0.19.9+cpu", True), ("0.19.7", False), ("0.20.0", False)]
+)
+def test_an_untried_deepspeed_is_named_with_its_remedy(
+    version: str, tried: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(doctor, "_version", lambda _: version)
+    found = finding("deepspeed")
+    assert found.value.startswith(version)
+    assert (found.remedy is None) == tried == ("untried" not in found.value)
+    # The range is the one that pip resolves.
+    requirement = next(
+        line for line in (ROOT / "pyproject.toml").read_text().splitlines() if line.startswith("deepspeed")
+    )
+    assert tried or re.findall(r"[\d.]+\d", found.remedy or "") == re.findall(r"[\d.]+\d", requirement)[:2]

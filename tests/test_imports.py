@@ -1,4 +1,4 @@
-"""The levels of the house: a file imports what is below its level, or its own package's files; never sideways or up."""
+"""The package's levels: a file imports what is below its level, or its own package's files; never sideways or up."""
 
 from __future__ import annotations
 
@@ -7,76 +7,109 @@ import importlib.metadata
 import re
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "fastvae"
+from tests.source_tree import PACKAGE, SourceFile, called_name, imported_modules, source_files
+
 LEVELS = (
     {"__main__"},
     {"cli"},
     {"commands"},
     {"recipes"},
     {"applications"},
-    {"verify", "run", "cluster", "bench", "doctor"},
+    {"verify", "run", "cluster", "doctor"},
     {"train"},
     {"evaluate", "figures"},
     {"models", "objective", "data", "distributed"},
-    {"nn", "distributions", "likelihoods", "records"},
+    {"nn", "distributions", "likelihoods", "records", "bench"},
     {"ops"},
     {"_version"},
 )
 DEPTH = {unit: depth for depth, units in enumerate(LEVELS) for unit in units}
-
-
-def imported_modules(path: Path, package: Path) -> Iterator[str]:
-    """The dotted names of what a file imports, relative ones resolved, and of what `from x import y` may load."""
-    parents = ["fastvae", *path.relative_to(package).parts[:-1]]
-    for node in ast.walk(ast.parse(path.read_text(), str(path))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = parents[: len(parents) - node.level + 1] if node.level else []
-            module = ".".join([*base, *([node.module] if node.module else [])])
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+# Files that import by a name which they work out, or look into sys.modules, and what for.
+DYNAMIC: dict[str, str] = {}
 
 
 def wrong_arrows(package: Path) -> list[str]:
     """Every import of the package that points up or sideways, as a sentence."""
     wrong = []
-    for path in sorted(package.rglob("*.py")):
-        own = path.relative_to(package).with_suffix("").parts[0]
-        if own == "__init__":  # the list of public names
+    for file in source_files(package):
+        if file.unit == "__init__":  # the list of public names
             continue
-        if own not in DEPTH:
-            wrong.append(f"{own} has no level: give it one in design.md and here")
+        if file.unit not in DEPTH:
+            wrong.append(f"{file.unit} has no level: give it one in design.md and here")
             continue
-        for module in imported_modules(path, package):
+        for module in imported_modules(file):
             first, _, rest = module.partition(".")
             unit = rest.split(".")[0]
-            if first != "fastvae" or unit == own:
+            if first != "fastvae" or unit in (file.unit, "__version__"):
                 continue
             if unit not in DEPTH:
-                wrong.append(f"{path.relative_to(package)} imports {module}: fastvae itself is above everything")
-            elif DEPTH[unit] <= DEPTH[own]:
-                direction = "sideways" if DEPTH[unit] == DEPTH[own] else "up"
-                wrong.append(f"{path.relative_to(package)} imports {module}: {direction}")
+                wrong.append(f"{file.name} imports {module}: fastvae itself is above everything")
+            elif DEPTH[unit] <= DEPTH[file.unit]:
+                direction = "sideways" if DEPTH[unit] == DEPTH[file.unit] else "up"
+                wrong.append(f"{file.name} imports {module}: {direction}")
     return wrong
+
+
+def dynamic_imports(file: SourceFile) -> Iterator[str]:
+    """Where a file imports by `import_module` or `__import__`, or reads `sys.modules`."""
+    for node in ast.walk(file.tree):
+        if isinstance(node, ast.Call) and called_name(node) in ("import_module", "__import__"):
+            yield f"{file.name}:{node.lineno} calls {called_name(node)}"
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.modules":
+            yield f"{file.name}:{node.lineno} reads sys.modules"
+        elif isinstance(node, ast.ImportFrom) and node.module == "sys":
+            yield from (f"{file.name}:{node.lineno} reads sys.modules" for a in node.names if a.name == "modules")
+
+
+def import_cycle(package: Path) -> list[str]:
+    """Modules of one package that import each other in a circle, or []. Imports inside functions count."""
+    files = source_files(package)
+    known = {file.module for file in files}
+    graph = {file.module: {_module_of(name, known) for name in imported_modules(file)} for file in files}
+    inside = {
+        module: {each for each in imports if each and each != module and each.split(".")[1:2] == module.split(".")[1:2]}
+        for module, imports in graph.items()
+    }
+    try:
+        TopologicalSorter(inside).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def _module_of(name: str, known: set[str]) -> str | None:
+    """The module that `from x import y` names: x.y where that is one, else x; None where it is not the package's."""
+    return name if name in known else parent if (parent := name.rpartition(".")[0]) in known else None
 
 
 def test_no_arrow_points_up_or_sideways() -> None:
     assert wrong_arrows(PACKAGE) == []
 
 
+def test_imports_by_name_and_sys_modules_stay_in_the_files_that_need_them() -> None:
+    found = {file.name: list(dynamic_imports(file)) for file in source_files()}
+    assert [line for name, lines in found.items() if name not in DYNAMIC for line in lines] == []
+    assert [name for name in DYNAMIC if not found.get(name)] == [], "these need no exception any more"
+
+
+def test_no_package_imports_itself_in_a_circle() -> None:
+    assert import_cycle(PACKAGE) == []
+
+
 def test_the_test_sees_the_package() -> None:
-    seen = {module for path in PACKAGE.rglob("*.py") for module in imported_modules(path, PACKAGE)}
+    seen = {module for file in source_files() for module in imported_modules(file)}
     assert "fastvae.ops.noise_key" in seen  # from fastvae.ops import noise_key
 
 
 def test_every_imported_package_is_declared() -> None:
     requirements = importlib.metadata.requires("fastvae") or []
     declared = {re.split(r"[^\w.-]", line)[0].lower().replace("_", "-") for line in requirements}
-    seen = {module.split(".")[0] for path in PACKAGE.rglob("*.py") for module in imported_modules(path, PACKAGE)}
+    seen = {module.split(".")[0] for file in source_files() for module in imported_modules(file)}
     # Python 3.10 does not find the distribution of a package that lists no top level.
     providers = {"sklearn": ["scikit-learn"], **importlib.metadata.packages_distributions()}
     foreign = seen - set(sys.stdlib_module_names) - {"fastvae"}
@@ -89,12 +122,21 @@ def test_every_imported_package_is_declared() -> None:
 
 
 def test_records_depend_on_nothing() -> None:
-    assert not [name for name in imported_modules(PACKAGE / "records.py", PACKAGE) if name.startswith("fastvae")]
+    (records,) = (file for file in source_files() if file.name == "records.py")
+    assert not [name for name in imported_modules(records) if name.startswith("fastvae")]
 
 
 def test_only_one_file_loads_the_native_library() -> None:
-    loaders = [path for path in PACKAGE.rglob("*.py") if "load_library(" in path.read_text()]
-    assert [str(path.relative_to(PACKAGE)) for path in loaders] == ["ops/_native.py"]
+    loaders = [file.name for file in source_files() if "load_library(" in (PACKAGE / file.name).read_text()]
+    assert loaders == ["ops/_native.py"]
+
+
+def planted(package: Path, file: str, text: str) -> Path:
+    """A package with one file."""
+    path = package / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    return package
 
 
 @pytest.mark.parametrize(
@@ -104,6 +146,9 @@ def test_only_one_file_loads_the_native_library() -> None:
         ("models/vae.py", "import fastvae.data.loader", "models/vae.py imports fastvae.data.loader: sideways"),
         ("models/vae.py", "from ..data import loader", "models/vae.py imports fastvae.data.loader: sideways"),
         ("models/vae.py", "from .. import data", "models/vae.py imports fastvae.data: sideways"),
+        ("models/vae.py", "import_module('fastvae.data')", "models/vae.py imports fastvae.data: sideways"),
+        ("models/vae.py", "__import__('fastvae.run.config')", "models/vae.py imports fastvae.run.config: up"),
+        ("bench/harness.py", "from fastvae.train import train", "bench/harness.py imports fastvae.train.train: up"),
         ("train/step.py", "def f():\n    from fastvae import run", "train/step.py imports fastvae.run: up"),
         ("nn/mlp.py", "import fastvae", "nn/mlp.py imports fastvae: fastvae itself is above everything"),
         ("nn/mlp.py", "from fastvae import VAE", "nn/mlp.py imports fastvae.VAE: fastvae itself is above everything"),
@@ -111,10 +156,7 @@ def test_only_one_file_loads_the_native_library() -> None:
     ],
 )
 def test_a_wrong_arrow_is_found(tmp_path: Path, file: str, line: str, complaint: str) -> None:
-    planted = tmp_path / file
-    planted.parent.mkdir(exist_ok=True)
-    planted.write_text(line)
-    assert wrong_arrows(tmp_path) == [complaint]
+    assert wrong_arrows(planted(tmp_path, file, line)) == [complaint]
 
 
 @pytest.mark.parametrize(
@@ -124,12 +166,26 @@ def test_a_wrong_arrow_is_found(tmp_path: Path, file: str, line: str, complaint:
         ("models/vae.py", "from . import config"),
         ("models/vae.py", "from ..ops import stream"),
         ("cli.py", "from fastvae import run"),
+        ("cli.py", "from fastvae import __version__"),
         ("__init__.py", "from fastvae.cli import main"),
         ("ops/_native.py", "import torch, json"),
     ],
 )
 def test_a_right_arrow_is_let_pass(tmp_path: Path, file: str, line: str) -> None:
-    planted = tmp_path / file
-    planted.parent.mkdir(exist_ok=True)
-    planted.write_text(line)
-    assert wrong_arrows(tmp_path) == []
+    assert wrong_arrows(planted(tmp_path, file, line)) == []
+
+
+@pytest.mark.parametrize(
+    "line", ["importlib.import_module(name)", "__import__(name)", "sys.modules['x']", "from sys import modules"]
+)
+def test_an_import_by_name_is_found(tmp_path: Path, line: str) -> None:
+    (file,) = source_files(planted(tmp_path, "models/vae.py", line))
+    assert len(list(dynamic_imports(file))) == 1
+
+
+def test_a_circle_is_found(tmp_path: Path) -> None:
+    planted(tmp_path, "models/a.py", "from fastvae.models import b")
+    planted(tmp_path, "models/b.py", "def f():\n    from .c import g")
+    assert import_cycle(tmp_path) == []
+    planted(tmp_path, "models/c.py", "import fastvae.models.a")
+    assert set(import_cycle(tmp_path)) == {f"fastvae.models.{name}" for name in "abc"}

@@ -56,7 +56,7 @@ def score_rows(
         num_samples: draws of z that the columns' shares are means over.
     """
     latent, columns = [], []
-    stream = ops.stream(ops.Use.LATENT, evaluation=True)
+    stream = ops.stream(ops.Use.LATENT, ops.LatentSite.Z, evaluation=True)
     for micro in batches:
         batch = micro.batch
         posterior = model.encode(batch)

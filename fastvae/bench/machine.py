@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from fastvae._version import __version__
-from fastvae.ops import _native
+from fastvae.ops import native
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def this_machine(device: torch.device | str = "cpu") -> Machine:
         cpu=f"{cpu}, torch {torch.backends.cpu.get_cpu_capability()}",
         threads=threads,
         load=os.getloadavg()[0],
-        backend=f"{'native' if _native.loaded else 'reference'} ({_native.reason})",
+        backend=f"{'native' if native.loaded else 'reference'} ({native.reason})",
         versions=", ".join(f"{name} {version}" for name, version in versions.items()),
         date=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
     )

@@ -13,8 +13,7 @@ import tyro
 
 from fastvae import verify
 from fastvae.commands.parsing import parse
-from fastvae.recipes import find_recipe
-from fastvae.run import RunConfig
+from fastvae.commands.run_options import parse_run
 from fastvae.train.checkpoint import CheckpointError, checkpoint_paths, read_checkpoint
 from fastvae.train.weights import export_weights
 
@@ -95,7 +94,7 @@ def verify_resume(words: Sequence[str]) -> int:
     recipe, given = words[0], [*_SHORT, *words[1:]]
     own, theirs = _split(given)
     options = parse(VerifyOptions, own, f"verify-resume {recipe}")
-    config = parse(RunConfig, theirs, f"train {recipe}", default=find_recipe(recipe))
+    config = parse_run("train", recipe, theirs)
     if options.kills < 1 or options.nproc < 1:
         raise ValueError(f"verify-resume: kills and nproc must be at least 1, got {options.kills} and {options.nproc}")
     program = verify.Program((recipe, *theirs), options.nproc)

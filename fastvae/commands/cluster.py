@@ -11,8 +11,8 @@ from typing import Annotated
 import tyro
 
 from fastvae import cluster
-from fastvae.commands.parsing import parse, parse_some
-from fastvae.recipes import find_recipe
+from fastvae.commands.parsing import parse_some
+from fastvae.commands.run_options import parse_run
 from fastvae.run import RunConfig
 from fastvae.train.status import ATTEMPT
 
@@ -81,4 +81,4 @@ def _recipe_first(command: str, words: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _run_config(command: str, recipe: str, words: Sequence[str], options: type) -> RunConfig:
-    return parse(RunConfig, words, f"{command} {recipe}", default=find_recipe(recipe), beside=(options,))
+    return parse_run(command, recipe, words, beside=(options,))

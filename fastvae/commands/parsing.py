@@ -91,8 +91,27 @@ def option_names(kind: type, prefix: str = "") -> Iterator[str]:
 
 def unknown(what: str, name: str, known: Sequence[str]) -> str:
     """One line that names what is unknown and the nearest thing that is known."""
-    near = difflib.get_close_matches(name.replace("_", "-"), known, n=1)
-    return f"no {what} is named {name!r}" + (f"; did you mean {near[0]}?" if near else "")
+    near = nearest(name.replace("_", "-"), known)
+    return f"no {what} is named {name!r}" + (f"; did you mean {near}?" if near else "")
+
+
+def nearest(name: str, known: Sequence[str]) -> str | None:
+    """What was probably meant: a name that ends in the same word or in its initials, else one spelled alike."""
+    word = last_word(name)
+    initials = "".join(part[:1] for part in word.split("-"))
+    same_end = [each for each in known if last_word(each) in (word, initials)]
+    if same_end:
+        return max(same_end, key=lambda each: difflib.SequenceMatcher(None, name, each).ratio())
+    if alike := difflib.get_close_matches(name, known, n=1):
+        return alike[0]
+    ends = {last_word(each): each for each in reversed(known)}
+    alike = difflib.get_close_matches(word, ends, n=1)
+    return ends[alike[0]] if alike else None
+
+
+def last_word(option: str) -> str:
+    """``learning-rate`` of ``--train.learning-rate``."""
+    return option.lstrip("-").rpartition(".")[2]
 
 
 def parse_some(kind: type[T], words: Sequence[str], command: str) -> tuple[T, list[str]]:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from fastvae import run
 from fastvae.commands.numbers import evaluation_table
-from fastvae.commands.parsing import parse
-from fastvae.recipes import RECIPES, find_recipe
-from fastvae.run import RunConfig
+from fastvae.commands.run_options import ALIASES, parse_run
+from fastvae.recipes import RECIPES
 
 
 def train(words: Sequence[str]) -> int:
@@ -18,8 +17,9 @@ def train(words: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(f"usage: fastvae train RECIPE [options]\n\n{train.__doc__}\n\nrecipes:\n{recipe_table()}\n")
         print("`fastvae train RECIPE --help` shows every option with the recipe's value.")
+        print("Short names: " + ", ".join(f"{short} is {option}" for short, option in ALIASES.items()) + ".")
         return 0 if words else 2
-    config = parse(RunConfig, words[1:], f"train {words[0]}", default=find_recipe(words[0]))
+    config = parse_run("train", words[0], words[1:])
     finished = run.start(config)
     if finished.evaluation is not None and finished.is_main:
         print(evaluation_table(dataclasses.asdict(finished.evaluation)))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastvae.data.spectrogram import SpectrogramConfig, log_mel
-from fastvae.ops import Use, philox_normal, philox_uniform, stream
+from fastvae.ops import AugmentationSite, Use, philox_normal, philox_uniform, stream
 from fastvae.records import Batch
 
 _CHUNK = 256  # clips whose spectrograms are computed at a time: bounds the temporaries
@@ -62,13 +62,13 @@ class LogMelPreprocess:
         """The waveforms [B, num_samples] later and louder, or softer, as the key's rows say."""
         num, length = waveforms.shape
         if self.audio.max_delay:
-            u = philox_uniform(key, num, 1, stream=stream(Use.AUGMENTATION))
+            u = philox_uniform(key, num, 1, stream=stream(Use.AUGMENTATION, AugmentationSite.DELAY))
             delay = (u * (self.audio.max_delay + 1)).long()
             place = torch.arange(length, device=waveforms.device) - delay
             waveforms = waveforms.gather(1, place.clamp(min=0)) * (place >= 0)
         if self.audio.gain_db:
-            gain = philox_normal(key, num, 1, stream=stream(Use.AUGMENTATION, site=1)) * self.audio.gain_db
-            waveforms = waveforms * 10 ** (gain / 20)
+            gain = philox_normal(key, num, 1, stream=stream(Use.AUGMENTATION, AugmentationSite.GAIN))
+            waveforms = waveforms * 10 ** (gain * self.audio.gain_db / 20)
         return waveforms
 
     def log_mel(self, waveforms: Tensor) -> Tensor:

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from fastvae.data.source import CHUNK_ROWS, Source
 from fastvae.nn.bag import rows_of
-from fastvae.ops import Use, noise_key, philox_uniform_at, stream
+from fastvae.ops import SplitSite, Use, noise_key, philox_uniform_at, stream
 from fastvae.records import Batch
 
 _CHECKED_AT_A_TIME = 2**24  # interactions: bounds the temporaries
-_SPLIT_SITE = 1  # of the augmentation noise: which of a user's items are held out
 
 
 def csr(crow: Tensor, columns: Tensor, values: Tensor, num_items: int) -> Tensor:
@@ -177,7 +176,7 @@ def hold_out(counts: Tensor, first_row: int, *, share: float = 0.2, seed: int = 
         raise ValueError(f"hold_out: share must be in (0, 1), got {share}")
     crow, columns = counts.crow_indices(), counts.col_indices()
     rows = rows_of(crow, len(columns))
-    noise_stream = stream(Use.AUGMENTATION, site=_SPLIT_SITE, evaluation=True)
+    noise_stream = stream(Use.AUGMENTATION, SplitSite.HELD_OUT_ITEMS, evaluation=True)
     noise = philox_uniform_at(noise_key(seed, 0, first_row, device=crow.device), rows, columns, stream=noise_stream)
     order = torch.argsort(noise)
     order = order[torch.argsort(rows[order], stable=True)]  # by row, and by noise within a row

@@ -168,10 +168,6 @@ class Loader:
             self._block, self._block_number = self._order_block(number), number
         return self._block[place]
 
-    def epoch(self, step: int) -> float:
-        """Epochs done when ``step`` begins."""
-        return step * self._global_batch_size / len(self._source)
-
     def _order_block(self, number: int) -> Tensor:
         """Indices ``[steps, local batch]`` of a block of steps: one long call in place of many short ones."""
         if self._source.lengths is not None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from fastvae.ops import Use, philox_uniform, stream
+from fastvae.ops import PixelSite, Use, philox_uniform, stream
 from fastvae.records import Batch
 
 Binarize = Literal["none", "static", "dynamic"]
@@ -147,12 +147,13 @@ def pixel_noise(key: Tensor, raw: Tensor, indices: Tensor | None) -> Tensor:
     """
     rows, columns = raw.shape[0], math.prod(raw.shape[1:])
     if indices is None:
-        return philox_uniform(key, rows, columns, stream=stream(Use.PIXELS)).view(raw.shape)
+        return philox_uniform(key, rows, columns, stream=stream(Use.PIXELS, PixelSite.PIXELS)).view(raw.shape)
+    evaluation = stream(Use.PIXELS, PixelSite.PIXELS, evaluation=True)
     parts = []
     for first, length in _runs(indices):
         run_key = key.clone()
         run_key[2] = first
-        parts.append(philox_uniform(run_key, length, columns, stream=stream(Use.PIXELS, evaluation=True)))
+        parts.append(philox_uniform(run_key, length, columns, stream=evaluation))
     noise = parts[0] if len(parts) == 1 else torch.cat([*parts, raw.new_empty((0, columns), dtype=torch.float32)])
     return noise.view(raw.shape)
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from fastvae.data import audio, text
-from fastvae.data.catalogue import CATALOGUE_FILE, Catalogue
+from fastvae.data.catalogue import CATALOGUE_FILE
 from fastvae.data.condition import ConditionField, Conditions, Field, LengthField, NumberField
 from fastvae.data.dataset import Data, State
 from fastvae.data.interactions import Counts
 from fastvae.data.preprocess import Preprocess, Preprocessor
 from fastvae.data.source import Source
-from fastvae.data.table import TABLE_FILE, MaskGaps, columns_from_bytes
+from fastvae.data.table import TABLE_FILE, MaskGaps
 
 DESCRIPTION = "data.json"
 _PREPROCESS: dict[str, Callable[[State], Preprocessor]] = {  # others: pixels and numbers
@@ -71,7 +71,7 @@ def kept_kind(state: State) -> str | None:
 
 
 def restore(state: State, reason: str) -> Data | None:
-    """Data without examples from what a run kept; None where it kept too little.
+    """Data without examples from what a run kept; None for a preprocessing of the user's own.
 
     Args:
         state: the files of ``RUN/data``.
@@ -86,7 +86,7 @@ def restore(state: State, reason: str) -> Data | None:
 def _restore(state: State, reason: str) -> Data | None:
     described = json.loads(state.get(DESCRIPTION, b"{}"))
     if described.get("preprocess") is None:
-        return _restore_from_files(state, reason)
+        return None
     dtype = getattr(torch, described["dtype"])
     if not isinstance(dtype, torch.dtype):
         raise TypeError(f"{described['dtype']!r} is no type of numbers")
@@ -105,22 +105,6 @@ def _restore(state: State, reason: str) -> Data | None:
         inputs={name: tuple(v) if isinstance(v, list) else v for name, v in described["inputs"].items()},
         state=state,
     )
-
-
-def _restore_from_files(state: State, reason: str) -> Data | None:
-    """Tables and interactions of a run that kept no description of them."""
-    if TABLE_FILE in state:
-        widths = tuple(column.width for column in columns_from_bytes(state[TABLE_FILE]))
-        nothing = MissingSource((sum(widths),), torch.float32, None, reason)
-        inputs = {"column_widths": widths}
-        return Data(
-            name="table", train=nothing, test=nothing, preprocess=MaskGaps(), kind="table", inputs=inputs, state=state
-        )
-    if CATALOGUE_FILE in state:
-        num_items = len(Catalogue.from_bytes(state[CATALOGUE_FILE]))
-        nothing = MissingSource((num_items,), torch.float32, None, reason)
-        return Data(name="items", train=nothing, test=nothing, preprocess=Counts(), kind="interactions", state=state)
-    return None
 
 
 def _restored_pixels(state: State) -> Preprocess:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fastvae.ops import Use, noise_key, philox_uniform, stream
+from fastvae.ops import GenerationSite, Use, noise_key, philox_uniform, stream
 
 _MEL_ITERATIONS = 200
 _PHASE_ITERATIONS = 60
@@ -98,7 +98,7 @@ def waveforms_of(log_mels: Tensor, config: SpectrogramConfig, *, seed: int = 0) 
     # The frame centred on the clip's end is not part of the spectrogram: silence.
     magnitude = pad(_magnitudes(log_mels.float(), config), (0, 1))
     key, columns = noise_key(seed, device=magnitude.device), math.prod(magnitude.shape[1:])
-    first = philox_uniform(key, len(magnitude), columns, stream=stream(Use.GENERATION, site=2))
+    first = philox_uniform(key, len(magnitude), columns, stream=stream(Use.GENERATION, GenerationSite.PHASE))
     phase = torch.polar(torch.ones_like(magnitude), 2 * math.pi * first.view(magnitude.shape))
     previous = torch.zeros_like(phase)
     for _ in range(_PHASE_ITERATIONS):

@@ -32,9 +32,7 @@ def why_unreadable(path: Path, state: State) -> str | None:
     remedy = "put it back, or name a file with --data where the command has it"
     if not path.exists():
         return f"the run's examples are not there: {path}: no such file or folder; {remedy}"
-    if STAMP_FILE not in state:  # a run of an earlier version
-        return None
-    name, num_examples, digest = _read(state[STAMP_FILE])
+    name, num_examples, digest = _read(state.get(STAMP_FILE, b""))
     if name != path.name or digest == _digest(path):
         return None
     return (

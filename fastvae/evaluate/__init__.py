@@ -1,6 +1,6 @@
 """Evaluation: bounds on the likelihood, and what the latent dimensions are used for."""
 
 from fastvae.evaluate.bounds import Evaluation, evaluate, scores
-from fastvae.evaluate.latent import ACTIVE_VARIANCE, LatentMoments, posterior_means
+from fastvae.evaluate.latent import ACTIVE_VARIANCE, LatentMoments
 
-__all__ = ["ACTIVE_VARIANCE", "Evaluation", "LatentMoments", "evaluate", "posterior_means", "scores"]
+__all__ = ["ACTIVE_VARIANCE", "Evaluation", "LatentMoments", "evaluate", "scores"]

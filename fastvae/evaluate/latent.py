@@ -27,12 +27,6 @@ class LatentUse:
     mutual_information_nats: float | None = None  # between x and z under q; at most log of INFORMATION_EXAMPLES
 
 
-def posterior_means(model: nn.Module, batch: Batch) -> Tensor | None:
-    """The mean of q(z|x) of each example, [B, D], from ``model.encode``; None where the model gives no posterior."""
-    mu = getattr(_posterior(model, batch), "mu", None)
-    return mu.flatten(1) if isinstance(mu, Tensor) else None
-
-
 class LatentMoments:
     """Sums over posteriors, in float64, so that any split of a data set can be added up."""
 
@@ -117,7 +111,7 @@ def mutual_information(mu: Tensor, logvar: Tensor, noise_key: Tensor) -> float:
         mu, logvar: [M, D] float64, the posteriors of M examples.
         noise_key: int64 [3], see `fastvae.noise_key`: of the first example's draw.
     """
-    stream = ops.stream(ops.Use.LATENT, evaluation=True)
+    stream = ops.stream(ops.Use.LATENT, ops.LatentSite.Z, evaluation=True)
     z = mu + torch.exp(0.5 * logvar) * ops.philox_normal(noise_key, *mu.shape, stream=stream)
     weight = torch.exp(-logvar)
     # log q(z_i|x_j) but for a constant, [M, M]: the square multiplied out, so that it is two matrix products

@@ -10,9 +10,6 @@ from torch import Tensor
 
 from fastvae import ops
 
-# Latents drawn from the prior take site 0 of the generation noise, events take site 1: never the same numbers.
-EVENT_SITE = 1
-
 
 class BoundLikelihood(Protocol):
     """p(x|z) for given z: what `VAE.decode` returns."""
@@ -68,7 +65,7 @@ def rows_columns(output: Tensor) -> tuple[int, int]:
 
 def event_stream(stream: int | None) -> int:
     """The noise that draws events from p(x|z), unless the caller names another."""
-    return ops.stream(ops.Use.GENERATION, site=EVENT_SITE) if stream is None else stream
+    return ops.stream(ops.Use.GENERATION, ops.GenerationSite.EVENT) if stream is None else stream
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

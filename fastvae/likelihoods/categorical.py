@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from fastvae import ops
-from fastvae.likelihoods.base import EVENT_SITE, at_least_float32
+from fastvae.likelihoods.base import at_least_float32, event_stream
 
 _CHUNK = 8192  # tokens that are scored at a time: bounds the scores that live at once
 
@@ -127,8 +127,7 @@ class BoundCategorical:
     def sample(self, noise_key: Tensor, *, stream: int | None = None) -> Tensor:
         """One token for each step, int64 [B, T] or [K, B, T]; row i has the noise of row first_row + i."""
         rows = self.features.flatten(1, -2) if self.features.dim() > 2 else self.features
-        stream = ops.stream(ops.Use.GENERATION, site=EVENT_SITE) if stream is None else stream
-        uniform = ops.philox_uniform(noise_key, *rows.shape[:2], stream=stream)
+        uniform = ops.philox_uniform(noise_key, *rows.shape[:2], stream=event_stream(stream))
         drawn = draw_tokens(self.scores.log_probs(rows), uniform)
         return drawn.view(self.features.shape[:-1])
 

@@ -16,9 +16,6 @@ from fastvae.models.vae import VAE, as_batch
 from fastvae.nn import MLPDecoder, MLPEncoder
 from fastvae.records import Batch, VAETerms
 
-_TOP_SITE = 1  # of the latent noise: the lower layer has site 0
-_PRIOR_SITE = 2  # of the generation noise: 0 is the top layer, 1 the events
-
 
 class HierarchicalVAE(VAE):
     """``p(z2) p(z1|z2) p(x|z1)`` with ``q(z1|x) q(z2|z1)``: the prior of the lower layer is learned.
@@ -69,7 +66,7 @@ class HierarchicalVAE(VAE):
         batch = as_batch(batch)
         posterior = self.encode(batch)
         draws = {"num_samples": num_samples, "first_sample": first_sample}
-        lower_stream = ops.stream(ops.Use.LATENT, evaluation=evaluation)
+        lower_stream = ops.stream(ops.Use.LATENT, ops.LatentSite.Z, evaluation=evaluation)
         z1, lower = posterior.rsample_log_ratio(noise_key, stream=lower_stream, **draws)  # against N(0, I)
         top_mu, top_logvar = (t.unflatten(0, z1.shape[:2]) for t in self.top_encoder(z1.flatten(0, 1)))
         noise = self._top_noise(posterior.mu, noise_key, evaluation=evaluation, **draws)
@@ -86,16 +83,17 @@ class HierarchicalVAE(VAE):
 
     def draw_prior(self, num: int, noise_key: Tensor) -> Tensor:
         """z1 [num, D1]: z2 from N(0, I), then z1 from p(z1|z2)."""
-        top_dim, stream = self.top_encoder.latent_dim, ops.stream(ops.Use.GENERATION)
-        z2 = ops.philox_normal(noise_key, num, top_dim, stream=stream)
+        top_stream = ops.stream(ops.Use.GENERATION, ops.GenerationSite.PRIOR)
+        z2 = ops.philox_normal(noise_key, num, self.top_encoder.latent_dim, stream=top_stream)
         mu, logvar = self.top_decoder(z2)
-        noise = ops.philox_normal(noise_key, *mu.shape, stream=ops.stream(ops.Use.GENERATION, site=_PRIOR_SITE))
+        lower_stream = ops.stream(ops.Use.GENERATION, ops.GenerationSite.LOWER_PRIOR)
+        noise = ops.philox_normal(noise_key, *mu.shape, stream=lower_stream)
         return mu + torch.exp(0.5 * logvar) * noise
 
     def _top_noise(self, like: Tensor, noise_key: Tensor, *, evaluation: bool, **draws: int) -> Tensor:
         """Standard normal noise [K, B, D2]: a draw of the operator around N(0, I), whose rows are examples."""
         zeros = like.new_zeros(like.shape[0], self.top_encoder.latent_dim)
-        stream = ops.stream(ops.Use.LATENT, site=_TOP_SITE, evaluation=evaluation)
+        stream = ops.stream(ops.Use.LATENT, ops.LatentSite.TOP_Z, evaluation=evaluation)
         return DiagonalGaussian(zeros, zeros).rsample_log_ratio(noise_key, stream=stream, **draws)[0]
 
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from fastvae import ops
 from fastvae.likelihoods import BoundCategorical, Categorical, draw_tokens
-from fastvae.likelihoods.base import EVENT_SITE
 from fastvae.models.beam import beam_search
 from fastvae.models.config import ModelConfig
 from fastvae.models.parts import ModelInputs, Networks
@@ -171,7 +170,7 @@ class TextVAE(VAE):
 
     def _uniform(self, noise_key: Tensor, num: int) -> Tensor:
         """The uniform numbers [num, T] that tokens are drawn by."""
-        stream = ops.stream(ops.Use.GENERATION, site=EVENT_SITE)
+        stream = ops.stream(ops.Use.GENERATION, ops.GenerationSite.EVENT)
         return ops.philox_uniform(noise_key, num, self.max_length + 1, stream=stream)
 
     def _with_whole_length(self, condition: Tensor | None) -> tuple[Tensor | None, Tensor | None]:

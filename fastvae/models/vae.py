@@ -88,7 +88,8 @@ class VAE(nn.Module):
         if self.training and not evaluation:
             batch = replace(batch, dropout_key=noise_key)
         posterior = self.encode(batch)
-        stream = ops.stream(ops.Use.LATENT, sample=0 if num_samples > 1 else first_sample, evaluation=evaluation)
+        sample = 0 if num_samples > 1 else first_sample
+        stream = ops.stream(ops.Use.LATENT, ops.LatentSite.Z, sample, evaluation)
         rate_per_dimension = None
         if num_samples == 1 and per_dimension:
             z, rate, rate_per_dimension = posterior.rsample_kl_per_dimension(noise_key, stream=stream)
@@ -134,7 +135,8 @@ class VAE(nn.Module):
             raise ValueError(
                 "VAE.sample: latent_dim must be known, got None; build the model with VAE(..., latent_dim=D)"
             )
-        return ops.philox_normal(noise_key, num, self.latent_dim, stream=ops.stream(ops.Use.GENERATION))
+        stream = ops.stream(ops.Use.GENERATION, ops.GenerationSite.PRIOR)
+        return ops.philox_normal(noise_key, num, self.latent_dim, stream=stream)
 
     @torch.no_grad()
     def sample(

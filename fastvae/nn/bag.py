@@ -136,7 +136,7 @@ def unit_rows(crow: Tensor, values: Tensor) -> Tensor:
 
 def drop_entries(crow: Tensor, columns: Tensor, values: Tensor, rate: float, noise_key: Tensor) -> Tensor:
     """Values [N], each 0 with probability ``rate`` and else scaled by ``1 / (1 - rate)``, by the noise of its place."""
-    stream = ops.stream(ops.Use.DROPOUT)
+    stream = ops.stream(ops.Use.DROPOUT, ops.DropoutSite.INPUT)
     lost = ops.philox_uniform_at(noise_key, rows_of(crow, len(columns)), columns, stream=stream) < rate
     return values.masked_fill(lost, 0.0) * (1 / (1 - rate))
 

@@ -18,7 +18,7 @@ class KeyedDropout(nn.Module):
 
     Args:
         rate: probability of losing a unit, in [0, 1).
-        site: which layer this is, 0 to 255: layers of different sites lose different units.
+        site: which layer this is, 0 to 255, see `fastvae.ops.DropoutSite`: different sites lose different units.
 
     Raises:
         ValueError: the rate is outside [0, 1).
@@ -27,7 +27,7 @@ class KeyedDropout(nn.Module):
     def __init__(self, rate: float, *, site: int) -> None:
         super().__init__()
         check_rate("KeyedDropout", "rate", rate)
-        self.rate, self.site = rate, site
+        self.rate, self.site = rate, int(site)
 
     def forward(self, x: Tensor, noise_key: Tensor | None = None, *, num_samples: int = 1) -> Tensor:
         """``x`` [B, ...] with units lost, or unchanged without a key, in evaluation, and at rate 0.
@@ -47,7 +47,9 @@ class KeyedDropout(nn.Module):
         return f"rate={self.rate}, site={self.site}"
 
 
-def drop_tokens(tokens: Tensor, rate: float, replacement: int, noise_key: Tensor, *, site: int = 0) -> Tensor:
+def drop_tokens(
+    tokens: Tensor, rate: float, replacement: int, noise_key: Tensor, *, site: int = ops.DropoutSite.INPUT
+) -> Tensor:
     """Token ids [B, T], each replaced with probability ``rate``: word dropout (Bowman et al. 2016, arXiv 1511.06349).
 
     A decoder that cannot see all of the words before the next one must ask z for them.

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from fastvae import ops
 from fastvae.nn.dropout import KeyedDropout
 from fastvae.nn.tokens import TokenDecoder, TokenEncoder
 
@@ -100,7 +101,7 @@ class RecurrentDecoder(TokenDecoder):
         self.num_layers = num_layers
         self.first_state = nn.Linear(latent_dim, num_layers * hidden_dim)
         self.cells = _CELLS[cell](embedding_dim, hidden_dim, num_layers, batch_first=True)
-        self.dropout_out = KeyedDropout(dropout, site=2)
+        self.dropout_out = KeyedDropout(dropout, site=ops.DropoutSite.layer(0))
 
     def features(self, inputs: Tensor, state: RecurrentState, noise_key: Tensor | None, num_samples: int) -> Tensor:
         """The features [K * B, T, H] of whole sentences."""

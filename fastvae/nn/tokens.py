@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fastvae import ops
 from fastvae.nn.condition import ConditionBias
 from fastvae.nn.dropout import KeyedDropout
 
@@ -85,7 +86,7 @@ class TokenDecoder(nn.Module):
         self.from_latent = nn.Linear(latent_dim, embedding_dim)
         nn.init.normal_(self.from_latent.weight, std=_LATENT_STD)
         self.condition = ConditionBias(condition_dim, embedding_dim)
-        self.dropout = KeyedDropout(dropout, site=1)
+        self.dropout = KeyedDropout(dropout, site=ops.DropoutSite.EMBEDDING)
 
     def forward(
         self, z: Tensor, tokens: Tensor, condition: Tensor | None = None, noise_key: Tensor | None = None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from fastvae import ops
 from fastvae.nn.dropout import KeyedDropout
 from fastvae.nn.tokens import TokenDecoder, TokenEncoder, embedding
 
@@ -99,8 +100,8 @@ class TransformerDecoder(TokenDecoder):
         sizes = (num_tokens, embedding_dim, embedding_dim, latent_dim)
         super().__init__(*sizes, dropout=dropout, condition_dim=condition_dim)
         self.position = embedding(max_length, embedding_dim, embedding_dim**-0.5)
-        blocks = (TransformerBlock(embedding_dim, num_heads, dropout, site=2 + 2 * i) for i in range(num_layers))
-        self.blocks = nn.ModuleList(blocks)
+        sites = (ops.DropoutSite.layer(2 * i) for i in range(num_layers))
+        self.blocks = nn.ModuleList(TransformerBlock(embedding_dim, num_heads, dropout, site=site) for site in sites)
         self.norm = nn.LayerNorm(embedding_dim)
 
     def vectors(self, tokens: Tensor) -> Tensor:
@@ -140,7 +141,7 @@ class TransformerBlock(nn.Module):
         ValueError: the width is no multiple of the heads.
     """
 
-    def __init__(self, width: int, num_heads: int, dropout: float = 0.0, *, site: int = 0) -> None:
+    def __init__(self, width: int, num_heads: int, dropout: float = 0.0, *, site: int = ops.DropoutSite.LAYERS) -> None:
         super().__init__()
         if width % num_heads:
             raise ValueError(f"TransformerBlock: width must be a multiple of num_heads, got {width} and {num_heads}")

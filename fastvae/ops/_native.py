@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from fastvae.ops._gpus import Capability, compute_capabilities, is_served
+from fastvae.ops.gpus import Capability, compute_capabilities, is_served
 
 BUILD_COMMAND = "FASTVAE_BUILD=require pip install -v --no-build-isolation ."
 _CHOICES = ("auto", "native", "reference")

@@ -6,7 +6,7 @@ Noise is a pure function of (seed, step, row of the global batch, column, stream
 from __future__ import annotations
 
 import operator
-from enum import IntEnum
+from enum import IntEnum, unique
 
 import torch
 from torch import Tensor
@@ -23,6 +23,62 @@ class Use(IntEnum):
     DROPOUT = 2
     AUGMENTATION = 3
     GENERATION = 4
+
+
+# A site is the place within a use that draws. Two places that may read the same key have different sites; every site of
+# the project is a member of one of these. Training and evaluation share sites: the evaluation bit keeps them apart.
+@unique
+class LatentSite(IntEnum):
+    """Sites of `Use.LATENT`: draws of z from a posterior."""
+
+    Z = 0  # the only layer, or the lower layer of a hierarchy
+    TOP_Z = 1
+
+
+@unique
+class PixelSite(IntEnum):
+    """Sites of `Use.PIXELS`."""
+
+    PIXELS = 0
+
+
+@unique
+class DropoutSite(IntEnum):
+    """Sites of `Use.DROPOUT`: which layer of a network loses units."""
+
+    INPUT = 0  # words or items that the network reads
+    EMBEDDING = 1
+    LAYERS = 2  # a base: dropout number i behind the embedding has site LAYERS + i, see `layer`
+
+    @classmethod
+    def layer(cls, index: int) -> int:
+        """The site of dropout number ``index`` behind the embedding, from 0; a Transformer block has two."""
+        return cls.LAYERS + index
+
+
+@unique
+class AugmentationSite(IntEnum):
+    """Sites of `Use.AUGMENTATION` in training."""
+
+    DELAY = 0
+    GAIN = 1
+
+
+@unique
+class SplitSite(IntEnum):
+    """Sites of `Use.AUGMENTATION` with the evaluation bit: how examples are split before they are scored."""
+
+    HELD_OUT_ITEMS = 1
+
+
+@unique
+class GenerationSite(IntEnum):
+    """Sites of `Use.GENERATION`: draws of a finished model."""
+
+    PRIOR = 0  # z from the prior (of a hierarchy: the top layer's), and variations of a given z
+    EVENT = 1  # x from p(x|z)
+    LOWER_PRIOR = 2  # the lower layer of a hierarchy, given the top one
+    PHASE = 3  # the first phases of a waveform that is rebuilt from a spectrogram
 
 
 def noise_key(seed: int, step: int = 0, first_row: int = 0, *, device: torch.device | str | None = None) -> Tensor:
@@ -55,7 +111,7 @@ def stream(use: int, site: int = 0, sample: int = 0, evaluation: bool = False) -
 
     Args:
         use: What the noise is for: a member of ``Use`` (0 <= use < 128).
-        site: Which layer or place draws it, 0 <= site < 256.
+        site: Which place draws it, 0 <= site < 256: a member of the use's enum, such as ``LatentSite``.
         sample: The first importance sample, 0 <= sample < 65536; operators with K samples add theirs.
         evaluation: Whether a score is computed rather than a training step.
 

@@ -24,7 +24,7 @@ from fastvae.data.views import take
 from fastvae.distributions import DiagonalGaussian
 from fastvae.evaluate import Evaluation, evaluate, scores
 from fastvae.figures import find_renderer
-from fastvae.ops import Use, noise_key, philox_normal, stream
+from fastvae.ops import GenerationSite, Use, noise_key, philox_normal, stream
 from fastvae.records import Batch
 from fastvae.run import latents
 from fastvae.run.config import RunConfig
@@ -161,7 +161,8 @@ class LoadedRun:
         """Variations of a test example, [num, ...]: its mean latent plus normal noise of that strength."""
         latents.check_num("vary", num)
         mu, condition = self._latents(torch.tensor([index]))
-        noise = philox_normal(noise_key(seed, device=self.device), num, mu.shape[1], stream=stream(Use.GENERATION))
+        site = stream(Use.GENERATION, GenerationSite.PRIOR)
+        noise = philox_normal(noise_key(seed, device=self.device), num, mu.shape[1], stream=site)
         return self._generate(latents.around(mu[0], noise, strength), latents.repeated(condition, num), seed)
 
     @torch.no_grad()

@@ -80,7 +80,6 @@ def test_an_epoch_takes_every_example_once_and_batches_straddle_epochs() -> None
     for epoch in rows.view(10, 23):
         assert sorted(epoch.tolist()) == list(range(23))
     assert not torch.equal(rows[:23], rows[23:46])
-    assert loader.epoch(23) == 10.0
 
 
 def test_any_step_can_be_loaded_at_any_time() -> None:

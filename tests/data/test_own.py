@@ -60,15 +60,10 @@ def test_a_path_of_another_kind_is_refused(tmp_path: Path, capsys: pytest.Captur
     assert "one of items" in said(capsys, "score", run, f"--data={file}", f"--out={tmp_path / 'out.csv'}")
 
 
-def test_an_older_run_reads_its_file_as_before(tmp_path: Path) -> None:
-    file = write_csv(tmp_path / "num.csv", rows(), "a,b")
-    run = train("anomaly-table", tmp_path / "run", file)
+def test_a_run_that_lost_its_record_of_the_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = train("anomaly-table", tmp_path / "run", write_csv(tmp_path / "num.csv", rows(), "a,b"))
     (run / "data" / "file.json").unlink()
-    write_csv(file, rows(81), "a,b")
-    assert cli.main(["anomaly-report", str(run)]) == 0
-    (run / "data" / "data.json").unlink()
-    file.unlink()
-    assert cli.main(["sample", str(run), "--num=2", f"--out={tmp_path / 'out.csv'}"]) == 0
+    assert "file.json of the run does not describe the file" in said(capsys, "anomaly-report", run)
 
 
 def test_a_recommender_outlives_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

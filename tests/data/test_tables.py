@@ -8,6 +8,7 @@ import torch
 
 from fastvae import DataConfig, build_data, noise_key
 from fastvae.data.registry import read_source
+from fastvae.data.restore import DESCRIPTION, describe
 from fastvae.data.table import (
     TABLE_FILE,
     MaskGaps,
@@ -103,7 +104,7 @@ def test_npz_numbers_as_categories_and_a_run_whose_table_is_gone(tmp_path: Path)
     data = build_data(config)
     assert data.inputs["column_widths"] == (1, 6)
     file.unlink()
-    kept = build_data(config, state=data.state)
+    kept = build_data(config, state={**data.state, DESCRIPTION: describe(data)})  # as a run keeps it
     assert kept.event_shape == data.event_shape
     with pytest.raises(ValueError, match=r"examples are not there: .*no such file or folder; put it back"):
         len(kept.train)

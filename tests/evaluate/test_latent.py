@@ -6,10 +6,8 @@ import torch
 import fastvae
 from fastvae import ops
 from fastvae.data import MicroBatch
-from fastvae.evaluate import LatentMoments, evaluate, posterior_means
+from fastvae.evaluate import LatentMoments, evaluate
 from fastvae.evaluate.latent import active_units, mutual_information
-from fastvae.models import ModelConfig, build_model
-from fastvae.records import Batch
 
 
 @pytest.mark.parametrize("sizes", [(1000,), (1, 999), (300, 0, 700)])
@@ -21,15 +19,6 @@ def test_active_units_are_those_whose_mean_varies_whatever_the_split(sizes):
     for part in mu.split(sizes):
         moments.add(part)
     assert active_units(moments.sums, 1000) == 2
-
-
-def test_posterior_means_come_from_encode():
-    model, x = build_model(ModelConfig(hidden_dim=(8,), latent_dim=3), (16,)), torch.rand(5, 16)
-    batch = Batch(x=x, target=x)
-    assert torch.equal(posterior_means(model, batch), model.encoder(x)[0])
-    assert posterior_means(torch.nn.Identity(), batch) is None
-    autoencoder = build_model(ModelConfig(kind="autoencoder", hidden_dim=(8,), latent_dim=3), (16,))
-    assert posterior_means(autoencoder, batch) is None
 
 
 def clusters(num: int, num_clusters: int, spread: float) -> tuple[torch.Tensor, torch.Tensor]:

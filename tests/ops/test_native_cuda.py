@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from fastvae.ops import _gpus, _native
-from fastvae.ops._gpus import is_served
+from fastvae.ops import _native, gpus
 from fastvae.ops._native import why_not_cuda
+from fastvae.ops.gpus import is_served
 
 RECORD = {"cuda": True, "cuda_version": "13.0", "cuda_architectures": "7.5;8.0;9.0;10.0+PTX"}
 # NVIDIA's management library with the GPUs of the variable GPUS, such as "9.0 8.6".
@@ -92,7 +92,7 @@ def python_with_gpus(tmp_path: Path) -> Runner:
 
 
 def test_the_gpus_are_found_without_cuda(python_with_gpus: Runner) -> None:
-    code = f"import runpy; print(runpy.run_path({_gpus.__file__!r})['compute_capabilities']())"  # without torch
+    code = f"import runpy; print(runpy.run_path({gpus.__file__!r})['compute_capabilities']())"  # without torch
     assert python_with_gpus(code, GPUS="9.0 8.6").stdout.strip() == "[(9, 0), (8, 6)]"
     assert python_with_gpus(code, GPUS="9.0 8.6", CUDA_VISIBLE_DEVICES="").stdout.strip() == "[]"
 

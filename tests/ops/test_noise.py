@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+import fastvae
 from fastvae import ops
 from fastvae.ops import Use, noise_key, stream
 
@@ -73,3 +78,55 @@ def test_streams_are_made_under_torch_compile() -> None:
 
     compiled = torch.compile(forward, fullgraph=True, backend="eager")
     assert compiled(torch.zeros((), dtype=torch.int64)).item() == (1 << 24) | (2 << 16)
+
+
+SITES = {  # (use, evaluation bit only): the places that draw
+    (Use.LATENT, False): ops.LatentSite,
+    (Use.PIXELS, False): ops.PixelSite,
+    (Use.DROPOUT, False): ops.DropoutSite,
+    (Use.AUGMENTATION, False): ops.AugmentationSite,
+    (Use.AUGMENTATION, True): ops.SplitSite,
+    (Use.GENERATION, False): ops.GenerationSite,
+}
+
+
+def test_no_two_sites_draw_the_same_words() -> None:
+    assert {use for use, _ in SITES} == set(Use)
+    every = [stream(use, site, 0, ev) for (use, ev), sites in SITES.items() for site in sites.__members__.values()]
+    assert len(set(every)) == len(every)
+
+
+def test_the_layers_of_a_network_have_the_sites_above_their_base() -> None:
+    assert [ops.DropoutSite.layer(index) for index in range(3)] == [2, 3, 4]
+    assert max(ops.DropoutSite) == ops.DropoutSite.LAYERS  # nothing lies above the base but layers
+
+
+def _calls(name: str) -> Iterator[tuple[str, ast.Call]]:
+    """Every call of a function of that name in the package, and where it stands."""
+    package = Path(fastvae.__file__).parent
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == name:
+                yield f"{path.relative_to(package)}:{node.lineno}", node
+
+
+def test_every_stream_of_the_package_names_its_site() -> None:
+    streams = [(where, call) for where, call in _calls("stream") if "Use." in ast.unparse(call)]
+    assert len(streams) > 10
+    for where, call in streams:
+        use = ast.unparse(call.args[0]).split(".")[-1]
+        given = {keyword.arg: keyword.value for keyword in call.keywords}
+        site = ast.unparse(call.args[1] if len(call.args) > 1 else given.get("site", ast.Constant(None)))
+        names = {sites.__name__ for (of, _), sites in SITES.items() if of == Use[use]}
+        assert site == "site" or site.split(".")[-2] in names, f"{where}: {site} is no site of {use}"
+    for where, call in _calls("KeyedDropout"):
+        (site,) = (ast.unparse(keyword.value) for keyword in call.keywords if keyword.arg == "site")
+        assert site.startswith(("site", "ops.DropoutSite.")), f"{where}: {site}"
+
+
+def test_phases_of_a_waveform_and_the_lower_prior_of_a_hierarchy_are_different_noise() -> None:
+    phase, prior = (
+        ops.philox_uniform(noise_key(0), 4, 8, stream=stream(Use.GENERATION, site))
+        for site in (ops.GenerationSite.PHASE, ops.GenerationSite.LOWER_PRIOR)
+    )
+    assert not torch.equal(phase, prior)
