@@ -10,7 +10,7 @@ from typing import get_args
 from fastvae.data.audio_preprocess import AudioConfig
 from fastvae.data.preprocess import Binarize
 from fastvae.data.recommendation import InteractionsConfig
-from fastvae.data.table import TableConfig
+from fastvae.data.table_config import TableConfig
 from fastvae.data.tokenizer import TextDataConfig
 
 OWN = ("file", "table", "text", "interactions", "audio")  # names for a path: recognised, or read as that kind

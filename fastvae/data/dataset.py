@@ -41,6 +41,8 @@ class Data:
     """Facts that a model of these data needs beside the event's shape: fields of `fastvae.models.ModelInputs`."""
     state: State = field(default_factory=dict)
     """Files that are saved with a run and handed back when it is loaded: a tokenizer, scales, titles."""
+    notes: tuple[str, ...] = ()
+    """Lines that training prints at its start: what was read, what was passed over, what each column was taken for."""
 
     def __post_init__(self) -> None:
         if self.train.event_shape != self.test.event_shape or self.train.dtype != self.test.dtype:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fastvae.data.delimited import fields_of
+from fastvae.data.delimited import fields_of, open_text, text_suffix
 
 _USER = ("user_id", "userid", "user", "uid", "customer_id", "customer", "session_id", "reader")
 _ITEM = ("item_id", "itemid", "item", "iid", "movie_id", "movieid", "movie", "product_id", "book_id", "track_id", "sid")
@@ -32,12 +32,12 @@ class Ratings:
 
 def is_ratings_file(path: Path) -> bool:
     """Whether a file's first line names a column of users and one of items; any ``.inter`` file does."""
-    if path.suffix == ".inter":
+    if text_suffix(path) == ".inter":
         return path.is_file()
-    if path.suffix not in (".csv", ".tsv", ".txt") or not path.is_file():
+    if text_suffix(path) not in (".csv", ".tsv", ".txt") or not path.is_file():
         return False
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        names = _names(next(fields_of(file), []))
+    with open_text(path, errors="replace") as file:
+        names = _names(next(fields_of(file, path), (1, []))[1])
     return _find(names, _USER) is not None and _find(names, _ITEM) is not None
 
 
@@ -54,8 +54,8 @@ def read_ratings(path: Path, min_rating: float | None = None) -> Ratings:
     users, items = array("i"), array("i")  # 8 bytes an interaction
     user_numbers: dict[str, int] = {}
     item_numbers: dict[str, int] = {}
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = enumerate(fields_of(file), start=1)
+    with open_text(path) as file:
+        lines = fields_of(file, path)
         columns = _columns(path, next(lines, (1, []))[1])
         for line, row in lines:
             if not row:
@@ -82,14 +82,14 @@ def read_ratings(path: Path, min_rating: float | None = None) -> Ratings:
 
 def read_titles(path: Path) -> dict[str, str]:
     """The title of each item id, with its year where the file has a column of years; nothing without such columns."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        rows = fields_of(file)
-        names = _names(next(rows, []))
+    with open_text(path, errors="replace") as file:
+        rows = fields_of(file, path)
+        names = _names(next(rows, (1, []))[1])
         item, title, year = _find(names, _ITEM), _find(names, _TITLE), _find(names, _YEAR)
         if item is None or title is None:
             return {}
         found = {}
-        for row in rows:
+        for _, row in rows:
             if len(row) > max(item, title):
                 years = row[year].strip() if year is not None and len(row) > year else ""
                 found[row[item]] = row[title].strip() + (f" ({years})" if years else "")

@@ -134,7 +134,7 @@ def _kept_classes(state: State) -> tuple[str, ...] | None:
 
 def is_array_file(path: Path) -> bool:
     """Whether a file is ``.npy`` or ``.npz`` by name, and no sparse matrix."""
-    return path.suffix in (".npy", ".npz") and not is_sparse_file(path)
+    return path.suffix.lower() in (".npy", ".npz") and not is_sparse_file(path)
 
 
 def holds_shards(suffix: str, path: Path) -> bool:
@@ -192,7 +192,14 @@ RECOGNIZERS: tuple[Recognizer, ...] = (  # the first that matches reads
         read_text,
         suits=lambda path: path.is_file() and path.suffix in (".txt", ".tsv"),
     ),
-    Recognizer("table", "a CSV, TSV or npz file of numbers", is_table_file, load_table, read_rows, suits=Path.is_file),
+    Recognizer(
+        "table",
+        "a CSV, TSV, Parquet, Arrow, Excel or npz file of numbers",
+        is_table_file,
+        load_table,
+        read_rows,
+        suits=Path.is_file,
+    ),
     Recognizer("audio", "a folder of recordings", holds_recordings, load_own_recordings, read_recordings),
 )
 

@@ -166,6 +166,8 @@ class _Trainer:
         with ExitStack() as stack:
             stack.callback(self.log.close)
             line = headline(self.strategy, self.data, self.config, first_step, self.run_dir)
+            for note in self.data.notes:
+                self.log.say(note)
             self.log.say(f"{line}; matrix products: {products}")
             write_status(self.run_dir, self.world, "running", first_step)
             number = self._loop(stop)
