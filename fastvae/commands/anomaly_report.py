@@ -31,7 +31,8 @@ class AnomalyReport:
     run: RunDirectory
     """The run directory."""
     data: Path | None = None
-    """A CSV, TSV, Parquet, Arrow, Excel or npz file of rows; None is the run's test rows, compared with IsolationForest and PCA."""
+    """A CSV, TSV, Parquet, Arrow, Excel or npz file of rows; None is the run's test rows, compared with IsolationForest
+    and PCA."""
     out: Path | None = None
     """The CSV file of all rows' scores and the columns' shares; None is anomalies.csv in the run directory."""
     top: int = 10

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from fastvae.data.audio_preprocess import AudioConfig
+from fastvae.data.images_config import ImagesConfig
 from fastvae.data.preprocess import Binarize
 from fastvae.data.recommendation import InteractionsConfig
 from fastvae.data.table_config import TableConfig
@@ -40,6 +41,8 @@ class DataConfig:
     """For file, where it holds no test set: every so many-th example, counted from 0, is a test example."""
     max_gib: float = 4.0
     """The most memory that your own data may take, in GiB."""
+    images: ImagesConfig = field(default_factory=ImagesConfig)
+    """For folders of images: how they are read."""
     interactions: InteractionsConfig = field(default_factory=InteractionsConfig)
     """For interactions of users with items: which count, and who is held out."""
     text: TextDataConfig = field(default_factory=TextDataConfig)

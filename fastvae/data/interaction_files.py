@@ -43,7 +43,7 @@ def read_interactions(path: Path, min_rating: float | None = None, max_bytes: in
     Raises:
         ValueError: not such a file, or no interactions; the message names the line or the array.
     """
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return read_sparse(path, min_rating, max_bytes)
     ratings = read_ratings(path, min_rating)
     users, items = torch.from_numpy(ratings.users), torch.from_numpy(ratings.items)
@@ -58,7 +58,7 @@ def is_interactions_file(path: Path) -> bool:
 
 def is_sparse_file(path: Path) -> bool:
     """Whether a file is an ``.npz`` that ``scipy.sparse.save_npz`` wrote; reads its list of arrays only."""
-    if path.suffix != ".npz" or not path.is_file():
+    if path.suffix.lower() != ".npz" or not path.is_file():
         return False
     try:
         with zipfile.ZipFile(path) as archive:

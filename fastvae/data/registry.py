@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +17,9 @@ from fastvae.data.condition import conditioned
 from fastvae.data.config import OWN, DataConfig
 from fastvae.data.dataset import Data, State, as_data, condition_on
 from fastvae.data.digits import load_digits
-from fastvae.data.images import EXTENSIONS, folder_classes, load_folder
+from fastvae.data.folders import visible_files
+from fastvae.data.image_files import image_extensions
+from fastvae.data.images import folder_classes, load_folder
 from fastvae.data.interaction_files import is_interactions_file, is_sparse_file
 from fastvae.data.mnist import FASHION_MNIST, MNIST, PublishedSet, load_published
 from fastvae.data.restore import kept_kind, restore
@@ -90,9 +93,10 @@ def load_own_images(config: DataConfig, seed: int, state: State) -> Data:
     assert config.path is not None  # DataConfig saw to it
     folder = config.path.expanduser()
     classes = _kept_classes(state) or folder_classes(folder)
-    images = load_folder(folder, max_bytes=_max_bytes(config), classes=classes)
+    images = load_folder(folder, max_bytes=_max_bytes(config), classes=classes, config=config.images)
     check_varied(images, str(config.path))
     data = _pixels(config, seed, *split_every(images, config.test_every))
+    data = replace(data, notes=(*images.notes, *data.notes))
     if classes is None:
         return data
     return replace(data, label_names=classes, state={CLASSES_FILE: json.dumps(classes).encode()})
@@ -124,7 +128,7 @@ def read_arrays(path: Path, config: DataConfig, state: State) -> Source:
 
 def read_images(path: Path, config: DataConfig, state: State) -> Source:
     """A folder of images, whose sub-folders are classes that the run knows."""
-    return load_folder(path, max_bytes=_max_bytes(config), classes=_kept_classes(state))
+    return load_folder(path, max_bytes=_max_bytes(config), classes=_kept_classes(state), config=config.images)
 
 
 def _kept_classes(state: State) -> tuple[str, ...] | None:
@@ -139,12 +143,12 @@ def is_array_file(path: Path) -> bool:
 
 def holds_shards(suffix: str, path: Path) -> bool:
     """Whether a folder itself holds files that end so."""
-    return path.is_dir() and any(file.suffix == suffix for file in path.iterdir())
+    return path.is_dir() and any(file.suffix == suffix and file.name[0] != "." for file in path.iterdir())
 
 
 def holds_images(path: Path) -> bool:
     """Whether a folder holds an image, in sub-folders too."""
-    return path.is_dir() and any(file.suffix.lower() in EXTENSIONS for file in path.rglob("*"))
+    return path.is_dir() and any(file.suffix.lower() in image_extensions() for file in visible_files(path))
 
 
 DATASETS: dict[str, LoadData] = {
@@ -241,6 +245,8 @@ def read_source(path: Path, data: Data, config: DataConfig) -> Source:
             f"got {list(source.event_shape)} of {source.dtype}"
         )
     _check_levels(path, source, data.train.levels)
+    for note in source.notes:
+        print(note, file=sys.stderr, flush=True)
     return source if data.conditions is None else conditioned(source, data.conditions)
 
 

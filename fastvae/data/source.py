@@ -33,6 +33,8 @@ class Source(ABC):
     """float32 ``[N, C]``, what the model is told of each example; the batches carry it."""
     lengths: Tensor | None = None
     """int64 ``[N]`` where examples differ in length: those of like length then share a training batch."""
+    notes: tuple[str, ...] = ()
+    """Lines on how the examples were read: how many, what was passed over, and why."""
     in_memory: bool = True
     """False where examples are read as they are asked for, so that nothing should ask for all of them at the start."""
 

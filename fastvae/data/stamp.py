@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from fastvae.data.dataset import State
+from fastvae.data.folders import is_hidden
 
 STAMP_FILE = "file.json"  # in a run's data folder
 _PIECE_BYTES = 2**20
@@ -15,7 +16,7 @@ _PIECE_BYTES = 2**20
 def stamp_of(path: Path, num_examples: int) -> bytes:
     """The name of a file or folder, how many examples it had, and a digest of what it holds, as JSON.
 
-    The digest of a folder is that of its files' names and sizes.
+    The digest of a folder is that of its files' names and sizes, without those that begin with a dot.
     """
     return json.dumps({"name": path.name, "num_examples": num_examples, "sha256": _digest(path)}).encode()
 
@@ -35,7 +36,7 @@ def why_unreadable(path: Path, state: State) -> str | None:
     if STAMP_FILE not in state:  # a run of an earlier version
         return None
     name, num_examples, digest = _read(state[STAMP_FILE])
-    if name != path.name or digest == _digest(path):
+    if name != path.name or digest in (_digest(path), _digest(path, with_hidden=True)):  # as earlier versions had it
         return None
     return (
         f"{path}: has changed since the run was trained on its {num_examples} examples, so that training and"
@@ -64,7 +65,7 @@ def _read(content: bytes) -> tuple[str, int, str]:
         raise ValueError(f"{STAMP_FILE} of the run does not describe the file that it was trained on") from None
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path, *, with_hidden: bool = False) -> str:
     digest = hashlib.sha256()
     if path.is_file():
         with path.open("rb") as file:
@@ -72,5 +73,7 @@ def _digest(path: Path) -> str:
                 digest.update(piece)
         return digest.hexdigest()
     for file_path in sorted(each for each in path.rglob("*") if each.is_file()):
+        if is_hidden(file_path, path) and not with_hidden:
+            continue
         digest.update(f"{file_path.relative_to(path).as_posix()} {file_path.stat().st_size}\n".encode())
     return digest.hexdigest()
