@@ -24,6 +24,7 @@ LEVELS = (
     {"models", "objective", "data", "distributed"},
     {"nn", "distributions", "likelihoods", "records"},
     {"ops"},
+    {"settings"},
     {"_C"},
 )
 DEPTH = {unit: depth for depth, units in enumerate(LEVELS) for unit in units}

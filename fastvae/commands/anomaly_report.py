@@ -22,10 +22,11 @@ from fastvae.applications.anomalies import (
 from fastvae.commands.options import RunDirectory, output_file
 from fastvae.data import Source
 from fastvae.run import LoadedRun
+from fastvae.settings import Settings
 
 
 @dataclass(frozen=True)
-class AnomalyReport:
+class AnomalyReport(Settings):
     """The least likely rows of a table and the columns that make them so; AUROC where the anomalies are known."""
 
     run: RunDirectory

@@ -13,8 +13,8 @@ import tyro
 
 from fastvae import verify
 from fastvae.commands.parsing import parse
-from fastvae.recipes import find_recipe
-from fastvae.run import RunConfig
+from fastvae.commands.recipe import parse_recipe
+from fastvae.settings import Settings
 from fastvae.train.checkpoint import CheckpointError, checkpoint_paths, read_checkpoint
 from fastvae.train.weights import export_weights
 
@@ -22,7 +22,7 @@ RunDirectory = Annotated[Path, tyro.conf.Positional]
 
 
 @dataclass(frozen=True)
-class Checkpoints:
+class Checkpoints(Settings):
     """List a run's checkpoints: step, size, time, and whether they can be used; exit code 1 if one cannot."""
 
     run: RunDirectory
@@ -50,7 +50,7 @@ class Checkpoints:
 
 
 @dataclass(frozen=True)
-class Export:
+class Export(Settings):
     """Write a run's weights, averaged where it keeps an average, from its newest valid checkpoint to one file."""
 
     run: RunDirectory
@@ -67,7 +67,7 @@ class Export:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyOptions:
+class VerifyOptions(Settings):
     """Options of verify-resume beside those of the recipe."""
 
     kills: int = 20
@@ -95,7 +95,7 @@ def verify_resume(words: Sequence[str]) -> int:
     recipe, given = words[0], [*_SHORT, *words[1:]]
     own, theirs = _split(given)
     options = parse(VerifyOptions, own, f"verify-resume {recipe}")
-    config = parse(RunConfig, theirs, f"train {recipe}", default=find_recipe(recipe))
+    config = parse_recipe(recipe, theirs, f"train {recipe}")
     if options.kills < 1 or options.nproc < 1:
         raise ValueError(f"verify-resume: kills and nproc must be at least 1, got {options.kills} and {options.nproc}")
     program = verify.Program((recipe, *theirs), options.nproc)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from fastvae import run
 from fastvae.commands.numbers import evaluation_table
-from fastvae.commands.parsing import parse
-from fastvae.recipes import RECIPES, find_recipe
-from fastvae.run import RunConfig
+from fastvae.commands.recipe import parse_recipe
+from fastvae.recipes import RECIPES
+from fastvae.settings import Settings
 
 
 def train(words: Sequence[str]) -> int:
@@ -19,7 +19,7 @@ def train(words: Sequence[str]) -> int:
         print(f"usage: fastvae train RECIPE [options]\n\n{train.__doc__}\n\nrecipes:\n{recipe_table()}\n")
         print("`fastvae train RECIPE --help` shows every option with the recipe's value.")
         return 0 if words else 2
-    config = parse(RunConfig, words[1:], f"train {words[0]}", default=find_recipe(words[0]))
+    config = parse_recipe(words[0], words[1:], f"train {words[0]}")
     finished = run.start(config)
     if finished.evaluation is not None and finished.is_main:
         print(evaluation_table(dataclasses.asdict(finished.evaluation)))
@@ -29,7 +29,7 @@ def train(words: Sequence[str]) -> int:
 
 
 @dataclass(frozen=True)
-class Recipes:
+class Recipes(Settings):
     """List the recipes that `fastvae train` knows."""
 
     def __call__(self) -> int:

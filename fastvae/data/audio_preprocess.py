@@ -11,12 +11,13 @@ from torch import Tensor
 from fastvae.data.spectrogram import SpectrogramConfig, log_mel
 from fastvae.ops import Use, philox_normal, philox_uniform, stream
 from fastvae.records import Batch
+from fastvae.settings import Settings
 
 _CHUNK = 256  # clips whose spectrograms are computed at a time: bounds the temporaries
 
 
 @dataclass(frozen=True, kw_only=True)
-class AudioConfig:
+class AudioConfig(Settings):
     """How recordings are read, and how training varies them."""
 
     spectrogram: SpectrogramConfig = field(default_factory=SpectrogramConfig)

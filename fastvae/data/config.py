@@ -13,13 +13,14 @@ from fastvae.data.preprocess import Binarize
 from fastvae.data.recommendation import InteractionsConfig
 from fastvae.data.table_config import TableConfig
 from fastvae.data.tokenizer import TextDataConfig
+from fastvae.settings import Settings
 
 OWN = ("file", "table", "text", "interactions", "audio")  # names for a path: recognised, or read as that kind
 _KINDS = {"breast-cancer": "table", "sst2": "text", "movielens-100k": "interactions", "spoken-digits": "audio"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class DataConfig(Settings):
     """Which data, where they are, and what is done to them."""
 
     name: str = "digits"

@@ -140,6 +140,7 @@ def as_data(
     if test is None and _is_train_and_test(train):
         train, test = train
     source = as_source(train, name=name)
+    notes = source.notes if source is not train else ()
     parts = split_every(source, test_every) if test is None else (source, as_source(test, name=f"{name} (test)"))
     _check_names(label_names, parts, name)
     preprocess = Preprocess(levels=_levels(*parts))
@@ -150,6 +151,7 @@ def as_data(
         preprocess=preprocess,
         kind="image" if is_image(source.event_shape) else "vector",
         label_names=label_names,
+        notes=notes,
     )
     return prepare(data, binarize, dequantize, seed)
 

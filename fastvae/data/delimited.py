@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 WHITESPACE = " "  # as a delimiter: runs of blanks
+DOUBLE_COLON = "::"  # that of MovieLens
 _DELIMITERS = "\t;,|"
 _SEP = "sep="  # a spreadsheet's own first line: it names the delimiter
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -66,13 +67,19 @@ def fields_of(file: TextIO, name: str | Path) -> Iterator[tuple[int, list[str]]]
         for _ in range(skipped):
             file.readline()
         line += skipped
-        if delimiter == WHITESPACE:
+        if delimiter in (WHITESPACE, DOUBLE_COLON):
             for text in file:
-                yield line, text.split()
+                bare = text.strip()
+                yield line, bare.split(None if delimiter == WHITESPACE else DOUBLE_COLON) if bare else []
                 line += 1
             return
         # Where tabs part the fields a quote is a letter like any other.
-        rows = csv.reader(file, delimiter=delimiter, quoting=csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL)
+        rows = csv.reader(
+            file,
+            delimiter=delimiter,
+            quoting=csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL,
+            skipinitialspace=delimiter != "\t",
+        )
         for row in rows:
             yield line, row
             line = rows.line_num + skipped + 1
@@ -102,12 +109,17 @@ def _line_of_error(name: str | Path) -> str:
 
 
 def find_delimiter(file: TextIO) -> tuple[str, int]:
-    """The delimiter of a file, and how many lines stand before its header."""
+    """The delimiter of a file, and how many lines stand before its header; of what is no text, any."""
     file.seek(0)
-    first = file.readline()
+    try:
+        first, second = file.readline(), file.readline()
+    except UnicodeError:  # which `fields_of` explains
+        return ",", 0
     named = first.strip().strip('"')
     if named.lower().startswith(_SEP) and len(named) <= len(_SEP) + 2:
         return {"": "\t", "\\t": "\t"}.get(named[len(_SEP) :], named[len(_SEP) :][:1]), 1
+    if first.count(DOUBLE_COLON) and first.count(DOUBLE_COLON) >= max(map(first.count, _DELIMITERS[:2])):
+        return DOUBLE_COLON, 0
     bare = "".join(first.split('"')[::2])  # what stands outside of quotes
     delimiter = max(_DELIMITERS[:3], key=bare.count)
     if bare.count(delimiter):
@@ -115,7 +127,6 @@ def find_delimiter(file: TextIO) -> tuple[str, int]:
     if "|" in bare:
         return "|", 0
     num_fields = len(first.split())
-    following = file.readline() if num_fields > 1 and '"' not in first else ""
-    is_plain = not set(following) & set(_DELIMITERS + '"') and any(map(str.isdigit, following))
-    is_blank = num_fields > 1 and len(following.split()) == num_fields and is_plain
+    is_plain = not set(first + second) & set(_DELIMITERS + '"') and any(map(str.isdigit, second))
+    is_blank = num_fields > 1 and len(second.split()) == num_fields and is_plain
     return (WHITESPACE if is_blank else delimiter), 0

@@ -49,7 +49,11 @@ def load_folder(
     for image, path, header in zip(images, listing.paths, headers, strict=True):
         image.copy_(read_pixels(path, header, is_grey=is_grey, background=config.background))
     source = TensorSource(images, _labels(folder, listing.paths, classes), name=str(folder))
-    source.notes = (listing.line("images", _details(listing, headers, config)),)
+    guesses = source.notes if source.levels == 2 else ()
+    source.notes = (
+        *guesses,
+        listing.line("images", _details(listing, headers, config)),
+    )
     return source
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fastvae.settings import Settings
+
 
 @dataclass(frozen=True, kw_only=True)
-class ImagesConfig:
+class ImagesConfig(Settings):
     """How image files become pixels."""
 
     background: str = "white"

@@ -22,6 +22,7 @@ from fastvae.data.image_files import image_extensions
 from fastvae.data.images import folder_classes, load_folder
 from fastvae.data.interaction_files import is_interactions_file, is_sparse_file
 from fastvae.data.mnist import FASHION_MNIST, MNIST, PublishedSet, load_published
+from fastvae.data.preprocess import Preprocess
 from fastvae.data.restore import kept_kind, restore
 from fastvae.data.shards import EverySource, NpyShards
 from fastvae.data.small_images import CIFAR10_LABELS, load_cifar10, load_frey_faces
@@ -85,7 +86,8 @@ def load_own_arrays(config: DataConfig, seed: int, state: State) -> Data:
     assert config.path is not None  # DataConfig saw to it
     train, test = load_arrays(config.path.expanduser(), max_bytes=_max_bytes(config))
     check_varied(train, str(config.path))
-    return _pixels(config, seed, *(split_every(train, config.test_every) if test is None else (train, test)))
+    data = _pixels(config, seed, *(split_every(train, config.test_every) if test is None else (train, test)))
+    return replace(data, notes=(*train.notes, *data.notes))
 
 
 def load_own_images(config: DataConfig, seed: int, state: State) -> Data:
@@ -297,7 +299,11 @@ def _pixels(config: DataConfig, seed: int, train: Source, test: Source, *, dequa
         dequantize = config.dequantize
     elif config.binarize != "none":
         dequantize = False
-    return as_data(train, test, binarize=config.binarize, dequantize=dequantize, seed=seed, name=_name(config))
+    data = as_data(train, test, binarize=config.binarize, dequantize=dequantize, seed=seed, name=_name(config))
+    if config.path is None or not isinstance(data.preprocess, Preprocess):
+        return data
+    options = f"--data.binarize {config.binarize}, --data.dequantize {dequantize}"
+    return replace(data, notes=(f"{data.name}: values are {data.preprocess.describe} ({options})",))
 
 
 def _name(config: DataConfig) -> str:

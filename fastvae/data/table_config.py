@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from fastvae.settings import Settings
+
 
 @dataclass(frozen=True, kw_only=True)
-class TableConfig:
+class TableConfig(Settings):
     """How a table of numbers and categories is read."""
 
     label: str | None = None

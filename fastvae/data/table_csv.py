@@ -64,10 +64,7 @@ def read_cells(path: Path, max_bytes: float, ignored: Collection[str] = ()) -> C
         left_out = (*cells.left_out, SchemaColumn(name="(sheets)", part="left out", note=note)) if note else ()
         return Cells(columns=cells.columns, lines=cells.lines, left_out=left_out or cells.left_out)
     with open_text(path) as file:
-        try:
-            delimiter, _ = find_delimiter(file)
-        except UnicodeError:
-            delimiter = ","  # reading the fields says what is wrong
+        delimiter, _ = find_delimiter(file)
         fields = fields_of(file, path)
         _, names = next(fields, (1, []))
         return _from_rows(path, names, fields, delimiter, max_bytes)

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fastvae.records import BEGIN, END, PAD, UNKNOWN
+from fastvae.settings import Settings
 
 if TYPE_CHECKING:
     import tokenizers
@@ -21,7 +22,7 @@ _WORD = r"\w+(?:[-.'\u2019&]\w+)*|['\u2019]\w+|[^\w\s]+"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextDataConfig:
+class TextDataConfig(Settings):
     """How sentences become tokens."""
 
     tokenizer: TokenizerKind = "words"

@@ -16,7 +16,7 @@ from torch import nn
 from fastvae.data import Data, Loader, as_data
 from fastvae.distributed import Strategy, StrategyOptions, build_strategy, enter_world
 from fastvae.distributed.stop import StopRequest, exit_code
-from fastvae.evaluate import Evaluation
+from fastvae.evaluate import Evaluation, check_support
 from fastvae.objective import kl_weight_at
 from fastvae.train.capture import build_step
 from fastvae.train.config import TrainConfig
@@ -99,7 +99,9 @@ def train(
         stack.callback(saver.close)
         rows = -(-config.global_batch_size // (world.world_size * config.accumulation))
         products = stack.enter_context(matmul_library(config.matmul, model, rows, world.device))
-        trainer = _Trainer(model, as_data(data), config, run_dir, seed, strategy, saver)
+        data = as_data(data)
+        check_support(model, data)
+        trainer = _Trainer(model, data, config, run_dir, seed, strategy, saver)
         recorder.state = trainer.state
         return trainer.run(stop, products, log)
 
