@@ -18,6 +18,7 @@ from fastvae.data.config import OWN, DataConfig
 from fastvae.data.dataset import Data, State, as_data, condition_on
 from fastvae.data.digits import load_digits
 from fastvae.data.folders import visible_files
+from fastvae.data.foreign import check_not_foreign, what_a_folder_holds
 from fastvae.data.image_files import image_extensions
 from fastvae.data.images import folder_classes, load_folder
 from fastvae.data.interaction_files import is_interactions_file, is_sparse_file
@@ -285,12 +286,15 @@ def _recognize(path: Path, kind: str | None) -> Recognizer:
     known = ", ".join(recognizer.what for recognizer in candidates)
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder; it can be {known}")
+    check_not_foreign(path)
     for recognizer in candidates:
         matches = recognizer.matches if kind is None or recognizer.suits is None else recognizer.suits
         if matches(path):
             return recognizer
     raise ValueError(
-        f"{path}: must be {known}" + ("" if kind is None else f", which data of kind {kind} are read from")
+        f"{path}: must be {known}"
+        + ("" if kind is None else f", which data of kind {kind} are read from")
+        + what_a_folder_holds(path)
     )
 
 

@@ -387,3 +387,45 @@ def test_a_reading_reads_its_own_kind_only() -> None:
     assert Reading(kind="time").number("02:05 PM") == 14 * 3600 + 300
     assert Reading(kind="time").spell(14 * 3600 + 300.4) == "14:05:00"
     assert Reading(kind="truth").number("yes") is None
+
+
+NOTATIONS = {  # group, decimal mark, delimiter
+    "english": (",", ".", ","),
+    "german": (".", ",", ";"),
+    "french": ("\u202f", ",", ";"),
+    "swiss": ("\u2019", ".", ","),
+    "plain": ("", ".", "\t"),
+}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    numbers=st.lists(st.integers(-(10**11), 10**11), min_size=2, max_size=8),
+    notation=st.sampled_from(sorted(NOTATIONS)),
+    unit=st.sampled_from(["", "%", " %", " \u20ac", "$"]),
+)
+def test_numbers_come_back_from_any_notation(tmp_path: Path, numbers: list[int], notation: str, unit: str) -> None:
+    group, mark, delimiter = NOTATIONS[notation]
+    exact = [number / 100 for number in numbers]
+    cells = [f"{number:,.2f}".translate({ord(","): group, ord("."): mark}) + unit for number in exact]
+    lines = [f"a{delimiter}n", *(f"{_quoted(cell, delimiter)}{delimiter}1" for cell in cells)]
+    assert read(write(tmp_path / "x.csv", "\n".join(lines)))["a"] == exact
+
+
+def _quoted(cell: str, delimiter: str) -> str:
+    return f'"{cell}"' if delimiter in cell else cell
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.tuples(st.text(max_size=6), st.text(max_size=6)), min_size=1, max_size=6))
+def test_any_texts_are_read_or_refused_in_one_line(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
+    """Of what a CSV writer wrote."""
+    with (tmp_path / "x.csv").open("w", encoding="utf-8", errors="ignore", newline="") as file:
+        csv.writer(file).writerows([("name", "other"), *rows])
+    try:
+        found = read_table(tmp_path / "x.csv", TableConfig())
+    except ValueError as error:
+        assert "x.csv" in str(error)  # noqa: PT017 (both outcomes are right)
+        return
+    assert set(found.columns) <= {"name", "other"}
+    assert len(found) <= len(rows)
