@@ -2,12 +2,13 @@
 
 from fastvae.evaluate.bounds import Evaluation, evaluate, scores
 from fastvae.evaluate.latent import ACTIVE_VARIANCE, LatentMoments, posterior_means
-from fastvae.evaluate.support import check_support, support_of
+from fastvae.evaluate.support import check_examples, check_support, support_of
 
 __all__ = [
     "ACTIVE_VARIANCE",
     "Evaluation",
     "LatentMoments",
+    "check_examples",
     "check_support",
     "evaluate",
     "posterior_means",

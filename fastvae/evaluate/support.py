@@ -43,6 +43,19 @@ def check_support(model: nn.Module, data: Data) -> None:
         _check_source(support, name, data, source, part)
 
 
+def check_examples(model: nn.Module, data: Data, source: Source, name: str) -> None:
+    """The same of other examples, which a finished run is asked about.
+
+    Raises:
+        ValueError: a number is outside of the likelihood's support.
+    """
+    support = support_of(model)
+    pixels = data.preprocess if isinstance(data.preprocess, Preprocess) else None
+    if support is None or support.is_everything or (pixels is not None and _is_certain(pixels, support)):
+        return
+    _check_source(support, type(model.likelihood).__name__, data, source, name)
+
+
 def _is_certain(pixels: Preprocess, support: Support) -> bool:
     """Whether every target is in the support by how it is made, so that nobody needs to look."""
     in_unit = pixels.levels is not None or pixels.binarize

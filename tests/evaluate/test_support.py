@@ -114,6 +114,19 @@ def test_training_asks_before_it_begins(tmp_path: Path) -> None:
         fastvae.train(small, UNIT * 3, config, run_dir=tmp_path / "run")
 
 
+def test_a_finished_run_asks_of_other_files_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "unit.npy", UNIT)
+    np.save(tmp_path / "large.npy", changed(UNIT, 7.0))
+    run = tmp_path / "run"
+    assert cli.main(["train", "mnist", f"--data.path={tmp_path / 'unit.npy'}", f"--run-dir={run}", *SHORT]) == 0
+    capsys.readouterr()
+    words = ["score", str(run), f"--out={tmp_path / 's.csv'}"]
+    assert cli.main([*words, f"--data={tmp_path / 'unit.npy'}"]) == 0
+    assert cli.main([*words, f"--data={tmp_path / 'large.npy'}"]) == 2
+    assert "got 7 in " in (error := capsys.readouterr().err)
+    assert "large.npy example 17" in error
+
+
 def photographs(folder: Path) -> Path:
     noise = np.random.default_rng(0)
     for number in range(20):
@@ -122,20 +135,20 @@ def photographs(folder: Path) -> Path:
     return folder
 
 
-def test_own_photographs_stay_as_they_are(tmp_path: Path) -> None:
+def test_own_photographs_stay_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The recipe draws pixels as 0 and 1, which destroys a photograph."""
     folder = photographs(tmp_path / "images")
     run = tmp_path / "run"
     words = [f"--data.path={folder}", f"--run-dir={run}", "--model.likelihood=gaussian", *SHORT]
     assert cli.main(["train", "mnist", *words]) == 0
+    said = "".join(capsys.readouterr())
     assert read_config(run).data.binarize == "none"
     loaded = fastvae.load(run)
     grey = torch.from_numpy(np.array(Image.open(folder / "00.png"))) / 255
     torch.testing.assert_close(loaded.batch(torch.tensor([0])).x[0, 0], grey)
     assert loaded.evaluate().bits_per_dim is None
-    log = (run / "logs" / "rank_0.log").read_text()
-    assert "20 images read (20 .png)" in log
-    assert "values are 256 levels, scaled to [0, 1] (--data.binarize none" in log
+    assert "20 images read (20 .png)" in said
+    assert "values are 256 levels, scaled to [0, 1] (--data.binarize none" in said
 
 
 @pytest.mark.parametrize(
