@@ -35,6 +35,8 @@ class Cells:
     """What parts the fields."""
     left_out: tuple[SchemaColumn, ...] = ()
     """Columns that are no data."""
+    dropped: tuple[str, ...] = ()
+    """Columns that were ignored as asked, of a file that is read by columns."""
 
     def where(self, row: int) -> str:
         """The place of a row in its file."""
@@ -73,7 +75,8 @@ def read_cells(path: Path, max_bytes: float, ignored: Collection[str] = ()) -> C
 def _from_arrow(path: Path, max_bytes: float, ignored: Collection[str]) -> Cells:
     columns: dict[str, Values] = {}
     readings = {}
-    for name, (values, reading) in read_arrow(path, max_bytes, ignored).items():
+    found, dropped = read_arrow(path, max_bytes, ignored)
+    for name, (values, reading) in found.items():
         columns[name] = _texts(path, name, values, max_bytes) if isinstance(values, list) else values
         if reading is not None:
             readings[name] = reading
@@ -85,6 +88,7 @@ def _from_arrow(path: Path, max_bytes: float, ignored: Collection[str]) -> Cells
         columns={name: column for name, column in columns.items() if name not in index},
         readings=readings,
         left_out=left_out,
+        dropped=dropped,
     )
 
 

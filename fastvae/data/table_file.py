@@ -95,9 +95,9 @@ def read_table(
 
 def _check_named(path: Path, config: TableConfig, columns: Mapping[str, Values], cells: Cells) -> None:
     """ValueError unless every column that the configuration names is there."""
-    left_out = {column.name for column in cells.left_out}
+    there = {*columns, *cells.dropped, *(column.name for column in cells.left_out)}
     for name in (*config.categorical, *config.ignore, *([config.id] if config.id is not None else [])):
-        if name not in columns and not (name in left_out or (name in config.ignore and path.suffix in PARQUET + ARROW)):
+        if name not in there:
             raise ValueError(f"{path}: no column is named {name!r}; there are {', '.join(list(columns)[:12])}")
 
 

@@ -20,8 +20,10 @@ EXCEL = (".xlsx", ".xlsm")
 FrameColumn = tuple[NDArray[np.float64] | list[str], Reading | None]  # texts have no reading yet
 
 
-def read_arrow(path: Path, max_bytes: float, ignored: Collection[str] = ()) -> dict[str, FrameColumn]:
-    """The columns of a Parquet, Arrow or Feather file, but those that are ignored.
+def read_arrow(
+    path: Path, max_bytes: float, ignored: Collection[str] = ()
+) -> tuple[dict[str, FrameColumn], tuple[str, ...]]:
+    """The columns of a Parquet, Arrow or Feather file, and the names of those that it has and that are ignored.
 
     Raises:
         ValueError: a damaged file, or a column that holds no numbers, texts, truth values or dates.
@@ -39,11 +41,12 @@ def read_arrow(path: Path, max_bytes: float, ignored: Collection[str] = ()) -> d
         )
     if len(set(table.column_names)) < table.num_columns:
         raise ValueError(f"{path}: must name each column once, got {', '.join(table.column_names[:8])}")
-    return {
+    columns = {
         name: _arrow_column(arrow, path, name, column)
         for name, column in zip(table.column_names, table.columns, strict=True)
         if name not in ignored
     }
+    return columns, tuple(name for name in table.column_names if name in ignored)
 
 
 def read_excel(path: Path) -> tuple[list[list[str]], str]:

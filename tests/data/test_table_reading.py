@@ -361,6 +361,8 @@ def test_numbers_and_texts_in_parquet_arrow_and_excel(tmp_path: Path) -> None:
         assert found.columns["word"].tolist() == ["red", "", "blue", "red", "red"]
         assert found.readings["day"].spell(found.columns["day"][2]) == "2026-01-03"
         assert ("notes" in str(found.left_out)) == (name == "x.xlsx")
+        with pytest.raises(ValueError, match="no column is named 'z'"):
+            read(tmp_path / name, ignore=("deep", "z") if name == "x.parquet" else ("z",))
 
 
 @pytest.mark.parametrize(
