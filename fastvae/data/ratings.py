@@ -154,6 +154,7 @@ class _Columns:
     rating: int | None
     time: int | None = None
     decimal_commas: bool = False
+    has_header: bool = True
 
     def read(self, row: Sequence[str], min_rating: float | None) -> tuple[str, str, bool]:
         """A line's user and item, and whether its rating is enough."""
@@ -163,7 +164,8 @@ class _Columns:
         except IndexError:
             last = max(self.user, self.item, self.rating or 0)
             raise ValueError(f"{self.names[last]} should be its value {last + 1}, it has {len(row)}") from None
-        if len(row) > len(self.names) and any(row[len(self.names) :]):
+        is_long = len(row) > len(self.names) and any(row[len(self.names) :])
+        if is_long or (not self.has_header and len(row) < len(self.names)):
             raise ValueError(f"it has {len(row)} values, the first line {len(self.names)}")
         for name, value in ((self.names[self.user], user), (self.names[self.item], item)):
             if value.lower() in _NO_ID:
@@ -214,7 +216,7 @@ def _begin(
                 f" {', '.join(str(each) for each in asked)}"
             )
         titles = [f"column {place}" for place in range(1, len(names) + 1)]
-        columns = _Columns(titles, numbers[0], numbers[1], numbers[2], numbers[3], decimal_commas)
+        columns = _Columns(titles, numbers[0], numbers[1], numbers[2], numbers[3], decimal_commas, has_header=False)
         return columns, chain([first], rows)
     user = _named(path, names, wanted.user, "user", _USER, _MORE_USERS)
     item = _named(path, names, wanted.item, "item", _ITEM, _MORE_ITEMS)

@@ -75,6 +75,9 @@ def test_columns_have_numbers_where_there_is_no_header(tmp_path: Path) -> None:
         pairs(path)
     assert pairs(path, user="1", item="2") == PAIRS
     assert pairs(path, 4.0, user="1", item="2", rating="3", time="4") == {("u1", "B1"), ("u2", "B1")}
+    lists = write(tmp_path / "lists.txt", "u1 B1 B2 B3\nu2 B1 B4 B5\nu3 B1\n")  # all items of a user in one line
+    with pytest.raises(ValueError, match=r"line 3 .*it has 2 values, the first line 4"):
+        pairs(lists, user="1", item="2")
     for wrong in ({"user": "1", "item": "9"}, {"user": "1"}, {"user": "0", "item": "1"}):
         with pytest.raises(ValueError, match=r"columns by number need a user and an item in 1 .. 4, got"):
             pairs(path, **wrong)
