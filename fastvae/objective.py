@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fastvae.records import VAETerms
+from fastvae.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class FreeBits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObjectiveConfig:
+class ObjectiveConfig(Settings):
     """What is minimised."""
 
     num_samples: int = 1

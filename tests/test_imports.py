@@ -26,7 +26,7 @@ LEVELS = (
     {"models", "objective", "data", "distributed"},
     {"nn", "distributions", "likelihoods", "records", "bench"},
     {"ops"},
-    {"_version"},
+    {"settings", "_version"},
 )
 DEPTH = {unit: depth for depth, units in enumerate(LEVELS) for unit in units}
 # Files that import by a name which they work out, or look into sys.modules, and what for.

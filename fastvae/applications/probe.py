@@ -22,12 +22,13 @@ from fastvae.data.views import take
 from fastvae.figures import save_maps
 from fastvae.records import PAD
 from fastvae.run import LoadedRun
+from fastvae.settings import Settings
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeConfig:
+class ProbeConfig(Settings):
     """How features are judged."""
 
     num_train: int = 20_000

@@ -23,10 +23,11 @@ from fastvae.applications.compression import (
     decompress_file,
 )
 from fastvae.commands.options import RunDirectory, output_file
+from fastvae.settings import Settings
 
 
 @dataclass(frozen=True)
-class Compress:
+class Compress(Settings):
     """Write a file of pixels as an .fvc file that `decompress` turns back into it, byte for byte."""
 
     run: RunDirectory
@@ -61,7 +62,7 @@ class Compress:
 
 
 @dataclass(frozen=True)
-class Decompress:
+class Decompress(Settings):
     """Turn an .fvc file back into the file that `compress` read; refused where it cannot be decoded."""
 
     run: RunDirectory

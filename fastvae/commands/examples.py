@@ -12,10 +12,11 @@ from fastvae import run
 from fastvae.commands.options import RunDirectory, conditions, output_path
 from fastvae.figures import find_renderer
 from fastvae.run import LoadedRun
+from fastvae.settings import Settings
 
 
 @dataclass(frozen=True)
-class Sample:
+class Sample(Settings):
     """Draw new examples from the prior, or variations of a test example, and write them."""
 
     run: RunDirectory
@@ -70,7 +71,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Reconstruct:
+class Reconstruct(Settings):
     """Write test examples beside their reconstructions."""
 
     run: RunDirectory
@@ -93,7 +94,7 @@ class Reconstruct:
 
 
 @dataclass(frozen=True)
-class Interpolate:
+class Interpolate(Settings):
     """Write the way between two test examples through the latent space."""
 
     run: RunDirectory
@@ -118,7 +119,7 @@ class Interpolate:
 
 
 @dataclass(frozen=True)
-class Traverse:
+class Traverse(Settings):
     """Write what each latent dimension, or an attribute, changes: a row of examples each."""
 
     run: RunDirectory

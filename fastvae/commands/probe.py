@@ -10,10 +10,11 @@ from pathlib import Path
 from fastvae import run
 from fastvae.applications.probe import ProbeConfig, ProbeRow, probe, write_maps
 from fastvae.commands.options import RunDirectory, output_file
+from fastvae.settings import Settings
 
 
 @dataclass(frozen=True)
-class Probe:
+class Probe(Settings):
     """Judge a run's features: nearest neighbours and logistic regression on posterior means, PCA and the raw input."""
 
     run: RunDirectory

@@ -18,10 +18,11 @@ from fastvae.applications.recommendation import (
 )
 from fastvae.commands.options import RunDirectory
 from fastvae.data.catalogue import Catalogue
+from fastvae.settings import Settings
 
 
 @dataclass(frozen=True)
-class Recommend:
+class Recommend(Settings):
     """Items for somebody who has --items, items like --similar, or items for every user of --data."""
 
     run: RunDirectory

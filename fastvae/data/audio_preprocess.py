@@ -9,20 +9,24 @@ import torch
 from torch import Tensor
 
 from fastvae.data.spectrogram import SpectrogramConfig, log_mel
+from fastvae.data.waveform import Silence
 from fastvae.ops import AugmentationSite, Use, philox_normal, philox_uniform, stream
 from fastvae.records import Batch
+from fastvae.settings import Settings
 
 _CHUNK = 256  # clips whose spectrograms are computed at a time: bounds the temporaries
 
 
 @dataclass(frozen=True, kw_only=True)
-class AudioConfig:
+class AudioConfig(Settings):
     """How recordings are read, and how training varies them."""
 
     spectrogram: SpectrogramConfig = field(default_factory=SpectrogramConfig)
     """Rate, length and bands."""
     max_delay: int = 0
     """Training starts each clip late, by up to so many samples drawn anew each time; 0 for never."""
+    silence: Silence = "auto"
+    """Silence before the sound: keep it, skip it, or (auto) skip it where a clip would hold nothing else."""
     gain_db: float = 0.0
     """Training makes each clip louder or softer, by a normal draw of this deviation in decibels; 0 for never."""
 

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import get_args
 
 from fastvae.data.audio_preprocess import AudioConfig
+from fastvae.data.images_config import ImagesConfig
 from fastvae.data.preprocess import Binarize
 from fastvae.data.recommendation import InteractionsConfig
-from fastvae.data.table import TableConfig
+from fastvae.data.table_config import TableConfig
 from fastvae.data.tokenizer import TextDataConfig
+from fastvae.settings import Settings
 
 OWN = ("file", "table", "text", "interactions", "audio")  # names for a path: recognised, or read as that kind
 _KINDS = {"breast-cancer": "table", "sst2": "text", "movielens-100k": "interactions", "spoken-digits": "audio"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class DataConfig(Settings):
     """Which data, where they are, and what is done to them."""
 
     name: str = "digits"
@@ -40,6 +42,8 @@ class DataConfig:
     """For file, where it holds no test set: every so many-th example, counted from 0, is a test example."""
     max_gib: float = 4.0
     """The most memory that your own data may take, in GiB."""
+    images: ImagesConfig = field(default_factory=ImagesConfig)
+    """For folders of images: how they are read."""
     interactions: InteractionsConfig = field(default_factory=InteractionsConfig)
     """For interactions of users with items: which count, and who is held out."""
     text: TextDataConfig = field(default_factory=TextDataConfig)

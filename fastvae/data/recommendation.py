@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,14 +16,15 @@ from fastvae.data.dataset import Data, State
 from fastvae.data.interaction_files import MAX_BYTES, Interactions, read_interactions
 from fastvae.data.interactions import Counts, InteractionSource
 from fastvae.data.order import order_index
-from fastvae.data.ratings import read_titles, titles_beside
+from fastvae.data.ratings import RatingColumns, read_titles, titles_beside
 from fastvae.data.source import CHUNK_ROWS, Source
+from fastvae.settings import Settings
 
 TEST_USERS_FILE = "test_users.json"  # in a run's data folder
 
 
 @dataclass(frozen=True, kw_only=True)
-class InteractionsConfig:
+class InteractionsConfig(Settings):
     """Which interactions count, and which users are held out."""
 
     min_rating: float | None = None
@@ -36,6 +37,15 @@ class InteractionsConfig:
     """Which part: 0 .. 1 / test_share - 1; the folds share no user."""
     titles: Path | None = None
     """File with the items' titles; None looks beside the interactions for one."""
+    user: str | None = None
+    """Column of the users: its name, or its number from 1 where the first line is no header; None finds a usual
+    name."""
+    item: str | None = None
+    """Column of the items, likewise."""
+    rating: str | None = None
+    """Column of the ratings, likewise."""
+    time: str | None = None
+    """Column of the times, likewise; they are known for what they are, and decide nothing yet."""
 
     def __post_init__(self) -> None:
         if not 0 < self.test_share <= 0.5:
@@ -45,6 +55,11 @@ class InteractionsConfig:
                 f"InteractionsConfig: fold must be in 0 .. {self.num_folds - 1} and min_items at least 1,"
                 f" got {self.fold} and {self.min_items}"
             )
+
+    @property
+    def columns(self) -> RatingColumns:
+        """The columns of a text file."""
+        return RatingColumns(user=self.user, item=self.item, rating=self.rating, time=self.time)
 
     @property
     def num_folds(self) -> int:
@@ -73,7 +88,7 @@ def load_interactions(
         ValueError: the file is missing or unsuitable, or no users are left; the message says which rule is broken.
         OtherUsersError: the file has changed, so that a user of the training could be among the test users.
     """
-    interactions = read_interactions(path, config.min_rating, max_bytes)
+    interactions = read_interactions(path, config.min_rating, max_bytes, config.columns)
     if config.min_rating is not None and not interactions.has_ratings:
         raise ValueError(
             f"{path}: min_rating={config.min_rating} needs a column of ratings (in an .npz, values other than 1); set"
@@ -91,7 +106,8 @@ def load_interactions(
     column_of = columns_of(catalogue, interactions.item_ids)
     sources = [interactions.rows.select(part, column_of, len(catalogue), name=name) for part in (train, test)]
     new_state = {CATALOGUE_FILE: catalogue.to_bytes() if kept is None else kept, TEST_USERS_FILE: test_users}
-    return interaction_data(name, sources[0], sources[1], new_state)
+    data = interaction_data(name, sources[0], sources[1], new_state)
+    return data if kept is not None else replace(data, notes=interactions.notes)
 
 
 def interaction_data(name: str, train: Source, test: Source, state: State) -> Data:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from fastvae.ops import GenerationSite, Use, noise_key, philox_uniform, stream
+from fastvae.settings import Settings
 
 _MEL_ITERATIONS = 200
 _PHASE_ITERATIONS = 60
@@ -19,7 +20,7 @@ _PEAK = 0.95  # louder waveforms are turned down to it, so that nothing clips
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpectrogramConfig:
+class SpectrogramConfig(Settings):
     """How sound becomes numbers; the defaults are those of spoken digits, 32 frames of 32 mels."""
 
     sample_rate: int = 8000

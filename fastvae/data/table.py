@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import torch
@@ -13,37 +13,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastvae.data.source import Source, check_labels
+from fastvae.data.table_cells import PLAIN, Reading, as_number
+from fastvae.data.table_config import TableConfig
+from fastvae.data.table_csv import Values
+from fastvae.data.table_schema import SchemaColumn
 from fastvae.records import Batch
 
-Values = NDArray[np.float64] | NDArray[np.str_]  # a column: NaN, or an empty text, where a value is missing
+__all__ = [
+    "TABLE_FILE",
+    "Column",
+    "MaskGaps",
+    "RawTable",
+    "TableConfig",
+    "TableSource",
+    "Values",
+    "as_texts",
+    "columns_from_bytes",
+    "columns_to_bytes",
+    "learn_column",
+]
 
 TABLE_FILE = "columns.json"  # in a run's data folder
 _OTHER = "(other)"  # a category that the training rows do not have
 _SPREAD = (0.01, 0.99)
 _NORMAL_SPREAD = 4.6527  # between those quantiles of a standard normal
-
-
-@dataclass(frozen=True, kw_only=True)
-class TableConfig:
-    """How a table of numbers and categories is read."""
-
-    label: str | None = None
-    """Column that says which rows are anomalies (1) and which are not (0); None finds one of the usual name that
-    holds nothing else. It is never shown to the model."""
-    find_label: bool = True
-    """Whether a label that is not named is looked for; without, such a column is one like the others."""
-    categorical: tuple[str, ...] = ()
-    """Columns of numbers that are categories all the same; columns with other values than numbers are so anyway."""
-    test_share: float = 0.3
-    """Part of the rows that is held out for the test, the same part of each label, in (0, 1)."""
-    clip: float = 30.0
-    """Scaled numbers are held within plus and minus this many deviations."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.test_share < 1 or not self.clip > 0:
-            raise ValueError(
-                f"TableConfig: test_share must be in (0, 1) and clip positive, got {self.test_share} and {self.clip}"
-            )
 
 
 @dataclass(frozen=True)
@@ -53,6 +46,9 @@ class RawTable:
     columns: Mapping[str, Values]
     labels: NDArray[np.int64] | None
     numbers: NDArray[np.int64] | None = None  # [N] of the rows in their file, from 1; None: they are the whole file
+    readings: Mapping[str, Reading] = field(default_factory=dict)  # how texts became the numbers of a column
+    ids: NDArray[np.str_] | None = None  # [N] names of the rows
+    left_out: tuple[SchemaColumn, ...] = ()  # columns of the file that are no input
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -61,7 +57,8 @@ class RawTable:
         """Some of the rows."""
         labels = None if self.labels is None else self.labels[indices]
         columns = {name: column[indices] for name, column in self.columns.items()}
-        return RawTable(columns, labels, self.row_numbers()[indices])
+        ids = None if self.ids is None else self.ids[indices]
+        return replace(self, columns=columns, labels=labels, numbers=self.row_numbers()[indices], ids=ids)
 
     def row_numbers(self) -> NDArray[np.int64]:
         """Places of the rows in their file [N]: 1 is the first below the header."""
@@ -76,6 +73,7 @@ class Column:
     center: float = 0.0
     scale: float = 1.0
     categories: tuple[str, ...] | None = None  # None for a number
+    reading: Reading = PLAIN  # how its texts are numbers
 
     @property
     def width(self) -> int:
@@ -90,7 +88,8 @@ class Column:
             return np.clip(scaled, -clip, clip).astype(np.float32)[:, None]
         distinct, inverse = np.unique(values, return_inverse=True)
         codes = np.array([self._place(text) for text in distinct.tolist()])[inverse]
-        encoded = np.eye(self.width, dtype=np.float32)[codes]
+        encoded = np.zeros((len(values), self.width), dtype=np.float32)
+        encoded[np.arange(len(values)), codes] = 1.0
         encoded[values == ""] = np.nan
         return encoded
 
@@ -98,7 +97,7 @@ class Column:
         """The inverse of ``encode``, as texts; of probabilities [N, width] the most probable category."""
         if self.categories is None:
             numbers = encoded[:, 0].astype(np.float64) * self.scale + self.center
-            return ["" if math.isnan(number) else f"{number:.6g}" for number in numbers.tolist()]
+            return ["" if math.isnan(number) else self.reading.spell(number) for number in numbers.tolist()]
         best = np.nan_to_num(encoded, nan=-1.0).argmax(1)
         missing = np.isnan(encoded[:, 0]).tolist()
         return ["" if gap else self.categories[place] for gap, place in zip(missing, best.tolist(), strict=True)]
@@ -115,7 +114,7 @@ class Column:
         return alike[0] if len(alike) == 1 else self.categories.index(_OTHER)
 
 
-def learn_column(name: str, values: Values) -> Column:
+def learn_column(name: str, values: Values, reading: Reading = PLAIN) -> Column:
     """The column's scaling, which a few wild values do not move, or its categories.
 
     A number's center is the median, its scale the distance between the 1 % and the 99 % quantile in units of a
@@ -128,7 +127,7 @@ def learn_column(name: str, values: Values) -> Column:
         return Column(name, categories=(*sorted(set(values.tolist()) - {"", _OTHER}), _OTHER))
     present = values[~np.isnan(values.astype(np.float64))].astype(np.float64)
     if not len(present):
-        return Column(name)
+        return Column(name, reading=reading)
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow leaves no finite scale, which is refused
         low, high = np.quantile(present, _SPREAD)
         center, deviation = float(np.median(present)), float(present.std())
@@ -140,7 +139,7 @@ def learn_column(name: str, values: Values) -> Column:
             f"column {name}: numbers must have a finite scale, got {present.min():g} .. {present.max():g}; leave such"
             " values empty, or give the column in a larger unit"
         )
-    return Column(name, center, scale if scale > 0 else 1.0)
+    return Column(name, center, scale if scale > 0 else 1.0, reading=reading)
 
 
 def columns_to_bytes(columns: Sequence[Column]) -> bytes:
@@ -149,9 +148,26 @@ def columns_to_bytes(columns: Sequence[Column]) -> bytes:
 
 
 def columns_from_bytes(content: bytes) -> tuple[Column, ...]:
-    """What `columns_to_bytes` made."""
-    fields = json.loads(content)
-    return tuple(Column(f["name"], f["center"], f["scale"], f["categories"] and tuple(f["categories"])) for f in fields)
+    """What `columns_to_bytes` made.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        return tuple(
+            Column(
+                str(fields["name"]),
+                float(fields["center"]),
+                float(fields["scale"]),
+                None if fields["categories"] is None else tuple(map(str, fields["categories"])),
+                Reading(**fields.get("reading", {})),
+            )
+            for fields in json.loads(content)
+        )
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{TABLE_FILE} of the run does not describe its columns ({error!r}); was it changed?"
+        ) from None
 
 
 class TableSource(Source):
@@ -176,6 +192,7 @@ class TableSource(Source):
         parts = [_encoded(column, table, clip, name) for column in columns]
         self._rows = torch.from_numpy(np.concatenate(parts, axis=1))
         self._numbers = torch.from_numpy(table.row_numbers())
+        self.ids = table.ids
         labels = None if table.labels is None else torch.from_numpy(table.labels)
         self._labels = None if labels is None else check_labels(labels, len(self._rows), name)
         self.event_shape, self.dtype, self.levels = (self._rows.shape[1],), torch.float32, None
@@ -233,14 +250,6 @@ def as_texts(values: Values) -> NDArray[np.str_]:
     if values.dtype.kind == "U":
         return values.astype(np.str_)
     return np.array(["" if math.isnan(value) else _spelled(value) for value in values.tolist()], dtype=np.str_)
-
-
-def as_number(text: str) -> float | None:
-    """The number that a text is, or None."""
-    try:
-        return None if "_" in text else float(text)
-    except ValueError:
-        return None
 
 
 def _spelled(value: float) -> str:

@@ -11,10 +11,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fastvae.distributed.strategy import BuildOptimizer, ReplicatedStrategy
 from fastvae.distributed.world import World
+from fastvae.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class DDPConfig:
+class DDPConfig(Settings):
     """Settings of strategy ddp."""
 
     bucket_mib: float = 25.0

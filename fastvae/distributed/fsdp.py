@@ -23,10 +23,11 @@ from torch.distributed.tensor import DTensor
 
 from fastvae.distributed.strategy import BuildOptimizer, TorchStrategy, broadcast_from_first, compare_replicas
 from fastvae.distributed.world import World
+from fastvae.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class FSDPConfig:
+class FSDPConfig(Settings):
     """Settings of strategy fsdp."""
 
     reshard_after_forward: bool = True

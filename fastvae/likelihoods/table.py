@@ -13,6 +13,7 @@ from torch.nn.functional import log_softmax
 from fastvae import ops
 from fastvae.likelihoods.base import aligned, at_least_float32, event_stream
 from fastvae.likelihoods.gaussian import Gaussian
+from fastvae.likelihoods.support import Support
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ class Table(nn.Module):
     Raises:
         ValueError: no columns, one without a category to choose, or a start that is not above the floor.
     """
+
+    support = Support(is_density=True)
 
     def __init__(self, widths: Sequence[int], *, logvar: float = -1.0, logvar_floor: float = -6.0) -> None:
         super().__init__()

@@ -8,10 +8,11 @@ from typing import Literal
 
 from fastvae.models.recommender import RecommenderConfig
 from fastvae.nn import Activation, ConvConfig, Told
+from fastvae.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class HierarchyConfig:
+class HierarchyConfig(Settings):
     """The top layer of network "hierarchical"."""
 
     latent_dim: int = 50
@@ -28,7 +29,7 @@ class HierarchyConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextConfig:
+class TextConfig(Settings):
     """The networks of sentences: gru, lstm and transformer, whose width is the model's ``hidden_dim``."""
 
     embedding_dim: int = 128
@@ -64,7 +65,7 @@ class TextConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(Settings):
     """Which model, and how large."""
 
     kind: Literal["vae", "autoencoder", "linear-vae"] = "vae"

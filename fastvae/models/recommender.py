@@ -11,10 +11,11 @@ from fastvae.distributions import DiagonalGaussian
 from fastvae.models.autoencoder import AutoEncoder
 from fastvae.models.vae import VAE, as_batch, given
 from fastvae.records import Batch, VAETerms
+from fastvae.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecommenderConfig:
+class RecommenderConfig(Settings):
     """What network "bag" needs beside its widths."""
 
     dropout: float = 0.5

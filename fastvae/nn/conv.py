@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fastvae.nn.condition import ConditionBias
+from fastvae.settings import Settings
 
 _SIZES = (8, 64)  # pixels along either side
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvConfig:
+class ConvConfig(Settings):
     """How wide and deep the convolutional networks are."""
 
     channels: tuple[int, ...] = (32, 64)

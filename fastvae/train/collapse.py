@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fastvae.evaluate import Evaluation
+from fastvae.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class CollapseConfig:
+class CollapseConfig(Settings):
     """When a run warns that its decoder ignores the latent."""
 
     min_active: float | None = 0.1

@@ -8,13 +8,14 @@ from typing import Literal
 
 from fastvae.distributed import DDPConfig, DeepSpeedConfig, FSDPConfig
 from fastvae.objective import ObjectiveConfig
+from fastvae.settings import Settings
 from fastvae.train.collapse import CollapseConfig
 from fastvae.train.guard import GuardConfig
 from fastvae.train.matmul import MatmulLibrary
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(Settings):
     """How a model is trained. Counts are in optimizer steps and in examples over all processes."""
 
     steps: int = 1000

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastvae.settings import Settings
+
 _LARGEST = torch.finfo(torch.float32).max  # a limit that NaN and infinity exceed, and no other number
 _LAG = 4  # steps between a step on a GPU and the host's look at it
 # The least deviation that a level is given, so that nearly constant numbers make no spikes of nothing.
@@ -22,7 +24,7 @@ _LOG_NORM_FLOOR = 0.1  # of the logarithm of the gradient's norm: about 10 % of 
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuardConfig:
+class GuardConfig(Settings):
     """Which steps are skipped, on all ranks together, and when the run gives up."""
 
     stop_after: int = 10

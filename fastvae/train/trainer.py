@@ -16,7 +16,7 @@ from torch import nn
 from fastvae.data import Data, Loader, as_data
 from fastvae.distributed import Strategy, StrategyOptions, build_strategy, enter_world
 from fastvae.distributed.stop import StopRequest, exit_code
-from fastvae.evaluate import Evaluation
+from fastvae.evaluate import Evaluation, check_support
 from fastvae.train.config import TrainConfig
 from fastvae.train.deterministic import deterministic_algorithms, fixed_workspace
 from fastvae.train.files import dump_json, write_atomic
@@ -101,7 +101,9 @@ def train(
         stack.callback(saver.close)
         rows = -(-config.global_batch_size // (world.world_size * config.accumulation))
         products = stack.enter_context(matmul_library(config.matmul, model, rows, world.device))
-        trainer = _Trainer(model, as_data(data), config, run_dir, seed, strategy, saver)
+        data = as_data(data)
+        check_support(model, data)
+        trainer = _Trainer(model, data, config, run_dir, seed, strategy, saver)
         recorder.state = trainer.state
         return trainer.run(stop, products, log)
 
@@ -168,6 +170,8 @@ class _Trainer:
         with ExitStack() as stack:
             stack.callback(self.log.close)
             line = headline(self.strategy, self.data, self.config, first_step, self.run_dir)
+            for note in self.data.notes:
+                self.log.say(note)
             self.log.say(f"{line}; matrix products: {products}")
             write_status(self.run_dir, self.world, "running", first_step)
             window = Window(self.world.device)
