@@ -1,12 +1,14 @@
 # make train    set up, then train on real handwritten digits: two processes, under two minutes
 # make test     set up, then everything that CI runs
-# make setup    .venv with pinned dependencies and the native library; a second call finds nothing to do
+# make setup    .venv with pinned dependencies and the native libraries; a second call finds nothing to do
 # make faults   inject every fault as often as it takes, and print the table (minutes)
 # make deepspeed    DeepSpeed too, without its compiled operators; its tests then run
+# make gpu-kit    .gpu/: what a machine with a GPU and no network lacks; GPU_PYTHON=... is a Python 3.12 with torch 2.11
 # make lint     ruff and mypy;    make bench    every benchmark;    make clean    remove all of it but runs/
 
 PYTHON ?= python3
 RECIPE ?= digits
+GPU_PYTHON ?=
 ARGS ?=
 DEEPSPEED ?= 0.19.8
 
@@ -18,9 +20,9 @@ THREADS := $(shell echo $$(( $(CORES) / $(PROCESSES) )))
 COMPILER := $(shell command -v c++ || command -v g++ || command -v clang++)
 BACKEND := $(if $(COMPILER),native,reference)
 BUILT := .venv/.built-$(BACKEND)
-SOURCES := setup.py pyproject.toml $(wildcard csrc/* csrc/*/* csrc/*/*/*)
+SOURCES := setup.py pyproject.toml fastvae/_version.py $(wildcard csrc/* csrc/*/* csrc/*/*/*)
 
-.PHONY: setup deepspeed train test faults lint bench clean
+.PHONY: setup deepspeed train test faults gpu-kit lint bench clean
 
 setup: $(BUILT)
 
@@ -49,6 +51,7 @@ lint: setup
 test: lint
 ifneq ($(COMPILER),)
 	PYTHON=$(BIN)/python bash csrc/compile_check.sh
+	$(BIN)/python csrc/sass_counts.py --quiet
 else
 	@echo "no C++ compiler on PATH: the .cu files are not compiled, and the reference is tested alone"
 endif
@@ -59,10 +62,15 @@ faults: setup
 	    --numprocesses $(PROCESSES) --dist worksteal \
 	    --faults-report benchmarks/results/faults_$(shell date +%Y%m).md $(ARGS)
 
+# Its libraries are built in a copy of this tree, so the ones here stay as they are.
+gpu-kit: .venv/.installed
+	GPU_PYTHON=$(GPU_PYTHON) $(BIN)/python benchmarks/gpu_kit.py
+
 bench: setup
 	for benchmark in benchmarks/bench_*.py; do $(BIN)/python $$benchmark $(ARGS) || exit 1; done
 
 clean:
-	rm -rf .venv build dist *.egg-info fastvae/_C.*.so fastvae/_build_info.json
+	rm -rf .venv build dist *.egg-info fastvae/_C.*.so fastvae/libfastvae_*.so fastvae/_build_info.json
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find fastvae tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf .gpu .gpu-venv

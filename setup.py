@@ -1,15 +1,22 @@
-"""Build fastvae, and its native library fastvae._C from csrc/.
+"""Build fastvae: its Python files, and from csrc/, with ninja, up to three shared objects that lie in the package.
+
+    libfastvae_cpu.so     the CPU kernels: every .cpp of csrc but module.cpp
+    libfastvae_cuda.so    the CUDA kernels: every .cu, where torch is a CUDA build and nvcc is of the same major version
+    _C.<python>.so        module.cpp: known answers for the tests, where pybind11 is; fastvae works without it
+The libraries have no Python symbol and use torch's stable ABI of 2.10 only, so that one build serves every Python and
+every later torch.
 
 FASTVAE_BUILD says how much the build matters:
-    auto      (default) build where a C++ compiler and torch are found; else, or when the build fails, install without
-              the library: the reference in plain PyTorch runs, and says why;
-    require   fail loudly when the library cannot be built;
+    auto      (default) build where a C++ compiler, ninja and torch are found; else, or when the build fails, install
+              without the libraries: the reference in plain PyTorch runs, and says why;
+    require   fail loudly when a library cannot be built;
     off       do not try.
+TORCH_CUDA_ARCH_LIST, such as 8.0;9.0+PTX, chooses the GPUs; CXX the compiler; MAX_JOBS limits the processes.
 FASTVAE_SANITIZE, such as address,undefined, builds for a debugging run under the compiler's sanitizers.
 
 What happened is written to fastvae/_build_info.json, which ships in the wheel: pip hides what this file prints.
 torch is no build requirement on purpose: pip would download gigabytes into its isolated environment. The headers of the
-torch in the target environment serve, and through torch's stable ABI (2.10) the library runs with every later torch.
+torch in the target environment serve; it is not imported.
 """
 
 from __future__ import annotations
@@ -17,36 +24,42 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
+import runpy
+import shlex
 import shutil
 import site
 import subprocess
 import sys
 import sysconfig
+from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
-from setuptools.errors import BaseError, CCompilerError, LinkError
+from setuptools.errors import CompileError
 
 ROOT = Path(__file__).resolve().parent
 MODES = ("auto", "require", "off")
-# No -march=native: the kernels choose their instruction set at run time. No -ffast-math: they are exact.
-STABLE_ABI = ["-O3", "-DTORCH_STABLE_ONLY", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
-CXX_FLAGS = [*STABLE_ABI, "-g0", "-Wall", "-fvisibility=hidden"]
-NVCC_FLAGS = [*STABLE_ABI, "-DUSE_CUDA", "-Xcompiler", "-fvisibility=hidden"]
-CUDA_ARCHITECTURES = ("8.0", "9.0", "10.0")
+CPU, CUDA, MODULE = "libfastvae_cpu.so", "libfastvae_cuda.so", f"_C{sysconfig.get_config_var('EXT_SUFFIX')}"
+# No -march=native: the kernels choose their instruction set at run time. No -ffast-math: they are exact. -fwrapv, which
+# setuptools compiles with, is what the kernels were measured with; without it gcc 12 makes 7 % more code of them.
+STABLE_ABI = ["-DTORCH_STABLE_ONLY", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
+CXX_FLAGS = ["-O3", "-DNDEBUG", "-g0", "-fwrapv", "-Wall", "-fPIC", "-fvisibility=hidden", "-std=c++20"]
+NVCC_FLAGS = ["-O3", "-DUSE_CUDA", "-std=c++20", "--expt-relaxed-constexpr"]
+NVCC_FLAGS += ["-Xcompiler=-fPIC,-fvisibility=hidden"]
+CUDA_ARCHITECTURES = ("7.5", "8.0", "9.0", "10.0")
 SANITIZERS = os.environ.get("FASTVAE_SANITIZE", "")
 SANITIZE = [f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all", "-O1", "-g1"] if SANITIZERS else []
-BUILD_ERRORS = (BaseError, CCompilerError, RuntimeError, OSError, subprocess.SubprocessError)
 SEE_MORE = "for the compiler's messages run: FASTVAE_BUILD=require pip install -v --no-build-isolation ."
 
 
 class Obstacle(Exception):
-    """What keeps the native library from being built, in words for the user."""
+    """What keeps something from being built, in words for the user."""
 
 
 def build_mode() -> str:
@@ -58,110 +71,274 @@ def build_mode() -> str:
 
 
 def will_build() -> bool:
-    """Whether the commands on this command line compile: metadata and sdists need not wait for torch's import."""
+    """Whether the commands on this command line compile: metadata and sdists need no compiler."""
     return not {"build", "build_ext", "install", "develop", "bdist_wheel", "editable_wheel"}.isdisjoint(sys.argv)
 
 
-def import_torch_extension() -> ModuleType:
-    """Import torch.utils.cpp_extension, from the target environment where pip's isolated one has no torch."""
+def output_of(*command: str) -> str:
+    """What a program prints."""
     try:
-        import_module("torch")
-    except ModuleNotFoundError:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Obstacle(f"{command[0]} fails ({error})") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Torch:
+    """The torch whose headers are compiled against and whose libraries are linked."""
+
+    home: Path
+    version: str
+    cuda: str | None
+
+
+def find_torch() -> Torch:
+    """The torch of this environment, or of the one that pip's isolated build installs into."""
+    if find_spec("torch") is None:
         # In an isolated build sysconfig still names the folders of the environment that is installed into.
         for scheme in ("purelib", "platlib"):
             site.addsitedir(sysconfig.get_path(scheme))
-    try:
-        torch = import_module("torch")
-        version = tuple(int(part) for part in torch.__version__.split(".")[:2])
-        if version < (2, 10):
-            raise Obstacle(f"torch {torch.__version__} is older than 2.10, whose stable ABI the kernels use")
-        return import_module("torch.utils.cpp_extension")
-    except ModuleNotFoundError as error:
-        raise Obstacle(f"torch was not found at build time ({error})") from error
-    except (ImportError, OSError) as error:
-        raise Obstacle(f"torch does not import at build time ({error})") from error
+    spec = find_spec("torch")
+    if spec is None or spec.origin is None:
+        raise Obstacle("torch was not found at build time")
+    home = Path(spec.origin).parent
+    said = runpy.run_path(str(home / "version.py"))
+    if tuple(int(part) for part in said["__version__"].split(".")[:2]) < (2, 10):
+        raise Obstacle(f"torch {said['__version__']} is older than 2.10, whose stable ABI the kernels use")
+    return Torch(home=home, version=said["__version__"], cuda=said["cuda"])
 
 
 def find_compiler() -> str:
-    """The C++ compiler, which torch and setuptools are told of through CXX."""
+    """The C++ compiler's command."""
     wanted = os.environ.get("CXX")
     for name in [wanted] if wanted else ["c++", "g++", "clang++"]:
         if shutil.which(name.split()[0]):
-            os.environ["CXX"] = name
             return name
     raise Obstacle(f"no C++ compiler on PATH ({wanted or 'c++, g++, clang++'})")
 
 
-def put_ninja_on_path() -> None:
-    """Make the ninja package's program visible: an environment that is not activated is not on PATH."""
-    try:
-        ninja = import_module("ninja")
-    except ModuleNotFoundError:
-        return  # a system ninja serves as well, and without one setuptools compiles file by file
-    os.environ["PATH"] = os.pathsep.join([ninja.BIN_DIR, os.environ.get("PATH", "")])
+def find_ninja() -> str:
+    """The ninja package's program (an environment that is not activated is not on PATH), or the system's."""
+    found = str(Path(import_module("ninja").BIN_DIR, "ninja")) if find_spec("ninja") else shutil.which("ninja")
+    if found is None:
+        raise Obstacle("ninja was not found at build time (pip install ninja)")
+    return found
 
 
-def find_cuda_home() -> None:
-    """Set CUDA_HOME by nvcc's own word: torch takes the folder above it on PATH, where a wrapper may stand."""
-    nvcc = shutil.which("nvcc")
-    if nvcc is None or os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH"):
-        return
-    command = [nvcc, "--dryrun", "-c", "-x", "cu", os.devnull, "-o", os.devnull]
-    said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
-    top = next((line.split("TOP=")[1].strip() for line in said.splitlines() if "TOP=" in line), None)
-    if top is not None and Path(top).is_dir():
-        os.environ["CUDA_HOME"] = str(Path(top).resolve())
+def find_nvcc(torch: Torch) -> tuple[str, str]:
+    """The CUDA compiler and its version."""
+    if torch.cuda is None:
+        raise Obstacle("torch is a build without CUDA")
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    nvcc = shutil.which(str(Path(home, "bin", "nvcc")) if home else "nvcc")
+    if nvcc is None:
+        raise Obstacle("nvcc was not found (CUDA_HOME, PATH)")
+    release = re.search(r"release (\d+\.\d+)", output_of(nvcc, "--version"))
+    version = release[1] if release else "unknown"
+    if version.split(".")[0] != torch.cuda.split(".")[0]:
+        raise Obstacle(f"nvcc is of CUDA {version} and torch of CUDA {torch.cuda}; their major versions must be equal")
+    return nvcc, version
 
 
-def find_cuda(cpp: ModuleType) -> str | None:
-    """Why the CUDA kernels are not built, or None where they are."""
-    if cpp.torch.version.cuda is None:
-        return "torch is a build without CUDA"
-    if cpp.CUDA_HOME is None or not Path(cpp.CUDA_HOME, "bin", "nvcc").exists():
-        return "nvcc was not found (CUDA_HOME, PATH)"
-    if not list(ROOT.glob("csrc/*/cuda.cu")):
-        return "csrc holds no CUDA kernels"
-    return None
-
-
-def choose_architectures(cpp: ModuleType) -> str:
+def choose_architectures(nvcc: str) -> list[str]:
     """TORCH_CUDA_ARCH_LIST; unset, the defaults that this nvcc knows, the newest also as PTX for later GPUs."""
-    nvcc = str(Path(cpp.CUDA_HOME, "bin", "nvcc"))
-    known = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout.split()
-    chosen = [arch for arch in CUDA_ARCHITECTURES if f"compute_{arch.replace('.', '')}" in known]
-    return os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ";".join(chosen) + "+PTX")
+    wanted = re.split(r"[;,\s]+", os.environ.get("TORCH_CUDA_ARCH_LIST", "").strip(" ;"))
+    if wanted == [""]:
+        known = output_of(nvcc, "--list-gpu-arch").split()
+        wanted = [arch for arch in CUDA_ARCHITECTURES if f"compute_{arch.replace('.', '')}" in known]
+        wanted[-1] += "+PTX"
+    wrong = [arch for arch in wanted if not re.fullmatch(r"\d+\.\d[af]?(\+PTX)?", arch)]
+    if wrong:
+        raise Obstacle(f"TORCH_CUDA_ARCH_LIST must hold numbers, as in 8.0;9.0+PTX, got {wrong[0]!r}")
+    return wanted
 
 
-def native_extension(cpp: ModuleType, *, cuda: bool) -> Extension:
-    """fastvae._C: only torch's stable libraries are linked, neither c10 nor torch_python."""
-    patterns = ["csrc/*.cpp", "csrc/*/cpu.cpp", "csrc/common/cpu/*.cpp"] + (["csrc/*/cuda.cu"] if cuda else [])
-    sources = sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern))
-    if "csrc/module.cpp" not in sources:
-        raise Obstacle("csrc/module.cpp is missing from this source tree")
-    device = "cuda" if cuda else "cpu"
-    return Extension(
-        "fastvae._C",
-        sources,
-        include_dirs=[str(ROOT / "csrc"), *cpp.include_paths(device)],
-        library_dirs=cpp.library_paths(device),
-        libraries=["torch", "torch_cpu", *(["torch_cuda", "cudart"] if cuda else [])],
-        define_macros=[
-            ("FASTVAE_WITH_CUDA", str(int(cuda))),
-            ("FASTVAE_BUILT_WITH_TORCH", f'"{cpp.torch.__version__}"'),
-        ],
-        extra_compile_args={"cxx": CXX_FLAGS + SANITIZE + (["-DUSE_CUDA"] if cuda else []), "nvcc": NVCC_FLAGS},
-        extra_link_args=SANITIZE,
-        language="c++",
-    )
+def architecture_flags(architectures: list[str]) -> list[str]:
+    """What nvcc compiles for: machine code for each architecture, and PTX where it says +PTX."""
+    flags = []
+    for architecture in architectures:
+        number = architecture.removesuffix("+PTX").replace(".", "")
+        flags.append(f"-gencode=arch=compute_{number},code=sm_{number}")
+        if architecture.endswith("+PTX"):
+            flags.append(f"-gencode=arch=compute_{number},code=compute_{number}")
+    return flags
 
 
-def write_info(homes: list[Path], info: dict[str, Any]) -> None:
-    """Record in each package folder what was built, and remove the library of an earlier build where there is none."""
-    for home in homes:
-        home.mkdir(parents=True, exist_ok=True)
-        (home / "_build_info.json").write_text(json.dumps(info, indent=2) + "\n")
-        if not info["built"]:
-            (home / f"_C{sysconfig.get_config_var('EXT_SUFFIX')}").unlink(missing_ok=True)
+class NinjaFile:
+    """The text of build.ninja, and the files that it makes."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.targets: list[str] = []
+
+    def add(self, target: str, sources: list[Path], compile_command: list[str], link_command: list[str]) -> None:
+        """A shared object of these sources; ``$in`` in the link's command is its objects."""
+        name = target.split(".")[0]
+        compiles = f"{self.command(compile_command)} -c $in -o $out -MD -MF $out.d"
+        self.lines += [f"rule compile-{name}", f"  command = {compiles}", "  description = $out"]
+        self.lines += ["  depfile = $out.d", "  deps = gcc"]
+        links = f"{self.command(link_command)} -o $out"
+        self.lines += [f"rule link-{name}", f"  command = {links}", "  description = $out"]
+        objects = []
+        for source in sources:
+            objects.append(str(Path(name, source.relative_to(ROOT / "csrc")).with_suffix(".o")))
+            self.lines += [f"build {objects[-1]}: compile-{name} {self.path(source)}"]
+        self.lines += [f"build {target}: link-{name} {' '.join(objects)}"]
+        self.targets.append(target)
+
+    @staticmethod
+    def command(words: list[str]) -> str:
+        return " ".join(word if word == "$in" else shlex.quote(word).replace("$", "$$") for word in words)
+
+    @staticmethod
+    def path(path: Path) -> str:
+        return re.sub(r"([$ :])", r"$\1", str(path))
+
+
+def cxx_command(*flags: object) -> list[str]:
+    """The compiler with the user's flags, then ours."""
+    theirs = [*os.environ.get("CPPFLAGS", "").split(), *os.environ.get("CXXFLAGS", "").split()]
+    return [*find_compiler().split(), *theirs, *CXX_FLAGS, *SANITIZE, *map(str, flags)]
+
+
+def link_command(*libraries: str) -> list[str]:
+    """What makes a shared object of objects."""
+    theirs = os.environ.get("LDFLAGS", "").split()
+    return [*find_compiler().split(), "-shared", *SANITIZE, *theirs, "$in", *libraries]
+
+
+def add_cuda(ninja: NinjaFile, torch: Torch, info: dict[str, Any]) -> None:
+    """libfastvae_cuda.so, or an Obstacle."""
+    sources = sorted(ROOT.glob("csrc/**/*.cu"))
+    if not sources:
+        raise Obstacle("csrc holds no CUDA kernels")
+    nvcc, info["cuda_version"] = find_nvcc(torch)
+    architectures = choose_architectures(nvcc)
+    info["cuda_architectures"] = ";".join(architectures)
+    chosen = os.environ.get("CXX")  # else nvcc has its own host compiler
+    host = [f"-ccbin={chosen}"] if chosen and " " not in chosen else []
+    include = [f"-I{ROOT / 'csrc'}", f"-I{torch.home / 'include'}"]
+    command = [nvcc, *NVCC_FLAGS, *STABLE_ABI, *host, *architecture_flags(architectures), *include]
+    # --cudart=shared: every libcudart of one major version, pip's or the system's, has the same soname, so the loader
+    # takes the one that torch has loaded, and the process keeps one CUDA runtime.
+    link = [nvcc, "-shared", "--cudart=shared", *host, "$in", "-Xlinker=--no-undefined"]
+    link += [f"-L{torch.home / 'lib'}", "-ltorch_cpu", "-ltorch_cuda"]
+    ninja.add(CUDA, sources, command, link)
+
+
+def add_cpu(ninja: NinjaFile, torch: Torch) -> None:
+    """libfastvae_cpu.so."""
+    sources = sorted(path for path in ROOT.glob("csrc/**/*.cpp") if path.name != "module.cpp")
+    if not sources:
+        raise Obstacle("csrc is missing from this source tree")
+    command = cxx_command(*STABLE_ABI, f"-I{ROOT / 'csrc'}", f"-I{torch.home / 'include'}")
+    # clang leaves the symbols of its sanitizers to the program.
+    strict = [] if SANITIZERS else ["-Wl,--no-undefined"]
+    ninja.add(CPU, sources, command, link_command(*strict, f"-L{torch.home / 'lib'}", "-ltorch_cpu"))
+
+
+def add_module(ninja: NinjaFile) -> None:
+    """fastvae._C, or an Obstacle; Python itself defines the symbols that it lacks."""
+    if find_spec("pybind11") is None:
+        raise Obstacle("pybind11 was not found at build time (pip install pybind11)")
+    folders = [ROOT / "csrc", import_module("pybind11").get_include(), sysconfig.get_path("include")]
+    ninja.add(MODULE, [ROOT / "csrc" / "module.cpp"], cxx_command(*(f"-I{path}" for path in folders)), link_command())
+
+
+def plan(info: dict[str, Any]) -> NinjaFile | None:
+    """What is to be built, and None where nothing is; ``info`` learns why."""
+    if not will_build():
+        return None
+    ninja = NinjaFile()
+    try:
+        if info["mode"] == "off":
+            raise Obstacle("FASTVAE_BUILD=off was set when it was installed")
+        compiler, torch = find_compiler(), find_torch()
+        find_ninja()
+        info.update(torch=torch.version, compiler=output_of(*compiler.split(), "--version").splitlines()[0])
+        try:  # the CUDA kernels first: their files take longest
+            add_cuda(ninja, torch, info)
+        except Obstacle as obstacle:
+            info["cuda_reason"] = str(obstacle)
+        add_cpu(ninja, torch)
+        try:
+            add_module(ninja)
+        except Obstacle as obstacle:
+            info["module_reason"] = str(obstacle)
+    except Obstacle as obstacle:
+        if info["mode"] == "require":
+            raise SystemExit(f"setup.py: FASTVAE_BUILD=require, but {obstacle}") from obstacle
+        info["reason"] = str(obstacle)
+        return None
+    return ninja
+
+
+def build(ninja: NinjaFile, folder: Path, info: dict[str, Any]) -> list[Path]:
+    """Run ninja; returns what was built. A target that fails costs no other one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "build.ninja").write_text("\n".join(ninja.lines) + "\n")
+    jobs = [f"-j{os.environ['MAX_JOBS']}"] if os.environ.get("MAX_JOBS") else []
+    command = [find_ninja(), "-C", str(folder), *jobs]
+    subprocess.run([*command, "-k0"], check=False)
+    built = []
+    for target in ninja.targets:
+        again = subprocess.run([*command, target], capture_output=True, text=True, check=False)
+        if again.returncode == 0:
+            built.append(folder / target)
+            continue
+        if info["mode"] == "require":
+            raise CompileError(f"{target}: {again.stdout}{again.stderr}")
+        prefix = {CPU: "", CUDA: "cuda_", MODULE: "module_"}[target]
+        info[f"{prefix}reason"] = f"the build failed: {first_error(again.stdout)}; {SEE_MORE}"
+    return built
+
+
+def first_error(output: str) -> str:
+    """The compiler's or the linker's own line, of ninja's output."""
+    lines = [line.strip() for line in output.splitlines()]
+    told = [line for line in lines if re.search(r"\berror\b|\bfatal\b|undefined reference", line, re.IGNORECASE)]
+    return next((line for line in told if " -c " not in line), lines[-1] if lines else "ninja printed nothing")
+
+
+def install(home: Path, built: list[Path], info: dict[str, Any]) -> None:
+    """Put into a package folder what was built and its record, and remove what earlier builds left there."""
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "_build_info.json").write_text(json.dumps(info, indent=2) + "\n")
+    for path in built:
+        shutil.copy2(path, home / f"{path.name}.new")
+        (home / f"{path.name}.new").replace(home / path.name)  # never written over: a process may run it
+    kept = {path.name for path in built}
+    for stale in [*home.glob("libfastvae_*.so"), *home.glob("_C*.so")]:
+        if stale.name not in kept:
+            stale.unlink()
+
+
+def native_command(ninja: NinjaFile | None, info: dict[str, Any]) -> type[build_ext]:
+    """The build_ext command."""
+
+    class BuildNative(build_ext):
+        def run(self) -> None:
+            # One lasting folder, also for editable installs: ninja then compiles only what changed.
+            tags = [sysconfig.get_platform(), str(sys.implementation.cache_tag), *SANITIZERS.split(",")]
+            built = []
+            if ninja is not None:
+                built = build(ninja, ROOT / "build" / "-".join(["temp", *filter(None, tags)]), info)
+                names = {path.name for path in built}
+                info.update(built=CPU in names, cuda=CUDA in names, module=MODULE in names)
+            for home in self.homes():
+                install(home, built, info)
+
+        def homes(self) -> list[Path]:
+            return [Path(self.build_lib, "fastvae"), *([ROOT / "fastvae"] if self.inplace else [])]
+
+        def get_outputs(self) -> list[str]:
+            home = self.homes()[0]
+            return [str(path) for path in (*home.glob("*.so"), *home.glob("_build_info.json"))]
+
+        def get_output_mapping(self) -> dict[str, str]:
+            return {}
+
+    return BuildNative
 
 
 def python_command(info: dict[str, Any]) -> type[build_py]:
@@ -173,115 +350,36 @@ def python_command(info: dict[str, Any]) -> type[build_py]:
             if self.editable_mode:
                 super().run()
                 if not self.distribution.has_ext_modules():  # else build_ext knows more
-                    write_info([ROOT / "fastvae"], info)
+                    install(ROOT / "fastvae", [], info)
                 return
             # setuptools never removes: a deleted module, or a library of an earlier build, would slip into the wheel.
             shutil.rmtree(built, ignore_errors=True)
             super().run()
             if (ROOT / "launch").is_dir():
                 shutil.copytree(ROOT / "launch", built / "launch")
-            write_info([built], info)
+            install(built, [], info)
 
     return BuildPython
 
 
-def native_command(base: type[build_ext], cpp: ModuleType | None, info: dict[str, Any]) -> type[build_ext]:
-    """The build_ext command over torch's BuildExtension (setuptools' own where there is nothing to build)."""
-
-    class BuildNative(base):  # type: ignore[misc, valid-type]
-        def finalize_options(self) -> None:
-            super().finalize_options()
-            # One lasting folder, also for editable installs: ninja then compiles only what changed.
-            tags = [sysconfig.get_platform(), str(sys.implementation.cache_tag), *SANITIZERS.split(",")]
-            self.build_temp = str(ROOT / "build" / "-".join(["temp", *filter(None, tags)]))
-
-        def run(self) -> None:
-            homes = [Path(self.build_lib, "fastvae")] + ([ROOT / "fastvae"] if self.inplace else [])
-            if self.extensions:
-                self.build_or_explain()
-            write_info(homes, info)
-
-        def build_or_explain(self) -> None:
-            try:
-                self.build_with_or_without_cuda()
-                info.update(built=True, reason=None)
-            except BUILD_ERRORS as error:
-                if info["mode"] == "require":
-                    raise
-                info.update(built=False, cuda=False, reason=f"the build failed: {self.first_error(error)}; {SEE_MORE}")
-
-        def build_with_or_without_cuda(self) -> None:
-            options = self.inplace, self.compiler
-            try:
-                super().run()
-            except BUILD_ERRORS as error:
-                if not info["cuda"] or info["mode"] == "require":
-                    raise
-                # A broken CUDA toolkit must not cost the CPU kernels.
-                detail = self.first_error(error)
-                info.update(cuda=False, cuda_architectures=None, cuda_reason=f"nvcc failed: {detail}; {SEE_MORE}")
-                plain = native_extension(cpp, cuda=False)
-                for name in ("sources", "include_dirs", "library_dirs", "libraries", "define_macros"):
-                    setattr(self.extensions[0], name, getattr(plain, name))
-                self.extensions[0].extra_compile_args = plain.extra_compile_args
-                self.inplace, self.compiler = options  # setuptools overwrites both while it builds
-                super().run()
-
-        def first_error(self, error: Exception) -> str:
-            if isinstance(error, LinkError):
-                return "the linker failed"
-            # torch's exception does not hold the compiler's words, so ninja is asked once more.
-            command = ["ninja", "-C", self.build_temp]
-            try:
-                lines = subprocess.run(command, capture_output=True, text=True, timeout=600).stdout.splitlines()
-            except (OSError, subprocess.TimeoutExpired):
-                lines = []
-            return next((line.strip() for line in lines if "error" in line.lower()), str(error).strip())
-
-    return BuildNative
-
-
-def compiler_version(name: str) -> str:
-    """The first line of `c++ --version`."""
-    command = [*name.split(), "--version"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0]
-
-
-def plan(info: dict[str, Any]) -> tuple[list[Extension], type[build_ext]]:
-    """The extensions to build (none where something is in the way) and the command that builds them."""
-    if not will_build():
-        return [], build_ext
-    try:
-        if info["mode"] == "off":
-            raise Obstacle("FASTVAE_BUILD=off was set when it was installed")
-        compiler = find_compiler()
-        find_cuda_home()  # before torch looks
-        cpp = import_torch_extension()
-        put_ninja_on_path()
-        cuda_reason = find_cuda(cpp)
-        info.update(torch=cpp.torch.__version__, compiler=compiler_version(compiler))
-        info.update(cuda=cuda_reason is None, cuda_reason=cuda_reason)
-        if info["cuda"]:
-            info["cuda_architectures"] = choose_architectures(cpp)
-        extension = native_extension(cpp, cuda=info["cuda"])
-    except Obstacle as obstacle:
-        if info["mode"] == "require":
-            raise SystemExit(f"setup.py: FASTVAE_BUILD=require, but {obstacle}") from obstacle
-        info.update(cuda=False, reason=str(obstacle))
-        return [], native_command(build_ext, None, info)
-    return [extension], native_command(cpp.BuildExtension, cpp, info)
-
-
 build_info: dict[str, Any] = {
     "built": False,
-    "reason": None,  # why there is no library
+    "reason": None,  # why there are no CPU kernels
     "mode": build_mode(),
     "python": platform.python_version(),
     "torch": None,
+    "torch_target_version": "2.10",
     "compiler": None,
     "cuda": False,
     "cuda_reason": None,  # why there are no CUDA kernels
+    "cuda_version": None,  # nvcc's
     "cuda_architectures": None,
+    "module": False,
+    "module_reason": None,  # why there is no fastvae._C
 }
-extensions, build_native = plan(build_info)
-setup(ext_modules=extensions, cmdclass={"build_ext": build_native, "build_py": python_command(build_info)})
+native = plan(build_info)
+setup(
+    # setuptools learns that the wheel is of this platform; ninja builds it, and the libraries beside it.
+    ext_modules=[Extension("fastvae._C", ["csrc/module.cpp"])] if native else [],
+    cmdclass={"build_ext": native_command(native, build_info), "build_py": python_command(build_info)},
+)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastvae.bench import COMPILED, EAGER, Bar, check_and_benchmark, goal, main
+from fastvae.bench import EAGER, Bar, check_and_benchmark, goal, main
 
 BOTH = "forward+backward"
 OPERATOR = {"operator": "bernoulli_nll"}
@@ -28,12 +28,6 @@ pixels, 11 of them multiply-adds, on two threads. Tried: one logarithm for eight
 gradient in the forward and not in a backward that exponentiates again (52 to 46 in all), fewer checks and saved
 tensors (1). A third of eager's time would leave 26 for both kernels and the threads' start; not tried: an autograd
 function in C++, which the stable ABI has no form for."""
-CUDA = {"device": "cuda", **OPERATOR}
-CUDA_GOALS = (
-    goal(Bar(EAGER, 3), Bar(COMPILED, 1), **CUDA, shape=(65536, 784)),
-    goal(Bar(EAGER, 3), Bar(COMPILED, 1.2), **CUDA, shape=(65536, 784), part=BOTH),
-    goal(**CUDA, shape=(128, 784), part=BOTH),
-)
 
 
 @pytest.mark.parametrize("each", GOALS, ids=str)

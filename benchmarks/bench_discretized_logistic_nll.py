@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastvae.bench import COMPILED, EAGER, Bar, check_and_benchmark, goal, main
+from fastvae.bench import check_and_benchmark, goal, main
 
 BOTH = "forward+backward"
 OPERATOR = {"operator": "discretized_logistic_nll"}
@@ -16,12 +16,6 @@ GOALS = (
     goal(**OPERATOR, shape=(128, 3072)),
     goal(**OPERATOR, shape=(128, 3072), part=BOTH),
     goal(**OPERATOR, shape=(128, 3072), variant="full", part=BOTH),
-)
-CUDA = {"device": "cuda", **OPERATOR}
-CUDA_GOALS = (
-    goal(Bar(EAGER, 3), Bar(COMPILED, 1), **CUDA, shape=(16384, 3072)),
-    goal(Bar(EAGER, 3), Bar(COMPILED, 1.2), **CUDA, shape=(16384, 3072), part=BOTH),
-    goal(Bar(EAGER, 3), **CUDA, shape=(16384, 3072), variant="full", part=BOTH),
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastvae.bench import COMPILED, EAGER, Bar, check_and_benchmark, goal, main
+from fastvae.bench import check_and_benchmark, goal, main
 
 BOTH = "forward+backward"
 OPERATOR = {"operator": "gaussian_nll"}
@@ -17,13 +17,6 @@ GOALS = (
     goal(**OPERATOR, shape=(4096, 784), variant="per-dimension", part=BOTH),
     goal(**OPERATOR, shape=(4096, 784), variant="full", part=BOTH),
     goal(**OPERATOR, shape=(128, 784), part=BOTH),
-)
-CUDA = {"device": "cuda", **OPERATOR}
-CUDA_GOALS = (
-    goal(Bar(EAGER, 3), Bar(COMPILED, 1), **CUDA, shape=(65536, 784)),
-    goal(Bar(EAGER, 3), Bar(COMPILED, 1.2), **CUDA, shape=(65536, 784), part=BOTH),
-    goal(Bar(EAGER, 3), **CUDA, shape=(65536, 784), variant="per-dimension", part=BOTH),
-    goal(Bar(EAGER, 3), **CUDA, shape=(65536, 784), variant="full", part=BOTH),
 )
 
 

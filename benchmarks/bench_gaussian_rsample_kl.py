@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from fastvae.bench import COMPILED, EAGER, LIMIT, Bar, check_and_benchmark, goal, main
+from fastvae.bench import EAGER, LIMIT, Bar, check_and_benchmark, goal, main
 
 BOTH = "forward+backward"
 KL = {"operator": "gaussian_rsample_kl"}
@@ -25,23 +25,6 @@ GOALS = (
     goal(Bar("fastvae float32", 1, aim=1.5), **KL, **BFLOAT16, shape=(8192, 512), with_float32=True),
     goal(**KL, shape=(1024, 256), variant="prior", part=BOTH),
     goal(**KL, shape=(1024, 256), variant="both", part=BOTH),
-)
-CUDA = {"device": "cuda", **KL}
-FAST = (Bar(LIMIT, 0.9), Bar(EAGER, 5), Bar(COMPILED, 1))
-CUDA_GOALS = (
-    goal(*FAST, **CUDA, shape=(65536, 512)),
-    goal(Bar(LIMIT, 0.9), **CUDA, shape=(65536, 512), part="backward"),
-    goal(Bar(EAGER, 5), Bar(COMPILED, 1.2), **CUDA, shape=(65536, 512), part=BOTH),
-    goal(Bar(LIMIT, 0.8), Bar(COMPILED, 1), **CUDA, **BFLOAT16, shape=(65536, 512)),
-    goal(Bar(LIMIT, 0.8), **CUDA, **BFLOAT16, shape=(65536, 512), part="backward"),
-    goal(Bar(EAGER, 5), Bar(COMPILED, 1.2), **CUDA, **BFLOAT16, shape=(65536, 512), part=BOTH),
-    goal(Bar(COMPILED, 1), **CUDA, shape=(8192, 512)),
-    goal(Bar(EAGER, 1), Bar(COMPILED, 1), **CUDA, shape=(128, 20)),
-    goal(Bar(EAGER, 1), Bar(COMPILED, 1), **CUDA, shape=(128, 20), captured=True),
-    goal(Bar(EAGER, 1), Bar(COMPILED, 1.2), **CUDA, shape=(128, 20), part=BOTH, captured=True),
-    goal(operator="noise", shape=(2**13, 2**13), device="cuda"),
-    goal(Bar(COMPILED, 1.2), **CUDA, shape=(65536, 512), variant="prior", part=BOTH),
-    goal(Bar(COMPILED, 1.2), **CUDA, shape=(65536, 512), variant="both", part=BOTH),
 )
 
 

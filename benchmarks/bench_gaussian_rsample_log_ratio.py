@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastvae.bench import COMPILED, EAGER, Bar, check_and_benchmark, goal, main
+from fastvae.bench import check_and_benchmark, goal, main
 
 BOTH = "forward+backward"
 OPERATOR = {"operator": "gaussian_rsample_log_ratio"}
@@ -16,11 +16,6 @@ GOALS = (
     goal(**OPERATOR, shape=(50, 128, 50)),
     goal(**OPERATOR, shape=(50, 128, 50), part=BOTH),
     goal(**OPERATOR, shape=(5, 20, 50), part=BOTH),
-)
-CUDA = {"device": "cuda", **OPERATOR}
-CUDA_GOALS = (
-    goal(Bar(EAGER, 5), Bar(COMPILED, 1), **CUDA, shape=(50, 8192, 64)),
-    goal(Bar(EAGER, 5), Bar(COMPILED, 1.2), **CUDA, shape=(50, 8192, 64), part=BOTH),
 )
 
 

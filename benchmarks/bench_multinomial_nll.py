@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastvae.bench import COMPILED, EAGER, Bar, check_and_benchmark, goal, main
+from fastvae.bench import EAGER, Bar, check_and_benchmark, goal, main
 
 BOTH = "forward+backward"
 OPERATOR = {"operator": "multinomial_nll"}
@@ -16,12 +16,6 @@ GOALS = (
     goal(Bar(EAGER, 2, aim=4), **OPERATOR, shape=(500, 20000), part=BOTH),
     goal(**OPERATOR, shape=(500, 20000)),
     goal(**OPERATOR, shape=(500, 20000), variant="csr", part=BOTH),
-)
-CUDA = {"device": "cuda", **OPERATOR}
-CUDA_GOALS = (
-    goal(Bar(EAGER, 2), Bar(COMPILED, 1), **CUDA, shape=(4096, 20000)),
-    goal(Bar(EAGER, 2), Bar(COMPILED, 1.2), **CUDA, shape=(4096, 20000), part=BOTH),
-    goal(Bar(EAGER, 2), **CUDA, shape=(4096, 20000), variant="csr", part=BOTH),
 )
 
 

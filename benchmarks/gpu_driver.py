@@ -1,44 +1,96 @@
-"""Call every kernel once or twice on small odd shapes: what run_gpu.sh gives to compute-sanitizer."""
+"""Calls for CUDA's tools, part of run_gpu.sh: small odd shapes for compute-sanitizer, six large kernels for ncu."""
 
 from __future__ import annotations
 
+import argparse
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import gpu_cases
 import torch
+from gpu_rows import FAILED, OK, record_check
 
 from fastvae import ops
-from fastvae.bench import OPERATORS, OURS, build_case
+from fastvae.bench import OPERATORS, OURS
 
-SHAPES = {2: [(1, 1), (3, 5), (37, 131), (300, 20)], 3: [(1, 1, 1), (3, 5, 7), (4, 37, 33)]}
+SHAPES = {2: [(37, 131), (300, 20), (3, 5), (1, 1)], 3: [(4, 37, 33), (3, 5, 7), (2, 9, 130), (1, 1, 1)]}
 LARGER = {"gaussian_rsample_kl": (2, 4099), "multinomial_nll": (3, 5003)}
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
-def calls(device: str) -> Iterator[str]:
-    """Run the calls, one operator, variant, shape and dtype after the other, and name each."""
-    for operator, known in OPERATORS.items():
-        shapes = SHAPES[len(known.axes.split())] + ([LARGER[operator]] if operator in LARGER else [])
-        for variant in known.variants:
-            for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
-                for shape in shapes:
-                    case = build_case(operator, "forward+backward", shape, dtype, device, variant=variant)
-                    case.calls[OURS]()
-                    yield str(case)
+def small_cases() -> Iterator[tuple[str, str, tuple[int, ...], torch.dtype]]:
+    """Every operator and variant in every dtype, each with another shape: 58."""
+    for turn, dtype in enumerate(DTYPES):
+        for position, (operator, known) in enumerate(OPERATORS.items()):
+            shapes = SHAPES[len(known.axes.split())]
+            for offset, variant in enumerate(known.variants):
+                yield operator, variant, shapes[(turn + position + offset) % len(shapes)], dtype
+    for operator, shape in LARGER.items():
+        yield operator, OPERATORS[operator].variants[0], shape, torch.float32
+
+
+def check_memory(device: str, seconds: float, results: Path) -> bool:
+    """Run the small cases forward and backward; the sanitizer around this process finds what is wrong."""
+    cases, end, done = list(small_cases()), time.monotonic() + seconds, 0
+    call_noise(device)
+    for operator, variant, shape, dtype in cases:
+        if time.monotonic() > end:
+            break
+        print("memcheck:", operator, variant, shape, dtype, flush=True)  # before it runs: a crash has a name
+        problem = OPERATORS[operator].build(shape, dtype, torch.device(device), variant)
+        leaves = [tensor.detach().requires_grad_() for tensor in problem.inputs]
+        outputs = problem.ours(*leaves)
+        torch.autograd.grad(outputs, leaves, [torch.full_like(output, 0.5) for output in outputs])
+        synchronize(device)
+        done += 1
+    return record_check(results, "memcheck", "cases run", OK if done else FAILED, f"{done} of {len(cases)} cases")
+
+
+def call_noise(device: str) -> None:
+    """The noise alone."""
     key = ops.noise_key(3, device=device)
-    for shape in SHAPES[2]:
+    for shape in SHAPES[2][:2]:
+        print("memcheck: noise", shape, flush=True)
         ops.philox_normal(key, *shape, out=torch.empty(shape, device=device))
         ops.philox_uniform(key, *shape)
         ops.philox_integers(key, *shape)
-        yield f"noise {shape}"
+        synchronize(device)
+
+
+def profile(device: str) -> bool:
+    """Call each kernel twice and let the profiler see the second call."""
+    for case in gpu_cases.profiled():
+        print("profile:", case, flush=True)
+        call = (case if device == "cuda" else case.tiny()).build(device).calls[OURS]
+        call()
+        synchronize(device)
+        if device == "cuda":
+            torch.cuda.profiler.start()
+        call()
+        synchronize(device)
+        if device == "cuda":
+            torch.cuda.profiler.stop()
+    return True
+
+
+def synchronize(device: str) -> None:
+    """An error belongs to the call before."""
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def main() -> int:
-    device = sys.argv[1] if len(sys.argv) > 1 else "cuda"
-    count = sum(1 for _ in calls(device))
-    if device == "cuda":
-        torch.cuda.synchronize()
-    print(f"gpu_driver: {count} cases on {device}")
-    return 0
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["memcheck", "profile"])
+    parser.add_argument("--results", type=Path, required=True, help="folder of checks.csv")
+    parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
+    parser.add_argument("--seconds", type=float, default=600, help="no case is begun after these")
+    options = parser.parse_args()
+    if options.what == "profile":
+        return 0 if profile(options.device) else 1
+    return 0 if check_memory(options.device, options.seconds, options.results) else 1
 
 
 if __name__ == "__main__":

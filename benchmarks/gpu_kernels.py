@@ -1,44 +1,124 @@
-"""Every operator on the GPU beside the device-to-device copy, torch.compile and eager PyTorch: part of run_gpu.sh."""
+"""Operators on the GPU: alone, beside eager PyTorch, beside torch.compile; part of run_gpu.sh.
+
+    python benchmarks/gpu_kernels.py alone|eager|compiled --results FOLDER --seconds 30 [--dry-run]
+
+A copy of 512 MiB from device to device takes turns with every call: shares of the copy's speed come from the same
+moment, and the L2 cache holds none of the call's data when its turn begins. Every case is written when it is measured.
+"""
 
 from __future__ import annotations
 
 import argparse
-import importlib
+import dataclasses
 import sys
+import time
+import traceback
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
+import gpu_cases
+import gpu_tables
 import torch
+from gpu_bars import BACKWARD, BOTH, FORWARD
+from gpu_cases import GpuCase
+from gpu_rows import FAILED, KERNELS, OK, append_row, record_check
 
-from fastvae.bench import Goal, report, this_machine
-from fastvae.bench.suite import run_goals, write_results
+from fastvae.bench import COMPILED, EAGER, LIMIT, OURS, Case, Result, measure, report, this_machine
 
-HERE = Path(__file__).parent
+COPY_MIB = 512
+BESIDE = {"alone": (OURS, LIMIT), "eager": (OURS, EAGER, LIMIT), "compiled": (OURS, COMPILED, LIMIT)}
 
 
-def find_goals(*, dry_run: bool) -> list[Goal]:
-    """The GPU's cases of all ``bench_<operator>.py``; dry, one CPU case of each."""
-    modules = [
-        importlib.import_module(path.stem) for path in sorted(HERE.glob("bench_*_*.py")) if "step" not in path.stem
-    ]
-    return [goal for module in modules for goal in (module.GOALS[-1:] if dry_run else module.CUDA_GOALS)]
+def cases_of(step: str) -> list[GpuCase]:
+    """What a step measures, in the order of its weight."""
+    if step == "alone":
+        return [*gpu_cases.in_parts(FORWARD, BACKWARD), gpu_cases.noise()]
+    if step == "eager":
+        return [*gpu_cases.in_parts(FORWARD, BACKWARD, BOTH), *gpu_cases.small(), gpu_cases.noise()]
+    first = gpu_cases.headlines()
+    rest = chain(gpu_cases.small(), gpu_cases.in_parts(FORWARD, BOTH))
+    return [*first, *(case for case in rest if case not in first)]
+
+
+def copy_case(device: str, mib: int) -> Case:
+    """A copy, as a case of its own."""
+    source = torch.empty(mib * 2**18, device=device).normal_()
+    out = torch.empty_like(source)
+    num_bytes = 2 * source.numel() * source.element_size()
+    call = lambda: (out.copy_(source),)  # noqa: E731
+    return Case(
+        operator="copy",
+        part=FORWARD,
+        shape=tuple(source.shape),
+        dtype=source.dtype,
+        device=source.device,
+        calls={OURS: call, LIMIT: call},
+        elements=source.numel(),
+        num_bytes=num_bytes,
+        limit_bytes=num_bytes,
+    )
+
+
+def beside_copy(case: Case, names: Sequence[str], copy: Case) -> Case:
+    """The case with these calls alone and with the large copy as its limit."""
+    calls = {name: call for name, call in case.calls.items() if name in names}
+    return dataclasses.replace(case, calls=calls | {LIMIT: copy.calls[LIMIT]}, limit_bytes=copy.limit_bytes)
+
+
+def measure_all(step: str, cases: Iterable[GpuCase], results: Path, *, dry_run: bool, seconds: float) -> bool:
+    """Measure until the time is over; returns whether no case failed."""
+    device, end = ("cpu" if dry_run else "cuda"), time.monotonic() + seconds
+    budget_s = 0.0 if dry_run else 0.12
+    warm_up_s = 0.0 if dry_run else 0.3 if step == "compiled" else 0.05  # the GPU idles while the CPU compiles
+    facts = dataclasses.asdict(this_machine(device))
+    copy = copy_case(device, 1 if dry_run else COPY_MIB)
+    rounds = 1 if dry_run else 10
+    if step == "alone":
+        write(results, measure(copy, budget_s=budget_s, min_rounds=rounds, warm_up_s=10 * warm_up_s), facts)
+    cases, measured, failed = list(cases), 0, []
+    for case in cases:
+        if time.monotonic() > end:
+            break
+        print(f"{step}: {case}", flush=True)
+        try:
+            built = case.build(device, with_compiled=step == "compiled")
+            built = beside_copy(built, BESIDE[step], copy)
+            write(results, measure(built, budget_s=budget_s, min_rounds=rounds, warm_up_s=warm_up_s), facts)
+            measured += 1
+        except RuntimeError:  # of the device, or of the compiler: the others may still run
+            traceback.print_exc()
+            failed.append(str(case))
+    detail = f"{measured} of {len(cases)} cases" + (f"; failed: {'; '.join(failed)}" if failed else "")
+    return record_check(results, step, "cases measured", FAILED if failed or not measured else OK, detail)
+
+
+def write(results: Path, result: Result, facts: dict[str, Any]) -> None:
+    """One row for each call of the case."""
+    for row in report.rows([result]):
+        append_row(results / KERNELS, {**row, **facts})
+    timing = result.timings[OURS]
+    shares = "".join(f", {result.speedup(name):.2f} x {name}" for name in result.timings if name not in (OURS, LIMIT))
+    print(f"    {timing.p50_us:,.1f} us, {result.share_of_limit():.0%} of the copy{shares}", flush=True)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=0.7, help="time for each case, warm-up not counted")
-    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the results")
-    parser.add_argument("--dry-run", action="store_true", help="a few CPU cases: tests this script")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=list(BESIDE))
+    parser.add_argument("--results", type=Path, required=True, help="folder of kernels.csv")
+    parser.add_argument("--seconds", type=float, default=600, help="no case is begun after these")
+    parser.add_argument("--dry-run", action="store_true", help="tiny cases on the CPU: tests this script")
     options = parser.parse_args()
-    if not (options.dry_run or torch.cuda.is_available()):
-        raise SystemExit("gpu_kernels.py: torch sees no GPU; --dry-run runs a few cases on the CPU")
-    measured = run_goals(find_goals(dry_run=options.dry_run), budget_s=0.01 if options.dry_run else options.seconds)
-    machine = this_machine("cpu" if options.dry_run else "cuda")
-    path = write_results("kernels", measured, machine, options.out, "benchmarks/run_gpu.sh")
-    print(report.result_table([result for _, result in measured]))
-    print()
-    print(report.bar_table(measured))  # last: it is what a short log should end with
-    print(f"\nwritten: {path}")
-    return 0
+    cases = cases_of(options.step)
+    if options.dry_run:
+        cases = list(dict.fromkeys(case.tiny() for case in cases))
+        torch.compiler.set_stance("force_eager")  # each compilation takes seconds
+    elif not torch.cuda.is_available():
+        raise SystemExit("gpu_kernels.py: torch sees no GPU; --dry-run measures tiny cases on the CPU")
+    fine = measure_all(options.step, cases, options.results, dry_run=options.dry_run, seconds=options.seconds)
+    gpu_tables.write_pages(options.results)
+    return 0 if fine else 1
 
 
 if __name__ == "__main__":

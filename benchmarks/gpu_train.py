@@ -3,104 +3,94 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
+import shutil
 import sys
 from pathlib import Path
 
-import safetensors.torch
+import gpu_tables
 import torch
+from gpu_processes import TrainingRun, run_together
+from gpu_rows import FAILED, OK, record_check
 
 from fastvae import ops
 
-FIRST_STEP_RELATIVE = 1e-5
-RECIPE = "digits"
+FIRST_STEP_RELATIVE = 1e-5  # float32 on both, the same noise to five digits
+KINDS = {"fp32": (), "captured": ("--train.capture",), "bf16": ("--train.precision=bf16",)}
 
 
-def train(folder: Path, name: str, device: str, *options: str, says: str = "") -> Path:
-    """``fastvae train digits`` in a process of its own, which must say ``says``; returns the run directory."""
-    run_dir = folder / name
-    words = [f"--run-dir={run_dir}", f"--train.device={device}", "--train.final-samples=10", *options]
-    environment = {**os.environ, "WORLD_SIZE": "1", "RANK": "0"}
-    command = [sys.executable, "-m", "fastvae", "train", RECIPE, *words]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0 or says not in done.stdout + done.stderr:
-        print(done.stdout[-2000:], done.stderr[-4000:], sep="\n")
-        raise SystemExit(
-            f"gpu_train.py: {name} ended with {done.returncode}" + (f" or did not say {says!r}" if says else "")
-        )
-    return run_dir
+class Checks:
+    """Where the verdicts go, and whether all held."""
+
+    def __init__(self, results: Path) -> None:
+        self.results, self.all_hold = results, True
+
+    def record(self, check: str, holds: bool, detail: str) -> None:
+        """One verdict."""
+        self.all_hold &= record_check(self.results, "digits", check, OK if holds else FAILED, detail)
 
 
-def lines(run_dir: Path, kind: str) -> list[dict[str, float]]:
-    """The records of metrics.jsonl of one kind."""
-    records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [record for record in records if record["kind"] == kind]
-
-
-def check_noise(device: str) -> None:
-    """Counter-based noise: the same integers on both."""
+def check_noise(checks: Checks, device: str) -> None:
+    """Counter-based noise: the same integers on both, rows beyond 32 bits among them."""
     key = ops.noise_key(11, step=2, first_row=2**32 - 100)
     there = ops.philox_integers(key.to(device), 1000, 333, stream=ops.stream(ops.Use.LATENT)).cpu()
-    verdict("noise integers", torch.equal(there, ops.philox_integers(key, 1000, 333)), "1000 x 333 words")
+    checks.record("noise integers", torch.equal(there, ops.philox_integers(key, 1000, 333)), "1000 x 333 words equal")
 
 
-def check_first_step(first: dict[str, float], on_cpu: dict[str, float]) -> None:
+def check_first_step(checks: Checks, name: str, run: TrainingRun, on_cpu: TrainingRun) -> None:
     """The loss of step 1, before any weight has moved."""
-    relative = abs(first["loss_nats"] / on_cpu["loss_nats"] - 1)
-    shown = f"{first['loss_nats']:.6f} and {on_cpu['loss_nats']:.6f} nats, relative {relative:.1e}"
-    verdict("first-step loss", relative <= FIRST_STEP_RELATIVE, shown)
+    here, there = run.first_loss_nats(), on_cpu.first_loss_nats()
+    relative = abs(here / there - 1)
+    detail = f"{here:.6f} nats, {there:.6f} on the CPU: off by {relative:.1e}, at most {FIRST_STEP_RELATIVE:.0e}"
+    checks.record(f"{name}: first-step loss", relative <= FIRST_STEP_RELATIVE, detail)
 
 
-def check_resume(folder: Path, device: str, steps: int) -> None:
-    """A run that was stopped at half its steps and went on, against one that never stopped."""
-    options = [f"--train.steps={steps}", f"--train.checkpoint-every={steps // 2}"]
-    straight = train(folder, "straight", device, *options)
-    resumed = folder / "resumed"
-    train(folder, "resumed", device, *options)
-    checkpoints = sorted((resumed / "checkpoints").glob("step_*"))
-    if len(checkpoints) != 2:
-        raise SystemExit(f"gpu_train.py: expected checkpoints at {steps // 2} and {steps}, found {checkpoints}")
-    for path in sorted(checkpoints[-1].iterdir()):
-        path.unlink()
-    checkpoints[-1].rmdir()
-    (resumed / "model.safetensors").unlink()
-    train(folder, "resumed", device, *options, says=f"from the checkpoint of step {steps // 2}")
-    weights = [safetensors.torch.load_file(run / "model.safetensors") for run in (straight, resumed)]
-    equal = all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    verdict(
-        "resume", equal and weights[0].keys() == weights[1].keys(), f"from step {steps // 2} of {steps}, bit for bit"
-    )
-
-
-def verdict(what: str, holds: bool, detail: str) -> None:
-    """Print one check; end the process where it fails."""
-    print(f"{'ok' if holds else 'FAILED'}  {what}: {detail}", flush=True)
-    if not holds:
-        raise SystemExit(1)
+def check_resume(checks: Checks, runs: dict[str, TrainingRun], steps: int) -> None:
+    """Each run goes on from half its steps, in a process of its own, and must end in the same bits."""
+    before, half = {name: run.weights() for name, run in runs.items()}, steps // 2
+    for run in runs.values():
+        shutil.rmtree(run.run_dir / "checkpoints" / f"step_{steps:08d}")
+        (run.run_dir / "model.safetensors").unlink()
+        run.lines.clear()
+    failed = run_together(list(runs.values()))
+    for name, run in runs.items():
+        resumed = run not in failed and f"from the checkpoint of step {half}" in "".join(run.lines)
+        after = run.weights() if resumed else {}
+        equal = after.keys() == before[name].keys() and all(torch.equal(before[name][key], after[key]) for key in after)
+        detail = f"from step {half} of {steps}, bit for bit" if resumed else "the run did not go on"
+        checks.record(f"{name}: resume", equal, detail)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where the runs go")
+    parser.add_argument("--results", type=Path, required=True, help="folder of checks.csv")
     parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=300)
     options = parser.parse_args()
-    check_noise(options.device)
-    steps = f"--train.steps={options.steps}"
-    on_cpu = train(options.folder, "cpu", "cpu", "--train.steps=2", "--train.eval-every=None")
-    kinds: dict[str, list[str]] = {"fp32": []}
-    if options.device == "cuda":
-        kinds |= {"bf16": ["--train.precision=bf16"], "captured": ["--train.capture"]}
-    for name, words in kinds.items():
-        run_dir = train(options.folder, name, options.device, steps, *words)
-        final, speed = lines(run_dir, "final")[-1], lines(run_dir, "train")[-1]["examples_per_s"]
-        print(f"ok  {name}: {options.steps} steps, ELBO {final['elbo_nats']:.3f} nats, {speed:,.0f} examples/s")
-        if name != "bf16":
-            check_first_step(lines(run_dir, "train")[0], lines(on_cpu, "train")[0])
-    check_resume(options.folder, options.device, min(options.steps, 200))
-    return 0
+    checks = Checks(options.results)
+    check_noise(checks, options.device)
+    words = (f"--train.steps={options.steps}", f"--train.checkpoint-every={options.steps // 2}")
+    on_cpu = TrainingRun(
+        run_dir=options.folder / "cpu", device="cpu", options=("--train.steps=2", "--train.eval-every=None")
+    )
+    runs = {
+        name: TrainingRun(run_dir=options.folder / name, device=options.device, options=(*words, *kind))
+        for name, kind in KINDS.items()
+        if options.device == "cuda" or name == "fp32"
+    }
+    failed = run_together([on_cpu, *runs.values()])
+    for name, run in runs.items():
+        if run in failed:
+            checks.record(name, False, "the run failed; its words are in run_gpu.log")
+            continue
+        final, speed = run.records("final")[-1], run.records("train")[-1]["examples_per_s"]
+        checks.record(name, True, f"{options.steps} steps, ELBO {final['elbo_nats']:.3f} nats, {speed:,.0f} examples/s")
+        if name != "bf16" and on_cpu not in failed:
+            check_first_step(checks, name, run, on_cpu)
+    resumed = {name: run for name, run in runs.items() if run not in failed and name != "bf16"}
+    check_resume(checks, resumed, options.steps)
+    gpu_tables.write_pages(options.results)
+    return 0 if checks.all_hold and not failed else 1
 
 
 if __name__ == "__main__":

@@ -1,160 +1,239 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, on a machine with an NVIDIA GPU, nvcc, and any torch >= 2.10, in about 10 minutes:
-#   build, CUDA tests, compute-sanitizer, training on the GPU held against the CPU, every strategy (one rank of NCCL, two of
-#   gloo on the one GPU) held against one process, benchmarks.
-# Writes kernels_<gpu>_<yyyymm>.{md,csv}, train_step_<gpu>_<yyyymm>.{md,csv} and run_gpu.log (all that the steps said) to
-# benchmarks/results (RESULTS=FOLDER). Goes on after a step that fails, and exits 1 at the end. Ends within SECONDS_LIMIT.
+# Everything that needs a GPU, on a machine with an NVIDIA GPU, CUDA 13, Python 3.12 and torch 2.11, within nine minutes.
 #
-#   PYTHON=python3 PACKAGES=FOLDER RESULTS=FOLDER SECONDS_LIMIT=580 benchmarks/run_gpu.sh [--dry-run]
+#   RESULTS=FOLDER benchmarks/run_gpu.sh [--dry-run]
 #
-# PACKAGES is a folder of Python packages that the machine lacks, made elsewhere with `pip install --target`.
-# --dry-run runs what a CPU can run, with the least work, and writes to RESULTS only: it tests this script.
+# `make gpu-kit`, elsewhere, makes .gpu/: the packages and the libraries that such a machine lacks. Without it the packages
+# must be installed, and the libraries are built here. Nothing is written but RESULTS and a temporary folder.
+#
+# RESULTS gets at most 8 files, each row and line at once, so that nothing measured is lost when the script is stopped:
+#   run_gpu.log                       all that the steps say
+#   kernels.csv, .md                  operators: bandwidth, and ratios to a copy, to eager PyTorch and to torch.compile
+#   train_step.csv, .md               images/s of whole training steps
+#   checks.csv, .md                   what was held against the CPU, compute-sanitizer or another run; how each step ended
+#   ncu.csv                           counters of six kernels
+# `python benchmarks/gpu_tables.py RESULTS ... --out benchmarks/results` collects them, of several runs too.
+#
+# STEPS="digits gloo"   these steps only; all of them: see ALL below
+# PYTHON=python3        the interpreter;    KIT=.gpu   the kit
+# SECONDS_LIMIT=510     no step goes on longer; a step that fails or runs out of time does not stop the others, and the
+#                       script exits 1 at the end
+# --dry-run             the same on a CPU with tiny sizes, in under two minutes: tests this script
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 2
 
+ALL="machine tests alone profile digits train_step memcheck strategies eager compiled gloo train_more deepspeed"
 PYTHON=${PYTHON:-python3}
-RESULTS=${RESULTS:-benchmarks/results}
-SECONDS_LIMIT=${SECONDS_LIMIT:-580}
-DEVICE=cuda
+RESULTS=${RESULTS:-runs/gpu}
+KIT=${KIT:-.gpu}
+STEPS=${STEPS:-$ALL}
+DEVICE=cuda DRY=
+[[ $PYTHON != */* || $PYTHON = /* ]] || PYTHON=$PWD/$PYTHON
 case "${1:-}" in
 "") ;;
---dry-run) DEVICE=cpu ;;
+--dry-run) DEVICE=cpu DRY=yes ;;
 *)
     echo "run_gpu.sh: the only option is --dry-run, got $1" >&2
     exit 2
     ;;
 esac
-mkdir -p "$RESULTS"
+# Busy processors make a dry run longer; it says nothing of the time that a GPU takes.
+PATIENCE=$([ "$DEVICE" = cuda ] && echo 1 || echo 4)
+SECONDS_LIMIT=${SECONDS_LIMIT:-$((510 * PATIENCE))}
+for name in $STEPS; do
+    [[ " $ALL " == *" $name "* ]] || { echo "run_gpu.sh: STEPS must be some of $ALL, got $name" >&2; exit 2; }
+done
+mkdir -p "$RESULTS" || exit 2
 RESULTS=$(cd "$RESULTS" && pwd)
+LOG=$RESULTS/run_gpu.log
 WORK=$(mktemp -d)
+KIT=$(realpath -m "$KIT")
+failed=() skipped=()
+child=
+
+say() { echo "$*" | tee -a "$LOG"; }
+
+# record STEP VERDICT DETAIL: one row of checks.csv
+record() { "$PYTHON" "$PWD/benchmarks/gpu_rows.py" "$RESULTS" "$1" "the step" "$2" "$3" >/dev/null; }
+
+stop() {
+    trap - TERM INT
+    [ -z "$child" ] || kill -TERM "$child" 2>/dev/null
+    say "run_gpu.sh: stopped by a signal after $SECONDS s; what was measured is in $RESULTS"
+    exit 143
+}
+trap stop TERM INT
 trap 'rm -rf "$WORK"' EXIT
-: >"$RESULTS/run_gpu.log"
-PYTHONPATH=$PWD:$PWD/benchmarks${PACKAGES:+:$PACKAGES}${PYTHONPATH:+:$PYTHONPATH}
-export PYTHONPATH PYTHONUNBUFFERED=1 FASTVAE_TEST_DEVICE=$DEVICE
-failed=()
 
-need_packages() {
-    "$PYTHON" - <<'PYTHON'
-import importlib.util, sys
-modules = {
-    "torch": "torch", "numpy": "numpy", "tyro": "tyro", "rich": "rich", "tensorboard": "tensorboard",
-    "safetensors": "safetensors", "matplotlib": "matplotlib", "PIL": "pillow", "sklearn": "scikit-learn",
-    "yaml": "pyyaml", "dacite": "dacite", "filelock": "filelock", "setuptools": "setuptools", "ninja": "ninja",
-    "pytest": "pytest", "pytest_benchmark": "pytest-benchmark", "pytest_timeout": "pytest-timeout",
-    "hypothesis": "hypothesis", "docstring_parser": "docstring-parser", "typeguard": "typeguard",
-}
-missing = [package for module, package in modules.items() if importlib.util.find_spec(module) is None]
-if missing:
-    sys.exit(
-        f"run_gpu.sh: {sys.executable} lacks {', '.join(missing)}. Where there is a network: pip install "
-        f"{' '.join(missing)}. Else elsewhere: pip install --no-deps --target FOLDER {' '.join(missing)} "
-        "(and what they need), carry FOLDER here and set PACKAGES=FOLDER"
-    )
-import setuptools, torch
-if int(setuptools.__version__.split(".")[0]) < 77:
-    sys.exit(f"run_gpu.sh: the build needs setuptools 77 or later, got {setuptools.__version__}; carry it in PACKAGES")
-if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 10):
-    sys.exit(f"run_gpu.sh: torch must be 2.10 or later, got {torch.__version__}")
-PYTHON
+# skip NAME REASON: a step that there is no time for, or that this machine cannot run
+skip() {
+    skipped+=("$1")
+    say "--      $1: $2"
+    record "$1" skipped "$2"
 }
 
-need_gpu() {
-    "$PYTHON" -c 'import torch, sys; sys.exit(0 if torch.cuda.is_available() else "run_gpu.sh: torch sees no GPU")'
-}
-
-# step NAME SECONDS COMMAND...: run it within the time, keep what it said, note whether it failed
+# step NAME SECONDS COMMAND...: run it within the time; STEP_SECONDS is when it should begin nothing new
 step() {
-    local name=$1 limit=$2 log=$WORK/$1.log start=$SECONDS status=0 left=$((SECONDS_LIMIT - SECONDS))
+    local name=$1 limit=$(($2 * PATIENCE)) began=$SECONDS status=0 left=$((SECONDS_LIMIT - SECONDS)) from detail
     shift 2
-    [ "$left" -ge "$limit" ] || limit=$((left > 1 ? left : 1))
-    timeout "$limit" "$@" >"$log" 2>&1 || status=$?
-    { echo "==== $name" && cat "$log"; } >>"$RESULTS/run_gpu.log"
+    [ "$left" -ge "$limit" ] || limit=$left
+    if [ "$limit" -lt 10 ]; then
+        skip "$name" "no time left"
+        return 1
+    fi
+    say "==== $name, at most $limit s, $SECONDS s after the start"
+    from=$(($(wc -c <"$LOG") + 1))
+    STEP_SECONDS=$((limit * 4 / 5 - 5)) timeout -k 5 "$limit" "$@" </dev/null >>"$LOG" 2>&1 &
+    child=$!
+    wait "$child" || status=$?
+    child=
+    detail="$((SECONDS - began)) s"
     if [ "$status" -eq 0 ]; then
-        echo "ok      $name ($((SECONDS - start)) s): $(tail -n 1 "$log")"
+        say "ok      $name ($detail): $(tail -c "+$from" "$LOG" | tail -n 1)"
+        record "$name" ok "$detail"
+        return 0
+    fi
+    failed+=("$name")
+    [ "$status" -ne 124 ] && [ "$status" -ne 137 ] || detail="stopped at its limit of $limit s"
+    tail -c "+$from" "$LOG" | tail -n 25 | cut -c 1-500 | sed 's/^/        /'
+    say "FAILED  $name ($detail, exit $status)"
+    record "$name" FAILED "$detail, exit $status"
+    return 1
+}
+
+machine() {
+    "$PYTHON" benchmarks/gpu_machine.py --results "$RESULTS" --device "$DEVICE"
+}
+
+tests() {
+    local options=(-q -W default -p no:cacheprovider -p gpu_pytest --numprocesses 4) some=() others status=0
+    [ "$DEVICE" = cuda ] || some=(-k "words or exact or empty or overflow" --numprocesses 0)
+    "$PYTHON" -m pytest "${options[@]}" ${some[@]+"${some[@]}"} tests/ops/test_cuda.py || status=1
+    mapfile -t others < <(grep -rlE 'mark\.gpu\b' tests --include='test_*.py' | grep -v ops/test_cuda.py)
+    [ "$DEVICE" = cuda ] || others=(tests/test_bench.py)
+    "$PYTHON" -m pytest "${options[@]}" ${some[@]+--numprocesses 0} -m gpu "${others[@]}" || status=1
+    return $status
+}
+
+# kernels alone|eager|compiled
+kernels() {
+    "$PYTHON" benchmarks/gpu_kernels.py "$1" --results "$RESULTS" --seconds "$STEP_SECONDS" ${DRY:+--dry-run}
+}
+
+profile() {
+    local program=(benchmarks/gpu_driver.py profile --results "$RESULTS" --device "$DEVICE")
+    if [ "$DEVICE" = cpu ]; then
+        "$PYTHON" "${program[@]}"
     else
-        failed+=("$name")
-        echo "FAILED  $name ($((SECONDS - start)) s, exit $status), the end of its log:"
-        tail -n 25 "$log" | sed 's/^/        /'
+        ncu --clock-control none --profile-from-start off --section SpeedOfLight --section WarpStateStats \
+            --section LaunchStats --csv --log-file "$RESULTS/ncu.csv" "$PYTHON" "${program[@]}"
     fi
 }
 
-build() {
+digits() {
+    local steps=300
+    [ "$DEVICE" = cuda ] || steps=4
+    "$PYTHON" benchmarks/gpu_train.py "$WORK/digits" --results "$RESULTS" --device "$DEVICE" --steps "$steps"
+}
+
+# train_step NAME [options]: images/s
+train_step() {
+    local name=$1 size=()
+    shift
+    [ "$DEVICE" = cuda ] || size=(--steps 1 --rounds 1)
+    "$PYTHON" benchmarks/gpu_train_step.py --step "$name" --results "$RESULTS" --device "$DEVICE" \
+        --seconds "$STEP_SECONDS" "$@" ${size[@]+"${size[@]}"}
+}
+
+train_more() {
     if [ "$DEVICE" = cpu ]; then
-        echo "not built: a dry run uses what is there"
+        train_step train_more --networks convolutional
         return
     fi
-    TORCH_CUDA_ARCH_LIST=$("$PYTHON" -c 'import torch; print("%d.%d" % torch.cuda.get_device_capability())')
-    export TORCH_CUDA_ARCH_LIST FASTVAE_BUILD=require
-    "$PYTHON" setup.py -q build_ext --inplace &&
-        "$PYTHON" -c '
-from fastvae.ops import _native
-cuda = _native.build_info.get("cuda")
-print("the library has CUDA kernels" if cuda else "no CUDA kernels: %s" % _native.build_info.get("cuda_reason"))
-raise SystemExit(not cuda)'
+    local half=$((STEP_SECONDS / 2)) status=0
+    STEP_SECONDS=$half train_step train_more --networks iwae convolutional --steps 500 || status=1
+    STEP_SECONDS=$half train_step train_more_compiled --networks textbook iwae convolutional --compiled --rounds 2 ||
+        status=1
+    return $status
 }
 
-cuda_tests() {
-    local quick=()
-    [ "$DEVICE" = cuda ] || quick=(-k "words or exact or empty or overflow")
-    "$PYTHON" -m pytest -q -W default -p no:cacheprovider tests/ops/test_cuda.py ${quick[@]+"${quick[@]}"} &&
-        { [ "$DEVICE" = cpu ] || "$PYTHON" -m pytest -q -W default -p no:cacheprovider -k "cuda or gpu" tests/test_bench.py tests/data tests/train; }
-}
-
-sanitize() {
+memcheck() {
+    local program=(benchmarks/gpu_driver.py memcheck --results "$RESULTS" --device "$DEVICE" --seconds "$STEP_SECONDS")
     if [ "$DEVICE" = cpu ]; then
-        "$PYTHON" benchmarks/gpu_driver.py cpu
+        "$PYTHON" "${program[@]}"
     else
-        PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$1" --error-exitcode 9 --print-limit 20 \
-            "$PYTHON" benchmarks/gpu_driver.py cuda
+        PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool memcheck --error-exitcode 9 --print-limit 20 \
+            "$PYTHON" "${program[@]}"
     fi
 }
 
-train_digits() {
-    local steps=1500
-    [ "$DEVICE" = cuda ] || steps=4
-    "$PYTHON" benchmarks/gpu_train.py "$WORK" --device "$DEVICE" --steps "$steps"
-}
-
+# strategies NAME RANKS STRATEGY...
 strategies() {
-    local size=()
-    [ "$DEVICE" = cuda ] || size=(--steps 3 --strategies ddp)
-    "$PYTHON" benchmarks/gpu_strategies.py "$WORK/strategies" --device "$DEVICE" ${size[@]+"${size[@]}"}
+    local name=$1 ranks=$2 size=()
+    shift 2
+    [ "$DEVICE" = cuda ] || size=(--steps 3)
+    "$PYTHON" benchmarks/gpu_strategies.py "$WORK/strategies" --step "$name" --ranks "$ranks" --results "$RESULTS" \
+        --device "$DEVICE" ${size[@]+"${size[@]}"} --strategies "$@"
 }
 
-kernels() {
-    local dry=()
-    [ "$DEVICE" = cuda ] || dry=(--dry-run)
-    "$PYTHON" benchmarks/gpu_kernels.py --out "$RESULTS" ${dry[@]+"${dry[@]}"}
+run() {
+    local two=(ddp)
+    case $1 in
+    machine) step machine 20 bash -c machine ;;
+    tests) step tests 60 bash -c tests ;;
+    alone) step alone 30 bash -c "kernels alone" ;;
+    profile)
+        if [ "$DEVICE" = cuda ] && ! command -v ncu >/dev/null; then
+            skip profile "ncu is not on PATH: no counters were read"
+        else
+            step profile 30 bash -c profile
+        fi
+        ;;
+    digits) step digits 60 bash -c digits ;;
+    train_step) step train_step 50 bash -c "train_step train_step --networks textbook" ;;
+    memcheck)
+        if [ "$DEVICE" = cuda ] && ! command -v compute-sanitizer >/dev/null; then
+            skip memcheck "compute-sanitizer is not on PATH: memory was not checked"
+        else
+            step memcheck 75 bash -c memcheck
+        fi
+        ;;
+    strategies)
+        [ "$DEVICE" = cpu ] || two+=(fsdp)
+        step strategies 50 bash -c "strategies strategies 1 ${two[*]}"
+        ;;
+    eager) step eager 45 bash -c "kernels eager" ;;
+    compiled) step compiled 120 bash -c "kernels compiled" ;;
+    gloo)
+        [ "$DEVICE" = cpu ] || two+=(fsdp)
+        step gloo 60 bash -c "strategies gloo 2 ${two[*]}"
+        ;;
+    train_more) step train_more 120 bash -c train_more ;;
+    deepspeed)
+        if [ "$DEVICE" = cpu ]; then
+            skip deepspeed "a dry run leaves it to the tests of the strategies"
+        else
+            step deepspeed 60 bash -c "strategies deepspeed 1 deepspeed"
+        fi
+        ;;
+    esac
 }
 
-train_step() {
-    local size=(--steps 200 --rounds 3)
-    [ "$DEVICE" = cuda ] || size=(--steps 1 --rounds 1 --networks textbook --no-compile)
-    "$PYTHON" benchmarks/bench_train_step.py --device "$DEVICE" --out "$RESULTS" "${size[@]}"
-}
-
-need_packages || exit 2
-if [ "$DEVICE" = cuda ]; then
-    need_gpu || exit 2
-    nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || true
-fi
-export -f build cuda_tests sanitize train_digits strategies kernels train_step
-export PYTHON DEVICE RESULTS WORK
-step build 240 bash -c build
-step tests 150 bash -c cuda_tests
-step kernels 300 bash -c kernels
-step digits 150 bash -c train_digits
-if [ "$DEVICE" = cpu ] || command -v compute-sanitizer >/dev/null; then
-    step memcheck 120 bash -c "sanitize memcheck"
-    [ "$DEVICE" = cpu ] || step racecheck 120 bash -c "sanitize racecheck"
-else
-    echo "--      compute-sanitizer is not on PATH: memory and races were not checked"
-fi
-step strategies 120 bash -c strategies
-step train_step 180 bash -c train_step
-sed -n '/^| case .*| bar/,$p' "$WORK/kernels.log"
+say "run_gpu.sh: $DEVICE, steps $STEPS, results in $RESULTS"
+step prepare 150 "$PYTHON" benchmarks/gpu_prepare.py "$WORK/tree" "$WORK/site" --device "$DEVICE" --kit "$KIT" || exit 2
+cd "$WORK/tree" || exit 2
+PYTHONPATH=$WORK/tree:$WORK/tree/benchmarks:$WORK/site${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONPATH PYTHONUNBUFFERED=1 FASTVAE_TEST_DEVICE=$DEVICE PYTHON DEVICE DRY RESULTS WORK
+export -f machine tests kernels profile digits train_step train_more memcheck strategies
+for name in $ALL; do
+    [[ " $STEPS " != *" $name "* ]] || run "$name"
+done
+timeout -k 5 20 "$PYTHON" benchmarks/gpu_tables.py "$RESULTS" >>"$LOG" 2>&1
+for page in kernels train_step checks; do # the bars and not every call: what shows a script's output may keep its end only
+    [ ! -f "$RESULTS/$page.md" ] || { echo && sed '/^| call /,$d' "$RESULTS/$page.md" | tr -s ' -'; }
+done
 if [ ${#failed[@]} -gt 0 ]; then
-    echo "run_gpu.sh: failed after $SECONDS s: ${failed[*]}"
+    say "run_gpu.sh: failed after $SECONDS s: ${failed[*]}"
     exit 1
 fi
-echo "run_gpu.sh: all steps passed in $SECONDS s; results in $RESULTS"
+say "run_gpu.sh: all passed in $SECONDS s, skipped: ${skipped[*]:-nothing}; results in $RESULTS"

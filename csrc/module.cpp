@@ -1,18 +1,11 @@
-// fastvae._C: importing it registers the kernels; besides, it says how it was built and gives the noise functions for known answers.
+// fastvae._C, optional: how it was built, and the noise functions on the host for known answers. It has no kernel and needs no torch.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <array>
 
-#include "common/cpu/kernels.h"
 #include "common/philox.h"
 
-#ifndef FASTVAE_WITH_CUDA
-#define FASTVAE_WITH_CUDA 0
-#endif
-#ifndef FASTVAE_BUILT_WITH_TORCH
-#define FASTVAE_BUILT_WITH_TORCH "unknown"
-#endif
 #define FASTVAE_STRING_OF(x) #x
 #define FASTVAE_STRING(x) FASTVAE_STRING_OF(x)
 
@@ -34,19 +27,17 @@ std::array<float, 2> box_muller(uint32_t radius_word, uint32_t angle_word) {
 py::dict build_info() {
   py::dict info;
   info["compiler"] = __VERSION__;
-  info["cuda"] = static_cast<bool>(FASTVAE_WITH_CUDA);
-  info["torch"] = FASTVAE_BUILT_WITH_TORCH;
-  info["torch_target_version"] = FASTVAE_STRING(TORCH_TARGET_VERSION);
+  info["python"] = PY_VERSION;
+  info["pybind11"] =
+      FASTVAE_STRING(PYBIND11_VERSION_MAJOR) "." FASTVAE_STRING(PYBIND11_VERSION_MINOR) "." FASTVAE_STRING(PYBIND11_VERSION_PATCH);
   return info;
 }
 
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
-  m.doc() = "fastvae's native kernels; importing this registers them with PyTorch.";
-  m.def("build_info", &build_info, "How this library was built.");
-  m.def("cpu_capability", [] { return fastvae::kernels().capability; },
-        "The instruction set of the CPU kernels: avx512_bf16, avx512, avx2 or baseline; FASTVAE_CPU_CAPABILITY overrides it.");
+  m.doc() = "fastvae's noise functions on the host, for known answers; the kernels are in libfastvae_cpu.so and libfastvae_cuda.so.";
+  m.def("build_info", &build_info, "How this module was built.");
   m.def("philox4x32_10", &philox4x32_10, py::arg("counter"), py::arg("key"), "Four uint32 words of a counter and a key.");
   m.def("box_muller", &box_muller, py::arg("radius_word"), py::arg("angle_word"), "Two float32 normals of two uint32 words.");
 }

@@ -18,12 +18,15 @@ def pack_of(dtype: str) -> int:
 
 
 def _bytes(letters: str, dtype: str) -> list[int]:
-    return [SIZES[dtype] if letter == "T" else int(letter) for letter in letters]
+    sizes = {"T": SIZES[dtype], "R": 8 if dtype == "double" else 4}
+    return [sizes[letter] if letter in sizes else int(letter) for letter in letters]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A kernel, and a thread that has work. Tensors are letters: T in the storage type, else the bytes of a value."""
+    """A kernel, and a thread that has work. Tensors are letters: T in the storage type, R in the type
+    that it is computed in, else the bytes of a value.
+    """
 
     name: str
     """The operator and its direction."""
@@ -47,23 +50,17 @@ class Case:
     """Tensors that a pack loads once for all its samples; their bytes are not an element's."""
     shared_writes: str = ""
     """The same of those that it stores."""
-    passes: int = 1
-    """How often the first tensor is read; from the second on it comes from the cache."""
     prefer: tuple[str, ...] = ()
     """Instructions of this path that others lack."""
-    sparse: bool = False
-    """Whether most values of the second tensor are 0."""
 
     def wanted(self, dtype: str) -> Wanted:
         """The thread whose path is sought."""
-        reads = self.reads[0] * (self.passes - 1) + self.reads if self.reads else ""
         return Wanted(
-            pack=self._moved(reads, self.writes, dtype),
+            pack=self._moved(self.reads, self.writes, dtype),
             packs=self.packs(dtype),
             samples=self.samples,
             shared=self._moved(self.shared_reads, self.shared_writes, dtype),
             prefer=self.prefer,
-            sparse=self.sparse,
             lanes=self.lanes(dtype),
         )
 
@@ -101,41 +98,42 @@ class Case:
         return (self.columns / self.lanes(dtype) if self.columns else pack_of(dtype)) * self.samples * self.draws
 
 
-def _likelihood(operator: str, formula: str, parameter: str) -> list[Case]:
-    """The kernels of a likelihood; the parameter, where there is one, is as large as the output."""
-    forward = f"likelihood_kernel<true, {{T}}, {formula}>"
-    backward = f"likelihood_backward_kernel<true, {{T}}, {formula}>"
-    reads, writes = "TT" + parameter, "T" + parameter
+# Kinds of target: as the output is stored, float32, bytes, any (seen for each pack), or none.
+SAME, FLOAT, BYTES, ANY, NONE = (f"(TargetKind){kind}" for kind in range(5))
+
+
+def _kinds(what: str) -> list[tuple[str, str, str, tuple[str, ...]]]:
+    """The kernels of a short formula by the kind of target: a suffix, the tag, the target's letter, dtypes."""
     return [
-        Case(name=f"{operator} forward", source=operator, kernel=forward, reads=reads, writes="", columns=784),
-        Case(name=f"{operator} backward", source=operator, kernel=backward, reads=reads, writes=writes),
+        ("", SAME, "T", ("float", "BFloat16", "Float16")),
+        ("", ANY, "T", ("double",)),
+        (f", float32 {what}", FLOAT, "4", ("BFloat16", "Float16")),
+        (f", uint8 {what}", BYTES, "1", ("float", "BFloat16", "Float16")),
     ]
 
 
-def _pixels() -> list[Case]:
-    """bernoulli_nll with a target of bytes that count as value / 255."""
-    name, prefer, only = "bernoulli_nll", ("LDG.E.U8", "FCHK"), ("float",)
-    forward, backward = "likelihood_kernel<true, {T}, Bernoulli>", "likelihood_backward_kernel<true, {T}, Bernoulli>"
+def _likelihood(operator: str, formula: str, kinds: list[tuple[str, str, str, tuple[str, ...]]]) -> list[Case]:
+    """The kernels of a likelihood; where it has a parameter, that is as large as the output, or shared by all rows."""
+    parameter = "" if operator == "bernoulli_nll" else "T"
+    kernels: list[tuple[str, str, str, str, int | None]] = [
+        ("forward", "likelihood", "", "", 784),
+        ("backward", "likelihood_backward", "T" + parameter, "", 784),
+    ]
+    if parameter:
+        kernels.append(("backward, shared parameter", "likelihood_columns", "T", "R", None))
     return [
         Case(
-            name=f"{name} forward, uint8 target",
-            source=name,
-            kernel=forward,
-            reads="T1",
-            writes="",
-            dtypes=only,
-            columns=784,
-            prefer=prefer,
-        ),
-        Case(
-            name=f"{name} backward, uint8 target",
-            source=name,
-            kernel=backward,
-            reads="T1",
-            writes="T",
-            dtypes=only,
-            prefer=prefer,
-        ),
+            name=f"{operator} {direction}{kind}",
+            source=operator,
+            kernel=f"{kernel}_kernel<true, {{T}}, {tag}, {formula}>",
+            reads=f"T{target}{parameter}",
+            writes=writes,
+            shared_writes=sums,
+            dtypes=dtypes,
+            columns=columns,
+        )
+        for kind, tag, target, dtypes in kinds
+        for direction, kernel, writes, sums, columns in kernels
     ]
 
 
@@ -172,28 +170,28 @@ def _gaussian() -> list[Case]:
 
 
 def _multinomial() -> list[Case]:
-    name, forward, backward = "multinomial_nll", "pieces_kernel<true, {T}>", "backward_kernel<true, {T}>"
+    """multinomial_nll: a kernel for each kind of counts."""
+    kinds = [*_kinds("counts"), (", compressed counts", NONE, "", ALL)]
     return [
         Case(
-            name=f"{name} forward",
-            source=name,
-            kernel=forward,
-            reads="TT",
-            writes="",
+            name=f"multinomial_nll {direction}{kind}",
+            source="multinomial_nll",
+            kernel=f"{kernel}_kernel<true, {{T}}, {tag}>",
+            reads=f"T{counts}",
+            writes=writes,
+            dtypes=dtypes,
             columns=4096,
-            passes=2,
-            sparse=True,
-        ),
-        Case(name=f"{name} backward", source=name, kernel=backward, reads="TT", writes="T", sparse=True),
+        )
+        for kind, tag, counts, dtypes in kinds
+        for direction, kernel, writes in (("forward", "pieces", ""), ("backward", "backward", "T"))
     ]
 
 
 CASES = [
     *_gaussian(),
-    *_likelihood("bernoulli_nll", "Bernoulli", ""),
-    *_pixels(),
-    *_likelihood("gaussian_nll", "Gaussian", "T"),
-    *_likelihood("discretized_logistic_nll", "DiscretizedLogistic", "T"),
+    *_likelihood("bernoulli_nll", "Bernoulli", _kinds("target")),
+    *_likelihood("gaussian_nll", "Gaussian", _kinds("target")[:3]),
+    *_likelihood("discretized_logistic_nll", "DiscretizedLogistic", [("", ANY, "T", ALL)]),
     *_multinomial(),
     *(
         Case(

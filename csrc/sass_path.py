@@ -1,9 +1,10 @@
 """The executed path of a kernel, from its control flow: no kernel is run.
 
-The path is that of one thread which has work. A branch whose outcome the text does not show is decided by what the thread
-must move: of all paths it is the one whose global loads and stores come nearest to the wanted bytes; among those the one
-without calls (the slow paths of divisions), with the most shuffles and floating-point arithmetic (absent gradients would
-save some), then with the fewest instructions. A loop counts one iteration's path times its trips.
+The path is that of one thread which has work. A branch whose outcome the text does not show is decided by what the
+thread must move: of all paths it is the one whose global loads and stores come nearest to the wanted bytes; among
+those the one without calls (the slow paths of divisions), with the most shuffles and floating-point arithmetic
+(absent gradients would save some), then with the fewest instructions. A loop counts one iteration's path times its
+trips.
 """
 
 from __future__ import annotations
@@ -118,8 +119,6 @@ class Wanted:
     """What a pack moves once for all its samples."""
     prefer: tuple[str, ...] = ()
     """Starts of opcodes that the path is known to hold."""
-    sparse: bool = False
-    """Whether arithmetic is skipped where the code allows it: most values are 0."""
     lanes: int = 32
     """Threads that share a row's sums."""
 
@@ -128,7 +127,7 @@ def _path_of_block(block: Block, wanted: Wanted) -> Path:
     loads = sum(i.width for i in block.code if i.opcode.startswith("LDG") and i.width == 16)
     singles = sum(i.width for i in block.code if i.opcode.startswith("LDG") and i.width == 1 and not i.conditional)
     stores = sum(i.width for i in block.code if i.opcode.startswith("STG") and (i.width == 16 or not i.conditional))
-    known = wanted.prefer if wanted.sparse else (*_ARITHMETIC, *wanted.prefer)
+    known = (*_ARITHMETIC, *wanted.prefer)
     return Path(
         moved=Moved(loads=loads, bytes_loads=singles, stores=stores),
         instructions=sum(i.opcode != "NOP" for i in block.code),

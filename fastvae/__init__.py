@@ -5,6 +5,7 @@ A name is imported when it is first used: ``import fastvae`` alone imports no Py
 
 from typing import TYPE_CHECKING
 
+from fastvae._version import __version__
 from fastvae.lazy import lazy_names
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from fastvae.run import LoadedRun, RunConfig, load
     from fastvae.train import Run, TrainConfig, load_weights, train
 
-__version__ = "0.1.0"
-
 __all__ = [
     "VAE",
     "AutoEncoder",
@@ -53,6 +52,7 @@ __all__ = [
     "RunConfig",
     "TrainConfig",
     "VAETerms",
+    "__version__",
     "build_data",
     "build_model",
     "elbo",

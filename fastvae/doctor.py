@@ -18,10 +18,13 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from fastvae._version import __version__
 from fastvae.data.mnist import FASHION_MNIST, MNIST, load_published
 from fastvae.ops import Backend, backend, native
+from fastvae.ops.gpus import is_served
 
 _PACKAGES = ("torch", "numpy", "safetensors", "tensorboard", "scikit-learn", "matplotlib", "tyro", "rich")
+_BUILT_WITH = ("torch", "compiler", "cuda_version", "cuda_architectures")
 _DEEPSPEED_FROM, _DEEPSPEED_BELOW = "0.19.8", "0.20"  # as in pyproject.toml: the strategy leans on internals
 _CPU_FEATURES = ("avx2", "fma", "f16c", "avx512f", "avx512dq", "avx512_bf16", "avx512_fp16", "amx_bf16", "asimd", "sve")
 
@@ -89,8 +92,8 @@ def _version(package: str) -> str | None:
 
 
 def _versions() -> Iterator[Finding]:
-    version = _version("fastvae") or "not installed, imported from a source tree"
-    yield Finding(topic="versions", name="fastvae", value=f"{version}, in {Path(__file__).parent}")
+    source = "" if _version("fastvae") else " (not installed: a source tree)"
+    yield Finding(topic="versions", name="fastvae", value=f"{__version__}, in {Path(__file__).parent}{source}")
     yield Finding(topic="versions", name="python", value=f"{platform.python_version()}, {sys.executable}")
     yield Finding(topic="versions", name="system", value=platform.platform())
     for package in _PACKAGES:
@@ -102,7 +105,7 @@ def _versions() -> Iterator[Finding]:
 def _operators() -> Iterator[Finding]:
     value = f"{'native' if native.loaded else 'reference'}: {native.reason}"
     yield Finding(topic="operators", name="backend", value=value, remedy=_native_remedy())
-    built_with = {name: native.build_info.get(name) for name in ("torch", "compiler", "cuda_architectures")}
+    built_with = {name: native.build_info.get(name) for name in _BUILT_WITH}
     if native.loaded:
         known = ", ".join(f"{name} {value}" for name, value in built_with.items() if value)
         yield Finding(topic="operators", name="built with", value=known or "no record")
@@ -151,8 +154,12 @@ def _cuda() -> Iterator[Finding]:
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         memory_gib = properties.total_memory / 2**30
-        value = f"{properties.name}, {memory_gib:.0f} GiB, compute capability {properties.major}.{properties.minor}"
-        yield Finding(topic="cuda", name=f"device {index}", value=value)
+        capability = f"{properties.major}.{properties.minor}"
+        value = f"{properties.name}, {memory_gib:.0f} GiB, compute capability {capability}"
+        served = is_served((properties.major, properties.minor), str(native.build_info.get("cuda_architectures")))
+        remedy = f"in the source tree: TORCH_CUDA_ARCH_LIST={capability} {native.BUILD_COMMAND}"
+        missing = native.cuda_loaded and not served  # beside a GPU that is served
+        yield Finding(topic="cuda", name=f"device {index}", value=value, remedy=remedy if missing else None)
     if not visible:
         yield Finding(topic="cuda", name="devices", value="none")
     yield Finding(topic="cuda", name="nvcc", value=_nvcc())
@@ -160,12 +167,11 @@ def _cuda() -> Iterator[Finding]:
 
 
 def _cuda_kernels(visible: bool) -> Finding:
-    if native.build_info.get("cuda"):
-        return Finding(topic="cuda", name="kernels", value="built")
-    reason = native.build_info.get("cuda_reason") or native.build_info.get("reason") or "the build left no record"
-    # Only a GPU makes this a fault: elsewhere nobody misses them.
-    remedy = f"install the CUDA toolkit (nvcc), then in the source tree: {native.BUILD_COMMAND}" if visible else None
-    return Finding(topic="cuda", name="kernels", value=f"not built: {reason}", remedy=remedy)
+    # Only a GPU makes their absence a fault: elsewhere nobody misses them.
+    wanted = visible and not native.cuda_loaded
+    remedy = f"with the CUDA toolkit (nvcc), in the source tree: {native.BUILD_COMMAND}" if wanted else None
+    value = "loaded" if native.cuda_loaded else f"not loaded: {native.cuda_reason}"
+    return Finding(topic="cuda", name="kernels", value=value, remedy=remedy)
 
 
 def _nvcc() -> str:

@@ -50,6 +50,11 @@ def same_draws() -> None:
     torch.manual_seed(0)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") is not None and not torch.cuda.is_available():
+        pytest.skip("needs an NVIDIA GPU that torch sees")
+
+
 def pytest_report_header() -> str:
     from fastvae.ops import _native
 

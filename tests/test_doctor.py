@@ -45,11 +45,11 @@ def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPa
 
 def test_the_reference_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_native, "loaded", False)
-    monkeypatch.setattr(_native, "reason", "fastvae._C does not load (planted)")
+    monkeypatch.setattr(_native, "reason", "libfastvae_cpu.so does not load (planted)")
     monkeypatch.delenv("FASTVAE_BACKEND", raising=False)
     monkeypatch.delenv("CXX", raising=False)
     found = finding("backend")
-    assert found.value == "reference: fastvae._C does not load (planted)"
+    assert found.value == "reference: libfastvae_cpu.so does not load (planted)"
     assert found.remedy is not None
     assert _native.BUILD_COMMAND in found.remedy
 
@@ -58,6 +58,18 @@ def test_the_reference_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("FASTVAE_BACKEND", "reference")
     assert "unset FASTVAE_BACKEND" in str(finding("backend").remedy)
+
+
+def test_missing_cuda_kernels_are_explained_and_a_fault_only_where_there_is_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_native, "cuda_loaded", False)
+    monkeypatch.setattr(_native, "cuda_reason", "of another CUDA (planted)")
+    for visible in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda answer=visible: answer)
+        (found,) = (one for one in doctor.report().findings if (one.topic, one.name) == ("cuda", "kernels"))
+        assert found.value == "not loaded: of another CUDA (planted)"
+        assert (found.remedy is not None) == visible
 
 
 def test_the_data_folder_is_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

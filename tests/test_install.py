@@ -20,17 +20,17 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[1]
-STAND_IN = """
-#include <Python.h>
-#include <torch/csrc/stable/macros.h>
+LIBRARY = """
+#include <torch/csrc/stable/library.h>
 #if !defined(TORCH_STABLE_ONLY) || TORCH_TARGET_VERSION != 0x020a000000000000 || defined(__AVX512F__)
 #error "setup.py must build for the stable ABI of torch 2.10 and for every CPU"
 #endif
-static PyObject* info(PyObject*, PyObject*) { return Py_BuildValue("{s:s}", "torch", FASTVAE_BUILT_WITH_TORCH); }
-static PyObject* capability(PyObject*, PyObject*) { return PyUnicode_FromString("stand-in"); }
-static PyMethodDef methods[] = {
-  {"build_info", info, METH_NOARGS, ""}, {"cpu_capability", capability, METH_NOARGS, ""}, {}};
-static PyModuleDef module = {PyModuleDef_HEAD_INIT, "_C", "", -1, methods};
+#define EXPORT extern "C" __attribute__((visibility("default")))
+EXPORT const char* fastvae_cpu_capability(const char**) { return "stand-in"; }
+"""
+MODULE = """
+#include <Python.h>
+static PyModuleDef module = {PyModuleDef_HEAD_INIT, "_C", "", -1, nullptr};
 PyMODINIT_FUNC PyInit__C() { return PyModule_Create(&module); }
 """
 PROBE = """
@@ -53,7 +53,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = shutil.ignore_patterns("__pycache__", "*.so", "_build_info.json")
     shutil.copytree(ROOT / "fastvae", copy / "fastvae", ignore=built)
     (copy / "csrc").mkdir(parents=True)
-    (copy / "csrc" / "module.cpp").write_text(STAND_IN)
+    (copy / "csrc" / "library.cpp").write_text(LIBRARY)
+    (copy / "csrc" / "module.cpp").write_text(MODULE)
     (copy / "launch").mkdir()
     (copy / "launch" / "local.sh").write_text("echo a launcher\n")
     return copy
@@ -63,7 +64,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What pyproject.toml asks for in pip's isolated build, packed from this environment: no network is needed."""
     folder = tmp_path_factory.mktemp("wheels")
-    for name in ("setuptools", "ninja"):
+    for name in ("setuptools", "ninja", "pybind11"):
         found = importlib.metadata.distribution(name)
         tags = [line.split()[1] for line in str(found.read_text("WHEEL")).splitlines() if line.startswith("Tag:")]
         home = f"{name}-{found.version}"
@@ -141,6 +142,7 @@ def test_plain_install_takes_torch_from_the_target_environment(tree: Path, wheel
     assert said["loaded"], said
     assert said["build"]["torch"] == torch.__version__
     assert said["build"]["cpu_capability"] == "stand-in"
+    assert said["build"]["module"], said
 
 
 @needs_compiler
@@ -180,7 +182,7 @@ def test_build_switched_off(tree: Path, tmp_path: Path) -> None:
 
 def compiler_that_fails(folder: Path, when: str) -> str:
     """A C++ compiler that refuses where its arguments match a shell pattern."""
-    script = folder / "broken-c++"
+    script = folder / f"broken-{len(list(folder.iterdir()))}-c++"  # ninja compares commands
     refuse = f'case "$*" in {when}) echo planted error: no >&2; exit 1;; esac'
     script.write_text(f'#!/bin/sh\n{refuse}\nexec {shutil.which("c++")} "$@"\n')
     script.chmod(0o755)
@@ -188,57 +190,107 @@ def compiler_that_fails(folder: Path, when: str) -> str:
 
 
 @needs_compiler
-@pytest.mark.parametrize(
-    ("when", "reason"),
-    [("*module.cpp*", "the build failed: planted error: no"), ("*-shared*", "the build failed: the linker failed")],
-)
-def test_a_failing_compiler_is_quoted(tree: Path, tmp_path: Path, when: str, reason: str) -> None:
+@pytest.mark.parametrize("when", ["*library.cpp*", "*-shared*cpu.so*"])
+def test_a_failing_compiler_is_quoted(tree: Path, tmp_path: Path, when: str) -> None:
     compiler = compiler_that_fails(tmp_path, when)
-    assert_reference(installed(tree, tmp_path / "site", "--no-build-isolation", CXX=compiler), reason)
+    said = installed(tree, tmp_path / "site", "--no-build-isolation", CXX=compiler)
+    assert_reference(said, "the build failed: planted error: no")
 
 
 @needs_compiler
-def test_a_failing_nvcc_costs_the_cuda_kernels_only(tree: Path, tmp_path: Path) -> None:
-    nvcc, log = tmp_path / "cuda" / "bin" / "nvcc", tmp_path / "log"
-    nvcc.parent.mkdir(parents=True)
+def test_a_symbol_that_no_source_defines_fails_the_build(tree: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "checkout"
+    shutil.copytree(tree, copy, ignore=shutil.ignore_patterns("build"))
+    caller = (
+        'void missing_kernel();\nextern "C" __attribute__((visibility("default"))) void call() { missing_kernel(); }\n'
+    )
+    (copy / "csrc" / "caller.cpp").write_text(caller)
+    assert build(copy, tmp_path / "lib")["built"] is False
+    assert "missing_kernel" in build(copy, tmp_path / "lib")["reason"]
+
+
+@needs_compiler
+def test_the_kernels_do_without_the_module(tree: Path, tmp_path: Path) -> None:
+    said = installed(tree, tmp_path / "site", "--no-build-isolation", CXX=compiler_that_fails(tmp_path, "*module.cpp*"))
+    assert (said["loaded"], said["build"]["module"]) == (True, False)
+    assert "planted error: no" in said["build"]["module_reason"]
+
+
+def build(tree: Path, home: Path, **environment: str) -> dict:
+    """The record of a build into a folder."""
+    command = [sys.executable, "setup.py", "build_ext", "--build-lib", str(home)]
+    done = run(command, tree, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads((home / "fastvae" / "_build_info.json").read_text())
+
+
+def pretend_cuda(folder: Path, *, torch_cuda: str, release: str) -> dict[str, str]:
+    """The environment of a build that finds a torch with CUDA, and an nvcc that compiles nothing."""
+    home = Path(torch.__file__).parent
+    (folder / "torch").mkdir(parents=True)
+    (folder / "torch" / "__init__.py").touch()
+    (folder / "torch" / "version.py").write_text(f"__version__, cuda = {torch.__version__!r}, {torch_cuda!r}\n")
+    for name in ("include", "lib"):
+        (folder / "torch" / name).symlink_to(home / name)
+    nvcc = folder / "bin" / "nvcc"
+    nvcc.parent.mkdir()
     nvcc.write_text(f"""#!/bin/sh
 case "$*" in
-    --dryrun*) echo '#$ TOP={nvcc.parent}/..' >&2;;
-    --version) echo "Cuda compilation tools, release 13.0, V13.0.88";;
-    --list-gpu-arch) echo compute_80; echo compute_90; echo compute_120;;
-    *) echo "$@" >> {log}; echo "planted error: no" >&2; exit 1;;
+    --version) echo "Cuda compilation tools, release {release}, V{release}.88";;
+    --list-gpu-arch) echo compute_75; echo compute_80; echo compute_90; echo compute_120;;
+    *) echo "$@" >> {folder}/log; echo "planted error: no" >&2; exit 1;;
 esac
 """)
-    wrapper = tmp_path / "wrapped" / "nvcc"
-    wrapper.parent.mkdir()
-    wrapper.write_text(f'#!/bin/sh\nexec {nvcc} "$@"\n')
-    for script in (nvcc, wrapper):
-        script.chmod(0o755)
+    nvcc.chmod(0o755)
+    path = os.pathsep.join([str(nvcc.parent), os.environ["PATH"]])
+    return {"PYTHONPATH": str(folder), "PATH": path, "TORCH_CUDA_ARCH_LIST": "", "CUDA_HOME": "", "CUDA_PATH": ""}
+
+
+@pytest.fixture
+def cuda_tree(tree: Path, tmp_path: Path) -> Path:
+    """The checkout with a CUDA source."""
     copy = tmp_path / "checkout"
     shutil.copytree(tree, copy, ignore=shutil.ignore_patterns("build"))
     (copy / "csrc" / "op").mkdir(exist_ok=True)
     (copy / "csrc" / "op" / "cuda.cu").touch()
-    pretend = (
-        "import runpy, sys, torch\n"
-        "torch.version.cuda, torch._C._cuda_getDeviceCount = '13.0', lambda: 0\n"
-        "sys.argv = ['setup.py', *sys.argv[1:]]\n"
-        "runpy.run_path('setup.py', run_name='__main__')\n"
-    )
-    settings = {"TORCH_CUDA_ARCH_LIST": "", "CUDA_HOME": "", "CUDA_PATH": ""}
-    settings["PATH"] = os.pathsep.join([str(wrapper.parent), os.environ["PATH"]])
-    command = [sys.executable, "-c", pretend, "build_ext", "--build-lib", str(tmp_path / "lib")]
-    done = run(command, copy, **settings)
-    assert done.returncode == 0, done.stdout + done.stderr
-    record = json.loads((tmp_path / "lib" / "fastvae" / "_build_info.json").read_text())
-    assert (record["built"], record["cuda"]) == (True, False)
+    return copy
+
+
+@needs_compiler
+def test_a_failing_nvcc_costs_the_cuda_kernels_only(cuda_tree: Path, tmp_path: Path) -> None:
+    settings = pretend_cuda(tmp_path / "cuda", torch_cuda="13.0", release="13.1")
+    record = build(cuda_tree, tmp_path / "lib", **settings)
+    assert (record["built"], record["cuda"], record["cuda_version"]) == (True, False, "13.1")
     assert "planted error: no" in record["cuda_reason"]
-    assert list((tmp_path / "lib" / "fastvae").glob("_C.*.so"))
-    asked = log.read_text()
-    for code in ("arch=compute_80,code=sm_80", "arch=compute_90,code=sm_90", "arch=compute_90,code=compute_90"):
-        assert code in asked
+    assert [path.name for path in (tmp_path / "lib" / "fastvae").glob("lib*.so")] == ["libfastvae_cpu.so"]
+    asked = (tmp_path / "cuda" / "log").read_text()
+    for number in ("75", "80", "90"):
+        assert f"arch=compute_{number},code=sm_{number}" in asked
+    assert "arch=compute_90,code=compute_90" in asked
     assert "compute_100" not in asked  # this nvcc does not know it
 
-    assert run(command, copy, FASTVAE_BUILD="require", **settings).returncode != 0
+    command = [sys.executable, "setup.py", "build_ext", "--build-lib", str(tmp_path / "lib")]
+    assert run(command, cuda_tree, FASTVAE_BUILD="require", **settings).returncode != 0
+
+
+@needs_compiler
+def test_an_nvcc_of_another_major_version_is_not_asked(cuda_tree: Path, tmp_path: Path) -> None:
+    record = build(cuda_tree, tmp_path / "lib", **pretend_cuda(tmp_path / "cuda", torch_cuda="12.8", release="13.0"))
+    assert (record["built"], record["cuda"]) == (True, False)
+    assert "nvcc is of CUDA 13.0 and torch of CUDA 12.8" in record["cuda_reason"]
+    assert not (tmp_path / "cuda" / "log").exists()
+
+
+@needs_compiler
+def test_the_architectures_are_chosen_and_checked(cuda_tree: Path, tmp_path: Path) -> None:
+    settings = pretend_cuda(tmp_path / "cuda", torch_cuda="13.0", release="13.0")
+    record = build(cuda_tree, tmp_path / "lib", **{**settings, "TORCH_CUDA_ARCH_LIST": "8.6 9.0a;12.0+PTX"})
+    assert record["cuda_architectures"] == "8.6;9.0a;12.0+PTX"
+    asked = (tmp_path / "cuda" / "log").read_text()
+    for code in ("compute_86,code=sm_86", "compute_90a,code=sm_90a", "compute_120,code=compute_120"):
+        assert f"arch={code}" in asked
+    record = build(cuda_tree, tmp_path / "lib", **{**settings, "TORCH_CUDA_ARCH_LIST": "Ampere"})
+    assert "TORCH_CUDA_ARCH_LIST must hold numbers, as in 8.0;9.0+PTX, got 'Ampere'" in record["cuda_reason"]
 
 
 def test_require_fails_without_a_compiler(tree: Path, tmp_path: Path, no_compiler: dict[str, str]) -> None:
@@ -253,7 +305,7 @@ def test_require_fails_without_a_compiler(tree: Path, tmp_path: Path, no_compile
 @needs_compiler
 def test_require_fails_where_the_compiler_does(tree: Path, tmp_path: Path) -> None:
     command = [sys.executable, "setup.py", "build_ext", "--build-lib", str(tmp_path)]
-    for when in ("*module.cpp*", "*-shared*"):
+    for when in ("*library.cpp*", "*module.cpp*", "*-shared*"):
         compiler = compiler_that_fails(tmp_path, when)
         assert run(command, tree, FASTVAE_BUILD="require", CXX=compiler).returncode != 0
 
@@ -262,10 +314,13 @@ def test_require_fails_where_the_compiler_does(tree: Path, tmp_path: Path) -> No
 def test_in_place_build_and_its_removal(tree: Path, tmp_path: Path) -> None:
     command = [sys.executable, "setup.py", "build_ext", "--inplace"]
     for setting in ({"FASTVAE_BUILD": "off"}, {"CXX": compiler_that_fails(tmp_path, "*-shared*")}):
+        (tree / "fastvae" / "_C.cpython-39-old.so").touch()  # held the kernels once
+        (tree / "fastvae" / "libfastvae_cuda.so").touch()
         assert run(command, tree).returncode == 0
-        assert list((tree / "fastvae").glob("_C.*.so"))
+        built = {"libfastvae_cpu.so", f"_C{sysconfig.get_config_var('EXT_SUFFIX')}"}
+        assert {path.name for path in (tree / "fastvae").glob("*.so")} == built
         assert run(command, tree, **setting).returncode == 0
-        assert not list((tree / "fastvae").glob("_C.*.so"))
+        assert not list((tree / "fastvae").glob("*.so"))
         assert not json.loads((tree / "fastvae" / "_build_info.json").read_text())["built"]
 
 
@@ -284,7 +339,8 @@ def test_wheel_holds_the_library_the_record_and_the_launchers_and_nothing_stale(
         metadata = archive.read(next(name for name in names if name.endswith("METADATA"))).decode()
         scripts = archive.read(next(name for name in names if name.endswith("entry_points.txt"))).decode()
     assert {"fastvae/py.typed", "fastvae/_build_info.json", "fastvae/launch/local.sh"} <= set(names)
-    assert sum(name.startswith("fastvae/_C.") for name in names) == 1
+    built = ["fastvae/_C", "fastvae/libfastvae_cpu"]
+    assert sorted(name.split(".")[0] for name in names if name.endswith(".so")) == built
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if "stale" in name or name.startswith(("csrc", "tests"))]
     assert "Requires-Dist: torch>=2.10" in metadata
@@ -312,12 +368,35 @@ def test_sdist_holds_what_a_build_needs(tree: Path, tmp_path: Path) -> None:
     assert_reference(said, "FASTVAE_BUILD=off")
 
 
+# The command line where nothing is installed under the name fastvae.
+NOT_INSTALLED = """
+import importlib.metadata as metadata, sys
+version_of = metadata.version
+def version(name):
+    if name == "fastvae":
+        raise metadata.PackageNotFoundError(name)
+    return version_of(name)
+metadata.version = version
+from fastvae.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_source_tree_trains_without_metadata(tree: Path, tmp_path: Path) -> None:
+    options = ["--train.steps=2", "--train.final-samples=1", "--model.hidden-dim=8", f"--run-dir={tmp_path / 'run'}"]
+    command = [sys.executable, "-c", NOT_INSTALLED, "train", "digits", *options]
+    done = run(command, tmp_path, PYTHONPATH=str(tree), OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "run" / "checkpoints").iterdir())
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_make_setup_is_done_once_and_again_when_the_sources_change(tree: Path, tmp_path: Path) -> None:
     for name in ("Makefile", "constraints.txt", "setup.py", "pyproject.toml"):
         shutil.copy2(tree / name, tmp_path)
-    (tmp_path / "csrc").mkdir()
-    (tmp_path / "csrc" / "module.cpp").touch()
+    for source in (tmp_path / "csrc" / "library.cpp", tmp_path / "fastvae" / "_version.py"):
+        source.parent.mkdir()
+        source.touch()
     (tmp_path / ".venv").mkdir()
 
     def is_done() -> bool:
@@ -328,5 +407,5 @@ def test_make_setup_is_done_once_and_again_when_the_sources_change(tree: Path, t
         (tmp_path / ".venv" / stamp).touch()
     assert is_done()
     later = (tmp_path / ".venv" / ".built-native").stat().st_mtime + 10
-    os.utime(tmp_path / "csrc" / "module.cpp", (later, later))
+    os.utime(tmp_path / "csrc" / "library.cpp", (later, later))
     assert not is_done()

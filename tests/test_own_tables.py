@@ -156,7 +156,7 @@ def test_a_feature_may_be_named_y(tmp_path: Path) -> None:
     [
         (b"a,b\n1,1e308\n2,-1e308\n3,5\n", "column b: numbers must have a finite scale"),
         (b"a,b\n1,inf\n2,3\n3,5\n", "column b: numbers must have a finite scale"),
-        (b"a,b\ncaf\xe9,3\n", "must be UTF-8 text, got byte 0xe9; save the file as UTF-8"),
+        (b"a,b\ncaf\xe9,3\n", "must be UTF-8 text, got byte 0xe9 in line 2; save the file as UTF-8"),
         (b'a,b\n1,"' + b"2" * 200_000 + b'"\n', "line 2 cannot be read: field larger than"),
         (b"a,b\n", "holds a header and no rows"),
     ],

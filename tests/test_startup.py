@@ -69,12 +69,9 @@ def test_type_checkers_and_python_see_the_same_names(name: str) -> None:
     package = ".".join(["fastvae", *name.split("/")[:-1]])
     module = import_module(package)
     checked = {}
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.ImportFrom)
-            and node.module != "fastvae.lazy"
-            and str(node.module).startswith("fastvae.")
-        ):
+    blocks = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    for node in (each for block in blocks for each in block.body):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("fastvae."):
             home = str(node.module).removeprefix(f"{package}.")
             checked |= {alias.name: home for alias in node.names}
     (call,) = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "lazy_names")

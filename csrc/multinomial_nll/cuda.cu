@@ -9,9 +9,9 @@
 namespace fastvae {
 namespace {
 
-template <bool kAligned, class T>
+template <bool kAligned, class T, TargetKind kCounts>
 __global__ void FASTVAE_LAUNCH_BOUNDS pieces_kernel(DeviceMultinomial arguments) {
-  multinomial_pieces_body<kAligned, T>(DeviceGrid{}, arguments);
+  multinomial_pieces_body<kAligned, T, kCounts>(DeviceGrid{}, arguments);
 }
 
 template <class T>
@@ -19,14 +19,22 @@ __global__ void FASTVAE_LAUNCH_BOUNDS rows_kernel(DeviceMultinomial arguments) {
   multinomial_rows_body<T>(DeviceGrid{}, arguments);
 }
 
-template <bool kAligned, class T>
+template <bool kAligned, class T, TargetKind kCounts>
 __global__ void FASTVAE_LAUNCH_BOUNDS backward_kernel(DeviceMultinomial arguments) {
-  multinomial_backward_body<kAligned, T>(DeviceGrid{}, arguments);
+  multinomial_backward_body<kAligned, T, kCounts>(DeviceGrid{}, arguments);
 }
 
 template <class T>
 __global__ void FASTVAE_LAUNCH_BOUNDS compressed_backward_kernel(DeviceMultinomial arguments) {
   multinomial_compressed_backward_body<T>(DeviceGrid{}, arguments);
+}
+
+// Call run(aligned, kind of counts), both as types.
+template <class T, class Run>
+void with_counts(const DeviceMultinomial& a, Run&& run) {
+  const bool aligned = rows_are_aligned<T>(a.shape.columns, {a.logits, a.grad_logits});
+  if (aligned && !a.counts) return run(std::true_type{}, std::integral_constant<TargetKind, kNoTarget>{});
+  with_target<T, true, true>(a.counts_storage, aligned && packs_are_aligned<T>(a.counts, size_of(a.counts_storage)), run);
 }
 
 // Counts, dense or in compressed rows; contiguous, and alive as long as the arguments that point at them.
@@ -78,9 +86,10 @@ std::tuple<Tensor, Tensor, Tensor> forward(const char* where, Tensor logits, Cou
     a.shape = share_rows<T>(shape.rows, shape.columns);
     Tensor pieces = empty_on(logits, {shape.rows, a.shape.segments, 4}, sum_type(logits.scalar_type()));
     a.pieces = pointer(pieces);
-    const bool aligned = rows_are_aligned<T>(shape.columns, {a.logits, a.counts});
-    (aligned ? pieces_kernel<true, T> : pieces_kernel<false, T>)<<<blocks_of(a.shape), kThreadsPerBlock, 0, queue>>>(a);
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    with_counts<T>(a, [&](auto aligned, auto kind) {
+      pieces_kernel<decltype(aligned)::value, T, decltype(kind)::value><<<blocks_of(a.shape), kThreadsPerBlock, 0, queue>>>(a);
+      STD_CUDA_KERNEL_LAUNCH_CHECK();
+    });
     rows_kernel<T><<<blocks_for(shape.rows * kWarp), kThreadsPerBlock, 0, queue>>>(a);
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   });
@@ -105,10 +114,10 @@ Tensor backward(const char* where, Tensor grad_nll, Tensor logits, Counts counts
     using T = decltype(storage);
     const cudaStream_t queue = current_stream(logits);
     a.shape = share_rows<T>(shape.rows, shape.columns);
-    const bool aligned = rows_are_aligned<T>(shape.columns, {a.logits, a.counts, a.grad_logits});
-    const unsigned blocks = blocks_for(shape.rows * packs_of<T>(shape.columns));
-    (aligned ? backward_kernel<true, T> : backward_kernel<false, T>)<<<blocks, kThreadsPerBlock, 0, queue>>>(a);
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    with_counts<T>(a, [&](auto aligned, auto kind) {
+      backward_kernel<decltype(aligned)::value, T, decltype(kind)::value><<<blocks_of(a.shape), kThreadsPerBlock, 0, queue>>>(a);
+      STD_CUDA_KERNEL_LAUNCH_CHECK();
+    });
     if (a.counts || a.nonzeros == 0) return;
     compressed_backward_kernel<T><<<blocks_for(shape.rows * kWarp), kThreadsPerBlock, 0, queue>>>(a);
     STD_CUDA_KERNEL_LAUNCH_CHECK();

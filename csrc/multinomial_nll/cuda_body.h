@@ -1,6 +1,8 @@
 // What a thread of the multinomial_nll kernels does: segments of rows first, then each row's segments in order.
 #pragma once
 
+#include <limits>
+
 #include "common/cuda/likelihood_body.h"
 
 namespace fastvae {
@@ -15,7 +17,7 @@ struct DeviceMultinomial {
   const int64_t* indices;     // [nonzeros], ascending in a row
   const void* values;         // [nonzeros], stored as counts_storage says
   int64_t nonzeros;
-  void* pieces;  // [rows, segments, 4]: largest logit, sum of exponentials, dot product, sum of counts
+  void* pieces;  // [rows, segments, 4]: a logit near the largest, sum of exponentials and dot product relative to it, sum of counts
   void* nll;     // [rows], as the next three
   void* logsumexp;
   void* total;
@@ -23,48 +25,89 @@ struct DeviceMultinomial {
   void* grad_logits;
 };
 
-template <bool kAligned, class T, class Grid>
+// exp(x) for x <= 0, or barely above.
+FASTVAE_INLINE float softmax_power(float x) { return scalar::exp2_approximate(x * scalar::kLog2E); }
+FASTVAE_INLINE double softmax_power(double x) { return ::exp(x); }
+
+// The logits of a row that a lane has seen, each read once: the sum of their exponentials and their dot product with the counts, relative
+// to a logit that is at most kStep below the largest. Each change of it rounds the sum, so small steps are not followed; after a large one
+// what was summed before hardly counts. A NaN is no largest, but makes a NaN of the sum.
+template <class Real>
+struct LaneSoftmax {
+  static constexpr Real kStep = 2;
+  Real largest = std::numeric_limits<Real>::lowest(), sum = 0, dot = 0, total = 0;
+
+  template <int N>
+  FASTVAE_INLINE void add(const Real (&x)[N]) {
+    Real top = x[0];
+    FASTVAE_UNROLL(8)
+    for (int i = 1; i < N; ++i) top = larger(top, x[i]);
+    if (top > largest + kStep) move_to(top);
+    FASTVAE_UNROLL(8)
+    for (int i = 0; i < N; ++i) sum += softmax_power(x[i] - largest);
+  }
+
+  // A count of 0 ignores its logit, which may be infinite.
+  template <int N>
+  FASTVAE_INLINE void add_counts(const Real (&x)[N], const Real (&counts)[N]) {
+    FASTVAE_UNROLL(8)
+    for (int i = 0; i < N; ++i) {
+      dot = counts[i] == Real{0} ? dot : scalar::fused(counts[i], x[i] - largest, dot);
+      total += counts[i];
+    }
+  }
+
+  // Take everything relative to another logit, no smaller.
+  FASTVAE_INLINE void move_to(Real top) {
+    const Real by = largest - top;
+    sum *= softmax_power(by);
+    dot = total == Real{0} ? dot : scalar::fused(total, by, dot);
+    largest = top;
+  }
+
+ private:
+  static FASTVAE_INLINE float larger(float a, float b) { return ::fmaxf(a, b); }
+  static FASTVAE_INLINE double larger(double a, double b) { return ::fmax(a, b); }
+};
+
+// Whether counts are dense; compressed rows come later.
+template <TargetKind kCounts>
+FASTVAE_INLINE bool has_counts(const DeviceMultinomial& a) {
+  return kCounts != kNoTarget && (kCounts != kAnyTarget || a.counts);
+}
+
+// A team takes a segment of a row, in one pass over its logits.
+template <bool kAligned, class T, TargetKind kCounts, class Grid>
 FASTVAE_INLINE void multinomial_pieces_body(const Grid& grid, const DeviceMultinomial& a) {
   using Real = typename Compute<T>::Real;
   const Real lowest = -static_cast<Real>(HUGE_VAL);
   const Team<Grid> team(grid, a.shape.log2_team);
   const int64_t units = a.shape.units;
+  const bool counted = has_counts<kCounts>(a);
   for (int64_t unit = team.first; unit < team.turns(units); unit += team.step) {
-    const bool works = unit < units;
-    const Span span = works ? span_of(a.shape, unit) : Span{0, 0, 0};
-    const T* logits = static_cast<const T*>(a.logits) + span.row * a.shape.columns;
-    const int64_t step = int64_t{team.lanes} * kPack<T>, from = span.first + team.lane * kPack<T>;
-    Real x[kPack<T>], largest = lowest;
-    for (int64_t c = from; c < span.last; c += step) {
-      load_pack<kAligned>(x, logits + c, span.last - c);
-      FASTVAE_UNROLL(8)
-      for (int i = 0; i < kPack<T>; ++i) {
-        if (i < span.last - c) largest = x[i] > largest || x[i] != x[i] ? x[i] : largest;
+    LaneSoftmax<Real> lane;
+    if (unit < units) {
+      const Span span = span_of(a.shape, unit);
+      const T* logits = static_cast<const T*>(a.logits) + span.row * a.shape.columns + span.first;
+      const int64_t data = counted ? data_row(span.row, a.data_rows) * a.shape.columns + span.first : 0;
+      const RowBeside<kAligned, T, kCounts> row_counts(a.counts_storage, a.counts, data);
+      const int size = span.size();
+      for (int c = team.lane * kPack<T>; c < size; c += team.lanes * kPack<T>) {
+        Real x[kPack<T>], counts[kPack<T>];
+        load_pack<kAligned>(x, logits + c, size - c);
+        if (counted) row_counts.load(counts, c, size - c);
+        FASTVAE_UNROLL(8)
+        for (int i = 0; i < kPack<T>; ++i) x[i] = kAligned || i < size - c ? x[i] : lowest;
+        lane.add(x);
+        if (counted) lane.add_counts(x, counts);
       }
     }
-    largest = team.largest(largest);
-    const Real shift = largest == lowest ? Real{0} : largest;
-    Real sum = 0, dot = 0, total = 0;
-    for (int64_t c = from; c < span.last; c += step) {  // the second reading comes from the cache
-      Real n[kPack<T>] = {};
-      load_pack<kAligned>(x, logits + c, span.last - c);
-      if (a.counts) {
-        load_pack_any<kAligned, T>(n, a.counts_storage, a.counts, span.row % a.data_rows * a.shape.columns + c, span.last - c);
-      }
-      FASTVAE_UNROLL(8)
-      for (int i = 0; i < kPack<T>; ++i) {
-        const Real shifted = x[i] - shift;
-        sum += i < span.last - c ? scalar::exp_of_small(shifted) : Real{0};
-        dot += n[i] == Real{0} ? Real{0} : n[i] * shifted;
-        total += n[i];
-      }
-    }
-    sum = team.sum(sum);
-    dot = team.sum(dot);
-    total = team.sum(total);
-    if (team.lane == 0 && works) {
+    const Real largest = team.largest(lane.largest);
+    lane.move_to(largest);
+    const Real sum = team.sum(lane.sum), dot = team.sum(lane.dot), total = team.sum(lane.total);
+    if (team.lane == 0 && unit < units) {
       Real* piece = static_cast<Real*>(a.pieces) + 4 * unit;
-      piece[0] = largest;
+      piece[0] = sum == Real{0} ? lowest : largest;  // without a logit above -infinity
       piece[1] = sum;
       piece[2] = dot;
       piece[3] = total;
@@ -74,7 +117,7 @@ FASTVAE_INLINE void multinomial_pieces_body(const Grid& grid, const DeviceMultin
 
 // The range of the compressed row, made safe whatever the indices say.
 FASTVAE_INLINE Span compressed_row(const DeviceMultinomial& a, int64_t row) {
-  const int64_t data = row % a.data_rows, first = a.row_starts[data], last = a.row_starts[data + 1];
+  const int64_t data = data_row(row, a.data_rows), first = a.row_starts[data], last = a.row_starts[data + 1];
   return {row, first < 0 ? 0 : first, last < a.nonzeros ? last : a.nonzeros};
 }
 
@@ -110,30 +153,44 @@ FASTVAE_INLINE void multinomial_rows_body(const Grid& grid, const DeviceMultinom
   }
 }
 
-template <class T>
-FASTVAE_INLINE typename Compute<T>::Real multinomial_gradient(const DeviceMultinomial& a, int64_t row,
-                                                              typename Compute<T>::Real logit, typename Compute<T>::Real count) {
-  using Real = typename Compute<T>::Real;
-  const Real total = static_cast<const Real*>(a.total)[row], logsumexp = static_cast<const Real*>(a.logsumexp)[row];
-  return (scalar::exp_of_small(logit - logsumexp) * total - count) * static_cast<const Real*>(a.grad_nll)[row];
-}
+// What the gradient needs of a row.
+template <class Real>
+struct MultinomialRow {
+  Real total, logsumexp, grad;
+
+  FASTVAE_INLINE MultinomialRow(const DeviceMultinomial& a, int64_t row)
+      : total(static_cast<const Real*>(a.total)[row]),
+        logsumexp(static_cast<const Real*>(a.logsumexp)[row]),
+        grad(static_cast<const Real*>(a.grad_nll)[row]) {}
+
+  FASTVAE_INLINE Real gradient(Real logit, Real count) const {
+    return scalar::fused(softmax_power(logit - logsumexp), total, -count) * grad;
+  }
+};
 
 // grad_logits = grad_nll (total softmax(logits) - counts), dense counts only.
-template <bool kAligned, class T, class Grid>
+template <bool kAligned, class T, TargetKind kCounts, class Grid>
 FASTVAE_INLINE void multinomial_backward_body(const Grid& grid, const DeviceMultinomial& a) {
   using Real = typename Compute<T>::Real;
-  const int64_t columns = a.shape.columns;
-  for (int64_t index = grid.index(); index < a.shape.rows * packs_of<T>(columns); index += grid.size()) {
-    const Place place = place_of<T>(index, columns);
-    const int64_t at = place.block * columns + place.column, count = columns - place.column;
-    Real x[kPack<T>], n[kPack<T>] = {};
-    load_pack<kAligned>(x, static_cast<const T*>(a.logits) + at, count);
-    if (a.counts) {
-      load_pack_any<kAligned, T>(n, a.counts_storage, a.counts, place.block % a.data_rows * columns + place.column, count);
+  const Team<Grid> team(grid, a.shape.log2_team);
+  const bool counted = has_counts<kCounts>(a);
+  for (int64_t unit = team.first; unit < a.shape.units; unit += team.step) {
+    const Span span = span_of(a.shape, unit);
+    const MultinomialRow<Real> row(a, span.row);
+    const int64_t base = span.row * a.shape.columns + span.first;
+    const T* logits = static_cast<const T*>(a.logits) + base;
+    T* grad_logits = static_cast<T*>(a.grad_logits) + base;
+    const int64_t data = counted ? data_row(span.row, a.data_rows) * a.shape.columns + span.first : 0;
+    const RowBeside<kAligned, T, kCounts> row_counts(a.counts_storage, a.counts, data);
+    const int size = span.size();
+    for (int c = team.lane * kPack<T>; c < size; c += team.lanes * kPack<T>) {
+      Real x[kPack<T>], counts[kPack<T>] = {};
+      load_pack<kAligned>(x, logits + c, size - c);
+      if (counted) row_counts.load(counts, c, size - c);
+      FASTVAE_UNROLL(8)
+      for (int i = 0; i < kPack<T>; ++i) x[i] = row.gradient(x[i], counts[i]);
+      store_pack<kAligned>(grad_logits + c, x, size - c);
     }
-    FASTVAE_UNROLL(8)
-    for (int i = 0; i < kPack<T>; ++i) x[i] = multinomial_gradient<T>(a, place.block, x[i], n[i]);
-    store_pack<kAligned>(static_cast<T*>(a.grad_logits) + at, x, count);
   }
 }
 
@@ -144,13 +201,14 @@ FASTVAE_INLINE void multinomial_compressed_backward_body(const Grid& grid, const
   const Team<Grid> team(grid, 5);
   for (int64_t row = team.first; row < a.shape.rows; row += team.step) {
     const Span span = compressed_row(a, row);
+    const MultinomialRow<Real> of_row(a, row);
     for (int64_t i = span.first + team.lane; i < span.last; i += kWarp) {
       const int64_t c = a.indices[i];
       if (c < 0 || c >= a.shape.columns || (i > span.first && a.indices[i - 1] == c)) continue;
       Real n = 0;
       for (int64_t j = i; j < span.last && a.indices[j] == c; ++j) n += load_any<Real>(a.counts_storage, a.values, j);
       const int64_t at = row * a.shape.columns + c;
-      from_real(static_cast<T*>(a.grad_logits)[at], multinomial_gradient<T>(a, row, to_real(static_cast<const T*>(a.logits)[at]), n));
+      from_real(static_cast<T*>(a.grad_logits)[at], of_row.gradient(to_real(static_cast<const T*>(a.logits)[at]), n));
     }
   }
 }

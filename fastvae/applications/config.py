@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fastvae.settings import Settings
+
 ANOMALY_SAMPLES = 20
 """Draws of the latent that a row's score is a mean over."""
 CODED_TOGETHER = 16
@@ -15,7 +17,7 @@ MAX_EASE_GIB = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeConfig:
+class ProbeConfig(Settings):
     """How features are judged."""
 
     num_train: int = 20_000

@@ -102,7 +102,9 @@ class Goal:
         return self.name
 
 
-def measure(case: Case, *, budget_s: float = 2.0, min_rounds: int = 15, max_rounds: int = 200) -> Result:
+def measure(
+    case: Case, *, budget_s: float = 2.0, min_rounds: int = 15, max_rounds: int = 200, warm_up_s: float = 0.0
+) -> Result:
     """Time all calls of ``case`` in turn, after a warm-up, for about ``budget_s`` seconds.
 
     Args:
@@ -110,9 +112,14 @@ def measure(case: Case, *, budget_s: float = 2.0, min_rounds: int = 15, max_roun
         budget_s: the time for all calls of the case together, warm-up not counted.
         min_rounds: turns that are taken however long they last.
         max_rounds: turns that are enough.
+        warm_up_s: how long the calls run in turn before the first is timed: an idle GPU has slow clocks.
     """
     keep_freed_memory()
     time_calls = _time_on_cuda if case.device.type == "cuda" else _time_on_cpu
+    warm = time.perf_counter() + warm_up_s
+    while time.perf_counter() < warm:
+        for call in case.calls.values():
+            time_calls(call, 1)
     bunch = {name: _calls_per_sample(call, time_calls) for name, call in case.calls.items()}
     samples: dict[str, list[float]] = {name: [] for name in case.calls}
     names, order, end = list(case.calls), random.Random(0), time.perf_counter() + budget_s

@@ -7,11 +7,11 @@ import platform
 import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 
 import torch
 
+from fastvae._version import __version__
 from fastvae.ops import native
 
 
@@ -42,7 +42,7 @@ def this_machine(device: torch.device | str = "cpu") -> Machine:
     """Look at this machine, for measurements on ``device``."""
     device = torch.device(device)
     threads, cpu = torch.get_num_threads(), _cpu_name()
-    versions = {"fastvae": _version("fastvae"), "torch": torch.__version__, "Python": platform.python_version()}
+    versions = {"fastvae": __version__, "torch": torch.__version__, "Python": platform.python_version()}
     hardware = f"{cpu}, {threads} thread{'s' if threads > 1 else ''}"
     if device.type == "cuda":
         hardware = torch.cuda.get_device_name(device)
@@ -56,13 +56,6 @@ def this_machine(device: torch.device | str = "cpu") -> Machine:
         versions=", ".join(f"{name} {version}" for name, version in versions.items()),
         date=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
     )
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "of a source tree"
 
 
 def _cpu_name() -> str:

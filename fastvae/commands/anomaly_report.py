@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fastvae import applications, run
 from fastvae.applications.config import ANOMALY_SAMPLES
 from fastvae.commands.options import RunDirectory, output_file
+from fastvae.settings import Settings
 
 if TYPE_CHECKING:
     from fastvae.applications.anomalies import Array, Detection, Scores
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class AnomalyReport:
+class AnomalyReport(Settings):
     """The least likely rows of a table and the columns that make them so; AUROC where the anomalies are known."""
 
     run: RunDirectory
     """The run directory."""
     data: Path | None = None
-    """A CSV, TSV or npz file of rows; None is the run's test rows, compared with IsolationForest and PCA."""
+    """A CSV, TSV, Parquet, Arrow, Excel or npz file of rows; None is the run's test rows, compared with IsolationForest
+    and PCA."""
     out: Path | None = None
     """The CSV file of all rows' scores and the columns' shares; None is anomalies.csv in the run directory."""
     top: int = 10

@@ -13,13 +13,14 @@ import tyro
 
 from fastvae.commands.parsing import parse
 from fastvae.commands.run_options import parse_run
+from fastvae.settings import Settings
 from fastvae.train.checkpoint import CheckpointError, checkpoint_paths, read_checkpoint
 
 RunDirectory = Annotated[Path, tyro.conf.Positional]
 
 
 @dataclass(frozen=True)
-class Checkpoints:
+class Checkpoints(Settings):
     """List a run's checkpoints: step, size, time, and whether they can be used; exit code 1 if one cannot."""
 
     run: RunDirectory
@@ -47,7 +48,7 @@ class Checkpoints:
 
 
 @dataclass(frozen=True)
-class Export:
+class Export(Settings):
     """Write a run's weights, averaged where it keeps an average, from its newest valid checkpoint to one file."""
 
     run: RunDirectory
@@ -66,7 +67,7 @@ class Export:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyOptions:
+class VerifyOptions(Settings):
     """Options of verify-resume beside those of the recipe."""
 
     kills: int = 20

@@ -14,6 +14,7 @@ from fastvae import cluster
 from fastvae.commands.parsing import parse_some
 from fastvae.commands.run_options import parse_run
 from fastvae.run import RunConfig
+from fastvae.settings import Settings
 from fastvae.train.status import ATTEMPT
 
 
@@ -26,7 +27,7 @@ class SubmitOptions(cluster.Job):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OutcomeOptions:
+class OutcomeOptions(Settings):
     """What the batch script knows of its job. The options of the run stand beside it, as `fastvae train` got them."""
 
     warned: bool = False
@@ -34,7 +35,7 @@ class OutcomeOptions:
 
 
 @dataclass(frozen=True)
-class Status:
+class Status(Settings):
     """How a run and its Slurm job stand; without a run directory, all runs below runs/."""
 
     run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None

@@ -17,13 +17,14 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from fastvae import applications, run
 from fastvae.applications.config import CODED_TOGETHER, MAX_COMPRESSED_GIB
 from fastvae.commands.options import RunDirectory, output_file
+from fastvae.settings import Settings
 
 if TYPE_CHECKING:
     from fastvae.applications.compression import CompressionReport
 
 
 @dataclass(frozen=True)
-class Compress:
+class Compress(Settings):
     """Write a file of pixels as an .fvc file that `decompress` turns back into it, byte for byte."""
 
     run: RunDirectory
@@ -58,7 +59,7 @@ class Compress:
 
 
 @dataclass(frozen=True)
-class Decompress:
+class Decompress(Settings):
     """Turn an .fvc file back into the file that `compress` read; refused where it cannot be decoded."""
 
     run: RunDirectory

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fastvae import figures, run
 from fastvae.commands.options import RunDirectory, conditions, output_path
+from fastvae.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Sample:
+class Sample(Settings):
     """Draw new examples from the prior, or variations of a test example, and write them."""
 
     run: RunDirectory
@@ -72,7 +73,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Reconstruct:
+class Reconstruct(Settings):
     """Write test examples beside their reconstructions."""
 
     run: RunDirectory
@@ -95,7 +96,7 @@ class Reconstruct:
 
 
 @dataclass(frozen=True)
-class Interpolate:
+class Interpolate(Settings):
     """Write the way between two test examples through the latent space."""
 
     run: RunDirectory
@@ -120,7 +121,7 @@ class Interpolate:
 
 
 @dataclass(frozen=True)
-class Traverse:
+class Traverse(Settings):
     """Write what each latent dimension, or an attribute, changes: a row of examples each."""
 
     run: RunDirectory

@@ -9,9 +9,11 @@ from typing import Annotated, Literal
 
 import tyro
 
+from fastvae.settings import Settings
+
 
 @dataclass(frozen=True)
-class Doctor:
+class Doctor(Settings):
     """Say what is installed, which backend runs and why, and what to run to fix what is missing."""
 
     def __call__(self) -> int:
@@ -22,7 +24,7 @@ class Doctor:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Bench(Settings):
     """Measure the operators on this machine, beside eager PyTorch and the speed of memory."""
 
     operator: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[OPERATOR]")] = None

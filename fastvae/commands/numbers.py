@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 from fastvae import run
 from fastvae.commands.options import RunDirectory, output_file
+from fastvae.settings import Settings
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(Settings):
     """Bounds of a finished run on its test set, in nats per example."""
 
     run: RunDirectory
@@ -33,7 +34,7 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(Settings):
     """Write how unlikely each example is, in nats: a CSV file with its number and minus its bound.
 
     Of a deterministic autoencoder it is the squared error.
@@ -65,7 +66,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Encode:
+class Encode(Settings):
     """Write the posteriors of a data set's examples: an npz file with mu and logvar [N, D], and label [N]."""
 
     run: RunDirectory

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from fastvae import applications, run
 from fastvae.applications.config import ProbeConfig
 from fastvae.commands.options import RunDirectory, output_file
+from fastvae.settings import Settings
 
 if TYPE_CHECKING:
     from fastvae.applications.probe import ProbeRow
 
 
 @dataclass(frozen=True)
-class Probe:
+class Probe(Settings):
     """Judge a run's features: nearest neighbours and logistic regression on posterior means, PCA and the raw input."""
 
     run: RunDirectory

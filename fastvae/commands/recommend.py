@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fastvae import applications, run
 from fastvae.applications.config import MAX_EASE_GIB
 from fastvae.commands.options import RunDirectory
+from fastvae.settings import Settings
 
 if TYPE_CHECKING:
     from fastvae.applications.recommendation import Suggestion
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Recommend:
+class Recommend(Settings):
     """Items for somebody who has --items, items like --similar, or items for every user of --data."""
 
     run: RunDirectory

@@ -10,6 +10,7 @@ from fastvae import run
 from fastvae.commands.numbers import evaluation_table
 from fastvae.commands.run_options import ALIASES, parse_run
 from fastvae.recipes import RECIPES
+from fastvae.settings import Settings
 
 
 def train(words: Sequence[str]) -> int:
@@ -29,7 +30,7 @@ def train(words: Sequence[str]) -> int:
 
 
 @dataclass(frozen=True)
-class Recipes:
+class Recipes(Settings):
     """List the recipes that `fastvae train` knows."""
 
     def __call__(self) -> int:

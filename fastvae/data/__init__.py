@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fastvae.data.dataset import Data, State, as_data, condition_on
     from fastvae.data.loader import Loader, MicroBatch, evaluation_batches, load_examples
     from fastvae.data.order import order_index, share
+    from fastvae.data.prefetch import LoadError, Prefetcher
     from fastvae.data.preprocess import Preprocess, Preprocessor
     from fastvae.data.registry import DATASETS, RECOGNIZERS, Recognizer, build_data, read_source
     from fastvae.data.restore import DESCRIPTION, MissingSource, describe
@@ -26,11 +27,13 @@ __all__ = [
     "Data",
     "DataConfig",
     "Field",
+    "LoadError",
     "Loader",
     "LogMelPreprocess",
     "MicroBatch",
     "MissingSource",
     "NumberField",
+    "Prefetcher",
     "Preprocess",
     "Preprocessor",
     "Recognizer",
@@ -58,6 +61,7 @@ __getattr__, __dir__ = lazy_names(
         "dataset": ("Data", "State", "as_data", "condition_on"),
         "loader": ("Loader", "MicroBatch", "evaluation_batches", "load_examples"),
         "order": ("order_index", "share"),
+        "prefetch": ("LoadError", "Prefetcher"),
         "preprocess": ("Preprocess", "Preprocessor"),
         "registry": ("DATASETS", "RECOGNIZERS", "Recognizer", "build_data", "read_source"),
         "restore": ("DESCRIPTION", "MissingSource", "describe"),

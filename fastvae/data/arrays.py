@@ -42,7 +42,7 @@ def load_arrays(path: Path, *, max_bytes: int) -> tuple[TensorSource, TensorSour
         ValueError: not such a file, pickled objects, too large, truncated, or no array by these names.
         OSError: the file cannot be opened.
     """
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         with path.open("rb") as file:
             examples = read_array(file, str(path), max_bytes)
         return _source(examples, None, str(path)), None

@@ -7,8 +7,9 @@ import json
 import math
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -18,10 +19,11 @@ from fastvae.data.audio_preprocess import LogMelPreprocess
 from fastvae.data.condition import ConditionField
 from fastvae.data.config import AudioConfig, DataConfig, SpectrogramConfig
 from fastvae.data.dataset import Data
+from fastvae.data.folders import list_folder, visible_files
 from fastvae.data.places import find_file
 from fastvae.data.source import Source
 from fastvae.data.views import chunks
-from fastvae.data.waveform import EXTENSIONS, read_waveform
+from fastvae.data.waveform import EXTENSIONS, read_recording
 
 STATE = "audio.json"
 _ARCHIVE = "recordings.tar.gz"
@@ -30,6 +32,7 @@ _REMEDY = (
     " and set FASTVAE_DATA to the folder that holds fsdd/"
 )
 _MAX_FILE_BYTES = 2**28
+_HEARD_S = 0.05  # silence that is shorter is not worth a word
 _TAKES = 5  # of each speaker and digit: recordings 0 .. 4 are the test set
 _NAME = re.compile(r"(?P<label>[^_]+)_(?P<speaker>[^_]+)_(?P<take>\d+)")  # 7_jackson_32
 
@@ -82,7 +85,7 @@ def load_spoken_digits(config: DataConfig, seed: int, state: Mapping[str, bytes]
         ValueError: the recordings are not there, or damaged.
     """
     path = find_file("spoken-digits", ("fsdd",), (_ARCHIVE, "recordings"), config.dir, _REMEDY)
-    clips = _read_folder(path, config.audio) if path.is_dir() else _read_archive(path, config.audio)
+    clips = _read_folder(path, config.audio)[0] if path.is_dir() else _read_archive(path, config.audio)
     takes = [int(match["take"]) if (match := _NAME.fullmatch(clip.name)) else _TAKES for clip in clips]
     return _build(config, clips, torch.tensor(takes) < _TAKES, state)
 
@@ -96,17 +99,21 @@ def load_own_recordings(config: DataConfig, seed: int, state: Mapping[str, bytes
         ValueError: a file is damaged, empty or too large; it is named.
     """
     assert config.path is not None  # DataConfig saw to it
-    clips = _read_folder(config.path.expanduser(), config.audio, max_gib=config.max_gib)
-    return _build(config, clips, torch.arange(len(clips)) % config.test_every == 0, state)
+    clips, notes = _read_folder(config.path.expanduser(), config.audio, max_gib=config.max_gib)
+    data = _build(config, clips, torch.arange(len(clips)) % config.test_every == 0, state)
+    return replace(data, notes=notes)
 
 
 def read_recordings(path: Path, config: DataConfig, state: Mapping[str, bytes]) -> ClipSource:
     """All recordings of a folder, in the order of their paths, for a finished run; unknown labels are left out."""
-    clips, kept = _read_folder(path, config.audio, max_gib=config.max_gib), _Kept.from_state(state[STATE])
+    clips, notes = _read_folder(path, config.audio, max_gib=config.max_gib)
+    kept = _Kept.from_state(state[STATE])
     words = _words_of([clip.name for clip in clips])
     known = {name: values for name, values in kept.values.items() if set(words.get(name, [""])) <= set(values)}
     attributes = {name: _indices(words[name], values, name) for name, values in known.items()}
-    return _source(torch.stack([clip.waveform for clip in clips]), attributes, config.audio)
+    source = _source(torch.stack([clip.waveform for clip in clips]), attributes, config.audio)
+    source.notes = notes
+    return source
 
 
 def restored_preprocess(state: Mapping[str, bytes]) -> LogMelPreprocess:
@@ -116,7 +123,7 @@ def restored_preprocess(state: Mapping[str, bytes]) -> LogMelPreprocess:
 
 def holds_recordings(path: Path) -> bool:
     """Whether a folder holds a sound file, in sub-folders too."""
-    return path.is_dir() and any(file.suffix.lower() in EXTENSIONS for file in path.rglob("*"))
+    return path.is_dir() and any(file.suffix.lower() in EXTENSIONS for file in visible_files(path))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,19 +212,29 @@ def _indices(words: list[str], values: tuple[str, ...], what: str) -> Tensor:
     return torch.tensor([places[word] for word in words])
 
 
-def _read_folder(folder: Path, audio: AudioConfig, *, max_gib: float = math.inf) -> list[Clip]:
-    """Every sound file of a folder and its sub-folders, sorted by path."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+def _read_folder(folder: Path, audio: AudioConfig, *, max_gib: float = math.inf) -> tuple[list[Clip], tuple[str, ...]]:
+    """Every sound file of a folder and its sub-folders, sorted by path, and a line on what was read and passed over."""
+    listing = list_folder(folder, EXTENSIONS)
     spectrogram = audio.spectrogram
-    if 4 * spectrogram.num_samples * len(paths) > max_gib * 2**30:
-        raise ValueError(f"{folder}: {len(paths)} recordings take more than {max_gib} GiB (--data.max-gib)")
-    return [
-        Clip(
-            path.relative_to(folder).with_suffix("").as_posix(),
-            read_waveform(path, spectrogram.sample_rate, spectrogram.num_samples),
-        )
-        for path in paths
-    ]
+    if 4 * spectrogram.num_samples * len(listing.paths) > max_gib * 2**30:
+        raise ValueError(f"{folder}: {len(listing.paths)} recordings take more than {max_gib} GiB (--data.max-gib)")
+    clips, numbers = [], Counter[str]()
+    for path in listing.paths:
+        recording = read_recording(path, spectrogram.sample_rate, spectrogram.num_samples, silence=audio.silence)
+        clips.append(Clip(path.relative_to(folder).with_suffix("").as_posix(), recording.samples))
+        numbers["cut"] += recording.is_cut
+        numbers["skipped"] += recording.skipped_s > _HEARD_S
+        numbers["late"] += 0.5 < recording.silence < 1
+        numbers["silent"] += recording.silence == 1
+    seconds = spectrogram.num_samples / spectrogram.sample_rate
+    words = {
+        "cut": f"longer than {seconds:.2f} s, of which the beginning is read",
+        "skipped": "that begin with silence, which is skipped",
+        "late": "silent for more than half of that (--data.audio.silence skip)",
+        "silent": "silent",
+    }
+    details = [f"{numbers[what]:,} {text}" for what, text in words.items() if numbers[what]]
+    return clips, (listing.line("recordings", details),)
 
 
 def _read_archive(path: Path, audio: AudioConfig) -> list[Clip]:
@@ -239,8 +256,10 @@ def _members(archive: tarfile.TarFile, path: Path, audio: AudioConfig) -> Iterat
         file = archive.extractfile(member)
         assert file is not None  # a regular file
         content, name = io.BytesIO(file.read()), f"{path}, {member.name}"
-        waveform = read_waveform(content, spectrogram.sample_rate, spectrogram.num_samples, name=name)
-        yield Clip(Path(member.name).stem, waveform)
+        recording = read_recording(
+            content, spectrogram.sample_rate, spectrogram.num_samples, name=name, silence=audio.silence
+        )
+        yield Clip(Path(member.name).stem, recording.samples)
 
 
 def _one_line(error: BaseException) -> str:

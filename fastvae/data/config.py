@@ -7,16 +7,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from fastvae.data.images_config import ImagesConfig
+from fastvae.data.table_config import TableConfig
+from fastvae.settings import Settings
+
 OWN = ("file", "table", "text", "interactions", "audio")  # names for a path: recognised, or read as that kind
 _KINDS = {"breast-cancer": "table", "sst2": "text", "movielens-100k": "interactions", "spoken-digits": "audio"}
 
 
 Binarize = Literal["none", "static", "dynamic"]
 TokenizerKind = Literal["words", "bpe"]
+Silence = Literal["auto", "keep", "skip"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpectrogramConfig:
+class SpectrogramConfig(Settings):
     """How sound becomes numbers; the defaults are those of spoken digits, 32 frames of 32 mels."""
 
     sample_rate: int = 8000
@@ -48,13 +53,15 @@ class SpectrogramConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AudioConfig:
+class AudioConfig(Settings):
     """How recordings are read, and how training varies them."""
 
     spectrogram: SpectrogramConfig = field(default_factory=SpectrogramConfig)
     """Rate, length and bands."""
     max_delay: int = 0
     """Training starts each clip late, by up to so many samples drawn anew each time; 0 for never."""
+    silence: Silence = "auto"
+    """Silence before the sound: keep it, skip it, or (auto) skip it where a clip would hold nothing else."""
     gain_db: float = 0.0
     """Training makes each clip louder or softer, by a normal draw of this deviation in decibels; 0 for never."""
 
@@ -68,7 +75,21 @@ class AudioConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InteractionsConfig:
+class RatingColumns:
+    """Columns of a file by name; by number, from 1, where its first line is no header; None finds the usual names."""
+
+    user: str | None = None
+    """The users."""
+    item: str | None = None
+    """The items."""
+    rating: str | None = None
+    """The ratings."""
+    time: str | None = None
+    """The times."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InteractionsConfig(Settings):
     """Which interactions count, and which users are held out."""
 
     min_rating: float | None = None
@@ -81,6 +102,15 @@ class InteractionsConfig:
     """Which part: 0 .. 1 / test_share - 1; the folds share no user."""
     titles: Path | None = None
     """File with the items' titles; None looks beside the interactions for one."""
+    user: str | None = None
+    """Column of the users: its name, or its number from 1 where the first line is no header; None finds a usual
+    name."""
+    item: str | None = None
+    """Column of the items, likewise."""
+    rating: str | None = None
+    """Column of the ratings, likewise."""
+    time: str | None = None
+    """Column of the times, likewise; they are known for what they are, and decide nothing yet."""
 
     def __post_init__(self) -> None:
         if not 0 < self.test_share <= 0.5:
@@ -92,40 +122,23 @@ class InteractionsConfig:
             )
 
     @property
+    def columns(self) -> RatingColumns:
+        """The columns of a text file."""
+        return RatingColumns(user=self.user, item=self.item, rating=self.rating, time=self.time)
+
+    @property
     def num_folds(self) -> int:
         """How many folds share no user."""
         return int(1 / self.test_share + 1e-9)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableConfig:
-    """How a table of numbers and categories is read."""
-
-    label: str | None = None
-    """Column that says which rows are anomalies (1) and which are not (0); None finds one of the usual name that
-    holds nothing else. It is never shown to the model."""
-    find_label: bool = True
-    """Whether a label that is not named is looked for; without, such a column is one like the others."""
-    categorical: tuple[str, ...] = ()
-    """Columns of numbers that are categories all the same; columns with other values than numbers are so anyway."""
-    test_share: float = 0.3
-    """Part of the rows that is held out for the test, the same part of each label, in (0, 1)."""
-    clip: float = 30.0
-    """Scaled numbers are held within plus and minus this many deviations."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.test_share < 1 or not self.clip > 0:
-            raise ValueError(
-                f"TableConfig: test_share must be in (0, 1) and clip positive, got {self.test_share} and {self.clip}"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextDataConfig:
+class TextDataConfig(Settings):
     """How sentences become tokens."""
 
     tokenizer: TokenizerKind = "words"
-    """words: words and punctuation marks; bpe: pieces of words, which know every text."""
+    """words: words and punctuation marks, and the letters of scripts without spaces; bpe: pieces of words, which know
+    every text."""
     vocab_size: int = 20000
     """The most tokens."""
     min_frequency: int = 2
@@ -134,14 +147,18 @@ class TextDataConfig:
     """Take upper and lower case as one."""
     max_length: int = 60
     """Tokens that a longer sentence is cut to."""
+    max_unknown: float = 0.3
+    """The largest part of the training sentences' tokens that may be unknown, in [0, 1]; more is refused."""
 
     def __post_init__(self) -> None:
         if self.max_length < 1:
             raise ValueError(f"TextDataConfig: max_length must be at least 1, got {self.max_length}")
+        if not 0 <= self.max_unknown <= 1:
+            raise ValueError(f"TextDataConfig: max_unknown must be in [0, 1], got {self.max_unknown}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class DataConfig(Settings):
     """Which data, where they are, and what is done to them."""
 
     name: str = "digits"
@@ -163,6 +180,8 @@ class DataConfig:
     """For file, where it holds no test set: every so many-th example, counted from 0, is a test example."""
     max_gib: float = 4.0
     """The most memory that your own data may take, in GiB."""
+    images: ImagesConfig = field(default_factory=ImagesConfig)
+    """For folders of images: how they are read."""
     interactions: InteractionsConfig = field(default_factory=InteractionsConfig)
     """For interactions of users with items: which count, and who is held out."""
     text: TextDataConfig = field(default_factory=TextDataConfig)

@@ -42,6 +42,8 @@ class Data:
     """Facts that a model of these data needs beside the event's shape: fields of `fastvae.models.ModelInputs`."""
     state: State = field(default_factory=dict)
     """Files that are saved with a run and handed back when it is loaded: a tokenizer, scales, titles."""
+    notes: tuple[str, ...] = ()
+    """Lines that training prints at its start: what was read, what was passed over, what each column was taken for."""
 
     def __post_init__(self) -> None:
         if self.train.event_shape != self.test.event_shape or self.train.dtype != self.test.dtype:
@@ -139,6 +141,7 @@ def as_data(
     if test is None and _is_train_and_test(train):
         train, test = train
     source = as_source(train, name=name)
+    notes = source.notes if source is not train else ()
     parts = split_every(source, test_every) if test is None else (source, as_source(test, name=f"{name} (test)"))
     _check_names(label_names, parts, name)
     preprocess = Preprocess(levels=_levels(*parts))
@@ -149,6 +152,7 @@ def as_data(
         preprocess=preprocess,
         kind="image" if is_image(source.event_shape) else "vector",
         label_names=label_names,
+        notes=notes,
     )
     return prepare(data, binarize, dequantize, seed)
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastvae.data.arrays import ZIP_ERRORS, read_array
+from fastvae.data.config import RatingColumns
 from fastvae.data.interactions import InteractionSource, check_rows, first_unsorted_row
 from fastvae.data.ratings import is_ratings_file, read_ratings
 from fastvae.nn.bag import rows_of
@@ -30,25 +31,32 @@ class Interactions:
     user_ids: tuple[str, ...]
     item_ids: tuple[str, ...]
     has_ratings: bool  # whether the file says how much somebody liked an item
+    notes: tuple[str, ...] = ()  # what was taken for what
 
 
-def read_interactions(path: Path, min_rating: float | None = None, max_bytes: int = MAX_BYTES) -> Interactions:
+def read_interactions(
+    path: Path, min_rating: float | None = None, max_bytes: int = MAX_BYTES, columns: RatingColumns | None = None
+) -> Interactions:
     """The interactions of a CSV, TSV, ``.inter`` or ``.npz`` file.
 
     Args:
         path: the file; an ``.npz`` is what `read_sparse` reads.
         min_rating: where the file has ratings, those below count for nothing; None counts every one.
         max_bytes: the most bytes that one array of an ``.npz`` may have.
+        columns: which columns of a text file are what; the usual names where None.
 
     Raises:
         ValueError: not such a file, or no interactions; the message names the line or the array.
     """
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return read_sparse(path, min_rating, max_bytes)
-    ratings = read_ratings(path, min_rating)
+    ratings = read_ratings(path, min_rating, columns)
     users, items = torch.from_numpy(ratings.users), torch.from_numpy(ratings.items)
     rows = InteractionSource.from_pairs(users, items, len(ratings.user_ids), len(ratings.item_ids), name=str(path))
-    return Interactions(rows, ratings.user_ids, ratings.item_ids, ratings.has_ratings)
+    num_repeated = len(ratings.users) - len(rows.columns)
+    repeated = [f"{path}: {num_repeated:,} come more than once and count once"] if num_repeated else []
+    notes = (*ratings.notes, *repeated)
+    return Interactions(rows, ratings.user_ids, ratings.item_ids, ratings.has_ratings, notes)
 
 
 def is_interactions_file(path: Path) -> bool:
@@ -58,7 +66,7 @@ def is_interactions_file(path: Path) -> bool:
 
 def is_sparse_file(path: Path) -> bool:
     """Whether a file is an ``.npz`` that ``scipy.sparse.save_npz`` wrote; reads its list of arrays only."""
-    if path.suffix != ".npz" or not path.is_file():
+    if path.suffix.lower() != ".npz" or not path.is_file():
         return False
     try:
         with zipfile.ZipFile(path) as archive:
@@ -111,7 +119,7 @@ def _rows(
         before = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
         crow, items = torch.from_numpy(before)[crow], items[torch.from_numpy(counts)]
     if first_unsorted_row(crow, items) is not None:
-        return InteractionSource.from_pairs(rows_of(crow), items, len(crow) - 1, num_items, name=name)
+        return InteractionSource.from_pairs(rows_of(crow, len(items)), items, len(crow) - 1, num_items, name=name)
     return InteractionSource(crow, items, num_items, name=name)
 
 

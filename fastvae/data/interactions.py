@@ -86,7 +86,7 @@ class InteractionSource(Source):
             counts = self[users[first : first + CHUNK_ROWS]]
             columns = column_of[counts.col_indices()]
             known = columns >= 0
-            rows = rows_of(counts.crow_indices())[known]
+            rows = rows_of(counts.crow_indices(), len(columns))[known]
             part = InteractionSource.from_pairs(rows, columns[known], counts.shape[0], num_items)
             crow[first + 1 : first + len(part) + 1] = part.crow[1:] + crow[first]
             parts.append(part.columns)
@@ -175,7 +175,7 @@ def hold_out(counts: Tensor, first_row: int, *, share: float = 0.2, seed: int = 
     if not 0 < share < 1:
         raise ValueError(f"hold_out: share must be in (0, 1), got {share}")
     crow, columns = counts.crow_indices(), counts.col_indices()
-    rows = rows_of(crow)
+    rows = rows_of(crow, len(columns))
     noise_stream = stream(Use.AUGMENTATION, SplitSite.HELD_OUT_ITEMS, evaluation=True)
     noise = philox_uniform_at(noise_key(seed, 0, first_row, device=crow.device), rows, columns, stream=noise_stream)
     order = torch.argsort(noise)

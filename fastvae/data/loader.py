@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,27 @@ class MicroBatch:
     key: Tensor  # int64 [3]: (seed, step, first_row)
     first_row: int  # place of the first example in the global batch (in evaluation: in the data set)
     size: int  # number of examples; may be 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawMicroBatch:
+    """The same before preprocessing: what was read for it."""
+
+    raw: Any
+    """What the source gave for the examples."""
+    condition: Tensor | None
+    """float32 ``[B, C]``, where the source has conditions."""
+    indices: Tensor
+    """int64 ``[B]``, the examples in their source."""
+    key: Tensor
+    """int64 ``[3]``, of their noise."""
+    first_row: int
+    """Place of the first example in the global batch."""
+
+    def to(self, device: torch.device) -> RawMicroBatch:
+        """The same on ``device``, but for the indices."""
+        condition = None if self.condition is None else self.condition.to(device)
+        return replace(self, raw=self.raw.to(device), condition=condition, key=self.key.to(device))
 
 
 class Loader:
@@ -85,21 +107,30 @@ class Loader:
         Raises:
             ValueError: ``step`` is not in ``0 .. 2**32 - 1``.
         """
-        indices = self.indices(step)
-        keys = [noise_key(self._seed, step, first, device=self._device) for first in self.first_rows]
-        return self.make(indices, keys)
+        raws = self.read(step)
+        if self._device.type != "cpu":
+            raws = [raw.to(self._device) for raw in raws]
+        return [self.prepare(raw) for raw in raws]
+
+    def read(self, step: int) -> list[RawMicroBatch]:
+        """What ``load`` preprocesses, in the host's memory.
+
+        Raises:
+            ValueError: ``step`` is not in ``0 .. 2**32 - 1``.
+        """
+        return self._read(self.indices(step), [noise_key(self._seed, step, first) for first in self.first_rows])
+
+    def prepare(self, raw: RawMicroBatch) -> MicroBatch:
+        """The micro-batch of what was read, where it lies now."""
+        return _prepare(self._preprocess, raw, evaluation=False)
 
     def make(self, indices: Tensor, keys: Sequence[Tensor]) -> list[MicroBatch]:
         """The micro-batches of these examples, int64 ``[local batch]``, with a noise key for each."""
+        return [self.prepare(raw) for raw in self._read(indices, keys)]
+
+    def _read(self, indices: Tensor, keys: Sequence[Tensor]) -> list[RawMicroBatch]:
         return [
-            _micro_batch(
-                self._source,
-                self._preprocess,
-                indices[first - self._start : last - self._start],
-                key,
-                first,
-                evaluation=False,
-            )
+            _read(self._source, indices[first - self._start : last - self._start], key, first)
             for (first, last), key in zip(self._micro_shares, keys, strict=True)
         ]
 
@@ -117,6 +148,11 @@ class Loader:
     def first_rows(self) -> list[int]:
         """Where each micro-batch's first example lies in the global batch."""
         return [first for first, _ in self._micro_shares]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches go."""
+        return self._device
 
     @property
     def seed(self) -> int:
@@ -179,7 +215,7 @@ def load_examples(
     if len(outside):
         raise ValueError(f"examples are numbered 0 .. {len(source) - 1}, got {int(outside[0])}")
     key = noise_key(seed, 0, int(indices[0]) if len(indices) else 0, device=device)
-    return _micro_batch(source, preprocess, indices, key, 0, evaluation=True).batch
+    return _evaluated(source, preprocess, indices, key, 0).batch
 
 
 def _evaluation_batches(
@@ -191,17 +227,23 @@ def _evaluation_batches(
     for offset in range(0, largest_share, batch_size):
         first, last = min(start + offset, stop), min(start + offset + batch_size, stop)
         key = noise_key(seed, 0, first, device=device)
-        yield _micro_batch(source, preprocess, torch.arange(first, last), key, first, evaluation=True)
+        yield _evaluated(source, preprocess, torch.arange(first, last), key, first)
 
 
-def _micro_batch(
-    source: Source, preprocess: Preprocessor, indices: Tensor, key: Tensor, first_row: int, *, evaluation: bool
-) -> MicroBatch:
-    raw = source[indices].to(key.device)
-    batch = preprocess(raw, key, indices=indices, evaluation=evaluation)
-    if source.conditions is not None:
-        batch = replace(batch, condition=source.conditions.index_select(0, indices).to(key.device))
-    return MicroBatch(batch=batch, key=key, first_row=first_row, size=len(indices))
+def _evaluated(source: Source, preprocess: Preprocessor, indices: Tensor, key: Tensor, first_row: int) -> MicroBatch:
+    return _prepare(preprocess, _read(source, indices, key, first_row).to(key.device), evaluation=True)
+
+
+def _read(source: Source, indices: Tensor, key: Tensor, first_row: int) -> RawMicroBatch:
+    condition = None if source.conditions is None else source.conditions.index_select(0, indices)
+    return RawMicroBatch(raw=source[indices], condition=condition, indices=indices, key=key, first_row=first_row)
+
+
+def _prepare(preprocess: Preprocessor, raw: RawMicroBatch, *, evaluation: bool) -> MicroBatch:
+    batch = preprocess(raw.raw, raw.key, indices=raw.indices, evaluation=evaluation)
+    if raw.condition is not None:
+        batch = replace(batch, condition=raw.condition)
+    return MicroBatch(batch=batch, key=raw.key, first_row=raw.first_row, size=len(raw.indices))
 
 
 def _check_world(rank: int, world_size: int, seed: int) -> None:

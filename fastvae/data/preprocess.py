@@ -24,7 +24,8 @@ class Preprocessor(Protocol):
         Args:
             raw: what the source gave for ``indices``, moved to that device.
             key: noise key, int64 ``[3]``; see `Preprocess`.
-            indices: int64 ``[B]``, each example's index in its source, on the CPU.
+            indices: int64 ``[B]``, each example's index in its source: on the CPU in evaluation, in training maybe
+                where ``raw`` is, and not to be waited for.
             evaluation: whether the noise is that of evaluation.
         """
         ...
@@ -73,7 +74,7 @@ class Preprocess:
             raw: ``[B, *event_shape]`` uint8 or float, as a source gives it; not changed.
             key: noise key, int64 ``[3]`` on the device of ``raw``. In training, row ``i`` of the noise is row
                 ``key[2] + i`` of the global batch. In evaluation it is the example's index, whatever ``key[2]`` says.
-            indices: int64 ``[B]``, each example's index in its source, on the CPU.
+            indices: int64 ``[B]``, each example's index in its source; on the CPU in evaluation.
             evaluation: which of the two, and the evaluation bit of the noise stream.
 
         Returns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -43,7 +44,7 @@ def load_interactions(
         ValueError: the file is missing or unsuitable, or no users are left; the message says which rule is broken.
         OtherUsersError: the file has changed, so that a user of the training could be among the test users.
     """
-    interactions = read_interactions(path, config.min_rating, max_bytes)
+    interactions = read_interactions(path, config.min_rating, max_bytes, config.columns)
     if config.min_rating is not None and not interactions.has_ratings:
         raise ValueError(
             f"{path}: min_rating={config.min_rating} needs a column of ratings (in an .npz, values other than 1); set"
@@ -61,7 +62,8 @@ def load_interactions(
     column_of = columns_of(catalogue, interactions.item_ids)
     sources = [interactions.rows.select(part, column_of, len(catalogue), name=name) for part in (train, test)]
     new_state = {CATALOGUE_FILE: catalogue.to_bytes() if kept is None else kept, TEST_USERS_FILE: test_users}
-    return interaction_data(name, sources[0], sources[1], new_state)
+    data = interaction_data(name, sources[0], sources[1], new_state)
+    return data if kept is not None else replace(data, notes=interactions.notes)
 
 
 def interaction_data(name: str, train: Source, test: Source, state: State) -> Data:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,9 +17,13 @@ from fastvae.data.condition import conditioned
 from fastvae.data.config import OWN, DataConfig
 from fastvae.data.dataset import Data, State, as_data, condition_on
 from fastvae.data.digits import load_digits
-from fastvae.data.images import EXTENSIONS, folder_classes, load_folder
+from fastvae.data.folders import visible_files
+from fastvae.data.foreign import check_not_foreign, what_a_folder_holds
+from fastvae.data.image_files import image_extensions
+from fastvae.data.images import folder_classes, load_folder
 from fastvae.data.interaction_files import is_interactions_file, is_sparse_file
 from fastvae.data.mnist import FASHION_MNIST, MNIST, PublishedSet, load_published
+from fastvae.data.preprocess import Preprocess
 from fastvae.data.restore import kept_kind, restore
 from fastvae.data.shards import EverySource, NpyShards
 from fastvae.data.small_images import CIFAR10_LABELS, load_cifar10, load_frey_faces
@@ -82,7 +87,8 @@ def load_own_arrays(config: DataConfig, seed: int, state: State) -> Data:
     assert config.path is not None  # DataConfig saw to it
     train, test = load_arrays(config.path.expanduser(), max_bytes=_max_bytes(config))
     check_varied(train, str(config.path))
-    return _pixels(config, seed, *(split_every(train, config.test_every) if test is None else (train, test)))
+    data = _pixels(config, seed, *(split_every(train, config.test_every) if test is None else (train, test)))
+    return replace(data, notes=(*train.notes, *data.notes))
 
 
 def load_own_images(config: DataConfig, seed: int, state: State) -> Data:
@@ -90,9 +96,10 @@ def load_own_images(config: DataConfig, seed: int, state: State) -> Data:
     assert config.path is not None  # DataConfig saw to it
     folder = config.path.expanduser()
     classes = _kept_classes(state) or folder_classes(folder)
-    images = load_folder(folder, max_bytes=_max_bytes(config), classes=classes)
+    images = load_folder(folder, max_bytes=_max_bytes(config), classes=classes, config=config.images)
     check_varied(images, str(config.path))
     data = _pixels(config, seed, *split_every(images, config.test_every))
+    data = replace(data, notes=(*images.notes, *data.notes))
     if classes is None:
         return data
     return replace(data, label_names=classes, state={CLASSES_FILE: json.dumps(classes).encode()})
@@ -124,7 +131,7 @@ def read_arrays(path: Path, config: DataConfig, state: State) -> Source:
 
 def read_images(path: Path, config: DataConfig, state: State) -> Source:
     """A folder of images, whose sub-folders are classes that the run knows."""
-    return load_folder(path, max_bytes=_max_bytes(config), classes=_kept_classes(state))
+    return load_folder(path, max_bytes=_max_bytes(config), classes=_kept_classes(state), config=config.images)
 
 
 def _kept_classes(state: State) -> tuple[str, ...] | None:
@@ -134,17 +141,17 @@ def _kept_classes(state: State) -> tuple[str, ...] | None:
 
 def is_array_file(path: Path) -> bool:
     """Whether a file is ``.npy`` or ``.npz`` by name, and no sparse matrix."""
-    return path.suffix in (".npy", ".npz") and not is_sparse_file(path)
+    return path.suffix.lower() in (".npy", ".npz") and not is_sparse_file(path)
 
 
 def holds_shards(suffix: str, path: Path) -> bool:
     """Whether a folder itself holds files that end so."""
-    return path.is_dir() and any(file.suffix == suffix for file in path.iterdir())
+    return path.is_dir() and any(file.suffix == suffix and file.name[0] != "." for file in path.iterdir())
 
 
 def holds_images(path: Path) -> bool:
     """Whether a folder holds an image, in sub-folders too."""
-    return path.is_dir() and any(file.suffix.lower() in EXTENSIONS for file in path.rglob("*"))
+    return path.is_dir() and any(file.suffix.lower() in image_extensions() for file in visible_files(path))
 
 
 DATASETS: dict[str, LoadData] = {
@@ -192,7 +199,14 @@ RECOGNIZERS: tuple[Recognizer, ...] = (  # the first that matches reads
         read_text,
         suits=lambda path: path.is_file() and path.suffix in (".txt", ".tsv"),
     ),
-    Recognizer("table", "a CSV, TSV or npz file of numbers", is_table_file, load_table, read_rows, suits=Path.is_file),
+    Recognizer(
+        "table",
+        "a CSV, TSV, Parquet, Arrow, Excel or npz file of numbers",
+        is_table_file,
+        load_table,
+        read_rows,
+        suits=Path.is_file,
+    ),
     Recognizer("audio", "a folder of recordings", holds_recordings, load_own_recordings, read_recordings),
 )
 
@@ -234,6 +248,8 @@ def read_source(path: Path, data: Data, config: DataConfig) -> Source:
             f"got {list(source.event_shape)} of {source.dtype}"
         )
     _check_levels(path, source, data.train.levels)
+    for note in source.notes:
+        print(note, file=sys.stderr, flush=True)
     return source if data.conditions is None else conditioned(source, data.conditions)
 
 
@@ -270,12 +286,15 @@ def _recognize(path: Path, kind: str | None) -> Recognizer:
     known = ", ".join(recognizer.what for recognizer in candidates)
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder; it can be {known}")
+    check_not_foreign(path)
     for recognizer in candidates:
         matches = recognizer.matches if kind is None or recognizer.suits is None else recognizer.suits
         if matches(path):
             return recognizer
     raise ValueError(
-        f"{path}: must be {known}" + ("" if kind is None else f", which data of kind {kind} are read from")
+        f"{path}: must be {known}"
+        + ("" if kind is None else f", which data of kind {kind} are read from")
+        + what_a_folder_holds(path)
     )
 
 
@@ -284,7 +303,11 @@ def _pixels(config: DataConfig, seed: int, train: Source, test: Source, *, dequa
         dequantize = config.dequantize
     elif config.binarize != "none":
         dequantize = False
-    return as_data(train, test, binarize=config.binarize, dequantize=dequantize, seed=seed, name=_name(config))
+    data = as_data(train, test, binarize=config.binarize, dequantize=dequantize, seed=seed, name=_name(config))
+    if config.path is None or not isinstance(data.preprocess, Preprocess):
+        return data
+    options = f"--data.binarize {config.binarize}, --data.dequantize {dequantize}"
+    return replace(data, notes=(f"{data.name}: values are {data.preprocess.describe} ({options})",))
 
 
 def _name(config: DataConfig) -> str:

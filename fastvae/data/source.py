@@ -19,7 +19,7 @@ CHUNK_ROWS = 8192  # rows looked at together when a whole source is read: bounds
 class Source(ABC):
     """Examples that can be read by index: ``source[indices]`` gives the raw examples.
 
-    They are a tensor, ``uint8`` or ``float32``, or any record of tensors that has ``to(device)``, which the data's
+    They are a tensor, ``uint8`` or ``float32``, or any dataclass of tensors that has ``to(device)``, which the data's
     preprocessing understands.
     """
 
@@ -33,6 +33,8 @@ class Source(ABC):
     """float32 ``[N, C]``, what the model is told of each example; the batches carry it."""
     lengths: Tensor | None = None
     """int64 ``[N]`` where examples differ in length: those of like length then share a training batch."""
+    notes: tuple[str, ...] = ()
+    """Lines on how the examples were read: how many, what was passed over, and why."""
     in_memory: bool = True
     """False where examples are read as they are asked for, so that nothing should ask for all of them at the start."""
 
@@ -95,6 +97,9 @@ class TensorSource(Source):
         if self.dtype == torch.uint8:
             highest = int(self._examples.max())
             self.levels = (2 if highest <= 1 else 256) if levels is None else levels
+            if levels is None:
+                guess = "all are 0 or 1: binary" if self.levels == 2 else "256 grey levels, where 255 is 1.0"
+                self.notes = (f"{name}: unsigned 8-bit integers, {guess}",)
             if highest >= self.levels:
                 raise ValueError(f"{name}: pixels must be in 0 .. {self.levels - 1}, got {highest}")
 

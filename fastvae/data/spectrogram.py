@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn.functional import pad
 
 from fastvae.data.config import SpectrogramConfig
 from fastvae.ops import GenerationSite, Use, noise_key, philox_uniform, stream
@@ -29,6 +30,12 @@ def mel_filters(config: SpectrogramConfig) -> Tensor:
     return torch.minimum(rising, falling).clamp(min=0).float()
 
 
+@functools.cache
+def _constants(config: SpectrogramConfig, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The filters [mels, window / 2 + 1] and the window [window], once on each device: a copy waits for the device."""
+    return mel_filters(config).to(device), torch.hann_window(config.window).to(device)
+
+
 def log_mel(waveforms: Tensor, config: SpectrogramConfig) -> Tensor:
     """Log power of each mel band in each frame, ``log(mel + floor)``: float32 [B, mels, frames].
 
@@ -41,7 +48,8 @@ def log_mel(waveforms: Tensor, config: SpectrogramConfig) -> Tensor:
     if len(waveforms) == 0:  # a micro-batch may be empty, and a Fourier transform may not
         return waveforms.new_empty(0, config.num_mels, config.num_frames)
     spectrum = _stft(waveforms, config)[..., : config.num_frames]
-    return torch.log(mel_filters(config) @ spectrum.abs().square() + config.floor)
+    filters, _ = _constants(config, waveforms.device)
+    return torch.log(filters @ spectrum.abs().square() + config.floor)
 
 
 def waveforms_of(log_mels: Tensor, config: SpectrogramConfig, *, seed: int = 0) -> Tensor:
@@ -56,9 +64,9 @@ def waveforms_of(log_mels: Tensor, config: SpectrogramConfig, *, seed: int = 0) 
         seed: of the first phases.
     """
     # The frame centred on the clip's end is not part of the spectrogram: silence.
-    magnitude = functional.pad(_magnitudes(log_mels.float(), config), (0, 1))
-    rows, columns = len(magnitude), math.prod(magnitude.shape[1:])
-    first = philox_uniform(noise_key(seed), rows, columns, stream=stream(Use.GENERATION, GenerationSite.PHASE))
+    magnitude = pad(_magnitudes(log_mels.float(), config), (0, 1))
+    key, columns = noise_key(seed, device=magnitude.device), math.prod(magnitude.shape[1:])
+    first = philox_uniform(key, len(magnitude), columns, stream=stream(Use.GENERATION, GenerationSite.PHASE))
     phase = torch.polar(torch.ones_like(magnitude), 2 * math.pi * first.view(magnitude.shape))
     previous = torch.zeros_like(phase)
     for _ in range(_PHASE_ITERATIONS):
@@ -72,7 +80,7 @@ def waveforms_of(log_mels: Tensor, config: SpectrogramConfig, *, seed: int = 0) 
 
 def _magnitudes(log_mels: Tensor, config: SpectrogramConfig) -> Tensor:
     """Magnitudes [B, window / 2 + 1, frames] whose mel powers are those given (Lee and Seung 2001's updates)."""
-    filters = mel_filters(config)
+    filters, _ = _constants(config, log_mels.device)
     mels = (log_mels.exp() - config.floor).clamp(min=0)
     wanted = filters.T @ mels
     power = wanted.clone()
@@ -87,7 +95,7 @@ def _stft(waveforms: Tensor, config: SpectrogramConfig) -> Tensor:
         waveforms,
         config.window,
         config.hop,
-        window=torch.hann_window(config.window),
+        window=_constants(config, waveforms.device)[1],
         center=True,
         pad_mode="constant",
         return_complex=True,
@@ -99,7 +107,7 @@ def _istft(spectrum: Tensor, config: SpectrogramConfig) -> Tensor:
         spectrum,
         config.window,
         config.hop,
-        window=torch.hann_window(config.window),
+        window=_constants(config, spectrum.device)[1],
         center=True,
         length=config.num_samples,
     )

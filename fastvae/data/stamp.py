@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from fastvae.data.dataset import State
+from fastvae.data.folders import is_hidden
 
 STAMP_FILE = "file.json"  # in a run's data folder
 _PIECE_BYTES = 2**20
@@ -15,7 +16,7 @@ _PIECE_BYTES = 2**20
 def stamp_of(path: Path, num_examples: int) -> bytes:
     """The name of a file or folder, how many examples it had, and a digest of what it holds, as JSON.
 
-    The digest of a folder is that of its files' names and sizes.
+    The digest of a folder is that of its files' names and sizes, without those that begin with a dot.
     """
     return json.dumps({"name": path.name, "num_examples": num_examples, "sha256": _digest(path)}).encode()
 
@@ -70,5 +71,7 @@ def _digest(path: Path) -> str:
                 digest.update(piece)
         return digest.hexdigest()
     for file_path in sorted(each for each in path.rglob("*") if each.is_file()):
+        if is_hidden(file_path, path):
+            continue
         digest.update(f"{file_path.relative_to(path).as_posix()} {file_path.stat().st_size}\n".encode())
     return digest.hexdigest()

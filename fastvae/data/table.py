@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import torch
@@ -13,9 +13,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastvae.data.source import Source, check_labels
+from fastvae.data.table_cells import PLAIN, Reading, as_number
+from fastvae.data.table_config import TableConfig
+from fastvae.data.table_csv import Values
+from fastvae.data.table_schema import SchemaColumn
 from fastvae.records import Batch
 
-Values = NDArray[np.float64] | NDArray[np.str_]  # a column: NaN, or an empty text, where a value is missing
+__all__ = [
+    "TABLE_FILE",
+    "Column",
+    "MaskGaps",
+    "RawTable",
+    "TableConfig",
+    "TableSource",
+    "Values",
+    "as_texts",
+    "columns_from_bytes",
+    "columns_to_bytes",
+    "learn_column",
+]
 
 TABLE_FILE = "columns.json"  # in a run's data folder
 _OTHER = "(other)"  # a category that the training rows do not have
@@ -30,6 +46,9 @@ class RawTable:
     columns: Mapping[str, Values]
     labels: NDArray[np.int64] | None
     numbers: NDArray[np.int64] | None = None  # [N] of the rows in their file, from 1; None: they are the whole file
+    readings: Mapping[str, Reading] = field(default_factory=dict)  # how texts became the numbers of a column
+    ids: NDArray[np.str_] | None = None  # [N] names of the rows
+    left_out: tuple[SchemaColumn, ...] = ()  # columns of the file that are no input
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -38,7 +57,8 @@ class RawTable:
         """Some of the rows."""
         labels = None if self.labels is None else self.labels[indices]
         columns = {name: column[indices] for name, column in self.columns.items()}
-        return RawTable(columns, labels, self.row_numbers()[indices])
+        ids = None if self.ids is None else self.ids[indices]
+        return replace(self, columns=columns, labels=labels, numbers=self.row_numbers()[indices], ids=ids)
 
     def row_numbers(self) -> NDArray[np.int64]:
         """Places of the rows in their file [N]: 1 is the first below the header."""
@@ -53,6 +73,7 @@ class Column:
     center: float = 0.0
     scale: float = 1.0
     categories: tuple[str, ...] | None = None  # None for a number
+    reading: Reading = PLAIN  # how its texts are numbers
 
     @property
     def width(self) -> int:
@@ -67,7 +88,8 @@ class Column:
             return np.clip(scaled, -clip, clip).astype(np.float32)[:, None]
         distinct, inverse = np.unique(values, return_inverse=True)
         codes = np.array([self._place(text) for text in distinct.tolist()])[inverse]
-        encoded = np.eye(self.width, dtype=np.float32)[codes]
+        encoded = np.zeros((len(values), self.width), dtype=np.float32)
+        encoded[np.arange(len(values)), codes] = 1.0
         encoded[values == ""] = np.nan
         return encoded
 
@@ -75,7 +97,7 @@ class Column:
         """The inverse of ``encode``, as texts; of probabilities [N, width] the most probable category."""
         if self.categories is None:
             numbers = encoded[:, 0].astype(np.float64) * self.scale + self.center
-            return ["" if math.isnan(number) else f"{number:.6g}" for number in numbers.tolist()]
+            return ["" if math.isnan(number) else self.reading.spell(number) for number in numbers.tolist()]
         best = np.nan_to_num(encoded, nan=-1.0).argmax(1)
         missing = np.isnan(encoded[:, 0]).tolist()
         return ["" if gap else self.categories[place] for gap, place in zip(missing, best.tolist(), strict=True)]
@@ -92,7 +114,7 @@ class Column:
         return alike[0] if len(alike) == 1 else self.categories.index(_OTHER)
 
 
-def learn_column(name: str, values: Values) -> Column:
+def learn_column(name: str, values: Values, reading: Reading = PLAIN) -> Column:
     """The column's scaling, which a few wild values do not move, or its categories.
 
     A number's center is the median, its scale the distance between the 1 % and the 99 % quantile in units of a
@@ -105,7 +127,7 @@ def learn_column(name: str, values: Values) -> Column:
         return Column(name, categories=(*sorted(set(values.tolist()) - {"", _OTHER}), _OTHER))
     present = values[~np.isnan(values.astype(np.float64))].astype(np.float64)
     if not len(present):
-        return Column(name)
+        return Column(name, reading=reading)
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow leaves no finite scale, which is refused
         low, high = np.quantile(present, _SPREAD)
         center, deviation = float(np.median(present)), float(present.std())
@@ -117,7 +139,7 @@ def learn_column(name: str, values: Values) -> Column:
             f"column {name}: numbers must have a finite scale, got {present.min():g} .. {present.max():g}; leave such"
             " values empty, or give the column in a larger unit"
         )
-    return Column(name, center, scale if scale > 0 else 1.0)
+    return Column(name, center, scale if scale > 0 else 1.0, reading=reading)
 
 
 def columns_to_bytes(columns: Sequence[Column]) -> bytes:
@@ -126,9 +148,26 @@ def columns_to_bytes(columns: Sequence[Column]) -> bytes:
 
 
 def columns_from_bytes(content: bytes) -> tuple[Column, ...]:
-    """What `columns_to_bytes` made."""
-    fields = json.loads(content)
-    return tuple(Column(f["name"], f["center"], f["scale"], f["categories"] and tuple(f["categories"])) for f in fields)
+    """What `columns_to_bytes` made.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        return tuple(
+            Column(
+                str(fields["name"]),
+                float(fields["center"]),
+                float(fields["scale"]),
+                None if fields["categories"] is None else tuple(map(str, fields["categories"])),
+                Reading(**fields.get("reading", {})),
+            )
+            for fields in json.loads(content)
+        )
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{TABLE_FILE} of the run does not describe its columns ({error!r}); was it changed?"
+        ) from None
 
 
 class TableSource(Source):
@@ -153,6 +192,7 @@ class TableSource(Source):
         parts = [_encoded(column, table, clip, name) for column in columns]
         self._rows = torch.from_numpy(np.concatenate(parts, axis=1))
         self._numbers = torch.from_numpy(table.row_numbers())
+        self.ids = table.ids
         labels = None if table.labels is None else torch.from_numpy(table.labels)
         self._labels = None if labels is None else check_labels(labels, len(self._rows), name)
         self.event_shape, self.dtype, self.levels = (self._rows.shape[1],), torch.float32, None
@@ -181,7 +221,9 @@ class MaskGaps:
         """The batch of raw rows [B, P]; no noise is drawn."""
         is_missing = raw.isnan()
         x = raw.masked_fill(is_missing, 0.0)
-        mask = ~is_missing if bool(is_missing.any()) else None
+        # A device would have to be waited for to know that nothing is missing: there is a mask then, too.
+        is_whole = raw.device.type == "cpu" and not bool(is_missing.any())
+        mask = None if is_whole else ~is_missing
         return Batch(x=x, target=x, mask=mask, rows=indices.to(raw.device))
 
     def log_jacobian_nats(self, event_numel: int) -> float | None:
@@ -208,14 +250,6 @@ def as_texts(values: Values) -> NDArray[np.str_]:
     if values.dtype.kind == "U":
         return values.astype(np.str_)
     return np.array(["" if math.isnan(value) else _spelled(value) for value in values.tolist()], dtype=np.str_)
-
-
-def as_number(text: str) -> float | None:
-    """The number that a text is, or None."""
-    try:
-        return None if "_" in text else float(text)
-    except ValueError:
-        return None
 
 
 def _spelled(value: float) -> str:

@@ -1,7 +1,8 @@
-"""Reading tables: CSV, TSV and npz files become columns of numbers and of texts, and maybe labels."""
+"""Reading tables: CSV, TSV, Parquet, Arrow, Excel and npz files become columns of numbers and texts, maybe labels."""
 
 from __future__ import annotations
 
+import math
 import struct
 import zipfile
 import zlib
@@ -13,101 +14,150 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from fastvae.data.config import TableConfig
-from fastvae.data.delimited import fields_of
-from fastvae.data.table import Column, RawTable, Values, as_number, as_texts
+from fastvae.data.delimited import fields_of, open_text, text_suffix
+from fastvae.data.table import Column, RawTable, TableConfig, Values, as_texts
+from fastvae.data.table_cells import PLAIN, Reading, as_number, numbers_of
+from fastvae.data.table_csv import Cells, read_cells
+from fastvae.data.table_frames import ARROW, EXCEL, PARQUET
+from fastvae.data.table_infer import Notation, Texts, infer_columns
+from fastvae.data.table_labels import find_label, labels_of
+from fastvae.data.table_schema import SchemaColumn
 
-_LABELS = ("label", "anomaly", "is_anomaly", "outlier", "is_outlier", "y")
-_MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 _EXAMPLES = ("X", "x", "data")
 # What NumPy and zipfile raise on damaged archives.
 _NPZ_ERRORS = (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
 
 
 def is_table_file(path: Path) -> bool:
-    """Whether it is a CSV file, or a TSV file whose second line has two numbers: one may be a sentence's label."""
-    if path.suffix not in (".csv", ".tsv") or not path.is_file():
+    """Whether it is a CSV, Parquet, Arrow or Excel file, or a TSV file whose second line has two numbers.
+
+    One number may be a sentence's label.
+    """
+    if not path.is_file():
         return False
-    if path.suffix == ".csv":
-        return True
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        rows = fields_of(file)
+    suffix = text_suffix(path)
+    if suffix != ".tsv":
+        return suffix == ".csv" or path.suffix.lower() in (*PARQUET, *ARROW, *EXCEL)
+    with open_text(path, errors="replace") as file:
+        rows = fields_of(file, path)
         next(rows, None)
-        return sum(as_number(text) is not None for text in next(rows, [])) >= 2
+        _, second = next(rows, (2, []))
+        return sum(as_number(text) is not None for text in second) >= 2
 
 
-def read_table(path: Path, config: TableConfig, columns: Sequence[Column] = ()) -> RawTable:
-    """The columns of a CSV or TSV file with a header, or of an npz file with X [N, D] and maybe y [N].
+def read_table(
+    path: Path, config: TableConfig, columns: Sequence[Column] = (), *, max_bytes: float = math.inf
+) -> RawTable:
+    """The columns of a CSV, TSV, Parquet, Arrow or Excel file with a header, or of an npz file with X [N, D], maybe y.
 
     Args:
         path: the file.
-        config: which columns are the label and categories.
+        config: which columns are what, and the notation where a file leaves it in doubt.
         columns: those of a finished run. They then say what is a category, and the file may lack any of them, and
             the label too.
+        max_bytes: the most bytes that the texts may take.
 
     Raises:
         ValueError: not such a file; the message names the line, the column or the array.
+        ModuleNotFoundError: the package that reads such files is missing.
     """
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         raise ValueError(f"{path}: must be a CSV, TSV or npz file; write it with numpy.savez(FILE, X=array)")
-    cells = _read_npz(path, config) if path.suffix == ".npz" else _read_csv(path)
+    is_npz = path.suffix.lower() == ".npz"
+    cells = _read_npz(path, config) if is_npz else read_cells(path, max_bytes, config.ignore)
     known = {column.name: column for column in columns}
-    label = _find_label(path, cells, config, known)
-    labels = None if label is None else _labels(path, label, cells.pop(label), may_lack=bool(known))
-    categorical = {column.name for column in columns if column.categories is not None} if known else config.categorical
-    for name in () if known else config.categorical:
-        _require(path, name, cells)
-    if not cells:
+    left = dict(cells.columns)
+    taken = list(cells.left_out)
+    if not known:
+        _check_named(path, config, left, cells)
+    for name in set(config.ignore) & set(left):
+        del left[name]
+    taken += [SchemaColumn(name=name, part="left out", note="as asked") for name in config.ignore if not known]
+    ids = left.pop(config.id, None) if config.id is not None else None
+    if ids is not None:
+        taken.append(SchemaColumn(name=str(config.id), part="id"))
+    label = find_label(path, left, config, known, cells.where)
+    labels = None
+    if label is not None:
+        labels = labels_of(path, label, values := left.pop(label), config, cells.where, may_lack=bool(known))
+        taken.append(_label_column(label, labels, values, config))
+    if not left:
         raise ValueError(f"{path}: no column is left beside the label")
-    values = {name: as_texts(cell) if name in categorical else _numbers(cell) for name, cell in cells.items()}
-    return RawTable(values, labels)
-
-
-def _find_label(
-    path: Path, cells: Mapping[str, Values], config: TableConfig, known: Mapping[str, Column]
-) -> str | None:
-    """The label's column: the one that is named, else one of the usual name that can be nothing else."""
-    if config.label is not None:
-        if not known:
-            _require(path, config.label, cells)
-        return config.label if config.label in cells else None
-    if not config.find_label:
-        return None
-    usual = (name for name in cells if name.lower() in _LABELS and name not in known)
-    return next((name for name in usual if path.suffix == ".npz" or _marks(cells[name])), None)
-
-
-def _require(path: Path, name: str, cells: Mapping[str, Values]) -> None:
-    if name not in cells:
-        raise ValueError(f"{path}: no column is named {name!r}; there are {', '.join(list(cells)[:12])}")
-
-
-def _marks(values: Values) -> bool:
-    numbers = _numbers(values)
-    return numbers.dtype.kind == "f" and bool((np.isin(numbers, (0.0, 1.0)) | np.isnan(_floats(numbers))).all())
-
-
-def _labels(path: Path, name: str, values: Values, *, may_lack: bool) -> NDArray[np.int64] | None:
-    """0 and 1; None for a column without a value, and for one with gaps where labels may lack."""
-    if not _marks(values):
-        wrong = next(text for text in as_texts(values).tolist() if not _marks(np.array([text])))
-        raise ValueError(
-            f"{path}: column {name} marks anomalies and must hold 0 and 1 only, got {wrong}; if it is no label, set"
-            " --data.table.label to another column or --data.table.no-find-label"
-        )
-    numbers = _floats(_numbers(values))
-    empty = np.flatnonzero(np.isnan(numbers))
-    if not len(empty):
-        return numbers.astype(np.int64)
-    if may_lack or len(empty) == len(numbers):
-        return None
-    raise ValueError(
-        f"{path}: column {name} marks anomalies and must hold 0 or 1 in every row, got nothing in row {empty[0] + 1};"
-        " fill it or drop the column"
+    values_of, readings = _understood(path, left, cells, config, known)
+    return RawTable(
+        values_of,
+        labels,
+        readings=readings,
+        ids=None if ids is None else as_texts(ids),
+        left_out=tuple(taken),
     )
 
 
-def _read_npz(path: Path, config: TableConfig) -> dict[str, Values]:
+def _check_named(path: Path, config: TableConfig, columns: Mapping[str, Values], cells: Cells) -> None:
+    """ValueError unless every column that the configuration names is there."""
+    there = {*columns, *cells.dropped, *(column.name for column in cells.left_out)}
+    for name in (*config.categorical, *config.ignore, *([config.id] if config.id is not None else [])):
+        if name not in there:
+            raise ValueError(f"{path}: no column is named {name!r}; there are {', '.join(list(columns)[:12])}")
+
+
+def _label_column(name: str, labels: NDArray[np.int64] | None, values: Values, config: TableConfig) -> SchemaColumn:
+    if labels is None:
+        return SchemaColumn(name=name, part="label", note="without values")
+    marks = f"{', '.join(config.anomaly)} as 1" if config.anomaly else "0 and 1"
+    return SchemaColumn(name=name, part="label", type=marks, note=f"{int(labels.sum()):,} of {len(labels):,} are 1")
+
+
+def _understood(
+    path: Path, columns: Mapping[str, Values], cells: Cells, config: TableConfig, known: Mapping[str, Column]
+) -> tuple[dict[str, Values], dict[str, Reading]]:
+    """Each column's values, and how they were read: as the run's column of that name, or by what they are."""
+    if known:
+        categorical = {name for name, column in known.items() if column.categories is not None}
+    else:
+        categorical = set(config.categorical)
+    notation = Notation(
+        name=str(path),
+        delimiter=cells.delimiter,
+        decimal=config.decimal,
+        dates=config.dates,
+        where=cells.where,
+        is_new=not known,
+    )
+    values: dict[str, Values] = {}
+    readings: dict[str, Reading] = {}
+    open_columns: dict[str, Texts] = {}
+    for name, column in columns.items():
+        if name in categorical:
+            values[name] = as_texts(column)
+        elif column.dtype.kind != "U":
+            values[name], readings[name] = column, cells.readings.get(name, PLAIN)
+        elif name in known and not isinstance(numbers := numbers_of(column.tolist(), known[name].reading), int):
+            values[name], readings[name] = numbers, known[name].reading
+        else:
+            open_columns[name] = column.astype(np.str_)
+    for name, (found, reading) in infer_columns(open_columns, notation).items():
+        values[name] = found
+        readings[name] = reading
+        if name in known:
+            _check_alike(known[name], found, reading, notation)
+    return {name: values[name] for name in columns}, readings
+
+
+def _check_alike(column: Column, values: Values, reading: Reading, notation: Notation) -> None:
+    """ValueError where a run's column of numbers holds words, or another kind of number."""
+    where = f"{notation.name}: column {column.name}"
+    if values.dtype.kind == "U":
+        row = next(row for row, text in enumerate(values.tolist()) if text and column.reading.number(text) is None)
+        raise ValueError(
+            f"{where} must hold numbers, as in training, got {str(values[row])[:60]!r} in {notation.where(row)}"
+        )
+    old, new = (each.kind if each.kind in ("date", "time") else "number" for each in (column.reading, reading))
+    if old != new:
+        raise ValueError(f"{where} must hold {column.reading.words}, as in training, got {reading.words}")
+
+
+def _read_npz(path: Path, config: TableConfig) -> Cells:
     try:
         with path.open("rb") as file, _archive(file) as arrays:
             name = next((name for name in _EXAMPLES if name in arrays), None)
@@ -124,7 +174,7 @@ def _read_npz(path: Path, config: TableConfig) -> dict[str, Values]:
                     )
     except _NPZ_ERRORS as error:
         raise ValueError(f"{path}: not a table: {error}") from None
-    return columns
+    return Cells(columns=columns)
 
 
 def _archive(file: IO[bytes]) -> NpzFile:
@@ -139,37 +189,3 @@ def _array_of_floats(name: str, array: NDArray[np.generic]) -> NDArray[np.float6
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold numbers, got {array.dtype}")
     return array.astype(np.float64)
-
-
-def _read_csv(path: Path) -> dict[str, Values]:
-    """Each column's texts as they are written, empty where a value is missing."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = fields_of(file)
-        names = [name.strip() for name in next(rows, [])]
-        if len(set(names)) < len(names) or not all(names) or all(as_number(name) is not None for name in names):
-            raise ValueError(f"{path}: the first line must name each column once, got {', '.join(names[:8])}")
-        cells: list[list[str]] = []
-        for line, row in enumerate(rows, start=2):
-            if row and len(row) != len(names):
-                raise ValueError(f"{path}: line {line} has {len(row)} values, the first line names {len(names)}")
-            if row:
-                cells.append(row)
-    if not cells:
-        raise ValueError(f"{path}: holds a header and no rows")
-    return {name: _texts([row[place].strip() for row in cells]) for place, name in enumerate(names)}
-
-
-def _texts(texts: list[str]) -> NDArray[np.str_]:
-    return np.array(["" if text.lower() in _MISSING else text for text in texts], dtype=np.str_)
-
-
-def _numbers(values: Values) -> Values:
-    """A column of nothing but numbers and gaps as floats; any other as it is."""
-    if values.dtype.kind != "U":
-        return values
-    numbers = [np.nan if text == "" else as_number(text) for text in values.tolist()]
-    return values if any(number is None for number in numbers) else np.array(numbers, dtype=np.float64)
-
-
-def _floats(values: Values) -> NDArray[np.float64]:
-    return values.astype(np.float64)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastvae.data.config import DataConfig, TableConfig
+from fastvae.data.config import DataConfig
 from fastvae.data.dataset import Data, State
 from fastvae.data.order import order_index
 from fastvae.data.source import Source
@@ -18,19 +21,27 @@ from fastvae.data.table import (
     MaskGaps,
     RawTable,
     TableSource,
+    Values,
+    as_texts,
     columns_from_bytes,
     columns_to_bytes,
     learn_column,
 )
+from fastvae.data.table_cells import PLAIN
+from fastvae.data.table_config import TableConfig
 from fastvae.data.table_file import read_table
+from fastvae.data.table_schema import SCHEMA_FILE, SchemaColumn, schema_lines, schema_to_bytes
+
+_ID_NAME = re.compile(r"(?i:id|.*[_ ]id|uuid|guid|index|row)|.*[a-z]I[dD]")
 
 
 def load_table(config: DataConfig, seed: int, state: State) -> Data:
     """A CSV, TSV or npz file of measurements, some of them maybe marked as anomalies."""
     assert config.path is not None  # DataConfig saw to it
     path = config.path.expanduser()
-    table = read_table(path, config.table, _kept(state))
-    return split_table(table, config.table, seed=seed, state=state, name=path.stem)
+    max_bytes = config.max_gib * 2**30
+    table = read_table(path, config.table, _kept(state), max_bytes=max_bytes)
+    return split_table(table, config.table, seed=seed, state=state, name=path.stem, max_bytes=max_bytes)
 
 
 def load_breast_cancer(config: DataConfig, seed: int, state: State) -> Data:
@@ -48,10 +59,15 @@ def load_breast_cancer(config: DataConfig, seed: int, state: State) -> Data:
 def read_rows(path: Path, config: DataConfig, state: State) -> TableSource:
     """Every row of a file in its order, encoded as a run's rows are."""
     columns = _kept(state)
-    return TableSource(read_table(path, config.table, columns), columns, config.table.clip, name=str(path))
+    max_bytes = config.max_gib * 2**30
+    table = read_table(path, config.table, columns, max_bytes=max_bytes)
+    check_size(len(table), columns, max_bytes, str(path))
+    return TableSource(table, columns, config.table.clip, name=str(path))
 
 
-def split_table(table: RawTable, config: TableConfig, *, seed: int, state: State, name: str) -> Data:
+def split_table(
+    table: RawTable, config: TableConfig, *, seed: int, state: State, name: str, max_bytes: float = math.inf
+) -> Data:
     """Training and test rows of a table, its columns learned from the training rows alone, or from what a run kept.
 
     Each label gives the same share of its rows to the test; which ones is a function of the seed.
@@ -62,17 +78,83 @@ def split_table(table: RawTable, config: TableConfig, *, seed: int, state: State
     if len(table) < 2:
         raise ValueError(f"{name}: at least two rows must be there, got {len(table)}")
     train, test = (table.rows(rows) for rows in _split(table, config.test_share, seed))
-    return table_data(train, test, config, state=state, name=name)
+    data = table_data(train, test, config, state=state, name=name, max_bytes=max_bytes)
+    if TABLE_FILE in state:
+        return data
+    schema = describe_table(table, columns_from_bytes(data.state[TABLE_FILE]))
+    return replace(
+        data,
+        state={**data.state, SCHEMA_FILE: schema_to_bytes(schema)},
+        notes=schema_lines(name, len(table), schema),
+    )
 
 
 def table_data(
-    train: RawTable, test: RawTable, config: TableConfig, *, state: State | None = None, name: str = "table"
+    train: RawTable,
+    test: RawTable,
+    config: TableConfig,
+    *,
+    state: State | None = None,
+    name: str = "table",
+    max_bytes: float = math.inf,
 ) -> Data:
     """The data of training and test rows that are apart already; see `split_table`."""
     learned = _kept(state or {})
-    columns = learned or tuple(learn_column(column, values) for column, values in train.columns.items())
+    columns = learned or tuple(
+        _learned(column, values, train, config, name) for column, values in train.columns.items()
+    )
+    check_size(len(train) + len(test), columns, max_bytes, name)
     sources = [TableSource(part, columns, config.clip, name=name) for part in (train, test)]
     return _data(name, sources[0], sources[1], columns)
+
+
+def check_size(num_rows: int, columns: Sequence[Column], max_bytes: float, name: str) -> None:
+    """ValueError where the rows that a model reads would take more than ``max_bytes``."""
+    num_bytes = 4 * num_rows * sum(column.width for column in columns)
+    if num_bytes > max_bytes:
+        widest = max(columns, key=lambda column: column.width)
+        raise ValueError(
+            f"{name}: {num_rows:,} rows become {num_bytes / 2**30:.2f} GiB, the limit is {max_bytes / 2**30:.2f}"
+            f" (--data.max-gib); column {widest.name} alone has {widest.width} of the {num_bytes // (4 * num_rows)}"
+            " places of a row"
+        )
+
+
+def describe_table(table: RawTable, columns: Sequence[Column]) -> tuple[SchemaColumn, ...]:
+    """What each column of a table was taken for, and those that are no input."""
+    return (*(_described(column, table) for column in columns if column.name in table.columns), *table.left_out)
+
+
+def _described(column: Column, table: RawTable) -> SchemaColumn:
+    values = table.columns[column.name]
+    if column.categories is not None:
+        texts = as_texts(values)
+        names = tuple(sorted(set(texts.tolist()) - {""}))
+        return SchemaColumn(
+            name=column.name, part="input", type="categories", categories=names, missing=int((texts == "").sum())
+        )
+    present = values.astype(np.float64)[~np.isnan(values.astype(np.float64))]
+    is_id = bool(_ID_NAME.fullmatch(column.name)) and len(np.unique(present)) == len(present) > 1
+    note = f"is it an identifier? --data.table.id {column.name} leaves it out" if is_id else ""
+    return SchemaColumn(
+        name=column.name,
+        part="input",
+        type=column.reading.words,
+        low=column.reading.spell(present.min()) if len(present) else "",
+        high=column.reading.spell(present.max()) if len(present) else "",
+        missing=len(values) - len(present),
+        note=note if len(present) else "holds nothing",
+    )
+
+
+def _learned(name: str, values: Values, table: RawTable, config: TableConfig, where: str) -> Column:
+    column = learn_column(name, values, table.readings.get(name, PLAIN))
+    if column.categories is not None and column.width - 1 > config.max_categories:
+        raise ValueError(
+            f"{where}: column {name} has {column.width - 1:,} categories, the limit is {config.max_categories}; raise"
+            " --data.table.max-categories, or name the column in --data.table.ignore"
+        )
+    return column
 
 
 def _data(name: str, train: Source, test: Source, columns: Sequence[Column]) -> Data:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastvae.data.arrays import read_array
-from fastvae.data.images import EXTENSIONS, decode_image
+from fastvae.data.image_files import decode_image, image_extensions
 from fastvae.data.index import Shard, Table, load_table
 from fastvae.data.shards import ShardedSource
 
@@ -124,7 +124,9 @@ def _describe(folder: Path, names: list[str], scratch: Path, max_bytes: int) -> 
                 num_examples += 1
             shards.append(Shard(name=name, num_bytes=path.stat().st_size, num_examples=num_examples))
     if first is None:
-        raise ValueError(f"{folder}: the shards hold no examples; members are KEY.npy or KEY{', KEY'.join(EXTENSIONS)}")
+        raise ValueError(
+            f"{folder}: the shards hold no examples; members are KEY.npy or KEY{', KEY'.join(image_extensions()[:10])}"
+        )
     return Table(shards=tuple(shards), event_shape=first.shape, dtype=first.dtype.str, has_labels=has_labels)
 
 
@@ -144,6 +146,8 @@ def _examples(path: Path) -> Iterator[_Example]:
     """The examples of one shard, in order: members of one key are one example."""
     key, found, label = None, None, None
     for member in _members(path):
+        if any(part.startswith(".") and part != "." for part in PurePosixPath(member.name).parts):
+            continue  # notes of other programs, such as ._0001.png
         stem, _, extension = PurePosixPath(member.name).name.partition(".")
         member_key = str(PurePosixPath(member.name).with_name(stem))
         if member_key != key:
@@ -153,7 +157,7 @@ def _examples(path: Path) -> Iterator[_Example]:
         suffix = "." + extension.rpartition(".")[2].lower()
         if suffix == ".cls":
             label = _label(path, member)
-        elif suffix in (".npy", *EXTENSIONS):
+        elif suffix in (".npy", *image_extensions()):
             if found is not None:
                 raise ValueError(f"{path}: {key!r} has two examples, {found.name!r} and {member.name!r}; keep one")
             found = member

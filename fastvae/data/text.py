@@ -16,7 +16,7 @@ from fastvae.data.config import DataConfig, TextDataConfig
 from fastvae.data.dataset import Data, State
 from fastvae.data.source import Source
 from fastvae.data.tokenizer import Tokenizer
-from fastvae.records import END, PAD, Batch
+from fastvae.records import END, PAD, UNKNOWN, Batch
 
 TOKENIZER_FILE = "tokenizer.json"
 LABELS_FILE = "labels.json"
@@ -162,6 +162,7 @@ def text_data(name: str, train: Corpus, test: Corpus, config: TextDataConfig, st
         )
     )
     names = None if train.labels is None else tuple(sorted(set(train.labels)))
+    notes = () if kept is not None else (_check_known(name, train, tokenizer, config),)
     source = _source(f"{name} (train)", train, tokenizer, names, config.max_length)
     lengths = tuple(str(length + 1) for length in range(config.max_length))
     # An odd number of them, so that in turn they meet both of two labels.
@@ -176,6 +177,28 @@ def text_data(name: str, train: Corpus, test: Corpus, config: TextDataConfig, st
         fields=(LengthField("length", lengths, tuple(usual)),),
         inputs={"num_tokens": len(tokenizer)},
         state={TOKENIZER_FILE: tokenizer.to_bytes(), LABELS_FILE: json.dumps(names).encode()},
+        notes=notes,
+    )
+
+
+def _check_known(name: str, corpus: Corpus, tokenizer: Tokenizer, config: TextDataConfig) -> str:
+    """How many tokens the tokenizer knows, in words; ValueError where too many are unknown."""
+    ids = tokenizer.encode(corpus.sentences)
+    num_tokens = sum(map(len, ids))
+    num_unknown = sum(row.count(UNKNOWN) for row in ids)
+    num_cut = sum(len(row) > config.max_length for row in ids)
+    if num_unknown > config.max_unknown * num_tokens:
+        first = next(number for number, row in enumerate(ids) if UNKNOWN in row)
+        raise ValueError(
+            f"{name}: {num_unknown / num_tokens:.0%} of the {num_tokens:,} training tokens are unknown, the limit is"
+            f" {config.max_unknown:.0%} (--data.text.max-unknown); the first is in {corpus.sentences[first][:60]!r};"
+            " use byte pairs (--data.text.tokenizer bpe --model.text.cutoffs), which know every text, or lower"
+            " --data.text.min-frequency"
+        )
+    cut = f", {num_cut:,} sentences cut to {config.max_length} (--data.text.max-length)" if num_cut else ""
+    return (
+        f"{name}: {len(ids):,} training sentences, {num_tokens:,} tokens, {len(tokenizer):,} different ones,"
+        f" {num_unknown / max(num_tokens, 1):.1%} unknown{cut}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, get_args
@@ -14,8 +15,18 @@ if TYPE_CHECKING:
 
 _SPECIAL = {PAD: "<pad>", BEGIN: "<begin>", END: "<end>", UNKNOWN: "<unknown>"}
 
-# A word with its inner hyphens, dots and apostrophes (k-19, n't, u.s), a clitic ('ve), or a run of punctuation.
-_WORD = r"\w+(?:[-.'\u2019&]\w+)*|['\u2019]\w+|[^\w\s]+"
+# Scripts that part no words: each of their letters, with its marks, is a token.
+_SCRIPTS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
+_LETTER = rf"[\w&&[^{_SCRIPTS}]]"
+# One of those letters; a word with its inner hyphens, dots and apostrophes (k-19, n't, u.s); a clitic ('ve); or a run
+# of punctuation.
+_WORD = rf"[{_SCRIPTS}][\p{{M}}\u30fc]*|{_LETTER}+(?:[-.'\u2019&]{_LETTER}+)*|['\u2019]{_LETTER}+|[^\w\s]+"
+# The same scripts and their punctuation, in Python's words: between two of these a sentence has no space.
+_UNSPACED = (
+    "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u2fdf\u3001-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uf900-\ufaff\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\U00020000-\U0003ffff"
+)
+_GAP = re.compile(rf"(?<=[{_UNSPACED}]) (?=[{_UNSPACED}])")
 
 
 class Tokenizer:
@@ -34,6 +45,7 @@ class Tokenizer:
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         if any(backend.id_to_token(number) != token for number, token in _SPECIAL.items()):
             raise ValueError(f"Tokenizer: ids 0 to 3 must be {', '.join(_SPECIAL.values())}; train one with fastvae")
+        backend.encode_special_tokens = True  # a text's own "<end>" is text
         self._backend = backend
 
     @classmethod
@@ -105,7 +117,8 @@ class Tokenizer:
     def decode(self, ids: Iterable[Sequence[int]]) -> list[str]:
         """The sentence of each row of ids: what stands before its first ``END``, without ``PAD`` and ``BEGIN``."""
         # Unknown words are kept: a reader should see that there is one.
-        return [self._backend.decode(_content(row), skip_special_tokens=False) for row in ids]
+        texts = (self._backend.decode(_content(row), skip_special_tokens=False) for row in ids)
+        return list(texts) if self._backend.decoder is not None else [_GAP.sub("", text) for text in texts]
 
 
 def _words(library: ModuleType, options: dict[str, Any]) -> tuple[Any, Any]:

@@ -66,7 +66,7 @@ def read_users(path: Path, catalogue: Catalogue, config: DataConfig) -> tuple[In
         ValueError: the file names no users and items, or none of its items that count is in the catalogue.
     """
     min_rating = config.interactions.min_rating
-    read = read_interactions(path, min_rating, int(config.max_gib * 2**30))
+    read = read_interactions(path, min_rating, int(config.max_gib * 2**30), config.interactions.columns)
     column_of = columns_of(catalogue, read.item_ids)
     source = read.rows.select(torch.arange(len(read.rows)), column_of, len(catalogue), name=str(path))
     if not len(source.columns):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fastvae.settings import Settings
+
 
 @dataclass(frozen=True, kw_only=True)
-class DDPConfig:
+class DDPConfig(Settings):
     """Settings of strategy ddp."""
 
     bucket_mib: float = 25.0
@@ -23,7 +25,7 @@ class DDPConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FSDPConfig:
+class FSDPConfig(Settings):
     """Settings of strategy fsdp."""
 
     reshard_after_forward: bool = True

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastvae.settings import Settings
+
 
 @dataclass(frozen=True, kw_only=True)
-class DeepSpeedConfig:
+class DeepSpeedConfig(Settings):
     """Settings of strategy deepspeed."""
 
     stage: int | None = None

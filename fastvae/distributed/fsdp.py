@@ -91,7 +91,9 @@ class FSDPStrategy(TorchStrategy):
                 gradient.copy_(value)
         shares = [gradient.to_local() for gradient in gradients.values() if isinstance(gradient, DTensor)]
         square = self.all_reduce_sum(nn.utils.get_total_norm(shares).square())
-        grad_norm = (square + nn.utils.get_total_norm(unsplit).to(square.device).square()).sqrt()
+        if unsplit:  # the norm of no tensors would be a number on the host, and its copy would wait for the device
+            square = square + nn.utils.get_total_norm(unsplit).to(square.device).square()
+        grad_norm = square.sqrt()
         if max_grad_norm is not None:
             scale = (max_grad_norm / (grad_norm + 1e-6)).clamp(max=1.0)  # as nn.utils.clip_grads_with_norm_ has it
             for share in (*shares, *unsplit):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -16,13 +16,13 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
 
+from fastvae.distributed.snapshot import copy_to_host
 from fastvae.distributed.world import World
 
 BuildOptimizer = Callable[[Iterable[tuple[str, nn.Parameter]]], torch.optim.Optimizer]
@@ -30,6 +30,7 @@ BuildOptimizer = Callable[[Iterable[tuple[str, nn.Parameter]]], torch.optim.Opti
 Accept = Callable[[Tensor], Tensor]
 
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
+_CHECKSUM_BYTES = 2**22  # of a parameter that are summed at a time: 100 MiB of temporaries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,14 +202,6 @@ def broadcast_from_first(model: nn.Module) -> None:
         dist.broadcast(tensor, src=0)
 
 
-def copy_to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies in the host's memory, sharded as the originals are."""
-    options = StagingOptions(
-        use_pinned_memory=False, use_shared_memory=False, use_async_staging=False, use_non_blocking_copy=False
-    )
-    return cast(dict[str, Tensor], DefaultStager(options).stage(dict(tensors)))
-
-
 def write_tensors(directory: Path, tensors: Mapping[str, Tensor], group: dist.ProcessGroup | None) -> None:
     """Write tensors, sharded ones too, as safetensors files; called by all ranks of the group, None is one process."""
     _expect_to_be_alone()
@@ -277,7 +270,7 @@ def compare_replicas(parameters: Mapping[str, Tensor], world: World) -> None:
     """
     if world.world_size == 1 or not parameters:
         return
-    lowest = torch.stack([_checksum(parameter) for parameter in parameters.values()])
+    lowest = torch.stack([checksum(parameter) for parameter in parameters.values()])
     highest = lowest.clone()
     dist.all_reduce(lowest, op=dist.ReduceOp.MIN)
     dist.all_reduce(highest, op=dist.ReduceOp.MAX)
@@ -289,7 +282,15 @@ def compare_replicas(parameters: Mapping[str, Tensor], world: World) -> None:
         )
 
 
-def _checksum(tensor: Tensor) -> Tensor:
-    """A sum over the tensor's bits in which every place has a weight of its own, [] int64; overflow wraps."""
-    bits = tensor.contiguous().flatten().view(torch.uint8).to(torch.int64)
-    return (bits * (torch.arange(len(bits), device=bits.device) * 2 + 1)).sum()
+def checksum(tensor: Tensor) -> Tensor:
+    """A sum over the tensor's bytes in which every place has a weight of its own, [] int64; overflow wraps.
+
+    Taken a piece at a time: a byte becomes three int64 on the way.
+    """
+    total = torch.zeros((), dtype=torch.int64, device=tensor.device)
+    first = 0
+    for piece in tensor.contiguous().flatten().view(torch.uint8).split(_CHECKSUM_BYTES):
+        places = torch.arange(first, first + len(piece), device=piece.device)
+        total += (piece.to(torch.int64) * (places * 2 + 1)).sum()
+        first += len(piece)
+    return total

@@ -6,12 +6,13 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
+from fastvae.distributed.backend import Backend, choose_backend, leave_group
 from fastvae.distributed.failure import Failure, PeerFailed, Roster, failure_here
 
 
@@ -23,6 +24,8 @@ class World:
     local_rank: int = 0
     world_size: int = 1
     device: torch.device = torch.device("cpu")
+    backend: Backend | None = None
+    """What carries the messages between the processes; None without a process group."""
 
     @property
     def is_main(self) -> bool:
@@ -106,9 +109,17 @@ def enter_world(
         torch.cuda.set_device(world.device)
     started_by_launcher = {"RANK", "MASTER_ADDR"} <= os.environ.keys()  # then a group of one is a group too
     owns_group = (world.world_size > 1 or started_by_launcher) and not dist.is_initialized()
-    roster = _meet(world, timeout_s, on_failure) if owns_group else None
+    roster = None
+    if owns_group:
+        roster, backend = _meet(world, timeout_s, on_failure)
+        world = replace(world, backend=backend)
+    elif dist.is_initialized():
+        name = "nccl" if world.device.type == "cuda" and "nccl" in dist.get_backend_config() else "gloo"
+        world = replace(world, backend=Backend(name=name, reason="as the caller set it up"))
+    failed = True
     try:
         yield world
+        failed = False
     except Exception as error:
         own = failure_here(world.rank, error)
         failure = own if roster is None else roster.diagnose(error)
@@ -118,28 +129,29 @@ def enter_world(
             raise
         raise PeerFailed(failure.seen_from(world.rank)) from error
     finally:
-        if roster is not None:
-            dist.destroy_process_group()
+        if roster is not None and world.backend is not None:
+            leave_group(world.backend, failed=failed)
             roster.close()
 
 
-def _shares_gpus() -> bool:
-    """Whether this machine has fewer GPUs than processes: NCCL refuses two on one GPU, gloo goes by the host."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > torch.cuda.device_count()
-
-
-def _meet(world: World, timeout_s: float, on_failure: Callable[[Failure], None] | None) -> Roster:
+def _meet(world: World, timeout_s: float, on_failure: Callable[[Failure], None] | None) -> tuple[Roster, Backend]:
     """Find the other ranks where the launcher says that they are, and form the process group.
 
     Raises:
         PeerFailed: they did not all come, or could not connect to each other.
     """
     start = timedelta(seconds=max(timeout_s, 60))  # a busy machine takes seconds to start all of its processes
-    backend = "cpu:gloo,cuda:nccl" if world.device.type == "cuda" and not _shares_gpus() else "gloo"
     try:
         store, rank, world_size = next(dist.rendezvous("env://", timeout=start))
+        backend = choose_backend(store, rank, world_size, world.device)
         dist.init_process_group(
-            backend, store=store, rank=rank, world_size=world_size, timeout=timedelta(seconds=timeout_s)
+            backend.of_each_device,
+            store=store,
+            rank=rank,
+            world_size=world_size,
+            timeout=timedelta(seconds=timeout_s),
+            # NCCL then connects here, on this GPU, and not in the middle of the first step on one that it guesses.
+            device_id=world.device if backend.name == "nccl" else None,
         )
     except RuntimeError as error:  # PyTorch's network errors are among them
         head = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
@@ -148,4 +160,4 @@ def _meet(world: World, timeout_s: float, on_failure: Callable[[Failure], None] 
             f"through {head} in {start.total_seconds():g} s: {error}. Were all started, do all reach {head}, and "
             "does the interface lead to the other hosts (GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME)?"
         ) from error
-    return Roster(dist.PrefixStore("fastvae", store), rank, world_size, timeout_s, on_failure)
+    return Roster(dist.PrefixStore("fastvae", store), rank, world_size, timeout_s, on_failure), backend

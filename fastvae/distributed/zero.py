@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fastvae.distributed.deepspeed import DeepSpeedStrategy
+from fastvae.distributed.snapshot import copy_to_host
 from fastvae.distributed.strategy import Accept, BuildOptimizer, StepReport, compare_replicas, read_tensors
 
 
@@ -102,10 +103,11 @@ class ZeROStrategy(DeepSpeedStrategy):
         self._accept, self._grad_norm = accept, None
         self._engine.step()
         if self._grad_norm is None:  # the engine found an infinity before it came to the norm
-            self._grad_norm = torch.tensor(torch.inf, device=self.world.device)
+            self._grad_norm = torch.full((), torch.inf, device=self.world.device)
             if accept is not None:
                 accept(self._grad_norm)
-        skipped = torch.tensor(bool(self._engine.optimizer.overflow), device=self.world.device)
+        overflow = bool(self._engine.optimizer.overflow)  # the engine itself has waited for it
+        skipped = torch.full((), overflow, dtype=torch.bool, device=self.world.device)
         return StepReport(grad_norm=self._grad_norm.detach(), skipped=skipped)
 
     def full_precision_parameters(self) -> dict[str, Tensor]:
@@ -177,7 +179,8 @@ class ZeROStrategy(DeepSpeedStrategy):
         return tensors
 
     def snapshot(self, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: tensor.detach().cpu() for name, tensor in self._tensors(extra).items()}
+        tensors = {name: tensor.detach() for name, tensor in self._tensors(extra).items()}  # new ones already
+        return tensors if self.world.device.type == "cpu" else copy_to_host(tensors)
 
     @torch.no_grad()
     def load(self, directory: Path, extra: Mapping[str, Tensor]) -> None:

@@ -2,5 +2,15 @@
 
 from fastvae.evaluate.bounds import Evaluation, evaluate, scores
 from fastvae.evaluate.latent import ACTIVE_VARIANCE, LatentMoments
+from fastvae.evaluate.support import check_examples, check_support, support_of
 
-__all__ = ["ACTIVE_VARIANCE", "Evaluation", "LatentMoments", "evaluate", "scores"]
+__all__ = [
+    "ACTIVE_VARIANCE",
+    "Evaluation",
+    "LatentMoments",
+    "check_examples",
+    "check_support",
+    "evaluate",
+    "scores",
+    "support_of",
+]

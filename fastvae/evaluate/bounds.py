@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fastvae.evaluate.latent import LatentMoments
+from fastvae.evaluate.support import support_of
 from fastvae.objective import log_mean_exp
 from fastvae.records import KeyedBatch, VAETerms
 
@@ -101,7 +102,7 @@ def evaluate(
         nll_standard_error_nats=math.sqrt(max(nll_square - nll * nll, 0.0) / num_examples),
         rate_nats=rate,
         distortion_nats=distortion,
-        bits_per_dim=_bits_per_dim(nll, 0.0 if _is_discrete(model) else log_jacobian_nats, event_numel),
+        bits_per_dim=_bits_per_dim(nll, _log_jacobian(model, log_jacobian_nats), event_numel),
         **(asdict(use) if use is not None else {}),
     )
 
@@ -182,8 +183,15 @@ def _is_deterministic(model: nn.Module) -> bool:
     return getattr(model, "distortion_unit", "nats") != "nats"
 
 
-def _is_discrete(model: nn.Module) -> bool:
-    return bool(getattr(getattr(model, "likelihood", None), "is_discrete", False))
+def _log_jacobian(model: nn.Module, of_data: float | None) -> float | None:
+    """What makes the model's log probability one of the discrete data; None where it is none of them.
+
+    A density of binary pixels as they are is not one, nor is a probability of pixels to which noise was added.
+    """
+    if bool(getattr(getattr(model, "likelihood", None), "is_discrete", False)):
+        return 0.0
+    support = support_of(model)
+    return None if support is not None and of_data is not None and support.is_density != (of_data > 0) else of_data
 
 
 def _identity(tensor: Tensor) -> Tensor:

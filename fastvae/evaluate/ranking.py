@@ -100,7 +100,8 @@ def top_items(scores: Tensor, known: Tensor, num: int) -> Tensor:
         ValueError: a score is NaN.
     """
     scores = scores.clone()
-    scores[rows_of(known.crow_indices()), known.col_indices()] = -torch.inf
+    items = known.col_indices()
+    scores[rows_of(known.crow_indices(), len(items)), items] = -torch.inf
     num = min(num, scores.shape[1])
     best, items = scores.topk(min(num + 1, scores.shape[1]), dim=1)
     items = items[:, :num]
@@ -127,7 +128,8 @@ def _contains(counts: Tensor, items: Tensor) -> Tensor:
     num_rows, num_items = counts.shape
     if not counts.values().numel():
         return torch.zeros_like(items, dtype=torch.bool)
-    places = rows_of(counts.crow_indices()) * num_items + counts.col_indices()  # ascending
+    columns = counts.col_indices()
+    places = rows_of(counts.crow_indices(), len(columns)) * num_items + columns  # ascending
     wanted = torch.arange(num_rows, device=items.device)[:, None] * num_items + items
     found = torch.searchsorted(places, wanted).clamp(max=len(places) - 1)
     return places[found] == wanted

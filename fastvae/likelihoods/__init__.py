@@ -10,6 +10,7 @@ from fastvae.likelihoods.categorical import BoundCategorical, Categorical, draw_
 from fastvae.likelihoods.discretized_logistic import BoundDiscretizedLogistic, DiscretizedLogistic
 from fastvae.likelihoods.gaussian import BoundGaussian, Gaussian
 from fastvae.likelihoods.multinomial import BoundMultinomial, Multinomial
+from fastvae.likelihoods.support import Support
 from fastvae.likelihoods.table import BoundTable, Table
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Gaussian",
     "Multinomial",
     "PixelLikelihood",
+    "Support",
     "Table",
     "draw_tokens",
 ]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fastvae import ops
 from fastvae.likelihoods.base import aligned, at_least_float32, event_stream, rows_columns, with_ends
+from fastvae.likelihoods.support import Support
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class BoundBernoulli:
 
 class Bernoulli(nn.Module):
     """Binary pixels: the decoder's output is their logits. It has no parameters."""
+
+    support = Support(low=0, high=1)  # numbers between 0 and 1 count as expectations over 0 and 1
 
     def forward(self, output: Tensor) -> BoundBernoulli:
         """The distribution whose logits are ``output``, [B, ...] or [K, B, ...]."""

@@ -24,6 +24,9 @@ class Categorical(nn.Module):
     cluster pass. The probabilities are exact and sum to 1; where frequent tokens have the small ids (as a
     `fastvae.data.Tokenizer` of words gives them) most of the work of a large vocabulary is saved.
 
+    In training on a GPU all tokens pass all layers: to find a cluster's tokens the host would have to wait for the
+    device at every step. There the narrow layers still save work, the choice of tokens does not.
+
     Args:
         feature_dim: H.
         num_tokens: V.
@@ -65,9 +68,15 @@ class Categorical(nn.Module):
             entry = entry + (tokens >= edge).to(torch.int64)
         result = head.gather(1, entry.unsqueeze(1)).squeeze(1)
         for (low, high), layers in zip(pairwise(self.edges), self.clusters, strict=True):
-            rows = ((tokens >= low) & (tokens < high)).nonzero().squeeze(1)
-            inside = log_softmax(at_least_float32(layers(features[rows])), 1)
-            result = result.index_add(0, rows, inside.gather(1, (tokens[rows] - low).unsqueeze(1)).squeeze(1))
+            is_inside = (tokens >= low) & (tokens < high)
+            if may_wait(tokens):
+                rows = is_inside.nonzero().squeeze(1)
+                inside = log_softmax(at_least_float32(layers(features[rows])), 1)
+                result = result.index_add(0, rows, inside.gather(1, (tokens[rows] - low).unsqueeze(1)).squeeze(1))
+            else:
+                inside = log_softmax(at_least_float32(layers(features)), 1)
+                place = (tokens - low).clamp(0, high - low - 1)
+                result = result + inside.gather(1, place.unsqueeze(1)).squeeze(1).where(is_inside, 0.0)
         return result
 
     def log_probs(self, features: Tensor) -> Tensor:
@@ -97,19 +106,23 @@ class BoundCategorical:
 
         Args:
             target: [B, T] token ids.
-            mask: [B, T] True where a token counts; what it leaves out costs no time.
+            mask: [B, T] True where a token counts; what it leaves out costs no time, but in training on a GPU.
 
         Returns:
             [B], or [K, B] where the features hold K samples, in nats per sentence.
         """
         shape = self.features.shape[:-1]
         counts = (torch.ones_like(target, dtype=torch.bool) if mask is None else mask.bool()).expand(shape)
-        features, tokens = self.features[counts], target.expand(shape)[counts]
-        parts = [
-            self.scores.token_log_prob(f, t) for f, t in zip(features.split(_CHUNK), tokens.split(_CHUNK), strict=True)
-        ]
-        per_token = torch.zeros(shape, dtype=parts[0].dtype, device=target.device)
-        return per_token.masked_scatter(counts, torch.cat(parts)).sum(-1)
+        if not may_wait(target):
+            per_token = self._score(self.features.flatten(0, -2), target.expand(shape).flatten())
+            return per_token.view(shape).where(counts, 0.0).sum(-1)
+        scores = self._score(self.features[counts], target.expand(shape)[counts])
+        return torch.zeros(shape, dtype=scores.dtype, device=target.device).masked_scatter(counts, scores).sum(-1)
+
+    def _score(self, features: Tensor, tokens: Tensor) -> Tensor:
+        """Log probability of each token [M] given its features [M, H], in chunks."""
+        chunks = zip(features.split(_CHUNK), tokens.split(_CHUNK), strict=True)
+        return torch.cat([self.scores.token_log_prob(some, chosen) for some, chosen in chunks])
 
     def sample(self, noise_key: Tensor, *, stream: int | None = None) -> Tensor:
         """One token for each step, int64 [B, T] or [K, B, T]; row i has the noise of row first_row + i."""
@@ -117,6 +130,11 @@ class BoundCategorical:
         uniform = ops.philox_uniform(noise_key, *rows.shape[:2], stream=event_stream(stream))
         drawn = draw_tokens(self.scores.log_probs(rows), uniform)
         return drawn.view(self.features.shape[:-1])
+
+
+def may_wait(tokens: Tensor) -> bool:
+    """Whether shapes may depend on the values: on the CPU, and where no step of training is under way."""
+    return tokens.device.type == "cpu" or not torch.is_grad_enabled()
 
 
 def draw_tokens(log_probs: Tensor, uniform: Tensor) -> Tensor:

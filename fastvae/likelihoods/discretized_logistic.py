@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from fastvae import ops
 from fastvae.likelihoods.base import aligned, at_least_float32, event_stream, rows_columns
+from fastvae.likelihoods.support import Support
 
 _START = -2.0  # log scale at the start: the logistic then covers about a quarter of the range of pixels
 
@@ -82,6 +83,7 @@ class DiscretizedLogistic(nn.Module):
     def __init__(self, event_dim: int = 3, num_levels: int = 256, *, log_scale_floor: float = -7.0) -> None:
         super().__init__()
         self.event_dim, self.num_levels, self.log_scale_floor = event_dim, num_levels, log_scale_floor
+        self.support = Support(low=0, high=1, levels=num_levels)
 
     def forward(self, output: Tensor) -> BoundDiscretizedLogistic:
         """The distribution of ``output``, [B, 2 C, ...] or [K, B, 2 C, ...].

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from fastvae import ops
 from fastvae.likelihoods.base import aligned, at_least_float32, event_stream, rows_columns, with_ends
+from fastvae.likelihoods.support import Support
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Gaussian(nn.Module):
     Raises:
         ValueError: the start is not above the floor.
     """
+
+    support = Support(is_density=True)
 
     def __init__(
         self, event_shape: int | Sequence[int] | None = None, *, logvar: float = 0.0, logvar_floor: float = -10.0

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fastvae import ops
 from fastvae.likelihoods.base import at_least_float32, event_stream
+from fastvae.likelihoods.support import Support
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class BoundMultinomial:
 
 class Multinomial(nn.Module):
     """Counts over items: the decoder's output is their logits. It has no parameters."""
+
+    support = Support(low=0, is_whole=True)
 
     def forward(self, output: Tensor) -> BoundMultinomial:
         """The distribution whose logits are ``output``, [B, V] or [K, B, V]."""

@@ -13,6 +13,7 @@ from torch.nn.functional import log_softmax
 from fastvae import ops
 from fastvae.likelihoods.base import aligned, at_least_float32, event_stream
 from fastvae.likelihoods.gaussian import Gaussian
+from fastvae.likelihoods.support import Support
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class BoundTable:
     output: Tensor  # [B, P] or [K, B, P]: a number's mean, a category's logits
     logvar: Tensor  # [P]; that of a category's places is not used
     widths: tuple[int, ...]  # of each of C columns: 1 for a number, else the categories; they sum to P
+    first_of_column: Tensor  # [C] int64, each column's first place
 
     @property
     def mean(self) -> Tensor:
@@ -56,8 +58,7 @@ class BoundTable:
         nats = torch.stack([column.expand(output.shape[:-1]) for column in columns], dim=-1)
         if mask is None:
             return nats
-        first_of_column = torch.tensor([0, *self.widths[:-1]], device=mask.device).cumsum(0)
-        return torch.where(mask.bool().index_select(-1, first_of_column), nats, 0.0)
+        return torch.where(mask.bool().index_select(-1, self.first_of_column), nats, 0.0)
 
     def sample(self, noise_key: Tensor, *, stream: int | None = None) -> Tensor:
         """One draw for each row of the output, its shape; row i has the noise of row first_row + i."""
@@ -81,16 +82,22 @@ class Table(nn.Module):
         ValueError: no columns, one without a category to choose, or a start that is not above the floor.
     """
 
+    support = Support(is_density=True)
+
     def __init__(self, widths: Sequence[int], *, logvar: float = -1.0, logvar_floor: float = -6.0) -> None:
         super().__init__()
         if not widths or min(widths) < 1:
             raise ValueError(f"Table: at least one column, each of at least one place, must be there, got {widths}")
         self.widths = tuple(widths)
         self.numbers = Gaussian(sum(self.widths), logvar=logvar, logvar_floor=logvar_floor)
+        # No buffer: it belongs into no checkpoint, and DDP would broadcast it at every step.
+        self._first_of_column = torch.tensor([0, *self.widths[:-1]]).cumsum(0)
 
     def forward(self, output: Tensor) -> BoundTable:
         """The distribution of rows with these parameters, [B, P] or [K, B, P]."""
-        return BoundTable(output, self.numbers.logvar, self.widths)
+        if self._first_of_column.device != output.device:  # once: a copy at every step would wait for the device
+            self._first_of_column = self._first_of_column.to(output.device)
+        return BoundTable(output, self.numbers.logvar, self.widths, self._first_of_column)
 
 
 def _normal(mean: Tensor, value: Tensor, logvar: Tensor) -> Tensor:

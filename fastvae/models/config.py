@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fastvae.nn.config import Activation, ConvConfig, Told
+from fastvae.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class HierarchyConfig:
+class HierarchyConfig(Settings):
     """The top layer of network "hierarchical"."""
 
     latent_dim: int = 50
@@ -27,7 +28,7 @@ class HierarchyConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextConfig:
+class TextConfig(Settings):
     """The networks of sentences: gru, lstm and transformer, whose width is the model's ``hidden_dim``."""
 
     embedding_dim: int = 128
@@ -63,7 +64,7 @@ class TextConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecommenderConfig:
+class RecommenderConfig(Settings):
     """What network "bag" needs beside its widths."""
 
     dropout: float = 0.5
@@ -75,7 +76,7 @@ class RecommenderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(Settings):
     """Which model, and how large."""
 
     kind: Literal["vae", "autoencoder", "linear-vae"] = "vae"

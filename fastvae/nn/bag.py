@@ -103,27 +103,41 @@ def compressed_rows(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Offsets int64 [B + 1], columns int64 [N] and values [N] of the entries of x [B, V], sparse or dense."""
     if x.layout == torch.sparse_csr:
         return x.crow_indices().long(), x.col_indices().long(), x.values()
+    if x.device.type != "cpu":
+        return all_places(x)
     rows, columns = x.nonzero(as_tuple=True)
-    crow = torch.zeros(x.shape[0] + 1, dtype=torch.int64, device=x.device)
+    crow = torch.zeros(x.shape[0] + 1, dtype=torch.int64)
     crow[1:] = (x != 0).sum(1).cumsum(0)
     return crow, columns, x[rows, columns]
 
 
-def rows_of(crow: Tensor) -> Tensor:
-    """The row int64 [N] of each entry of compressed rows."""
-    return torch.repeat_interleave(torch.arange(len(crow) - 1, device=crow.device), crow.diff())
+def all_places(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The compressed rows of a dense x [B, V] with its zeros, N = B V: their number depends on the shape alone.
+
+    A device must be waited for before the host knows how many entries are not zero; a zero adds nothing to a bag.
+    """
+    rows, columns = x.shape
+    crow = torch.arange(rows + 1, device=x.device) * columns
+    return crow, torch.arange(columns, device=x.device).repeat(rows), x.flatten()
+
+
+def rows_of(crow: Tensor, num_entries: int) -> Tensor:
+    """The row int64 [N] of each of N entries of compressed rows; N is given, since it lies at the end of ``crow``."""
+    rows = torch.arange(len(crow) - 1, device=crow.device)
+    return torch.repeat_interleave(rows, crow.diff(), output_size=num_entries)
 
 
 def unit_rows(crow: Tensor, values: Tensor) -> Tensor:
     """Values [N] whose rows have Euclidean length 1; an empty row stays empty."""
-    squares = values.new_zeros(len(crow) - 1).index_add_(0, rows_of(crow), values.square())
-    return values * squares.clamp(min=1e-12).rsqrt()[rows_of(crow)]
+    rows = rows_of(crow, len(values))
+    squares = values.new_zeros(len(crow) - 1).index_add_(0, rows, values.square())
+    return values * squares.clamp(min=1e-12).rsqrt()[rows]
 
 
 def drop_entries(crow: Tensor, columns: Tensor, values: Tensor, rate: float, noise_key: Tensor) -> Tensor:
     """Values [N], each 0 with probability ``rate`` and else scaled by ``1 / (1 - rate)``, by the noise of its place."""
     stream = ops.stream(ops.Use.DROPOUT, ops.DropoutSite.INPUT)
-    lost = ops.philox_uniform_at(noise_key, rows_of(crow), columns, stream=stream) < rate
+    lost = ops.philox_uniform_at(noise_key, rows_of(crow, len(columns)), columns, stream=stream) < rate
     return values.masked_fill(lost, 0.0) * (1 / (1 - rate))
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from fastvae.settings import Settings
+
 Activation = Literal["relu", "tanh"]
 Told = Literal["first", "every"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvConfig:
+class ConvConfig(Settings):
     """How wide and deep the convolutional networks are."""
 
     channels: tuple[int, ...] = (32, 64)

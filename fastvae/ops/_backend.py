@@ -32,5 +32,8 @@ def _backend_on(operator: str, device: str) -> Backend:
     key = getattr(torch._C.DispatchKey, device)
     if getattr(getattr(torch.ops, NAMESPACE), operator).default.has_kernel_for_dispatch_key(key):
         return Backend(operator=operator, device=device.lower(), name="native", reason="the native library is loaded")
-    reason = "the native library has no such kernel" if _native.loaded else _native.reason
+    loaded, reason = _native.loaded, _native.reason
+    if device == "CUDA":
+        loaded, reason = _native.cuda_loaded, _native.cuda_reason
+    reason = "the native library has no such kernel" if loaded else reason
     return Backend(operator=operator, device=device.lower(), name="reference", reason=reason)

@@ -1,26 +1,55 @@
-"""The only file that loads fastvae._C, the native library; it keeps the reason when it cannot.
+"""The only file that loads the native libraries; it keeps the reason where it cannot.
 
-Loading registers the CPU and CUDA kernels under the operators' names, and the dispatcher prefers them to the reference.
-FASTVAE_BACKEND decides whether that happens: ``auto`` (the default: native where the library is there), ``native`` (an
+Loading ``libfastvae_cpu.so`` and ``libfastvae_cuda.so`` registers their kernels under the operators' names, and the
+dispatcher prefers them to the reference. The CUDA library is loaded where torch's CUDA and this machine's GPUs fit it.
+FASTVAE_BACKEND decides whether that happens: ``auto`` (the default: native where a library is there), ``native`` (an
 error where it is not) or ``reference`` (never).
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import os
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from fastvae.ops.gpus import Capability, compute_capabilities, is_served
+
 BUILD_COMMAND = "FASTVAE_BUILD=require pip install -v --no-build-isolation ."
 _CHOICES = ("auto", "native", "reference")
-_BUILD_INFO = Path(__file__).parent.parent / "_build_info.json"
+_PACKAGE = Path(__file__).parent.parent
+_CPU, _CUDA = _PACKAGE / "libfastvae_cpu.so", _PACKAGE / "libfastvae_cuda.so"
 
-loaded: bool  # whether the native kernels are registered
+loaded: bool  # whether the CPU kernels are registered
 reason: str  # why the backend is what it is; without a library, the loader's own message
-build_info: dict[str, Any]  # what setup.py recorded and what the library itself says; {} where neither is there
+cuda_loaded: bool  # whether the CUDA kernels are registered
+cuda_reason: str  # why they are, or are not
+build_info: dict[str, Any]  # what setup.py recorded, and the instruction set that runs; {} where nothing was built
+
+
+def why_not_cuda(recorded: dict[str, Any], torch_cuda: str | None, capabilities: list[Capability]) -> str | None:
+    """Why the CUDA kernels of a build cannot run with this torch on these GPUs; None where they can."""
+    if not recorded.get("cuda"):
+        why = recorded.get("cuda_reason") or recorded.get("reason") or "the build left no record"
+        return f"the CUDA kernels were not built ({why})"
+    version, architectures = str(recorded["cuda_version"]), str(recorded["cuda_architectures"])
+    if torch_cuda is None:
+        return f"torch is a build without CUDA (the kernels were built with CUDA {version})"
+    if version.split(".")[0] != torch_cuda.split(".")[0]:
+        return (
+            f"the kernels were built with CUDA {version}, and torch with CUDA {torch_cuda}: build them for this torch"
+        )
+    if capabilities and not any(is_served(capability, architectures) for capability in capabilities):
+        gpus = ", ".join(sorted({f"{major}.{minor}" for major, minor in capabilities}))
+        return (
+            f"the kernels were built for the architectures {architectures}, and this GPU's is {gpus}: "
+            f"build them with TORCH_CUDA_ARCH_LIST={gpus.split(', ')[-1]}"
+        )
+    return None
 
 
 def _choice() -> str:
@@ -32,43 +61,78 @@ def _choice() -> str:
 
 def _recorded() -> dict[str, Any]:
     try:
-        recorded: dict[str, Any] = json.loads(_BUILD_INFO.read_text())
+        recorded: dict[str, Any] = json.loads((_PACKAGE / "_build_info.json").read_text())
     except FileNotFoundError:  # built by hand, or never
         return {}
     return recorded
 
 
-def _load(choice: str, recorded: dict[str, Any]) -> tuple[bool, str, dict[str, Any]]:
-    """What `loaded`, `reason` and `build_info` become."""
-    if choice == "reference":
-        return False, "FASTVAE_BACKEND=reference", recorded
+def _register(library: Path) -> str | None:
+    """Register a library's kernels; or why that fails."""
+    if not library.exists():
+        return f"{library.name} was not built"
     try:
-        library = import_module("fastvae._C")
-    except ImportError as error:  # not built, or built for another torch, Python or C++ runtime
-        why = f"fastvae._C does not load ({error})"
-        if recorded.get("reason"):
-            why += f"; when it was installed: {recorded['reason']}"
-        if choice == "native":
-            raise ImportError(f"FASTVAE_BACKEND=native, but {why}. Build it: {BUILD_COMMAND}") from error
-        return False, why, recorded
-    details = {**library.build_info(), "cpu_capability": library.cpu_capability()}
-    return True, f"fastvae._C is loaded ({details['cpu_capability']} kernels)", {**recorded, **details}
+        torch.ops.load_library(str(library))
+    except OSError as error:  # built for another processor, or for a newer torch or C++ runtime
+        return f"{library.name} does not load ({error})"
+    return None
 
 
-def _say(choice: str) -> None:
-    """Once, on rank 0: loudly only where the library was wanted and is missing."""
-    if int(os.environ.get("RANK", "0")) != 0:
-        return
-    log = logging.getLogger("fastvae")
-    if loaded or choice == "reference":
-        log.info("backend: %s (%s)", "native" if loaded else "reference", reason)
-    else:
-        log.warning(
-            "fastvae runs its reference in plain PyTorch, several times slower: %s. Build the library: %s",
-            reason,
-            BUILD_COMMAND,
-        )
+def _cpu_capability() -> str:
+    """The instruction set of the CPU kernels.
+
+    Raises:
+        ValueError: FASTVAE_CPU_CAPABILITY names one that there is not, or that this processor does not have.
+    """
+    function = ctypes.CDLL(str(_CPU)).fastvae_cpu_capability
+    function.restype, error = ctypes.c_char_p, ctypes.c_char_p()
+    name = function(ctypes.byref(error))
+    if name is None:
+        raise ValueError((error.value or b"").decode())
+    return str(name.decode())
 
 
-loaded, reason, build_info = _load(_choice(), _recorded())
-_say(_choice())
+def _load_cpu(choice: str, recorded: dict[str, Any]) -> tuple[bool, str]:
+    """What `loaded` and `reason` become."""
+    if choice == "reference":
+        return False, "FASTVAE_BACKEND=reference"
+    why = _register(_CPU)
+    if why is None:
+        recorded["cpu_capability"] = _cpu_capability()
+        return True, f"{_CPU.name} is loaded ({recorded['cpu_capability']} kernels)"
+    if recorded.get("reason"):
+        why += f"; when it was installed: {recorded['reason']}"
+    if choice == "native":
+        raise ImportError(f"FASTVAE_BACKEND=native, but {why}. Build it: {BUILD_COMMAND}")
+    return False, why
+
+
+def _load_cuda(choice: str, recorded: dict[str, Any]) -> tuple[bool, str]:
+    """What `cuda_loaded` and `cuda_reason` become."""
+    if not loaded:
+        return False, reason
+    gpus = compute_capabilities() if torch.version.cuda else []
+    why = why_not_cuda(recorded, torch.version.cuda, gpus) or _register(_CUDA)
+    if why is None:
+        return True, f"{_CUDA.name} is loaded"
+    if gpus and choice == "native":
+        raise ImportError(f"FASTVAE_BACKEND=native, but there are no CUDA kernels: {why}. Build them: {BUILD_COMMAND}")
+    if gpus:
+        _warn("on the GPU fastvae", why)
+    return False, why
+
+
+def _warn(who: str, why: str) -> None:
+    """Once, on rank 0."""
+    if int(os.environ.get("RANK", "0")) == 0:
+        message = "%s runs its reference in plain PyTorch, several times slower: %s. Build the library: %s"
+        logging.getLogger("fastvae").warning(message, who, why, BUILD_COMMAND)
+
+
+build_info = _recorded()
+loaded, reason = _load_cpu(_choice(), build_info)
+if not loaded and _choice() != "reference":
+    _warn("fastvae", reason)
+cuda_loaded, cuda_reason = _load_cuda(_choice(), build_info)
+if int(os.environ.get("RANK", "0")) == 0:
+    logging.getLogger("fastvae").info("backend: %s (%s)", "native" if loaded else "reference", reason)

@@ -12,6 +12,7 @@ import yaml
 
 from fastvae.data import DataConfig
 from fastvae.models import ModelConfig
+from fastvae.settings import Settings
 from fastvae.train import TrainConfig
 
 _MAX_CONFIG_BYTES = 2**20  # far above what a run writes
@@ -19,7 +20,7 @@ _MAX_MESSAGE = 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(Settings):
     """Everything that decides a run. A recipe is a function that returns one; the command line changes its fields."""
 
     recipe: Annotated[str, tyro.conf.Suppress] = "custom"

@@ -22,7 +22,7 @@ from fastvae.data import (
 from fastvae.data.condition import Value
 from fastvae.data.views import take
 from fastvae.distributions import DiagonalGaussian
-from fastvae.evaluate import Evaluation, evaluate, scores
+from fastvae.evaluate import Evaluation, check_examples, evaluate, scores
 from fastvae.figures import find_renderer
 from fastvae.ops import GenerationSite, Use, noise_key, philox_normal, stream
 from fastvae.records import Batch
@@ -65,7 +65,9 @@ class LoadedRun:
             return examples
         if examples in ("train", "test"):
             return self.data.train if examples == "train" else self.data.test
-        return read_source(Path(examples), self.data, self.config.data)
+        source = read_source(Path(examples), self.data, self.config.data)
+        check_examples(self.model, self.data, source, str(examples))
+        return source
 
     def batches(self, examples: Examples = "test") -> Iterator[MicroBatch]:
         """The examples in order, with the evaluation's noise keys."""

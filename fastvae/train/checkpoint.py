@@ -13,12 +13,12 @@ import stat
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import safetensors
 
+from fastvae._version import __version__
 from fastvae.train.files import dump_json, fsync_path
 
 FORMAT = 2
@@ -69,7 +69,7 @@ def publish(temporary: Path, scalars: Mapping[str, Any]) -> Path:
     step = scalars["step"]
     (temporary / STATE).write_text(dump_json(scalars), encoding="utf-8")
     files = {path.name: _describe(path) for path in sorted(temporary.iterdir())}
-    manifest = {"fastvae": version("fastvae"), "files": files, "format": FORMAT, "step": step, "time": time.time()}
+    manifest = {"fastvae": __version__, "files": files, "format": FORMAT, "step": step, "time": time.time()}
     (temporary / MANIFEST).write_text(dump_json({**manifest, "sha256": _digest(manifest)}), encoding="utf-8")
     for path in temporary.iterdir():
         fsync_path(path)
@@ -147,7 +147,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if manifest.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: format {manifest.get('format')!r}, written by fastvae {manifest.get('fastvae', '?')}; this "
-            f"version, {version('fastvae')}, reads format {FORMAT} only"
+            f"version, {__version__}, reads format {FORMAT} only"
         )
     intact = set(manifest) == _MANIFEST_KEYS and manifest.pop("sha256") == _digest(manifest)
     _require(intact, path, f"{MANIFEST} does not have its own checksum")

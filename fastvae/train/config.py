@@ -8,12 +8,13 @@ from typing import Literal
 
 from fastvae.distributed import DDPConfig, DeepSpeedConfig, FSDPConfig
 from fastvae.objective import ObjectiveConfig
+from fastvae.settings import Settings
 
 MatmulLibrary = Literal["auto", "default"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuardConfig:
+class GuardConfig(Settings):
     """Which steps are skipped, on all ranks together, and when the run gives up."""
 
     stop_after: int = 10
@@ -39,7 +40,7 @@ class GuardConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CollapseConfig:
+class CollapseConfig(Settings):
     """When a run warns that its decoder ignores the latent."""
 
     min_active: float | None = 0.1
@@ -55,7 +56,7 @@ class CollapseConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(Settings):
     """How a model is trained. Counts are in optimizer steps and in examples over all processes."""
 
     steps: int = 1000
@@ -92,6 +93,10 @@ class TrainConfig:
     """On one GPU: the whole step as a CUDA graph, the data on the GPU too; for small models, whose time is launches."""
     matmul: MatmulLibrary = "auto"
     """Library of the CPU's float32 matrix products: auto takes oneDNN where MKL leaves the processor's AVX-512 idle."""
+    deterministic: bool = False
+    """For a resume on a GPU that is exact to the bit: PyTorch's deterministic algorithms, cuDNN's among them, and
+    cuBLAS's fixed workspace. Costs speed (convolutions and embeddings most) and some MiB of memory; an operator without
+    a deterministic way stops the run by its name. On a CPU runs are exact without it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes the GPU where there is one."""
     strategy: Literal["auto", "single", "ddp", "fsdp", "deepspeed"] = "auto"

@@ -51,8 +51,8 @@ class Judged:
         return self._values
 
 
-class _OnItsWay(Judged):
-    """The same while the device still works on them: copied to the host without waiting."""
+class PendingVerdict(Judged):
+    """The same while the device still works on them: an asynchronous copy to the host."""
 
     def __init__(self, numbers: Tensor) -> None:
         self._copy = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
@@ -138,10 +138,11 @@ class Guard:
         if self._on_host:
             values = ((self._reduce(loss) / self._num_examples).item(), grad_norm.item())
             accepted = all(value <= limit for value, limit in zip(values, self._limits, strict=True))
-            self._state.unseen.append(Judged([*values, float(accepted)]))
+            self.note(Judged([*values, float(accepted)]))
             return self._verdicts[accepted]
-        numbers = self.judge(loss, grad_norm, self.limits_on(loss.device))
-        self.note(numbers)
+        limits = torch.tensor(self._limits).pin_memory().to(loss.device, non_blocking=True)
+        numbers = self.judge(loss, grad_norm, limits)
+        self.note(PendingVerdict(numbers))
         return numbers[2] > 0
 
     def judge(self, loss: Tensor, grad_norm: Tensor, limits: Tensor) -> Tensor:
@@ -151,19 +152,19 @@ class Guard:
 
         Args:
             loss, grad_norm: as for ``accept``.
-            limits: ``[2]`` of both numbers, see ``limits_on``.
+            limits: ``[2]``, the host's ``limits`` on the device.
         """
         numbers = torch.stack((self._reduce(loss) / self._num_examples, grad_norm.to(loss)))
         return torch.cat((numbers, (numbers <= limits).all().to(numbers).view(1)))
 
-    def limits_on(self, device: torch.device) -> Tensor:
-        """The largest loss and gradient norm that are not refused, ``[2]``, on its way to the device."""
-        limits = torch.tensor(self._limits)
-        return limits if device.type == "cpu" else limits.pin_memory().to(device, non_blocking=True)
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The largest loss and gradient norm that are not refused at the next step."""
+        return self._limits
 
-    def note(self, numbers: Tensor) -> None:
+    def note(self, judged: Judged) -> None:
         """Remember what ``judge`` gave for this step, for ``settle``."""
-        self._state.unseen.append(Judged(numbers.tolist()) if self._on_host else _OnItsWay(numbers))
+        self._state.unseen.append(judged)
 
     def settle(self, step: int, *, wait: bool = False) -> Iterator[Skip]:
         """Look at the steps that are due, up to ``step`` less the lag; gives those that were skipped, in order.

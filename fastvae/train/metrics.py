@@ -24,13 +24,18 @@ class Window:
     """Sums since the last line of the log, kept on the device so that a step needs no host sync."""
 
     def __init__(self, device: torch.device) -> None:
-        self.steps = 0
         self.sums = torch.zeros(4, device=device)
         self.grad_norm = torch.zeros((), device=device)
+        self.restart(0)
+
+    def restart(self, step: int) -> None:
+        """Begin again, in the same memory, after so many steps of the run."""
+        self.first_step = step
+        self.sums.zero_()
         self._started = time.perf_counter()
 
     def add(self, report: StepReport, sums: Tensor) -> None:
-        self.steps += 1
+        """Take in a step, on the device alone: a captured step does it, too."""
         self.sums += sums
         self.grad_norm = report.grad_norm
 

@@ -44,10 +44,7 @@ def lr_at(config: TrainConfig, step: int) -> float:
     return config.lr * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every parameter group this learning rate; one that lies on a device as a tensor is changed in place."""
+def set_lr(optimizer: torch.optim.Optimizer, lr: float | Tensor) -> None:
+    """Give every parameter group this learning rate; a tensor [] is read where it lies, at every step."""
     for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(lr)
-        else:
-            group["lr"] = lr
+        group["lr"] = lr

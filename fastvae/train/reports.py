@@ -8,6 +8,7 @@ from pathlib import Path
 from fastvae.data import Data, evaluation_batches
 from fastvae.distributed import Strategy
 from fastvae.evaluate import Evaluation, evaluate
+from fastvae.objective import kl_weight_at
 from fastvae.ops import backend
 from fastvae.train.config import TrainConfig
 from fastvae.train.metrics import MetricsLog, Window
@@ -20,6 +21,8 @@ def headline(strategy: Strategy, data: Data, config: TrainConfig, step: int, run
     """What is trained, on what, from where."""
     world = strategy.world
     where = f"{world.world_size} x {world.device.type}, {strategy.name}, {config.precision}"
+    if world.backend is not None:
+        where += f", messages over {world.backend}"
     origin = f"from the checkpoint of step {step}" if step else "from the start"
     if step >= config.steps:
         origin = f"already at step {step}; for a new run remove {run_dir} or choose another"
@@ -32,11 +35,9 @@ def headline(strategy: Strategy, data: Data, config: TrainConfig, step: int, run
     )
 
 
-def log_window(
-    log: MetricsLog, strategy: Strategy, state: TrainState, window: Window, config: TrainConfig, kl_weight: float
-) -> None:
+def log_window(log: MetricsLog, strategy: Strategy, state: TrainState, window: Window, config: TrainConfig) -> None:
     """Write the means over the global batches since the last call; all ranks together."""
-    examples = window.steps * config.global_batch_size
+    examples = (state.step - window.first_step) * config.global_batch_size
     seconds = window.seconds()
     loss, elbo, rate, distortion = (strategy.all_reduce_sum(window.sums) / examples).tolist()
     bounds = {"loss_nats": loss, "elbo_nats": elbo, "rate_nats": rate, "distortion_nats": distortion}
@@ -45,7 +46,7 @@ def log_window(
         bounds = {"squared_error" if unit == "squared error" else "distortion_nats": distortion}
     values: dict[str, float | int | None] = {
         **bounds,
-        "kl_weight": kl_weight,
+        "kl_weight": kl_weight_at(config.objective, state.step - 1),
         "lr": lr_at(config, state.step - 1),
         "grad_norm": window.grad_norm.item(),
         "skipped_steps": int(state.skipped_steps.item()),

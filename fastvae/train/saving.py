@@ -8,7 +8,6 @@ import threading
 import warnings
 from collections.abc import Mapping
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from fastvae._version import __version__
 from fastvae.distributed import SideGroup, Strategy, write_tensors
 from fastvae.objective import kl_weight_at
 from fastvae.train.checkpoint import (
@@ -144,7 +144,7 @@ class Saver:
             "strategy": self._strategy.name,
             "config": self._resolved,
             "versions": {
-                "fastvae": version("fastvae"),
+                "fastvae": __version__,
                 "torch": str(torch.__version__),
                 "python": platform.python_version(),
             },

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fastvae.distributed import Strategy
 from fastvae.train.guard import GuardState
@@ -48,11 +47,6 @@ class TrainState:
             "collapsed_evaluations": self.collapsed_evaluations,
         }
 
-    def count(self, skipped: Tensor) -> None:
-        """Note that a step was done; ``skipped`` ([] bool) says whether it left the parameters alone."""
-        self.step += 1
-        self.skipped_steps += skipped
-
 
 class EMA:
     """Exponential moving average of the float32 weights: ``average += (1 - d) * (weight - average)`` at every step.
@@ -64,11 +58,18 @@ class EMA:
         self._decay = decay
         self.average = {name: parameter.clone() for name, parameter in parameters.items()}
 
+    def weight_at(self, step: int) -> float:
+        """``1 - d`` at optimizer step ``step`` (0-based)."""
+        return 1 - min(self._decay, (1 + step) / (10 + step))
+
     @torch.no_grad()
-    def update(self, parameters: dict[str, Tensor], step: int) -> None:
-        """Take optimizer step ``step``'s (0-based) move towards ``parameters``."""
-        decay = min(self._decay, (1 + step) / (10 + step))
-        get_ema_multi_avg_fn(decay)(list(self.average.values()), [parameters[name] for name in self.average], 0)
+    def update(self, parameters: dict[str, Tensor], weight: float | Tensor) -> None:
+        """Move towards ``parameters`` by ``weight``, see ``weight_at``; a tensor [] is read where it lies."""
+        if isinstance(weight, Tensor):
+            for name, average in self.average.items():
+                average.lerp_(parameters[name], weight)
+        else:
+            torch._foreach_lerp_(list(self.average.values()), [parameters[name] for name in self.average], weight)
 
 
 @contextmanager

@@ -16,10 +16,9 @@ from torch import nn
 from fastvae.data import Data, Loader, as_data
 from fastvae.distributed import Strategy, StrategyOptions, build_strategy, enter_world
 from fastvae.distributed.stop import StopRequest, exit_code
-from fastvae.evaluate import Evaluation
-from fastvae.objective import kl_weight_at
-from fastvae.train.capture import build_step
+from fastvae.evaluate import Evaluation, check_support
 from fastvae.train.config import TrainConfig
+from fastvae.train.deterministic import deterministic_algorithms, fixed_workspace
 from fastvae.train.files import dump_json, write_atomic
 from fastvae.train.guard import Guard
 from fastvae.train.incidents import Incidents
@@ -27,7 +26,7 @@ from fastvae.train.lock import hold_together
 from fastvae.train.logs import FailureRecorder, RankLog, rank_log
 from fastvae.train.matmul import matmul_library
 from fastvae.train.metrics import MetricsLog, Window
-from fastvae.train.optim import build_optimizer, lr_at, set_lr
+from fastvae.train.optim import build_optimizer
 from fastvae.train.reports import evaluate_test_set, headline, log_evaluation, log_window
 from fastvae.train.restart import DecoderRestart
 from fastvae.train.results import check_same_data, write_data_state, write_pictures
@@ -35,6 +34,8 @@ from fastvae.train.resume import plain
 from fastvae.train.saving import Saver
 from fastvae.train.state import EMA, copy_into
 from fastvae.train.status import write_status
+from fastvae.train.stepping import Step, build_step
+from fastvae.train.totals import Totals
 from fastvae.train.weights import WEIGHTS, write_weights
 
 
@@ -89,6 +90,7 @@ def train(
     resolved = {"seed": seed, "model": None, "data": None, **(description or {}), "train": asdict(config)}
     with ExitStack() as stack:
         log = stack.enter_context(rank_log(run_dir))
+        stack.enter_context(fixed_workspace(config.deterministic, config.device))
         recorder = FailureRecorder(run_dir, log)
         world = stack.enter_context(enter_world(config.device, timeout_s=config.timeout, on_failure=recorder))
         stop = stack.enter_context(StopRequest(world, grace_seconds=config.grace_seconds).listening())
@@ -99,7 +101,9 @@ def train(
         stack.callback(saver.close)
         rows = -(-config.global_batch_size // (world.world_size * config.accumulation))
         products = stack.enter_context(matmul_library(config.matmul, model, rows, world.device))
-        trainer = _Trainer(model, as_data(data), config, run_dir, seed, strategy, saver)
+        data = as_data(data)
+        check_support(model, data)
+        trainer = _Trainer(model, data, config, run_dir, seed, strategy, saver)
         recorder.state = trainer.state
         return trainer.run(stop, products, log)
 
@@ -166,9 +170,16 @@ class _Trainer:
         with ExitStack() as stack:
             stack.callback(self.log.close)
             line = headline(self.strategy, self.data, self.config, first_step, self.run_dir)
+            for note in self.data.notes:
+                self.log.say(note)
             self.log.say(f"{line}; matrix products: {products}")
             write_status(self.run_dir, self.world, "running", first_step)
-            number = self._loop(stop)
+            window = Window(self.world.device)
+            totals = Totals(self.strategy, self.state, window, self.ema)
+            take_step = build_step(self.strategy, self.loader, self.config, self.guard, first_step, totals)
+            stack.callback(take_step.close)
+            with deterministic_algorithms(self.config.deterministic):
+                number = self._loop(stop, take_step, window)
             evaluation = None if number is not None else self._finish(stop)
         status = "done" if number is None else "preempted"
         reason = "all steps done" if number is None else signal.Signals(number).name
@@ -184,28 +195,22 @@ class _Trainer:
                 is_main=self.world.is_main,
             )
 
-    def _loop(self, stop: StopRequest) -> int | None:
+    def _loop(self, stop: StopRequest, take_step: Step, window: Window) -> int | None:
         """Load, step, log, evaluate, save, until the last step or a signal, whose number is returned."""
         config, state, strategy = self.config, self.state, self.strategy
         incidents = Incidents(self.guard, strategy, self.loader, config, self.log)
-        take_step = build_step(strategy, self.loader, config, self.guard, state.step)
-        window = Window(self.world.device)
+        window.restart(state.step)
         while state.step < config.steps:
             stop.begin(trouble=self.saver.failed)
             self.restart_decoder(state)
-            set_lr(strategy.optimizer, lr_at(config, state.step))
-            kl_weight = kl_weight_at(config.objective, state.step)
-            report, sums = take_step(state.step, kl_weight)
-            if self.ema is not None:
-                self.ema.update(strategy.full_precision_parameters(), state.step)
-            state.count(report.skipped)
-            window.add(report, sums)
+            take_step(state.step)
+            state.step += 1
             incidents.settle(state.step)
             if _due(state.step, config.check_replicas):
                 strategy.check_replicas()
             log_is_due = state.step in (1, config.steps) or _due(state.step, config.log_every)
             if log_is_due:
-                log_window(self.log, strategy, state, window, config, kl_weight)
+                log_window(self.log, strategy, state, window, config)
             if _due(state.step, config.eval_every):
                 incidents.watch_collapse(self._evaluate("evaluation", num_samples=1), state)
             number, save_failed = stop.end()
@@ -218,7 +223,7 @@ class _Trainer:
                 self.log.say(self._goodbye(number))
                 return number
             if log_is_due:
-                window = Window(self.world.device)  # only now: evaluating and saving are no part of the rate
+                window.restart(state.step)  # only now: evaluating and saving are no part of the rate
         return None
 
     def _goodbye(self, number: int) -> str:
@@ -231,9 +236,10 @@ class _Trainer:
         write_status(self.run_dir, self.world, "preempted", self.state.step, reason=signal.Signals(number).name)
 
     def _evaluate(self, kind: str, num_samples: int) -> Evaluation:
-        evaluation = evaluate_test_set(
-            self.strategy, self.data, self.config, self.state, seed=self.seed, num_samples=num_samples
-        )
+        with deterministic_algorithms(self.config.deterministic):
+            evaluation = evaluate_test_set(
+                self.strategy, self.data, self.config, self.state, seed=self.seed, num_samples=num_samples
+            )
         log_evaluation(self.log, kind, self.state.step, evaluation)
         return evaluation
 

@@ -32,41 +32,55 @@ void launch(int blocks, const Body& body) {
   emulated::launch(blocks, fastvae::kThreadsPerBlock, body);
 }
 
+// The host's half of add_segments and add_blocks in csrc/common/cuda/launch.h.
 template <class Real>
-void sum_blocks(int blocks, const std::vector<Real>& partial, int64_t columns, Real* out) {
+void sum_segments(int blocks, const std::vector<Real>& partial, int64_t rows, int64_t segments, void* out) {
   launch(blocks, [&](const emulated::Grid& grid) {
-    fastvae::add_blocks_body(grid, partial.data(), static_cast<int64_t>(partial.size()) / (columns ? columns : 1), columns, out);
+    fastvae::add_segments_body(grid, partial.data(), rows, segments, fastvae::log2_of_segments(segments), static_cast<Real*>(out));
   });
 }
 
-template <bool kAligned, class T, template <class, class> class Formula>
-void run_likelihood(int blocks, fastvae::DeviceLikelihood a, int64_t rows, int64_t columns, void* nll, void* grad_parameter) {
+template <class Real>
+void sum_blocks(int grid_blocks, std::vector<Real> partial, int64_t columns, void* out) {
+  for (int64_t blocks = columns ? static_cast<int64_t>(partial.size()) / columns : 0; blocks > 0;) {
+    const int64_t groups = fastvae::groups_of(blocks);
+    std::vector<Real> sums(groups * columns);
+    launch(grid_blocks, [&](const emulated::Grid& grid) { fastvae::add_blocks_body(grid, partial.data(), blocks, columns, sums.data()); });
+    partial = sums;
+    blocks = groups == 1 ? 0 : groups;
+  }
+  std::copy(partial.begin(), partial.end(), static_cast<Real*>(out));
+}
+
+template <bool kAligned, class T, fastvae::TargetKind kTarget, template <class, class> class Formula>
+void run_likelihood_of(int blocks, fastvae::DeviceLikelihood a, int64_t rows, int64_t columns, void* nll, void* grad_parameter) {
   using Real = typename fastvae::Compute<T>::Real;
   a.shape = fastvae::share_rows<T>(rows, columns);
   if (!a.grad_nll) {
     std::vector<Real> partial(rows * a.shape.segments);
     a.sums = partial.data();
-    launch(blocks, [&](const emulated::Grid& grid) { fastvae::likelihood_body<kAligned, T, Formula>(grid, a); });
-    launch(blocks, [&](const emulated::Grid& grid) {
-      fastvae::add_segments_body(grid, partial.data(), rows, a.shape.segments, static_cast<Real*>(nll));
-    });
+    launch(blocks, [&](const emulated::Grid& grid) { fastvae::likelihood_body<kAligned, T, kTarget, Formula>(grid, a); });
+    sum_segments(blocks, partial, rows, a.shape.segments, nll);
     return;
   }
-  const bool summed = a.spread == fastvae::kScalar || a.spread == fastvae::kPerDimension;
-  a.rows_per_block = summed ? fastvae::kDeviceRowBlock : 1;
-  std::vector<Real> partial(summed ? (rows + a.rows_per_block - 1) / a.rows_per_block * columns : 0), sums(columns);
-  a.grad_parameter_by_column = partial.data();
-  a.grad_parameter = summed ? nullptr : grad_parameter;
-  launch(blocks, [&](const emulated::Grid& grid) { fastvae::likelihood_backward_body<kAligned, T, Formula>(grid, a); });
-  if (!summed) return;
-  sum_blocks(blocks, partial, columns, sums.data());
-  if (a.spread == fastvae::kScalar) {
-    launch(blocks, [&](const emulated::Grid& grid) {
-      fastvae::add_all_body(grid, sums.data(), columns, static_cast<Real*>(grad_parameter));
-    });
-  } else {
-    std::copy(sums.begin(), sums.end(), static_cast<Real*>(grad_parameter));
+  if (a.spread != fastvae::kScalar && a.spread != fastvae::kPerDimension) {
+    a.grad_parameter = grad_parameter;
+    launch(blocks, [&](const emulated::Grid& grid) { fastvae::likelihood_backward_body<kAligned, T, kTarget, Formula>(grid, a); });
+    return;
   }
+  std::vector<Real> partial(fastvae::row_blocks(rows) * columns), sums(columns);
+  a.grad_parameter_by_column = partial.data();
+  launch(blocks, [&](const emulated::Grid& grid) { fastvae::likelihood_columns_body<kAligned, T, kTarget, Formula>(grid, a); });
+  sum_blocks(blocks, partial, columns, a.spread == fastvae::kScalar ? sums.data() : grad_parameter);
+  if (a.spread == fastvae::kScalar) sum_blocks(blocks, sums, 1, grad_parameter);
+}
+
+template <class T, template <class, class> class Formula>
+void run_likelihood(int blocks, bool aligned, const fastvae::DeviceLikelihood& a, int64_t rows, int64_t columns, void* nll, void* grad_parameter) {
+  using Math = fastvae::scalar::PackFormula<T, typename fastvae::Compute<T>::Real, Formula>;
+  fastvae::with_target<T, Math::kIsShort, Math::kTakesBytes>(a.target_storage, aligned, [&](auto is_aligned, auto kind) {
+    run_likelihood_of<decltype(is_aligned)::value, T, decltype(kind)::value, Formula>(blocks, a, rows, columns, nll, grad_parameter);
+  });
 }
 
 }  // namespace
@@ -95,6 +109,24 @@ int log_variance(int64_t count, const float* logvar, float* out) {
   return 0;
 }
 
+// exp(-|x|) of float32 and of 16-bit inputs [2, count].
+int exp_minus_absolute(int64_t count, const float* x, float* out) {
+  for (int64_t i = 0; i < count; ++i) {
+    out[i] = fastvae::scalar::exp_minus_absolute<float>(x[i]);
+    out[count + i] = fastvae::scalar::exp_minus_absolute<fastvae::BFloat16>(x[i]);
+  }
+  return 0;
+}
+
+// Each byte as a brightness and as itself, [2, 256] of each type.
+int byte_values(float* in_float, double* in_double) {
+  for (int byte = 0; byte < 512; ++byte) {
+    in_float[byte] = fastvae::scalar::ByteValue<float>(byte < 256)(static_cast<float>(byte % 256));
+    in_double[byte] = fastvae::scalar::ByteValue<double>(byte < 256)(static_cast<double>(byte % 256));
+  }
+  return 0;
+}
+
 // which: 0 Bernoulli, 1 Gaussian, 2 discretized logistic. Forward where grad_nll is null, else backward.
 int likelihood(int blocks, int dtype, int aligned, int which, int64_t rows, int64_t data_rows, int64_t columns, const void* output,
                int target_storage, const void* target, const uint8_t* mask, int spread, int parameter_storage, const void* parameter,
@@ -113,14 +145,10 @@ int likelihood(int blocks, int dtype, int aligned, int which, int64_t rows, int6
   a.grad_output = grad_output;
   return with_storage(dtype, [&](auto storage) {
     using T = decltype(storage);
-    const auto run = [&](auto run_aligned, auto run_unaligned) {
-      aligned ? run_aligned(blocks, a, rows, columns, nll, grad_parameter) : run_unaligned(blocks, a, rows, columns, nll, grad_parameter);
-    };
-    if (which == 0) run(run_likelihood<true, T, fastvae::scalar::Bernoulli>, run_likelihood<false, T, fastvae::scalar::Bernoulli>);
-    if (which == 1) run(run_likelihood<true, T, fastvae::scalar::Gaussian>, run_likelihood<false, T, fastvae::scalar::Gaussian>);
-    if (which == 2) {
-      run(run_likelihood<true, T, fastvae::scalar::DiscretizedLogistic>, run_likelihood<false, T, fastvae::scalar::DiscretizedLogistic>);
-    }
+    const auto run = [&](auto run_of) { run_of(blocks, aligned, a, rows, columns, nll, grad_parameter); };
+    if (which == 0) run(run_likelihood<T, fastvae::scalar::Bernoulli>);
+    if (which == 1) run(run_likelihood<T, fastvae::scalar::Gaussian>);
+    if (which == 2) run(run_likelihood<T, fastvae::scalar::DiscretizedLogistic>);
   });
 }
 
@@ -148,13 +176,18 @@ int multinomial(int blocks, int dtype, int aligned, int64_t rows, int64_t data_r
                                        total,
                                        grad_nll,
                                        grad_logits};
-    launch(blocks, [&](const emulated::Grid& grid) {
-      if (grad_nll) {
-        aligned ? fastvae::multinomial_backward_body<true, T>(grid, a) : fastvae::multinomial_backward_body<false, T>(grid, a);
-      } else {
-        aligned ? fastvae::multinomial_pieces_body<true, T>(grid, a) : fastvae::multinomial_pieces_body<false, T>(grid, a);
-      }
-    });
+    const auto run = [&](auto is_aligned, auto kind) {
+      constexpr bool kAligned = decltype(is_aligned)::value;
+      constexpr fastvae::TargetKind kKind = decltype(kind)::value;
+      launch(blocks, [&](const emulated::Grid& grid) {
+        grad_nll ? fastvae::multinomial_backward_body<kAligned, T, kKind>(grid, a) : fastvae::multinomial_pieces_body<kAligned, T, kKind>(grid, a);
+      });
+    };
+    if (aligned && row_starts) {
+      run(std::true_type{}, std::integral_constant<fastvae::TargetKind, fastvae::kNoTarget>{});
+    } else {
+      fastvae::with_target<T, true, true>(a.counts_storage, aligned, run);
+    }
     launch(blocks, [&](const emulated::Grid& grid) {
       if (!grad_nll) fastvae::multinomial_rows_body<T>(grid, a);
       if (grad_nll && row_starts) fastvae::multinomial_compressed_backward_body<T>(grid, a);
@@ -190,9 +223,7 @@ int log_ratio(int blocks, int dtype, int aligned, const int64_t* key, uint32_t s
       }
     });
     if (!log_ratio) return;
-    launch(blocks, [&](const emulated::Grid& grid) {
-      fastvae::add_segments_body(grid, partial.data(), samples * rows, shape.segments, static_cast<Real*>(log_ratio));
-    });
+    sum_segments(blocks, partial, samples * rows, shape.segments, log_ratio);
   });
 }
 
@@ -230,16 +261,12 @@ int full(int blocks, int dtype, int aligned, const int64_t* key, uint32_t stream
         aligned ? fastvae::full_backward_body<true>(grid, a) : fastvae::full_backward_body<false>(grid, a);
       }
     });
-    if (kl_rows) {
-      launch(blocks, [&](const emulated::Grid& grid) {
-        fastvae::add_segments_body(grid, by_row.data(), rows, shape.segments, static_cast<Real*>(kl_rows));
-      });
-    }
+    if (kl_rows) sum_segments(blocks, by_row, rows, shape.segments, kl_rows);
     if (kl_columns) {
       launch(blocks, [&](const emulated::Grid& grid) {
         aligned ? fastvae::full_columns_body<true>(grid, a) : fastvae::full_columns_body<false>(grid, a);
       });
-      sum_blocks(blocks, by_block, columns, static_cast<Real*>(kl_columns));
+      sum_blocks(blocks, by_block, columns, kl_columns);
     }
   });
 }
@@ -273,9 +300,7 @@ int gaussian_rsample_kl(int blocks, int threads, int dtype, int aligned, const i
     emulated::launch(blocks, threads, [&](const emulated::Grid& grid) {
       aligned ? fastvae::gaussian_rsample_kl_body<true>(grid, arguments) : fastvae::gaussian_rsample_kl_body<false>(grid, arguments);
     });
-    emulated::launch(blocks, threads, [&](const emulated::Grid& grid) {
-      fastvae::add_segments_body(grid, partial.data(), rows, shape.segments, static_cast<Real*>(kl));
-    });
+    sum_segments(blocks, partial, rows, shape.segments, kl);
   });
 }
 

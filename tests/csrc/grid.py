@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 import fastvae
@@ -26,9 +27,21 @@ needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    path = Path(tempfile.mkdtemp()) / "emulated_grid.so"
-    flags = ["-std=c++20", "-O1", "-shared", "-fPIC", "-Wall", f"-I{ROOT / 'csrc'}"]
-    subprocess.run([str(COMPILER), *flags, str(ROOT / "tests/csrc/emulated_grid.cpp"), "-o", str(path)], check=True)
+    """The library, compiled once for all processes and kept in build/ until a source changes."""
+    sources = sorted([*ROOT.glob("csrc/**/*.h"), *ROOT.glob("tests/csrc/*.h"), *ROOT.glob("tests/csrc/*.cpp")])
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    folder = ROOT / "build" / "emulated_grid"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{digest[:16]}.so"
+    with FileLock(folder / "lock"):
+        if not path.exists():
+            for old in folder.glob("*.so"):
+                old.unlink()
+            unfinished = path.with_suffix(".unfinished")
+            flags = ["-std=c++20", "-O1", "-shared", "-fPIC", "-Wall", f"-I{ROOT / 'csrc'}"]
+            command = [str(COMPILER), *flags, str(ROOT / "tests/csrc/emulated_grid.cpp"), "-o", str(unfinished)]
+            subprocess.run(command, check=True)
+            unfinished.rename(path)
     return ctypes.CDLL(str(path))
 
 

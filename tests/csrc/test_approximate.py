@@ -42,7 +42,9 @@ def all_kinds_of_words() -> Tensor:
     ends = torch.cat([torch.arange(2000), 2**32 - 1 - torch.arange(2000), 0xFFC00000 + torch.arange(-2000, 2000)])
     near_one = 2**32 - 1 - (2.0 ** torch.linspace(0, 22, 5_000, dtype=torch.float64)).long()
     radius = torch.cat([ends, near_one])
-    quarter_turns = torch.arange(len(radius)) % 4 * 2**30 + torch.randint(-500, 500, (len(radius),), generator=generator)
+    quarter_turns = torch.arange(len(radius)) % 4 * 2**30 + torch.randint(
+        -500, 500, (len(radius),), generator=generator
+    )
     return torch.cat([anywhere, torch.stack([radius, quarter_turns % 2**32], 1)])
 
 

@@ -47,6 +47,13 @@ def cases() -> list[tuple[str, torch.dtype, str, torch.dtype]]:
     chosen += [(name, torch.float32, spread, torch.float32) for name in LIKELIHOODS[1:] for spread in SPREADS[1:]]
     for dtype in DTYPES[1:]:
         chosen += [(LIKELIHOODS[0], dtype, "none", dtype), (LIKELIHOODS[1], dtype, "full", dtype)]
+    for storage in (torch.float32, torch.uint8, torch.bool):  # beside 16-bit outputs
+        chosen.append(("bernoulli_nll", storage, "none", torch.bfloat16))
+    chosen += [
+        ("gaussian_nll", torch.float32, "full", torch.float16),
+        ("gaussian_nll", torch.float32, "dimension", torch.bfloat16),
+    ]
+    chosen += [("discretized_logistic_nll", torch.uint8, "full", torch.bfloat16)]
     return [*chosen, ("discretized_logistic_nll", torch.uint8, "dimension", torch.float32)]
 
 
@@ -77,7 +84,10 @@ def test_likelihood_equals_the_operator(
     code = 4 if storage == torch.uint8 and name != "bernoulli_nll" else STORAGES.index(storage)
     for blocks, aligned in enumerate(alignments(output), start=1):
         found, grad_output = torch.full_like(nll, torch.nan), torch.full_like(output, torch.nan)
-        grad_parameter = None if parameter is None else torch.full_like(parameter, torch.nan)
+        grad_parameter = None  # of a parameter that rows share: before the host rounds it to the parameter's type
+        if parameter is not None:
+            kept = parameter.dtype if spread == "full" else sum_dtype(output)
+            grad_parameter = torch.full_like(parameter, torch.nan, dtype=kept)
         head = (blocks, DTYPES.index(dtype), aligned, LIKELIHOODS.index(name), samples * rows, rows, columns)
         inputs = (output, code, target, mask, SPREADS.index(spread), DTYPES.index(dtype), parameter, LEVELS)
         call("likelihood", *head, *inputs, found, None, None, None)
@@ -86,7 +96,7 @@ def test_likelihood_equals_the_operator(
         assert_near(grad_output, gradients[0], dtype)
         if grad_parameter is not None:
             scale = 1 if spread == "full" else gradients[1].abs().max().clamp_min(1)
-            assert_near(grad_parameter / scale, gradients[1] / scale, dtype)
+            assert_near(grad_parameter.to(dtype) / scale, gradients[1] / scale, dtype)
 
 
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")

@@ -149,7 +149,7 @@ def test_wrong_steps_and_batch_sizes_are_named() -> None:
         evaluation_batches(SOURCE, BINARY, batch_size=1, seed=0, rank=1)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.gpu
 @pytest.mark.parametrize(
     "preprocess", [Preprocess(levels=256), BINARY, Preprocess(levels=256, dequantize=True)], ids=lambda p: p.describe
 )

@@ -77,3 +77,10 @@ def test_the_phases_are_keyed() -> None:
 def test_sizes_that_do_not_fit_are_refused(settings: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="SpectrogramConfig"):
         SpectrogramConfig(**settings)
+
+
+def test_what_a_spectrogram_needs_lies_where_the_sound_does() -> None:
+    """On the meta device as on a GPU: an operator takes no constants from the host."""
+    config = SpectrogramConfig()
+    spectrogram = log_mel(torch.empty(3, config.num_samples, device="meta"), config)
+    assert (spectrogram.device.type, spectrogram.shape) == ("meta", (3, config.num_mels, config.num_frames))

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from fastvae import DataConfig, build_data, noise_key
-from fastvae.data.config import TableConfig
 from fastvae.data.registry import read_source
 from fastvae.data.restore import DESCRIPTION, describe
 from fastvae.data.table import (
     TABLE_FILE,
     MaskGaps,
+    TableConfig,
     columns_from_bytes,
     columns_to_bytes,
     learn_column,

@@ -8,6 +8,7 @@ from torch import nn
 
 import fastvae
 from fastvae.distributed import DDPConfig, World, build_strategy, world_from_environment
+from fastvae.distributed.strategy import checksum
 
 
 @pytest.fixture
@@ -67,3 +68,17 @@ def test_wrong_names_are_named() -> None:
         DDPConfig(bucket_mib=0)
     with pytest.raises(ValueError, match=r"train\.ddp\.static_graph wants accumulation 1"):
         fastvae.TrainConfig(accumulation=2, ddp=DDPConfig(static_graph=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])
+@pytest.mark.parametrize("shape", [(), (7,), (3, 5, 11)])
+def test_a_checksum_in_pieces_is_the_checksum_of_the_whole(
+    dtype: torch.dtype, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensor = torch.randint(-(2**40), 2**40, shape).to(dtype)
+    places = torch.arange(tensor.numel() * tensor.element_size()) * 2 + 1
+    whole = (tensor.flatten().view(torch.uint8).to(torch.int64) * places).sum()
+    monkeypatch.setattr("fastvae.distributed.strategy._CHECKSUM_BYTES", 10)  # smaller than the tensor, and no divisor
+    assert torch.equal(checksum(tensor), whole)
+    if tensor.dim() > 1:
+        assert torch.equal(checksum(tensor.mT), checksum(tensor.mT.contiguous()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import os
 import shutil
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -26,6 +28,10 @@ from fastvae.data.idx import read_idx
 from fastvae.data.images import load_folder
 from fastvae.data.interaction_files import read_interactions
 from fastvae.data.restore import describe, restore
+from fastvae.data.table import Column, TableConfig, columns_from_bytes, columns_to_bytes
+from fastvae.data.table_cells import Reading
+from fastvae.data.table_file import read_table
+from fastvae.data.waveform import read_recording
 from fastvae.ops import backend
 from fastvae.recipes import digits
 from fastvae.run.config import read_config
@@ -66,6 +72,25 @@ def sparse_file() -> bytes:
     return as_bytes(np.savez, format=np.array(b"csr"), shape=[3, 4], **rows)
 
 
+def table_file() -> bytes:
+    rows = [f'"{n},5";0{n % 9 + 1}.01.2026;{"tf"[n % 2]};-{n}.250 €;"a\nb"' for n in range(6)]
+    return "\n".join(["sep=;", "x;day;on;price;note", *rows]).encode()
+
+
+def columns_file() -> bytes:
+    reading = Reading(kind="local", decimal=",", unit="$")
+    return columns_to_bytes([Column("a", 1.5, 2.0, None, reading), Column("b", categories=("x", "(other)"))])
+
+
+def sound_file(form: str) -> bytes:
+    samples = np.concatenate([np.zeros(900), np.sin(np.arange(300)) * 0.5])
+    return as_bytes(soundfile.write, samples, 800, format=form)
+
+
+def read_sound(path: Path) -> object:
+    return [read_recording(path, 400, 100, silence=silence) for silence in ("auto", "keep", "skip")]
+
+
 PARSERS: dict[str, tuple[str, Callable[[], bytes], Callable[[Path], object]]] = {
     "idx": ("own.idx", idx_file, lambda path: read_idx(path, max_bytes=MAX_BYTES)),
     "npy": ("own.npy", lambda: as_bytes(np.save, PIXELS), lambda path: load_arrays(path, max_bytes=MAX_BYTES)),
@@ -85,8 +110,17 @@ PARSERS: dict[str, tuple[str, Callable[[], bytes], Callable[[Path], object]]] = 
         lambda: b'user,item,rating\na,"x, y",4\nb,z,1.5\n',
         lambda path: read_interactions(path, 2.0),
     ),
+    "table": ("own.csv", table_file, lambda path: read_table(path, TableConfig(), max_bytes=MAX_BYTES)),
+    "compressed table": (
+        "own.csv.gz",
+        lambda: gzip.compress(table_file()),
+        lambda path: read_table(path, TableConfig(), max_bytes=MAX_BYTES),
+    ),
+    "columns of a table": ("columns.json", columns_file, lambda path: columns_from_bytes(path.read_bytes())),
     "png": ("own.png", lambda: as_bytes(Image.fromarray(PIXELS[0]).save, format="png"), read_folder),
     "jpeg": ("own.jpg", lambda: as_bytes(Image.fromarray(PIXELS[0]).save, format="jpeg"), read_folder),
+    "wav": ("own.wav", lambda: sound_file("WAV"), read_sound),
+    "aiff": ("own.aiff", lambda: sound_file("AIFF"), read_sound),
     "config.yaml": ("config.yaml", config_file, lambda path: read_config(path.parent)),
     "data.json": ("data.json", data_file, lambda path: restore({"data.json": path.read_bytes()}, "fuzz")),
 }

@@ -73,3 +73,42 @@ def test_what_is_forbidden_is_never_drawn() -> None:
 def test_cutoffs_ascend() -> None:
     with pytest.raises(ValueError, match="cutoffs must ascend"):
         Categorical(8, 20, cutoffs=(9, 4))
+
+
+def picked(likelihood: Categorical, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Log probability of each token, a cluster's layers on its own tokens only: the formula with ``nonzero``."""
+    head = likelihood.head(features).log_softmax(1)
+    first = likelihood.edges[0]
+    result = torch.zeros(len(tokens))
+    common = (tokens < first).nonzero().squeeze(1)
+    result[common] = head[common, tokens[common]]
+    for number, (low, high) in enumerate(zip(likelihood.edges, likelihood.edges[1:], strict=False)):
+        rows = ((tokens >= low) & (tokens < high)).nonzero().squeeze(1)
+        inside = likelihood.clusters[number](features[rows]).log_softmax(1)
+        result[rows] = head[rows, first + number] + inside.gather(1, (tokens[rows] - low).unsqueeze(1)).squeeze(1)
+    return result
+
+
+@pytest.mark.parametrize("cutoffs", CUTOFFS)
+def test_on_the_cpu_only_the_tokens_of_a_cluster_pass_its_layers(cutoffs: tuple[int, ...]) -> None:
+    likelihood, features, tokens = scores(cutoffs), torch.randn(40, 16), torch.randint(0, 20, (40,))
+    assert torch.equal(likelihood.token_log_prob(features, tokens), picked(likelihood, features, tokens))
+
+
+@pytest.mark.parametrize("cutoffs", CUTOFFS)
+def test_shapes_that_depend_on_no_value_give_the_same_scores_and_gradients(
+    cutoffs: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a step on a GPU computes, on the CPU: without ``nonzero``, and without a mask that chooses rows."""
+    likelihood, target = scores(cutoffs).double(), torch.randint(0, 20, (3, 5))
+    mask = torch.arange(5) < torch.tensor([[5], [2], [0]])
+    results = []
+    for may_wait in (True, False):
+        monkeypatch.setattr("fastvae.likelihoods.categorical.may_wait", lambda tokens, answer=may_wait: answer)
+        torch.manual_seed(1)
+        features = torch.randn(2, 3, 5, 16, dtype=torch.float64, requires_grad=True)
+        log_prob = likelihood(features).log_prob(target, mask)
+        gradients = torch.autograd.grad(log_prob.square().sum(), [features, *likelihood.parameters()])
+        results.append((log_prob, *gradients))
+    for waited, fixed in zip(*results, strict=True):
+        torch.testing.assert_close(fixed, waited, rtol=1e-12, atol=1e-12)

@@ -7,7 +7,7 @@ from torch import Tensor
 from fastvae import ops
 from fastvae.data.interactions import csr
 from fastvae.nn import BagEncoder, BagLinear
-from fastvae.nn.bag import drop_entries, unit_rows
+from fastvae.nn.bag import all_places, compressed_rows, drop_entries, rows_of, unit_rows
 
 
 def counts_of(rows: int = 5, items: int = 11, seed: int = 0) -> Tensor:
@@ -78,3 +78,18 @@ def test_wrong_sizes_are_refused(wrong: dict[str, object]) -> None:
     arguments = {"num_items": 11, "hidden_dim": (7,), "latent_dim": 3, **wrong}
     with pytest.raises(ValueError, match="BagEncoder: num_items"):
         BagEncoder(**arguments)  # type: ignore[arg-type]
+
+
+def test_entries_of_a_shape_that_is_known_give_the_same_bits() -> None:
+    """What a GPU takes of a dense row, its zeros too, against the entries that ``nonzero`` finds."""
+    counts, layer, key = counts_of(rows=6, items=50), BagLinear(50, 8), ops.noise_key(3, 5, 70)
+    outputs = []
+    for crow, columns, values in (compressed_rows(counts), all_places(counts)):
+        left = drop_entries(crow, columns, unit_rows(crow, values), 0.4, key)
+        outputs.append(layer(crow, columns, left))
+    assert torch.equal(*outputs)
+
+
+def test_the_row_of_each_entry() -> None:
+    crow = torch.tensor([0, 2, 2, 5])
+    assert rows_of(crow, 5).tolist() == [0, 0, 2, 2, 2]

@@ -16,8 +16,7 @@ from fastvae import ops
 from fastvae.ops import reference
 
 DEVICE = os.environ.get("FASTVAE_TEST_DEVICE", "cuda")
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-pytestmark = [] if DEVICE == "cpu" else [needs_gpu]
+pytestmark = [] if DEVICE == "cpu" else [pytest.mark.gpu]
 
 KEY = ops.noise_key(7, step=3, first_row=5)
 SHAPES = [(1, 1), (3, 5), (7, 64), (5, 4, 6), (33, 129), (300, 20), (2, 4099)]
@@ -226,7 +225,7 @@ def test_overflow_and_nan_stay_in_their_row() -> None:
     assert kl[2].isnan()
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_a_captured_key_advances_by_itself() -> None:
     mu, logvar = normal((64, 20), torch.float32, 1).cuda(), normal((64, 20), torch.float32, 2).cuda()
     key = ops.noise_key(5, device="cuda")
@@ -246,7 +245,7 @@ def test_a_captured_key_advances_by_itself() -> None:
         assert torch.equal(kl, expected[1])
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_the_current_stream_is_used() -> None:
     mu = torch.zeros(4096, 512, device="cuda")
     stream = torch.cuda.Stream()
@@ -259,7 +258,7 @@ def test_the_current_stream_is_used() -> None:
     assert torch.equal(kl, torch.full_like(kl, 512 * 4.5))
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_all_operators_are_native_where_the_library_has_cuda() -> None:
     from fastvae.ops import _native
 

@@ -2,101 +2,203 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastvae
 from fastvae.data import Loader, as_data
 from fastvae.distributed import World, build_strategy
-from fastvae.distributed.strategy import Strategy
-from fastvae.objective import ObjectiveConfig, kl_weight_at
-from fastvae.train import TrainConfig
-from fastvae.train.capture import CapturedStep
-from fastvae.train.guard import Guard, GuardConfig, GuardState
-from fastvae.train.optim import build_optimizer, set_lr
-from fastvae.train.step import train_step
+from fastvae.objective import ObjectiveConfig
+from fastvae.train import TrainConfig, capture
+from fastvae.train.capture import CapturedStep, CUDAGraphs, Mark, Recorder
+from fastvae.train.guard import Guard, GuardConfig
+from fastvae.train.metrics import Window
+from fastvae.train.optim import build_optimizer
+from fastvae.train.state import EMA, TrainState
+from fastvae.train.stepping import EagerStep
+from fastvae.train.totals import Totals
 
 T = TypeVar("T")
 CPU = torch.device("cpu")
 STEPS = 8
+HOST_ONLY = ("aten.select", "aten.detach")  # views of what lies in the host's memory
 
 
 class Playback:
-    """Records by remembering the function; like a graph it gives the same tensors each time, with new values."""
+    """Records by remembering the function; like a graph it gives the same tensors each time, with new values.
+
+    It counts what a driver would be asked for.
+    """
 
     def __init__(self) -> None:
         self.recorded = 0
+        self.calls: Counter[str] = Counter()
 
     def warm_up(self, run: Callable[[], T]) -> T:
         return run()
 
     def record(self, run: Callable[[], T]) -> Callable[[], T]:
         self.recorded += 1
-        return run
+
+        def replay() -> T:
+            self.calls["replay"] += 1
+            return run()
+
+        return replay
+
+    def host_memory(self, *shape: int, dtype: torch.dtype) -> Tensor:
+        return torch.zeros(shape, dtype=dtype)
+
+    def send(self, numbers: Tensor, to: Tensor) -> None:
+        self.calls["send"] += 1
+        to.copy_(numbers)
+
+    def mark(self) -> Mark:
+        return CountedMark(self.calls)
+
+
+class Unplugged(Playback):
+    """Only counts: of the work itself nothing is done."""
+
+    def warm_up(self, run: Callable[[], T]) -> T:
+        return cast(T, None)
+
+    def record(self, run: Callable[[], T]) -> Callable[[], T]:
+        return super().record(lambda: cast(T, None))
+
+    def send(self, numbers: Tensor, to: Tensor) -> None:
+        self.calls["send"] += 1
+
+
+class CountedMark:
+    def __init__(self, calls: Counter[str]) -> None:
+        self._calls = calls
+
+    def record(self) -> None:
+        self._calls["mark"] += 1
+
+    def synchronize(self) -> None:
+        self._calls["wait"] += 1
+
+
+class Kernels(TorchDispatchMode):
+    """Counts the operators that run while it is on: on a GPU each would be a launch of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        self.seen.append(str(function))
+        return function(*arguments, **(options or {}))
 
 
 def settings(**changes: object) -> TrainConfig:
     objective = ObjectiveConfig(kl_schedule="linear", kl_warmup_steps=5)
-    options = {"lr": 2.0**-8, "schedule": "constant", "global_batch_size": 30, "objective": objective, **changes}
-    return TrainConfig(steps=STEPS, **options)  # type: ignore[arg-type]
+    options = {"lr": 2.0**-8, "warmup_steps": 4, "schedule": "constant", "global_batch_size": 30, "ema": 0.75}
+    return TrainConfig(steps=100, objective=objective, **{**options, **changes})  # type: ignore[arg-type]
 
 
-def set_up(config: TrainConfig) -> tuple[Strategy, Loader, Guard]:
-    generator = torch.Generator().manual_seed(3)
-    pixels = torch.randint(256, (100, 6), generator=generator, dtype=torch.uint8)
-    data = as_data(pixels, binarize="dynamic")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        encoder, decoder = fastvae.nn.MLPEncoder(6, 12, 3), fastvae.nn.MLPDecoder(3, 12, 6)
-    strategy = build_strategy("single", World())
-    strategy.setup(fastvae.VAE(encoder, decoder, fastvae.Bernoulli()), partial(build_optimizer, config))
-    loader = Loader(
-        data.train, data.preprocess, global_batch_size=30, seed=7, accumulation=config.accumulation, device=CPU
-    )
-    guard = Guard(GuardConfig(), GuardState(), CPU, 30, strategy.all_reduce_sum)
-    return strategy, loader, guard
+class Trained:
+    """A small model and everything that its steps work on."""
+
+    def __init__(self, config: TrainConfig, lag: int | None = None, device: torch.device = CPU) -> None:
+        generator = torch.Generator().manual_seed(3)
+        pixels = torch.randint(256, (100, 6), generator=generator, dtype=torch.uint8)
+        data = as_data(pixels, binarize="dynamic")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            encoder, decoder = fastvae.nn.MLPEncoder(6, 12, 3), fastvae.nn.MLPDecoder(3, 12, 6)
+        self.config = config
+        self.strategy = build_strategy("single", World(device=device))
+        self.strategy.setup(fastvae.VAE(encoder, decoder, fastvae.Bernoulli()), partial(build_optimizer, config))
+        self.loader = Loader(
+            data.train, data.preprocess, global_batch_size=30, seed=7, accumulation=config.accumulation, device=device
+        )
+        self.ema = EMA(0.75, self.strategy.full_precision_parameters())
+        self.state = TrainState.start(device, self.ema.average)
+        self.guard = Guard(GuardConfig(), self.state.guard, device, 30, self.strategy.all_reduce_sum, lag=lag)
+        self.totals = Totals(self.strategy, self.state, Window(device), self.ema)
+
+    def captured(self, first_step: int = 0, recorder: Recorder | None = None) -> CapturedStep:
+        parts = (self.strategy, self.loader, self.config, self.guard, first_step, self.totals)
+        return CapturedStep(*parts, recorder or Playback())
+
+    def eager(self, first_step: int = 0) -> EagerStep:
+        return EagerStep(self.strategy, self.loader, self.config, self.guard, first_step, self.totals)
+
+    def weights(self) -> Tensor:
+        return torch.cat([p.detach().flatten() for p in self.strategy.model.parameters()])
 
 
 @pytest.mark.parametrize("accumulation", [1, 4])
 @pytest.mark.parametrize("first_step", [0, 5])
 def test_captured_steps_are_the_same_steps(accumulation: int, first_step: int) -> None:
-    plain = settings(accumulation=accumulation, max_grad_norm=1.0)
-    captured = settings(accumulation=accumulation, max_grad_norm=1.0, capture=True)
-    weights, sums = [], []
+    plain = Trained(settings(accumulation=accumulation, max_grad_norm=1.0))
+    other = Trained(settings(accumulation=accumulation, max_grad_norm=1.0, capture=True))
     playback = Playback()
-    for config in (plain, captured):
-        strategy, loader, guard = set_up(config)
-        step = CapturedStep(strategy, loader, config, guard, first_step, playback) if config.capture else None
-        for number in range(first_step, first_step + STEPS):
-            set_lr(strategy.optimizer, config.lr / 2 ** (number % 2))
-            kl_weight = kl_weight_at(config.objective, number)
-            if step is None:
-                report, four = train_step(strategy, loader.load(number), config, kl_weight, guard)
-            else:
-                report, four = step(number, kl_weight)
-            assert not report.skipped
-            sums.append(four.clone())
-        weights.append(torch.cat([p.detach().flatten() for p in strategy.model.parameters()]))
+    take_plain, take_captured = plain.eager(first_step), other.captured(first_step, playback)
+    for number in range(first_step, first_step + STEPS):
+        take_plain(number)
+        take_captured(number)
+        assert list(plain.guard.settle(number + 1)) == list(other.guard.settle(number + 1)) == []
+        assert torch.equal(plain.totals.window.sums, other.totals.window.sums)
+        assert torch.equal(plain.totals.window.grad_norm, other.totals.window.grad_norm)
     assert playback.recorded == 1
-    assert torch.equal(torch.stack(sums[:STEPS]), torch.stack(sums[STEPS:]))
-    assert torch.equal(*weights)
+    assert torch.equal(plain.weights(), other.weights())
+    assert plain.guard.limits == other.guard.limits
+    assert all(torch.equal(average, other.ema.average[name]) for name, average in plain.ema.average.items())
+    assert plain.state.guard.to_json() == other.state.guard.to_json()
 
 
-def test_a_captured_step_that_is_not_finite_changes_nothing_and_is_noted() -> None:
-    config = settings(capture=True)
-    strategy, loader, guard = set_up(config)
-    step = CapturedStep(strategy, loader, config, guard, 0, Playback())
-    step(0, 1.0)
-    list(guard.settle(1))
-    before = [p.detach().clone() for p in strategy.model.parameters()]
-    report, _ = step(1, float("nan"))
-    assert report.skipped
-    assert all(torch.equal(a, b) for a, b in zip(before, strategy.model.parameters(), strict=True))
-    skipped = list(guard.settle(2))
+def test_a_step_asks_three_things_of_the_driver() -> None:
+    """All else is inside the graph: outside it no operator runs but views of the host's memory."""
+    recorder = Unplugged()
+    trained = Trained(settings(capture=True), lag=4)
+    take_step = trained.captured(recorder=recorder)
+    for number in range(5):
+        take_step(number)
+    trained.loader.indices(5)  # the order of the next block of steps is the host's own work
+    recorder.calls.clear()
+    with Kernels() as outside:
+        for number in range(5, 10):
+            take_step(number)
+            list(trained.guard.settle(number + 1))
+    # The host looks at steps 1 to 6, which were asked for four steps before.
+    assert recorder.calls == {"send": 5, "replay": 5, "mark": 5, "wait": 6}
+    assert not [name for name in outside.seen if not name.startswith(HOST_ONLY)]
+
+
+def test_a_verdict_that_nobody_has_read_survives_its_slot() -> None:
+    """With a lag beyond the slots the host waits before it writes over one."""
+    trained = Trained(settings(capture=True), lag=2 * capture._SLOTS)
+    take_step = trained.captured()
+    losses = []
+    for number in range(2 * capture._SLOTS):
+        trained.totals.window.restart(number)
+        take_step(number)
+        losses.append(trained.totals.window.sums[0].item() / 30)
+    assert [judged.values()[0] for judged in trained.state.guard.unseen] == pytest.approx(losses)
+
+
+def test_a_captured_step_that_is_not_finite_changes_nothing_and_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = Trained(settings(capture=True))
+    take_step = trained.captured()
+    take_step(0)
+    list(trained.guard.settle(1))
+    before = trained.weights()
+    monkeypatch.setattr(capture, "kl_weight_at", lambda config, step: float("nan"))
+    take_step(1)
+    assert trained.state.skipped_steps.item() == 1
+    assert torch.equal(trained.weights(), before)
+    skipped = list(trained.guard.settle(2))
     assert [(skip.step, skip.finite) for skip in skipped] == [(2, False)]
 
 
@@ -113,3 +215,38 @@ def test_data_that_are_read_piece_by_piece_cannot_be_captured() -> None:
     source = fastvae.data.as_source([torch.rand(3) for _ in range(5)])
     with pytest.raises(ValueError, match=r"set train\.capture to False"):
         source.to("cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_graphs_replay_the_same_steps(accumulation: int) -> None:
+    device = torch.device("cuda", 0)
+    plain = Trained(settings(accumulation=accumulation, max_grad_norm=1.0), device=device)
+    other = Trained(settings(accumulation=accumulation, max_grad_norm=1.0, capture=True), device=device)
+    take_plain, take_captured = plain.eager(), other.captured(recorder=CUDAGraphs())
+    for number in range(20):
+        take_plain(number)
+        take_captured(number)
+        assert list(plain.guard.settle(number + 1)) == list(other.guard.settle(number + 1)) == []
+    torch.testing.assert_close(plain.totals.window.sums, other.totals.window.sums, rtol=1e-6, atol=0)
+    torch.testing.assert_close(plain.weights(), other.weights(), rtol=1e-6, atol=1e-7)
+    for name, average in plain.ema.average.items():
+        torch.testing.assert_close(average, other.ema.average[name], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("capture", [False, True])
+def test_a_step_on_a_gpu_waits_for_nothing(capture: bool) -> None:
+    """PyTorch itself watches: a call that synchronises with the device raises."""
+    trained = Trained(settings(capture=capture, max_grad_norm=1.0), device=torch.device("cuda", 0))
+    take_step = trained.captured(recorder=CUDAGraphs()) if capture else trained.eager()
+    for number in range(5):
+        take_step(number)
+    list(trained.guard.settle(5))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for number in range(5, 20):
+            take_step(number)
+            list(trained.guard.settle(number + 1))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -41,18 +41,13 @@ bool rows_are_aligned(int64_t columns, std::initializer_list<const void*> pointe
 }
 
 template <class Real>
-__global__ void FASTVAE_LAUNCH_BOUNDS add_segments_kernel(const Real* partial, int64_t rows, int64_t segments, Real* out) {
-  add_segments_body(DeviceGrid{}, partial, rows, segments, out);
+__global__ void FASTVAE_LAUNCH_BOUNDS add_segments_kernel(const Real* partial, int64_t rows, int64_t segments, int log2_team, Real* out) {
+  add_segments_body(DeviceGrid{}, partial, rows, segments, log2_team, out);
 }
 
 template <class Real>
 __global__ void FASTVAE_LAUNCH_BOUNDS add_blocks_kernel(const Real* partial, int64_t blocks, int64_t columns, Real* out) {
   add_blocks_body(DeviceGrid{}, partial, blocks, columns, out);
-}
-
-template <class Real>
-__global__ void FASTVAE_LAUNCH_BOUNDS add_all_kernel(const Real* values, int64_t count, Real* out) {
-  add_all_body(DeviceGrid{}, values, count, out);
 }
 
 // Where the rows' segments are summed: in `sums` itself where each row is one segment.
@@ -63,17 +58,24 @@ inline Tensor partial_rows(const Tensor& like, const DeviceRows& shape, const Te
 template <class Real>
 void add_segments(const Tensor& partial, const DeviceRows& shape, const Tensor& sums, cudaStream_t queue) {
   if (shape.segments == 1) return;
-  add_segments_kernel<<<blocks_for(shape.rows), kThreadsPerBlock, 0, queue>>>(static_cast<const Real*>(pointer(partial)), shape.rows,
-                                                                              shape.segments, static_cast<Real*>(pointer(sums)));
+  const int log2_team = log2_of_segments(shape.segments);
+  add_segments_kernel<<<blocks_for(shape.rows << log2_team), kThreadsPerBlock, 0, queue>>>(
+      static_cast<const Real*>(pointer(partial)), shape.rows, shape.segments, log2_team, static_cast<Real*>(pointer(sums)));
   STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
+// sums [columns] of partial [blocks, columns], level by level of the tree; there is at least one block.
 template <class Real>
-void add_blocks(const Tensor& partial, int64_t blocks, int64_t columns, const Tensor& sums, cudaStream_t queue) {
-  if (columns == 0) return;
-  add_blocks_kernel<<<blocks_for(columns), kThreadsPerBlock, 0, queue>>>(static_cast<const Real*>(pointer(partial)), blocks, columns,
-                                                                         static_cast<Real*>(pointer(sums)));
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+void add_blocks(Tensor partial, int64_t blocks, int64_t columns, const Tensor& sums, cudaStream_t queue) {
+  for (bool last = columns == 0; !last; blocks = groups_of(blocks)) {
+    const int64_t groups = groups_of(blocks);
+    last = groups == 1;
+    Tensor out = last ? sums : empty_on(partial, {groups, columns}, partial.scalar_type());
+    add_blocks_kernel<<<blocks_for(groups * columns), kThreadsPerBlock, 0, queue>>>(static_cast<const Real*>(pointer(partial)), blocks, columns,
+                                                                                    static_cast<Real*>(pointer(out)));
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    partial = out;
+  }
 }
 
 // A gradient like x, or an empty tensor where nobody needs it.

@@ -1,9 +1,8 @@
 // What a thread of the likelihood kernels does, forward and backward.
 #pragma once
 
+#include "common/cuda/beside.h"
 #include "common/cuda/rows.h"
-#include "common/likelihood_math.h"
-#include "common/storage_kinds.h"
 
 namespace fastvae {
 
@@ -20,85 +19,98 @@ struct DeviceLikelihood {
   int num_levels;
   void* sums;  // forward: [rows, segments]
   // Backward only.
-  int64_t rows_per_block;
   const void* grad_nll;            // [rows]
   void* grad_output;               // [rows, columns], or null
   void* grad_parameter;            // [rows, columns] in the parameter's type for kFull, or null
   void* grad_parameter_by_column;  // [blocks of rows, columns], or null
 };
 
-template <class Real>
-FASTVAE_INLINE Real load_any(Storage storage, const void* from, int64_t at) {
-  switch (storage) {
-    case kAsFloat64:
-      return static_cast<Real>(static_cast<const double*>(from)[at]);
-    case kAsBFloat16:
-      return to_real(static_cast<const BFloat16*>(from)[at]);
-    case kAsFloat16:
-      return to_real(static_cast<const Float16*>(from)[at]);
-    case kByte:
-      return static_cast<const uint8_t*>(from)[at];
-    case kPixel:
-      return static_cast<const uint8_t*>(from)[at] / Real{255};
-    default:
-      return static_cast<const float*>(from)[at];
-  }
+FASTVAE_INLINE int64_t data_row(int64_t row, int64_t data_rows) {
+  return row < data_rows ? row : row - quotient(row, data_rows) * data_rows;  // one sample: no division
 }
 
-// A pack of a tensor of run-time type: in 16-byte accesses where it is stored as the output is, which kAligned speaks of.
-template <bool kAligned, class T, class Real>
-FASTVAE_INLINE void load_pack_any(Real (&x)[kPack<T>], Storage storage, const void* from, int64_t at, int64_t count) {
-  if (kAligned && (sizeof(T) == 4 ? storage == kAsFloat32 : storage != kAsFloat32 && storage != kByte && storage != kPixel)) {
-    load_pack<kAligned>(x, static_cast<const T*>(from) + at, count);
-    return;
-  }
-  FASTVAE_UNROLL(8)
-  for (int i = 0; i < kPack<T>; ++i) x[i] = i < count ? load_any<Real>(storage, from, at + i) : Real{0};
-}
-
-// Output, target, parameter and mask of the pack of columns that starts at column c of output row n.
-template <class T, class Formula, bool kAligned>
-struct LikelihoodPack {
+// A row of the output from a column on, with what lies beside it.
+template <bool kAligned, bool kMasked, class T, TargetKind kTarget, template <class, class> class Formula>
+struct LikelihoodRow {
   using Real = typename Compute<T>::Real;
-  Real output[kPack<T>], target[kPack<T>], parameter[kPack<T>] = {};
-  bool counts[kPack<T>];
+  using Math = scalar::PackFormula<T, Real, Formula>;
+  static constexpr bool kWithMask = kMasked;
+  const DeviceLikelihood& a;
+  int64_t at, data;  // places of its first element in the output and in the data
+  RowBeside<kAligned, T, kTarget> target;
+  const T* output;
+  const uint8_t* mask;
+  const void* parameter = nullptr;
+  bool float_parameter = false;
+  Real everywhere = 0;  // a scalar parameter
 
-  FASTVAE_INLINE LikelihoodPack(const DeviceLikelihood& a, int64_t n, int64_t c, int64_t count) {
-    const int64_t at = n * a.shape.columns + c, data = n % a.data_rows * a.shape.columns + c;
-    load_pack<kAligned>(output, static_cast<const T*>(a.output) + at, count);
-    load_pack_any<kAligned, T>(target, a.target_storage, a.target, data, count);
-    if constexpr (Formula::kHasParameter) {
-      if (a.spread == kScalar) {
-        const Real all = load_any<Real>(a.parameter_storage, a.parameter, 0);
-        FASTVAE_UNROLL(8)
-        for (int i = 0; i < kPack<T>; ++i) parameter[i] = all;
-      } else {
-        load_pack_any<kAligned, T>(parameter, a.parameter_storage, a.parameter, a.spread == kFull ? at : c, count);
-      }
+  FASTVAE_INLINE LikelihoodRow(const DeviceLikelihood& arguments, int64_t row, int64_t column)
+      : a(arguments),
+        at(row * a.shape.columns + column),
+        data(data_row(row, a.data_rows) * a.shape.columns + column),
+        target(a.target_storage, a.target, data),
+        output(static_cast<const T*>(a.output) + at),
+        mask(a.mask + data) {
+    if constexpr (Math::kHasParameter) {
+      float_parameter = sizeof(T) != 4 && a.parameter_storage == kAsFloat32;
+      const int64_t from = (a.spread == kFull ? at : column) * static_cast<int64_t>(float_parameter ? sizeof(float) : sizeof(T));
+      parameter = static_cast<const uint8_t*>(a.parameter) + from;
+      if (a.spread == kScalar) everywhere = load_any<Real>(a.parameter_storage, a.parameter, 0);
     }
-    FASTVAE_UNROLL(8)
-    for (int i = 0; i < kPack<T>; ++i) counts[i] = i < count && (!a.mask || a.mask[data + i]);
+  }
+
+  // The pack that starts c columns on, of which `count` columns are left.
+  struct Values {
+    Real output[kPack<T>], target[kPack<T>], parameter[kPack<T>] = {};
+    uint32_t counts = (1u << kPack<T>) - 1;  // a bit for each column that counts; all do where not kMasked
+  };
+  FASTVAE_INLINE Values load(int c, int count) const {
+    Values pack;
+    load_pack<kAligned>(pack.output, output + c, count);
+    target.load(pack.target, c, count);
+    if constexpr (Math::kHasParameter) load_parameter(pack.parameter, c, count);
+    if constexpr (kMasked) {
+      if (count < kPack<T>) pack.counts = (1u << count) - 1;
+      if (a.mask) pack.counts &= ByteWords<kPack<T>>::template load<kAligned>(mask + c, count).bits();
+    }
+    return pack;
+  }
+
+ private:
+  FASTVAE_INLINE void load_parameter(Real (&x)[kPack<T>], int c, int count) const {
+    if (a.spread == kScalar) {
+      FASTVAE_UNROLL(8)
+      for (int i = 0; i < kPack<T>; ++i) x[i] = everywhere;
+    } else if (float_parameter) {
+      load_pack_of<kAligned, T>(x, static_cast<const float*>(parameter) + c, count);
+    } else {
+      load_pack<kAligned>(x, static_cast<const T*>(parameter) + c, count);
+    }
   }
 };
 
-template <bool kAligned, class T, template <class, class> class Formula, class Grid>
-FASTVAE_INLINE void likelihood_body(const Grid& grid, const DeviceLikelihood& a) {
-  using Real = typename Compute<T>::Real;
-  using Math = Formula<Real, Real>;
-  const Math formula = Math::make(a.num_levels);
+// Call run(masked): the code without a mask, and without a row's end within a pack, does not ask for either.
+template <bool kAligned, class Run>
+FASTVAE_INLINE void with_mask(const DeviceLikelihood& a, const Run& run) {
+  if (kAligned && !a.mask) return run(std::false_type{});
+  run(std::true_type{});
+}
+
+template <class Row, class T, class Grid>
+FASTVAE_INLINE void likelihood_rows(const Grid& grid, const DeviceLikelihood& a) {
+  using Real = typename Row::Real;
+  const typename Row::Math formula(a.num_levels);
   const Team<Grid> team(grid, a.shape.log2_team);
   const int64_t units = a.shape.units;
   for (int64_t unit = team.first; unit < team.turns(units); unit += team.step) {
     Real sum = 0;
     if (unit < units) {
       const Span span = span_of(a.shape, unit);
-      for (int64_t c = span.first + team.lane * kPack<T>; c < span.last; c += int64_t{team.lanes} * kPack<T>) {
-        const LikelihoodPack<T, Math, kAligned> pack(a, span.row, c, span.last - c);
-        FASTVAE_UNROLL(8)
-        for (int i = 0; i < kPack<T>; ++i) {
-          const Real value = formula.value(pack.output[i], pack.target[i], pack.parameter[i]);
-          sum += pack.counts[i] ? value : Real{0};
-        }
+      const Row row(a, span.row, span.first);
+      const int size = span.size();
+      for (int c = team.lane * kPack<T>; c < size; c += team.lanes * kPack<T>) {
+        auto pack = row.load(c, size - c);
+        sum += formula.template sum<Row::kWithMask>(pack.output, pack.target, pack.parameter, pack.counts);
       }
     }
     sum = team.sum(sum);
@@ -106,49 +118,80 @@ FASTVAE_INLINE void likelihood_body(const Grid& grid, const DeviceLikelihood& a)
   }
 }
 
-// A thread goes down a pack of columns of a block of rows: a parameter that all rows share is summed in registers.
-template <bool kAligned, class T, template <class, class> class Formula, class Grid>
+template <bool kAligned, class T, TargetKind kTarget, template <class, class> class Formula, class Grid>
+FASTVAE_INLINE void likelihood_body(const Grid& grid, const DeviceLikelihood& a) {
+  with_mask<kAligned>(a, [&](auto masked) {
+    likelihood_rows<LikelihoodRow<kAligned, decltype(masked)::value, T, kTarget, Formula>, T>(grid, a);
+  });
+}
+
+// Store a pack's gradients by the output and, in the parameter's type, by the parameter.
+template <bool kAligned, class T, bool kHasParameter, class Real>
+FASTVAE_INLINE void store_gradients(const DeviceLikelihood& a, int64_t at, const Real (&by_output)[kPack<T>], const Real (&by_parameter)[kPack<T>],
+                                    int count) {
+  if (a.grad_output) store_pack<kAligned>(static_cast<T*>(a.grad_output) + at, by_output, count);
+  if constexpr (kHasParameter) {
+    if (!a.grad_parameter) return;
+    if (sizeof(T) != 4 && a.parameter_storage == kAsFloat32) {
+      float values[kPack<T>];
+      FASTVAE_UNROLL(8)
+      for (int i = 0; i < kPack<T>; ++i) values[i] = static_cast<float>(by_parameter[i]);
+      store_reals<kAligned, T>(static_cast<float*>(a.grad_parameter) + at, values, count);
+    } else {
+      store_pack<kAligned>(static_cast<T*>(a.grad_parameter) + at, by_parameter, count);
+    }
+  }
+}
+
+template <class Row, bool kAligned, class T, class Grid>
+FASTVAE_INLINE void likelihood_gradient_rows(const Grid& grid, const DeviceLikelihood& a) {
+  using Real = typename Row::Real;
+  constexpr bool kHasParameter = Row::Math::kHasParameter;
+  const typename Row::Math formula(a.num_levels);
+  const Team<Grid> team(grid, a.shape.log2_team);
+  for (int64_t unit = team.first; unit < a.shape.units; unit += team.step) {
+    const Span span = span_of(a.shape, unit);
+    const Row row(a, span.row, span.first);
+    const Real grad = static_cast<const Real*>(a.grad_nll)[span.row];
+    const int size = span.size();
+    for (int c = team.lane * kPack<T>; c < size; c += team.lanes * kPack<T>) {
+      auto pack = row.load(c, size - c);
+      formula.template gradient<Row::kWithMask>(pack.output, pack.target, pack.parameter, pack.counts, grad);
+      store_gradients<kAligned, T, kHasParameter>(a, row.at + c, pack.output, pack.parameter, size - c);
+    }
+  }
+}
+
+// The gradients of every element, row by row.
+template <bool kAligned, class T, TargetKind kTarget, template <class, class> class Formula, class Grid>
 FASTVAE_INLINE void likelihood_backward_body(const Grid& grid, const DeviceLikelihood& a) {
-  using Real = typename Compute<T>::Real;
-  using Math = Formula<Real, Real>;
-  const Math formula = Math::make(a.num_levels);
-  const int64_t columns = a.shape.columns, blocks = (a.shape.rows + a.rows_per_block - 1) / a.rows_per_block;
+  with_mask<kAligned>(a, [&](auto masked) {
+    likelihood_gradient_rows<LikelihoodRow<kAligned, decltype(masked)::value, T, kTarget, Formula>, kAligned, T>(grid, a);
+  });
+}
+
+// The same where all rows share the parameter: a thread goes down a pack of columns of a block of rows, and sums its gradient in registers.
+template <bool kAligned, class T, TargetKind kTarget, template <class, class> class Formula, class Grid>
+FASTVAE_INLINE void likelihood_columns_body(const Grid& grid, const DeviceLikelihood& a) {
+  using Row = LikelihoodRow<kAligned, true, T, kTarget, Formula>;
+  using Real = typename Row::Real;
+  const typename Row::Math formula(a.num_levels);
+  const int64_t columns = a.shape.columns, blocks = row_blocks(a.shape.rows);
   for (int64_t index = grid.index(); index < blocks * packs_of<T>(columns); index += grid.size()) {
     const Place place = place_of<T>(index, columns);
-    const int64_t first = place.block * a.rows_per_block, count = columns - place.column;
-    const int64_t last = a.shape.rows - first < a.rows_per_block ? a.shape.rows : first + a.rows_per_block;
+    const int64_t first = place.block * kDeviceRowBlock, rest = columns - place.column;
+    const int64_t last = a.shape.rows - first < kDeviceRowBlock ? a.shape.rows : first + kDeviceRowBlock;
+    const int count = static_cast<int>(rest < kPack<T> ? rest : kPack<T>);
     Real sums[kPack<T>] = {};
     for (int64_t n = first; n < last; ++n) {
-      const LikelihoodPack<T, Math, kAligned> pack(a, n, place.column, count);
-      const Real grad = static_cast<const Real*>(a.grad_nll)[n];
-      Real by_output[kPack<T>], by_parameter[kPack<T>];
+      const Row row(a, n, place.column);
+      auto pack = row.load(0, count);
+      formula.template gradient<true>(pack.output, pack.target, pack.parameter, pack.counts, static_cast<const Real*>(a.grad_nll)[n]);
       FASTVAE_UNROLL(8)
-      for (int i = 0; i < kPack<T>; ++i) {
-        const auto by = formula.gradient(pack.output[i], pack.target[i], pack.parameter[i]);
-        by_output[i] = pack.counts[i] ? by.by_output * grad : Real{0};
-        by_parameter[i] = pack.counts[i] ? by.by_parameter * grad : Real{0};
-        sums[i] += by_parameter[i];
-      }
-      const int64_t at = n * columns + place.column;
-      if (a.grad_output) store_pack<kAligned>(static_cast<T*>(a.grad_output) + at, by_output, count);
-      if constexpr (Math::kHasParameter) {
-        if (a.grad_parameter && a.parameter_storage == kAsFloat32) {
-          FASTVAE_UNROLL(8)
-          for (int i = 0; i < kPack<T>; ++i) {
-            if (i < count) static_cast<float*>(a.grad_parameter)[at + i] = static_cast<float>(by_parameter[i]);
-          }
-        } else if (a.grad_parameter) {
-          store_pack<kAligned>(static_cast<T*>(a.grad_parameter) + at, by_parameter, count);
-        }
-      }
+      for (int i = 0; i < kPack<T>; ++i) sums[i] += pack.parameter[i];
+      store_gradients<kAligned, T, false>(a, row.at, pack.output, pack.parameter, count);
     }
-    if (a.grad_parameter_by_column) {
-      Real* to = static_cast<Real*>(a.grad_parameter_by_column) + place.block * columns + place.column;
-      FASTVAE_UNROLL(8)
-      for (int i = 0; i < kPack<T>; ++i) {
-        if (i < count) to[i] = sums[i];
-      }
-    }
+    store_reals<kAligned, T>(static_cast<Real*>(a.grad_parameter_by_column) + place.block * columns + place.column, sums, count);
   }
 }
 

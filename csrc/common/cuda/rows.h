@@ -69,38 +69,46 @@ FASTVAE_INLINE Place place_of(int64_t index, int64_t columns) {
   return {block, (index - block * packs) * kPack<T>};
 }
 
-// Rows of a block, whose sums go on in order of the blocks.
-constexpr int64_t kDeviceRowBlock = 64;
+// Rows of a block, whose sums go on in a tree over the blocks: many enough that a small batch has work for more than one thread a column.
+constexpr int64_t kDeviceRowBlock = 16;
 
-// out[i] = the sum of row i's segments, in order.
+FASTVAE_INLINE int64_t row_blocks(int64_t rows) { return (rows + kDeviceRowBlock - 1) / kDeviceRowBlock; }
+
+// out[i] = the sum of row i's segments. A team takes a row; its lanes' sums are added by halves.
 template <class Real, class Grid>
-FASTVAE_INLINE void add_segments_body(const Grid& grid, const Real* partial, int64_t rows, int64_t segments, Real* out) {
-  for (int64_t i = grid.index(); i < rows; i += grid.size()) {
+FASTVAE_INLINE void add_segments_body(const Grid& grid, const Real* partial, int64_t rows, int64_t segments, int log2_team, Real* out) {
+  const Team<Grid> team(grid, log2_team);
+  for (int64_t row = team.first; row < team.turns(rows); row += team.step) {
     double total = 0;
-    for (int64_t s = 0; s < segments; ++s) total += partial[i * segments + s];
-    out[i] = static_cast<Real>(total);
+    for (int64_t s = team.lane; row < rows && s < segments; s += team.lanes) total += partial[row * segments + s];
+    total = team.sum(total);
+    if (team.lane == 0 && row < rows) out[row] = static_cast<Real>(total);
   }
 }
 
-// out[c] = the sum of column c over the blocks of partial [blocks, columns], in order.
+// Lanes for the segments of a row.
+inline int log2_of_segments(int64_t segments) {
+  int log2_team = 0;
+  while (1 << log2_team < kWarp && 1 << log2_team < segments) ++log2_team;
+  return log2_team;
+}
+
+// One level of a tree of sums over the blocks of partial [blocks, columns]: out[g, c] = the sum of kFanIn blocks of column c, in order.
+// The host goes on until one block is left: however many there are, no thread adds more than kFanIn a level.
+constexpr int64_t kFanIn = 64;
+
+FASTVAE_INLINE int64_t groups_of(int64_t blocks) { return (blocks + kFanIn - 1) / kFanIn; }
+
 template <class Real, class Grid>
 FASTVAE_INLINE void add_blocks_body(const Grid& grid, const Real* partial, int64_t blocks, int64_t columns, Real* out) {
-  for (int64_t c = grid.index(); c < columns; c += grid.size()) {
+  for (int64_t i = grid.index(); i < groups_of(blocks) * columns; i += grid.size()) {
+    const int64_t group = quotient(i, columns), first = group * kFanIn;
+    const int64_t last = blocks - first < kFanIn ? blocks : first + kFanIn;
+    const Real* from = partial + first * columns + (i - group * columns);
     double total = 0;
-    for (int64_t b = 0; b < blocks; ++b) total += partial[b * columns + c];
-    out[c] = static_cast<Real>(total);
+    for (int64_t b = first; b < last; ++b, from += columns) total += *from;
+    out[i] = static_cast<Real>(total);
   }
-}
-
-// *out = the sum of `count` values, by the first warp of the grid.
-template <class Real, class Grid>
-FASTVAE_INLINE void add_all_body(const Grid& grid, const Real* values, int64_t count, Real* out) {
-  if (grid.index() >= kWarp) return;
-  const Team<Grid> team(grid, 5);
-  double total = 0;
-  for (int64_t i = team.lane; i < count; i += kWarp) total += values[i];
-  total = team.sum(total);
-  if (team.lane == 0) *out = static_cast<Real>(total);
 }
 
 }  // namespace fastvae

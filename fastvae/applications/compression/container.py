@@ -14,6 +14,8 @@ import dacite
 import numpy as np
 from numpy.typing import NDArray
 
+from fastvae.settings import Settings
+
 MAGIC = b"FVC\x02"  # the last byte is the format's version
 MAX_LANES = 4096
 MAX_HEADER_BYTES = 2**24
@@ -24,7 +26,7 @@ Layout = Literal["bytes", "text"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Header:
+class Header(Settings):
     """What any ``.fvc`` file says before its words."""
 
     mode: str

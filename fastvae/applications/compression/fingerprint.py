@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fastvae import ops
+from fastvae._version import __version__
 from fastvae.applications.compression.coder import Coder
 from fastvae.applications.compression.integer_vae import IntegerVAE
 from fastvae.applications.compression.pixel_file import Pixels
@@ -62,8 +63,9 @@ def array_digest(array: NDArray[np.integer[Any]]) -> str:
 
 def versions() -> str:
     """What computes here, for messages."""
-    packages = ("fastvae", "torch", "numpy", "constriction")
-    return ", ".join([*(f"{name} {importlib.metadata.version(name)}" for name in packages), platform.machine()])
+    packages = {"fastvae": __version__, "torch": torch.__version__, "numpy": np.__version__}
+    packages["constriction"] = importlib.metadata.version("constriction")  # it has no __version__
+    return ", ".join([*(f"{name} {version}" for name, version in packages.items()), platform.machine()])
 
 
 def _probe_pixels(vae: IntegerVAE) -> Pixels:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastvae.applications.compression.container import Layout
+from fastvae.settings import Settings
 
 Pixels = NDArray[np.uint8]
 
@@ -23,7 +24,7 @@ _CHUNK_BYTES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class PixelFile:
+class PixelFile(Settings):
     """A file taken apart: its own header, and its pixels; ``to_bytes`` is the file again."""
 
     pixels: Pixels  # [N, P]

@@ -174,7 +174,9 @@ def multinomial_nll_csr_formula(
 
 def _dense(logits: Tensor, crow_indices: Tensor, col_indices: Tensor, values: Tensor) -> Tensor:
     rows = crow_indices.shape[0] - 1
-    row_of_each = torch.repeat_interleave(torch.arange(rows, device=values.device), crow_indices.diff().long())
+    row_of_each = torch.repeat_interleave(
+        torch.arange(rows, device=values.device), crow_indices.diff().long(), output_size=values.shape[0]
+    )
     dense = values.new_zeros(rows, logits.shape[-1])
     return dense.index_put((row_of_each, col_indices.long()), values, accumulate=True)
 

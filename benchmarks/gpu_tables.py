@@ -1,0 +1,208 @@
+"""Tables of what run_gpu.sh measured, made from its CSV files.
+
+    python benchmarks/gpu_tables.py FOLDER [FOLDER ...]                            # tables beside the CSV files
+    python benchmarks/gpu_tables.py FOLDER [FOLDER ...] --out benchmarks/results   # <what>_<gpu>_<yyyymm>.{md,csv}
+
+Of several folders, one a run of the script, a later one replaces what it measured again. Neither torch nor fastvae is
+imported: a table costs a booking no time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from gpu_bars import COMPILED, EAGER, LIMIT, OURS, bars_of
+from gpu_rows import CHECKS, KERNELS, TRAIN_STEP, append_row, read_rows
+
+Rows = list[dict[str, str]]
+CASE = ("operator", "variant", "part", "shape", "dtype")
+KEYS = {
+    KERNELS: (*CASE, "call"),
+    TRAIN_STEP: ("network", "contender", "turn"),
+    CHECKS: ("step", "check"),
+}
+FACTS = ("hardware", "cpu", "threads", "backend", "versions", "date")
+HOW_KERNELS = (
+    "Medians between CUDA events of calls that take turns in one process, after a warm-up, with a copy of 512 MiB from "
+    "device to device among them: the L2 cache holds none of a call's data when its turn begins, and the large shapes "
+    "move several times its size. GB/s count each input read once and each output written once; 'of copy' is their "
+    "share of that copy's GB/s; '/ ours' is the other's time over ours in the same turns. Made by "
+    "`benchmarks/run_gpu.sh`."
+)
+HOW_STEPS = (
+    "Medians of turns in shuffled order in one process, the first not counted; 'matrix products' are the network's "
+    "products and convolutions alone, forward and backward. Made by `benchmarks/run_gpu.sh`."
+)
+CAPTURED, LOOP = "fastvae.train, captured", "eager loop"
+CAPTURED_BAR = 5.0  # times the eager loop, for the textbook network
+
+
+def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table that is aligned for people too."""
+    widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
+    shown = [header, ["-" * max(3, width) for width in widths], *lines]
+    return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in shown)
+
+
+def newest(name: str, folders: Sequence[Path]) -> Rows:
+    """The rows of a file in all folders; one that was measured again stands where it first stood."""
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for folder in folders:
+        for row in read_rows(folder / name):
+            found[tuple(row[column] for column in KEYS[name])] = row
+    return list(found.values())
+
+
+def case_name(row: dict[str, str]) -> str:
+    """As the harness prints a case."""
+    return " ".join(filter(None, (row[column] for column in CASE)))
+
+
+def by_case(rows: Rows) -> dict[str, dict[str, dict[str, str]]]:
+    """The rows of each case, by call."""
+    cases: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
+    for row in rows:
+        cases[case_name(row)][row["call"]] = row
+    return cases
+
+
+def kernel_table(rows: Rows) -> str:
+    """One line a case: time, bandwidth, and the ratios to the copy, to eager PyTorch and to torch.compile."""
+    lines = []
+    for name, calls in by_case(rows).items():
+        ours = calls[OURS]
+        times = [f"{float(ours[column]):,.1f}" for column in ("p20_us", "p50_us", "p80_us")]
+        speed = [f"{float(ours['gb_per_s']):,.0f}", f"{float(ours['share_of_limit']):.0%}"]
+        ratios = [f"{float(calls[other]['times_ours']):.2f}" if other in calls else "" for other in (EAGER, COMPILED)]
+        lines.append([name, *times, *speed, *ratios])
+    header = ["call", "20 % µs", "50 % µs", "80 % µs", "GB/s", "of copy", "eager / ours", "torch.compile / ours"]
+    return markdown(header, lines)
+
+
+def kernel_bars(rows: Rows, title: str) -> str:
+    """Every bar of the cases that were measured, with the figure."""
+    lines = []
+    for name, calls in by_case(rows).items():
+        row = calls[OURS]
+        for other, least in bars_of(row["operator"], row["part"], row["shape"], row["dtype"]).items():
+            if other not in calls:
+                continue
+            value = float(row["share_of_limit"] if other == LIMIT else calls[other]["times_ours"])
+            form = "{:.0%} of the copy" if other == LIMIT else "{:.2f} x " + other
+            verdict = "reached" if value >= least else "MISSED"
+            lines.append([name, ">= " + form.format(least), form.format(value), verdict])
+    return markdown([title, "bar", "measured", ""], lines) if lines else ""
+
+
+def step_rates(rows: Rows) -> dict[tuple[str, str], list[float]]:
+    """Images a second of each network and contender, without the turn that warms up."""
+    rates: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for row in rows:
+        if int(row["turn"]) > 0:
+            rates[row["network"], row["contender"]].append(float(row["images_per_s"]))
+    return rates
+
+
+def step_table(rows: Rows) -> str:
+    """One line for each way to train each network."""
+    rates, lines = step_rates(rows), []
+    for (network, contender), values in rates.items():
+        middle, eager = statistics.median(values), rates.get((network, LOOP))
+        ratio = f"{middle / statistics.median(eager):.2f}" if eager else ""
+        lines.append([network, contender, f"{min(values):,.0f}", f"{middle:,.0f}", f"{max(values):,.0f}", ratio])
+    header = ["network", "contender", "least images/s", "median", "most", "times the eager loop"]
+    return markdown(header, lines)
+
+
+def step_bars(rows: Rows) -> str:
+    """The captured step of the textbook network beside the eager loop."""
+    rates = step_rates(rows)
+    ours, eager = rates.get(("textbook", CAPTURED)), rates.get(("textbook", LOOP))
+    if not ours or not eager:
+        return ""
+    value = statistics.median(ours) / statistics.median(eager)
+    verdict = "reached" if value >= CAPTURED_BAR else "MISSED"
+    line = [f"textbook: {CAPTURED}", f">= {CAPTURED_BAR:.2f} x {LOOP}", f"{value:.2f}", verdict]
+    return markdown(["case", "bar", "measured", ""], [line])
+
+
+def check_table(rows: Rows) -> str:
+    """What was held against the CPU, the sanitizer or another run, and how it ended."""
+    return markdown(
+        ["step", "check", "verdict", ""], [[row[c] for c in ("step", "check", "verdict", "detail")] for row in rows]
+    )
+
+
+def parts_of(name: str, rows: Rows) -> list[str]:
+    """A page without its head."""
+    if name == KERNELS:
+        first = [row for row in rows if row["operator"] == "gaussian_rsample_kl" and not row["variant"]]
+        others = [row for row in rows if row not in first]
+        # readme_table.py takes the first of these, whose head is one word: the README has the bars of the one operator.
+        return [kernel_bars(first, "case"), kernel_bars(others, "other case"), kernel_table(rows), HOW_KERNELS]
+    if name == TRAIN_STEP:
+        return [step_bars(rows), step_table(rows), HOW_STEPS]
+    return [check_table(rows), "Made by `benchmarks/run_gpu.sh`."]
+
+
+def pages_of(folders: Sequence[Path]) -> dict[str, tuple[Rows, str]]:
+    """Rows and page of every CSV file that the folders hold."""
+    found = {}
+    for name in KEYS:
+        if rows := newest(name, folders):
+            title = f"# {name.removesuffix('.csv')}: {hardware_of(folders)}"
+            facts = "\n".join(f"- {fact}: {rows[-1][fact]}" for fact in FACTS if rows[-1].get(fact))
+            found[name] = (rows, "\n\n".join(filter(None, [title, facts, *parts_of(name, rows)])) + "\n")
+    return found
+
+
+def hardware_of(folders: Sequence[Path]) -> str:
+    """What the measurements, or the run's own first check, say it ran on."""
+    names = [row["hardware"] for name in (KERNELS, TRAIN_STEP) for row in newest(name, folders)]
+    names += [row["detail"] for row in newest(CHECKS, folders) if row["check"] == "hardware"]
+    return names[-1] if names else "unknown hardware"
+
+
+def write_pages(results: Path) -> None:
+    """The tables of one run beside its CSV files."""
+    for name, (_, page) in pages_of([results]).items():
+        (results / name).with_suffix(".md").write_text(page, encoding="utf-8")
+
+
+def collect(folders: Sequence[Path], out: Path) -> list[Path]:
+    """The tables and rows of all runs under the names that benchmarks/results has; returns the pages."""
+    slug = re.sub(r"[^a-z0-9]+", "-", hardware_of(folders).lower()).strip("-")
+    written = []
+    for name, (rows, page) in pages_of(folders).items():
+        month = rows[-1]["date"][:7].replace("-", "")
+        path = out / f"{name.removesuffix('.csv')}_{slug}_{month}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
+        path.with_suffix(".csv").unlink(missing_ok=True)
+        for row in rows:
+            append_row(path.with_suffix(".csv"), row)
+        written.append(path)
+    return written
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", type=Path, nargs="+", help="each a RESULTS of run_gpu.sh")
+    parser.add_argument("--out", type=Path, help="folder of the collected results")
+    options = parser.parse_args()
+    if options.out is not None:
+        print(*collect(options.folders, options.out), sep="\n")
+        return 0
+    for folder in options.folders:
+        write_pages(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""The base of every configuration: what a field's type says is checked, whoever writes the field."""
+
+from __future__ import annotations
+
+import os
+import types
+from collections.abc import Callable
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+
+class Settings:
+    """A dataclass whose fields are what their types say, of those types that Python itself does not look at.
+
+    A ``Literal`` field holds one of its values; a ``Path`` takes a string; a tuple takes a list, and each of its
+    items is checked; ``None`` is for fields that allow it. This is done before the class's own ``__post_init__``.
+
+    Raises:
+        ValueError: a field holds something else; the message has the field, what it may hold, and the value.
+    """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        own: Callable[[Any], None] | None = cls.__dict__.get("__post_init__")
+
+        def checked(self: Settings) -> None:
+            if type(self).__post_init__ is checked:  # not again where a subclass's has done it
+                _check_fields(self)
+            if own is not None:
+                own(self)
+            else:
+                super(cls, self).__post_init__()  # type: ignore[misc]  # mypy sees the base alone
+
+        cls.__post_init__ = checked  # type: ignore[method-assign]
+
+    def __post_init__(self) -> None:  # a subclass's takes its place, see above
+        """Nothing: the base has no fields."""
+
+
+def _check_fields(settings: Settings) -> None:
+    hints = _hints(type(settings))  # type: ignore[arg-type]  # a class is hashable
+    for field in fields(settings):  # type: ignore[arg-type]
+        value = getattr(settings, field.name)
+        checked = _checked(hints[field.name], value, f"{type(settings).__name__}: {field.name}")
+        if checked is not value:
+            object.__setattr__(settings, field.name, checked)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
+def _checked(hint: Any, value: Any, where: str) -> Any:
+    """The value as a field of that type holds it."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _checked(arguments[0], value, where)
+    if origin is Literal:
+        if not any(value == known and type(value) is type(known) for known in arguments):
+            raise ValueError(f"{where} must be one of {', '.join(map(str, arguments))}, got {value!r}")
+        return value
+    if origin in (Union, types.UnionType):
+        return _checked_union(arguments, value, where)
+    if origin is tuple:
+        return _checked_tuple(arguments, value, where)
+    if hint is Path:
+        if not isinstance(value, (str, os.PathLike)):
+            raise ValueError(f"{where} must be a path, got {value!r}")
+        return value if isinstance(value, Path) else Path(value)
+    return value
+
+
+def _checked_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in kinds:
+        return None
+    others = [kind for kind in kinds if kind is not type(None)]
+    for kind in others[:-1]:
+        try:
+            return _checked(kind, value, where)
+        except ValueError:
+            continue
+    return _checked(others[-1], value, where)
+
+
+def _checked_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, (tuple, list)):
+        raise ValueError(f"{where} must be a tuple, such as ({value!r},), got {value!r}")
+    if kinds[-1] is Ellipsis:
+        kinds = (kinds[0],) * len(value)
+    if len(kinds) != len(value):
+        raise ValueError(f"{where} must have {len(kinds)} values, got {value!r}")
+    checked = tuple(_checked(kind, item, where) for kind, item in zip(kinds, value, strict=True))
+    return value if isinstance(value, tuple) and all(a is b for a, b in zip(checked, value, strict=True)) else checked

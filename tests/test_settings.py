@@ -1,0 +1,155 @@
+"""What the type of a configuration's field says is checked, in every configuration and by one mechanism."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import pytest
+
+import fastvae
+from fastvae import DataConfig, ModelConfig, TrainConfig
+from fastvae.recipes import RECIPES
+from fastvae.settings import Settings
+
+RECORDS = {"Backend"}  # with a Literal field, and no user sets it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example(Settings):
+    mode: Literal["a", "b"] = "a"
+    maybe: Literal["a", 1] | None = None
+    several: tuple[Literal["x", "y"], ...] = ()
+    pair: tuple[int, Literal["x", "y"]] = (0, "x")
+    path: Path | None = None
+    paths: tuple[Path, ...] = ()
+    hidden: Annotated[Literal["on", "off"], "suppressed"] = "on"
+    either: tuple[Literal["x"], ...] | Literal["none"] = "none"
+    free: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Derived(Example):
+    extra: Literal["c", "d"] = "c"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.extra == "d" and self.mode == "b":
+            raise ValueError("not both")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undecorated(Derived):
+    more: Literal["e"] = "e"
+
+
+def package_classes() -> list[type]:
+    found = []
+    for module in pkgutil.walk_packages(fastvae.__path__, "fastvae."):
+        if module.name.endswith(("._C", ".__main__")) or module.name.startswith("fastvae.libfastvae_"):
+            continue  # nothing in Python, or a program
+        members = vars(importlib.import_module(module.name)).values()
+        found += [each for each in members if inspect.isclass(each) and each.__module__ == module.name]
+    return [each for each in found if dataclasses.is_dataclass(each)]
+
+
+def literals(hint: Any) -> bool:
+    return get_origin(hint) is Literal or any(literals(part) for part in get_args(hint))
+
+
+def test_every_configuration_is_checked() -> None:
+    """A new one, or a new field of one, cannot forget to be."""
+    unchecked = {
+        each.__name__
+        for each in package_classes()
+        if not issubclass(each, Settings)
+        and (
+            each.__name__.endswith("Config")
+            or any(literals(hint) for hint in get_type_hints(each, include_extras=True).values())
+        )
+    }
+    assert unchecked == RECORDS
+
+
+@pytest.mark.parametrize("kind", [each for each in package_classes() if issubclass(each, Settings)])
+def test_a_wrong_choice_is_refused_in_each(kind: type[Settings]) -> None:
+    hints = get_type_hints(kind, include_extras=True)
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    required = {
+        name: None
+        for name, field in fields.items()
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
+    for name in (name for name, hint in hints.items() if name in fields and get_origin(hint) is Literal):
+        with pytest.raises(ValueError, match=rf"{kind.__name__}: \w+ must be ") as caught:
+            kind(**{**required, name: "no such"})
+        if not required:
+            assert f"{name} must be one of" in str(caught.value)
+            assert "'no such'" in str(caught.value)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_holds(recipe: str) -> None:
+    RECIPES[recipe]()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: TrainConfig(optimizer="sgd"), "TrainConfig: optimizer must be one of adamw, adam, got 'sgd'"),  # type: ignore[arg-type]
+        (lambda: TrainConfig(precision="fp16"), "precision must be one of fp32, bf16, got 'fp16'"),  # type: ignore[arg-type]
+        (lambda: TrainConfig(schedule="linear"), "schedule must be one of cosine, constant, got 'linear'"),  # type: ignore[arg-type]
+        (lambda: ModelConfig(kind="gan"), "ModelConfig: kind must be one of"),  # type: ignore[arg-type]
+        (lambda: ModelConfig(activation="gelu"), "activation must be one of relu, tanh"),  # type: ignore[arg-type]
+        (lambda: ModelConfig(hidden_dim=400), r"hidden_dim must be a tuple, such as \(400,\), got 400"),  # type: ignore[arg-type]
+        (lambda: DataConfig(condition="label"), r"condition must be a tuple, such as \('label',\), got 'label'"),  # type: ignore[arg-type]
+        (lambda: DataConfig(dir=3), "DataConfig: dir must be a path, got 3"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_was_silently_something_else_is_refused(make: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_fields_become_what_their_types_say() -> None:
+    made = Example(several=["x", "y"], path="a/b", paths=["a", Path("b")], pair=[1, "y"])  # type: ignore[arg-type]
+    assert (made.several, made.path, made.pair) == (("x", "y"), Path("a/b"), (1, "y"))
+    assert made.paths == (Path("a"), Path("b"))
+    assert DataConfig(path="x.npy", name="file").path == Path("x.npy")  # type: ignore[arg-type]
+    assert ModelConfig(hidden_dim=[3, 4]).hidden_dim == (3, 4)  # type: ignore[arg-type]
+    assert dataclasses.replace(made, path=None).path is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"mode": "c"}, "Example: mode must be one of a, b, got 'c'"),
+        ({"mode": None}, "mode must be one of a, b, got None"),
+        ({"maybe": True}, "maybe must be one of a, 1, got True"),
+        ({"several": ("x", "z")}, "several must be one of x, y, got 'z'"),
+        ({"several": "x"}, "several must be a tuple"),
+        ({"pair": (1,)}, "pair must have 2 values"),
+        ({"pair": (1, "z")}, "pair must be one of x, y"),
+        ({"hidden": "no"}, "hidden must be one of on, off"),
+        ({"either": "some"}, "either must be one of none, got 'some'"),
+        ({"paths": (1,)}, "paths must be a path, got 1"),
+    ],
+)
+@pytest.mark.parametrize("kind", [Example, Derived, Undecorated])
+def test_each_type_of_field(kind: type[Example], wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words.replace("Example", kind.__name__)):
+        kind(**wrong)
+
+
+def test_derived_configurations_keep_every_rule() -> None:
+    for wrong in ({"extra": "e"}, {"mode": "b", "extra": "d"}):
+        for kind in (Derived, Undecorated):
+            with pytest.raises(ValueError, match=r"extra must be one of c, d|not both"):
+                kind(**wrong)
+    with pytest.raises(ValueError, match="more must be one of e"):
+        Undecorated(more="f")  # type: ignore[arg-type]
