@@ -39,7 +39,7 @@ if missing:
 
 
 def source_digest(tree: Path) -> str:
-    """Names and contents of what the libraries are built from; csrc/ also holds Python tools, and what Python caches."""
+    """Names and contents of what the libraries are built from: csrc/ without its Python tools, and setup.py."""
     digest = hashlib.sha256()
     for path in sorted([*tree.glob("csrc/**/*"), tree / "setup.py"]):
         if path.is_file() and (path.suffix in COMPILED or path.name == "setup.py"):
