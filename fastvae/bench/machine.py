@@ -44,7 +44,9 @@ def this_machine(device: torch.device | str = "cpu") -> Machine:
     threads, cpu = torch.get_num_threads(), _cpu_name()
     versions = {"fastvae": __version__, "torch": torch.__version__, "Python": platform.python_version()}
     hardware = f"{cpu}, {threads} thread{'s' if threads > 1 else ''}"
+    native, reason = _native.loaded, _native.reason
     if device.type == "cuda":
+        native, reason = _native.cuda_loaded, _native.cuda_reason
         hardware = torch.cuda.get_device_name(device)
         versions["CUDA"] = str(torch.version.cuda)
     return Machine(
@@ -52,7 +54,7 @@ def this_machine(device: torch.device | str = "cpu") -> Machine:
         cpu=f"{cpu}, torch {torch.backends.cpu.get_cpu_capability()}",
         threads=threads,
         load=os.getloadavg()[0],
-        backend=f"{'native' if _native.loaded else 'reference'} ({_native.reason})",
+        backend=f"{'native' if native else 'reference'} ({reason})",
         versions=", ".join(f"{name} {version}" for name, version in versions.items()),
         date=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
     )
