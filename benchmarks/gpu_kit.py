@@ -24,6 +24,7 @@ PYTHON_VERSION, TORCH_VERSION, ARCHITECTURES = "3.12", "2.11.0", "9.0"
 LIMIT_MIB = 40
 TREE = ("benchmarks", "csrc", "fastvae", "launch", "tests", "LICENSE", "README.md", "pyproject.toml", "setup.py")
 BUILT = ("*.so", "_build_info.json")
+COMPILED = (".h", ".cpp", ".cu")
 NO_WHEEL = ("deepspeed",)  # the registry has its source only, which builds anywhere
 PLATFORMS = ("2_17", "2_24", "2_27", "2_28", "2_31", "2_34", "2_35")
 NOT_NATIVE = 9  # the exit status of
@@ -38,10 +39,10 @@ if missing:
 
 
 def source_digest(tree: Path) -> str:
-    """Names and contents of what the libraries are built from."""
+    """Names and contents of what the libraries are built from: csrc/ without its Python tools, and setup.py."""
     digest = hashlib.sha256()
     for path in sorted([*tree.glob("csrc/**/*"), tree / "setup.py"]):
-        if path.is_file():
+        if path.is_file() and (path.suffix in COMPILED or path.name == "setup.py"):
             digest.update(f"{path.relative_to(tree).as_posix()}\0{path.stat().st_size}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 

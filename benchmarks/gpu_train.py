@@ -15,7 +15,12 @@ from gpu_rows import FAILED, OK, record_check
 from fastvae import ops
 
 FIRST_STEP_RELATIVE = 1e-5  # float32 on both, the same noise to five digits
-KINDS = {"fp32": (), "captured": ("--train.capture",), "bf16": ("--train.precision=bf16",)}
+KINDS = {
+    "fp32": (),
+    "deterministic": ("--train.deterministic",),
+    "captured": ("--train.capture",),
+    "bf16": ("--train.precision=bf16",),
+}
 
 
 class Checks:

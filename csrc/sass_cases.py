@@ -164,7 +164,14 @@ def _gaussian() -> list[Case]:
             shared_writes="TT",
         ),
         Case(name=f"{full} forward, a prior", source=full, kernel=forward, reads="TTTT", writes="T", columns=512),
-        Case(name=f"{full} batch sums, a prior", source=full, kernel=columns, reads="TTTT", writes=""),
+        Case(
+            name=f"{full} batch sums, a prior",
+            source=full,
+            kernel=columns,
+            reads="TTTT",
+            writes="",
+            shared_writes="R",
+        ),
         Case(name=f"{full} backward, a prior", source=full, kernel=backward, reads="TTTTT", writes="TTTT"),
     ]
 

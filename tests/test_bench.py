@@ -19,6 +19,7 @@ from torch import Tensor
 from fastvae import bench, cli
 from fastvae.bench import EAGER, LIMIT, OURS, Bar, Case, Goal, report
 from fastvae.bench.machine import this_machine
+from fastvae.ops import _native
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -209,6 +210,14 @@ def test_a_script_writes_its_results(tmp_path: Path) -> None:
     assert f"written: {page}" in done.stdout
     assert "| gaussian_rsample_log_ratio forward 50x128x50 float32 " in page.read_text()
     assert page.with_suffix(".csv").is_file()
+
+
+def test_the_backend_of_a_gpu_is_that_of_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    monkeypatch.setattr(_native, "loaded", True)
+    monkeypatch.setattr(_native, "cuda_loaded", False)
+    monkeypatch.setattr(_native, "cuda_reason", "planted")
+    assert this_machine("cuda").backend == "reference (planted)"
 
 
 @pytest.mark.gpu

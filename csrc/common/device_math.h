@@ -91,7 +91,7 @@ struct LogVariance;
 
 // With l = n log 2 + s, |s| <= log(2) / 2: growth = 2^n (s + p) + (2^n - 1) and excess = 2^n p + ((2^n - 1) s + (2^n - 1 - n log 2)),
 // p = exp(s) - 1 - s, where no term cancels another's digits. n stays in -126 .. 127: beyond, s grows and with it p, which ends in the
-// right infinities; NaN passes through s. sigma has the relative error of the approximate power, 3e-7, and of its argument's rounding.
+// right infinities, and in one too early below l = -5e6, where a KL of 2.5e6 nats means nothing; NaN passes through s. sigma has the relative error of the approximate power, 3e-7, and of its argument's rounding.
 template <>
 struct LogVariance<float> {
   float sigma, growth, excess;

@@ -44,6 +44,7 @@ MultinomialArguments arguments_of(const char* where, Tensor& logits, Counts& cou
   } else {
     shape = check_output(where, logits, counts.values);
   }
+  STD_TORCH_CHECK(shape.columns > 0, where, ": counts must have shape [B, V], V at least 1");  // without elements counts have no address
   a.counts_storage = storage_of(where, "counts", counts.values, logits, kByte);
   logits = as_contiguous(logits);
   counts.values = as_contiguous(counts.values);

@@ -44,7 +44,9 @@ def this_machine(device: torch.device | str = "cpu") -> Machine:
     threads, cpu = torch.get_num_threads(), _cpu_name()
     versions = {"fastvae": __version__, "torch": torch.__version__, "Python": platform.python_version()}
     hardware = f"{cpu}, {threads} thread{'s' if threads > 1 else ''}"
+    is_native, reason = native.loaded, native.reason
     if device.type == "cuda":
+        is_native, reason = native.cuda_loaded, native.cuda_reason
         hardware = torch.cuda.get_device_name(device)
         versions["CUDA"] = str(torch.version.cuda)
     return Machine(
@@ -52,7 +54,7 @@ def this_machine(device: torch.device | str = "cpu") -> Machine:
         cpu=f"{cpu}, torch {torch.backends.cpu.get_cpu_capability()}",
         threads=threads,
         load=os.getloadavg()[0],
-        backend=f"{'native' if native.loaded else 'reference'} ({native.reason})",
+        backend=f"{'native' if is_native else 'reference'} ({reason})",
         versions=", ".join(f"{name} {version}" for name, version in versions.items()),
         date=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
     )

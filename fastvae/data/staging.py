@@ -102,7 +102,8 @@ def each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{f.name: each_tensor(getattr(value, f.name), change) for f in fields(value)})
     if isinstance(value, tuple | list):
-        return type(value)(each_tensor(item, change) for item in value)
+        items = [each_tensor(item, change) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)  # a named tuple's names
     if isinstance(value, Mapping):
         return {name: each_tensor(item, change) for name, item in value.items()}
     if hasattr(value, "to"):

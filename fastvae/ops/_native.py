@@ -60,10 +60,13 @@ def _choice() -> str:
 
 
 def _recorded() -> dict[str, Any]:
+    path = _PACKAGE / "_build_info.json"
     try:
-        recorded: dict[str, Any] = json.loads((_PACKAGE / "_build_info.json").read_text())
+        recorded: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:  # built by hand, or never
         return {}
+    except ValueError as error:  # an installation that was cut short
+        raise ImportError(f"{path} must hold JSON ({error}); install fastvae again: {BUILD_COMMAND}") from error
     return recorded
 
 
@@ -74,7 +77,7 @@ def _register(library: Path) -> str | None:
     try:
         torch.ops.load_library(str(library))
     except OSError as error:  # built for another processor, or for a newer torch or C++ runtime
-        return f"{library.name} does not load ({error})"
+        return f"{library.name} does not load ({error.__cause__ or error})"  # the cause is the loader's own message
     return None
 
 
@@ -122,9 +125,14 @@ def _load_cuda(choice: str, recorded: dict[str, Any]) -> tuple[bool, str]:
     return False, why
 
 
+def _is_first() -> bool:
+    """On rank 0, and where the launcher's number is none, which `fastvae.distributed` refuses by name."""
+    return os.environ.get("RANK", "0").strip() in ("", "0")
+
+
 def _warn(who: str, why: str) -> None:
     """Once, on rank 0."""
-    if int(os.environ.get("RANK", "0")) == 0:
+    if _is_first():
         message = "%s runs its reference in plain PyTorch, several times slower: %s. Build the library: %s"
         logging.getLogger("fastvae").warning(message, who, why, BUILD_COMMAND)
 
@@ -134,5 +142,5 @@ loaded, reason = _load_cpu(_choice(), build_info)
 if not loaded and _choice() != "reference":
     _warn("fastvae", reason)
 cuda_loaded, cuda_reason = _load_cuda(_choice(), build_info)
-if int(os.environ.get("RANK", "0")) == 0:
+if _is_first():
     logging.getLogger("fastvae").info("backend: %s (%s)", "native" if loaded else "reference", reason)

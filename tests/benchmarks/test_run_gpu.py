@@ -64,6 +64,19 @@ def test_it_goes_on_after_a_failure_and_names_it(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "checks.csv").read_text().count("FAILED") == 2
 
 
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_profile_without_counters_is_no_success(tmp_path: Path, refused: bool) -> None:
+    line = "==ERROR== ERR_NVGPUCTRPERM" if refused else '"0","GPU Speed Of Light Throughput","DRAM Throughput"'
+    ncu = tmp_path / "ncu"
+    ncu.write_text(f"#!/bin/sh\necho '{line}' > \"$RESULTS/ncu.csv\"\n")  # ends well either way
+    ncu.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    process = start(PYTHON=stub(tmp_path, ":"), RESULTS=str(tmp_path / "out"), STEPS="profile", PATH=path)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == int(refused)
+    assert ("ncu read no counters: ==ERROR== ERR_NVGPUCTRPERM" in said) == refused
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_script_leaves_what_the_running_step_said(tmp_path: Path, number: signal.Signals) -> None:
     python = stub(tmp_path, 'echo $$ > "$RESULTS/../pid"; echo half a step; exec sleep 60')

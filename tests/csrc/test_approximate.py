@@ -99,3 +99,10 @@ def test_log_variances_beyond_the_range_of_float32(error: float) -> None:
     assert sigma[9].isnan()
     assert growth[9].isnan()
     assert excess[9].isnan()
+
+
+def test_kl_of_absurdly_low_log_variances_is_right_down_to_minus_5e6(error: float) -> None:
+    logvar = -(10.0 ** torch.linspace(2, 6.69, 200))
+    _, growth, excess = formulas(logvar)
+    torch.testing.assert_close(excess, -logvar.double() - 1, rtol=1e-6, atol=0)
+    assert bool((growth == -1).all())

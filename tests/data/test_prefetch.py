@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -22,6 +22,11 @@ from fastvae.ops import noise_key
 from fastvae.records import Batch
 
 CPU = torch.device("cpu")
+
+
+class Pair(NamedTuple):
+    first: Tensor
+    second: Tensor
 
 
 class Traced:
@@ -151,6 +156,12 @@ def test_records_are_taken_apart_and_put_together() -> None:
     assert doubled["b"] == 3
     assert doubled["a"][0].name == "kept"
     assert torch.equal(doubled["a"][0].second[0], torch.ones(3))
+
+
+def test_a_named_tuple_stays_one() -> None:
+    pair = each_tensor(Pair(torch.ones(2), torch.zeros(3)), lambda tensor: tensor + 1)
+    assert isinstance(pair, Pair)
+    assert torch.equal(pair.second, torch.ones(3))
 
 
 def test_a_record_that_cannot_be_taken_apart_is_named() -> None:

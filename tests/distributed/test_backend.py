@@ -84,6 +84,17 @@ def test_a_torch_that_cannot_abort_is_named(
     assert f"PyTorch {torch.__version__} cannot abort NCCL" in capsys.readouterr().err
 
 
+def test_an_abort_that_fails_is_said_and_hides_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> None:
+        raise RuntimeError("Backend gloo does not support abort")
+
+    monkeypatch.setattr(dist.distributed_c10d, "_abort_process_group", refuse)
+    leave_group(NCCL, failed=True)
+    assert "NCCL was not aborted (Backend gloo does not support abort)" in capsys.readouterr().err
+
+
 def test_this_torch_can_abort() -> None:
     assert callable(dist.distributed_c10d._abort_process_group)
 

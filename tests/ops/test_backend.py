@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -48,6 +49,33 @@ def test_an_unknown_backend_is_refused_by_name() -> None:
     run = python(["-c", "import fastvae.ops"], FASTVAE_BACKEND="fast")
     assert run.returncode != 0
     assert "FASTVAE_BACKEND must be one of auto, native, reference, got 'fast'" in run.stderr
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """The Python files of the package, whose libraries a test may damage."""
+    shutil.copytree(
+        ROOT / "fastvae", tmp_path / "fastvae", ignore=shutil.ignore_patterns("__pycache__", "*.so", "_build_info.json")
+    )
+    return tmp_path
+
+
+def test_a_library_that_does_not_load_is_named_with_the_loaders_own_message(copied: Path) -> None:
+    (copied / "fastvae" / "libfastvae_cpu.so").write_text("no library")
+    code = f"import sys; sys.path.insert(0, {str(copied)!r}); from fastvae import ops; print(ops.backend()[0].reason)"
+    run = python(["-c", code], FASTVAE_BACKEND="auto", RANK="")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("libfastvae_cpu.so does not load (")
+    assert "file too short" in run.stdout  # as dlopen says it
+    assert "file too short" in run.stderr  # the warning
+
+
+def test_a_damaged_record_of_the_build_is_named(copied: Path) -> None:
+    (copied / "fastvae" / "_build_info.json").write_text('{"bu')
+    run = python(["-c", f"import sys; sys.path.insert(0, {str(copied)!r}); import fastvae.ops"])
+    assert run.returncode != 0
+    assert "_build_info.json must hold JSON" in run.stderr.splitlines()[-1]
+    assert "install fastvae again" in run.stderr
 
 
 @no_native

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastvae.ops import multinomial_nll
-from tests.ops.cases import DTYPES, assert_close, normal, threads
+from tests.ops.cases import DTYPES, assert_close, native_on_cpu, normal, threads
 from tests.ops.likelihood_properties import Case, LikelihoodProperties, bits, equal
 
 
@@ -160,3 +160,12 @@ def test_wrong_counts() -> None:
         multinomial_nll(torch.zeros(5), torch.zeros(5))
     with pytest.raises(ValueError, match=r"^multinomial_nll: counts must be dense or sparse_csr, got torch.sparse_coo"):
         multinomial_nll(torch.zeros(5, 2), torch.zeros(5, 2).to_sparse())
+
+
+@pytest.mark.skipif(not native_on_cpu("multinomial_nll"), reason="the reference has a value for no items at all")
+@pytest.mark.parametrize("direction", ["", "_backward"])
+def test_the_operators_themselves_refuse_rows_without_items(direction: str) -> None:
+    empty, rows = torch.zeros(2, 0), torch.zeros(2)
+    args = (rows, empty, empty, rows, rows) if direction else (empty, empty)
+    with pytest.raises(RuntimeError, match=r"counts must have shape \[B, V\], V at least 1"):
+        getattr(torch.ops.fastvae, f"multinomial_nll{direction}")(*args)
