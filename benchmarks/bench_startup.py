@@ -37,8 +37,8 @@ def cpu_seconds(arguments: list[str], package: Path | None = None) -> float:
     child = os.posix_spawn(sys.executable, [sys.executable, *arguments], environment, file_actions=actions)
     _, status, usage = os.wait4(child, 0)
     os.close(silent)
-    if status and package is None:  # an earlier version may not have the command
-        raise RuntimeError(f"python {' '.join(arguments)} ended with status {status}")
+    if status and (package is None or arguments[0] == "-c"):  # an earlier version may not have the command
+        raise RuntimeError(f"python {' '.join(arguments)} ended with status {status}, of {package or 'this fastvae'}")
     return math.nan if status else usage.ru_utime + usage.ru_stime
 
 
