@@ -1,4 +1,4 @@
-"""What starting costs: processor time of imports and of quick commands, beside PyTorch's own import."""
+"""What starting costs: processor time of imports and of quick commands, compared with PyTorch's own import."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def noise() -> GpuCase:
 
 
 def headlines() -> list[GpuCase]:
-    """The six that stand beside torch.compile first: each compilation takes seconds."""
+    """The six that are compared with torch.compile first: each compilation takes seconds."""
     latents = [
         GpuCase(operator="gaussian_rsample_kl", part=part, shape=SHAPES["gaussian_rsample_kl"], dtype=dtype)
         for dtype in (torch.float32, torch.bfloat16)

@@ -1,4 +1,4 @@
-"""Operators on the GPU: alone, beside eager PyTorch, beside torch.compile; part of run_gpu.sh.
+"""Operators on the GPU: alone, against eager PyTorch, against torch.compile; part of run_gpu.sh.
 
     python benchmarks/gpu_kernels.py alone|eager|compiled --results FOLDER --seconds 30 [--dry-run]
 
@@ -28,7 +28,7 @@ from gpu_rows import FAILED, KERNELS, OK, append_row, record_check
 from fastvae.bench import COMPILED, EAGER, LIMIT, OURS, Case, Result, measure, report, this_machine
 
 COPY_MIB = 512
-BESIDE = {"alone": (OURS, LIMIT), "eager": (OURS, EAGER, LIMIT), "compiled": (OURS, COMPILED, LIMIT)}
+CONTENDERS = {"alone": (OURS, LIMIT), "eager": (OURS, EAGER, LIMIT), "compiled": (OURS, COMPILED, LIMIT)}
 
 
 def cases_of(step: str) -> list[GpuCase]:
@@ -61,7 +61,7 @@ def copy_case(device: str, mib: int) -> Case:
     )
 
 
-def beside_copy(case: Case, names: Sequence[str], copy: Case) -> Case:
+def with_copy(case: Case, names: Sequence[str], copy: Case) -> Case:
     """The case with these calls alone and with the large copy as its limit."""
     calls = {name: call for name, call in case.calls.items() if name in names}
     return dataclasses.replace(case, calls=calls | {LIMIT: copy.calls[LIMIT]}, limit_bytes=copy.limit_bytes)
@@ -84,7 +84,7 @@ def measure_all(step: str, cases: Iterable[GpuCase], results: Path, *, dry_run: 
         print(f"{step}: {case}", flush=True)
         try:
             built = case.build(device, with_compiled=step == "compiled")
-            built = beside_copy(built, BESIDE[step], copy)
+            built = with_copy(built, CONTENDERS[step], copy)
             write(results, measure(built, budget_s=budget_s, min_rounds=rounds, warm_up_s=warm_up_s), facts)
             measured += 1
         except RuntimeError:  # of the device, or of the compiler: the others may still run
@@ -105,7 +105,7 @@ def write(results: Path, result: Result, facts: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=list(BESIDE))
+    parser.add_argument("step", choices=list(CONTENDERS))
     parser.add_argument("--results", type=Path, required=True, help="folder of kernels.csv")
     parser.add_argument("--seconds", type=float, default=600, help="no case is begun after these")
     parser.add_argument("--dry-run", action="store_true", help="tiny cases on the CPU: tests this script")

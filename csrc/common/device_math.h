@@ -8,7 +8,7 @@
 #pragma once
 
 #include "common/approximate.h"
-#include "common/gaussian_math.h"
+#include "common/elementary.h"
 #include "common/philox.h"
 
 namespace fastvae {

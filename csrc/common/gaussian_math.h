@@ -1,4 +1,5 @@
-// The scalar formulas of the Gaussian operators (sample, KL divergence, derivatives), for host and device, scalars and vectors.
+// The formulas of the Gaussian operators (sample, KL divergence, derivatives) for the CPU kernels, scalars and vectors; the CUDA kernels'
+// are in device_math.h.
 #pragma once
 
 #include "common/elementary.h"

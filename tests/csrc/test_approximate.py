@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.csrc.grid import call, library, needs_compiler
+from tests.csrc.grid import call, needs_compiler
 
 pytestmark = needs_compiler
-
-
-@pytest.fixture(params=[-1.0, 0.0, 1.0], ids=lambda share: f"error {share:+}")
-def error(request: pytest.FixtureRequest) -> Iterator[float]:
-    """The share of its documented error that every approximate instruction makes."""
-    library().set_emulated_error(ctypes.c_float(request.param))
-    yield request.param
-    library().set_emulated_error(ctypes.c_float(0.0))
 
 
 def exact_normals(words: Tensor) -> Tensor:

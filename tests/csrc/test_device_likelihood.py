@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor
 
 from fastvae import ops
-from tests.csrc.grid import DTYPES, STORAGES, alignments, assert_near, call, draw, library, needs_compiler
+from tests.csrc.grid import DTYPES, STORAGES, alignments, assert_near, call, draw, needs_compiler
 
 BERNOULLI, GAUSSIAN = 0, 1
 NONE, SCALAR, DIMENSION, FULL = range(4)  # spreads of a parameter
 
 pytestmark = needs_compiler
-
-
-@pytest.fixture(params=[-1.0, 1.0], ids=lambda share: f"error {share:+}")
-def error(request: pytest.FixtureRequest) -> Iterator[float]:
-    """The share of its documented error that every approximate instruction makes."""
-    library().set_emulated_error(ctypes.c_float(request.param))
-    yield request.param
-    library().set_emulated_error(ctypes.c_float(0.0))
 
 
 def likelihood(

@@ -1,7 +1,7 @@
 // What a thread of the likelihood kernels does, forward and backward.
 #pragma once
 
-#include "common/cuda/beside.h"
+#include "common/cuda/operands.h"
 #include "common/cuda/rows.h"
 
 namespace fastvae {
