@@ -16,7 +16,7 @@ from pathlib import Path
 import safetensors
 import torch
 
-from fastvae.train.checkpoint import CheckpointError, newest_valid
+from fastvae.train.run_dir.checkpoint import CheckpointError, newest_valid
 
 _KILLS_PER_RUN = 5
 _COMPARED_FILES = ("evaluation.json", "model.safetensors")

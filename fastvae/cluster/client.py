@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from fastvae.train.status import read_status
+from fastvae.train.run_dir.status import read_status
 
 JOB_ID = "job_id"  # the file in a run directory that names the job it was submitted as
 

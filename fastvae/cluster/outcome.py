@@ -7,7 +7,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from fastvae.train.status import read_status, write_status
+from fastvae.train.run_dir.status import read_status, write_status
 
 _TRIES = 2  # failing the same way this often, without a newer checkpoint, is for good
 

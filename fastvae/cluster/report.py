@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from fastvae.cluster.client import JOB_ID, ask_slurm, job_of, queued_jobs
-from fastvae.train.status import STATUS, read_status
+from fastvae.train.run_dir.status import STATUS, read_status
 
 
 def describe_run(run_dir: Path) -> str:

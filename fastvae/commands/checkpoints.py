@@ -14,7 +14,7 @@ import tyro
 from fastvae.commands.parsing import parse
 from fastvae.commands.run_options import parse_run
 from fastvae.settings import Settings
-from fastvae.train.checkpoint import CheckpointError, checkpoint_paths, read_checkpoint
+from fastvae.train.run_dir.checkpoint import CheckpointError, checkpoint_paths, read_checkpoint
 
 RunDirectory = Annotated[Path, tyro.conf.Positional]
 

@@ -15,7 +15,7 @@ from fastvae.commands.parsing import parse_some
 from fastvae.commands.run_options import parse_run
 from fastvae.run import RunConfig
 from fastvae.settings import Settings
-from fastvae.train.status import ATTEMPT
+from fastvae.train.run_dir.status import ATTEMPT
 
 
 @dataclass(frozen=True, kw_only=True)

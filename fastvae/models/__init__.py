@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 from fastvae.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from fastvae.models.autoencoder import AutoEncoder
+    from fastvae.models.autoencoder.autoencoder import AutoEncoder
     from fastvae.models.build import build_model
     from fastvae.models.config import ModelConfig, RecommenderConfig, TextConfig
     from fastvae.models.parts import ModelInputs, Networks
-    from fastvae.models.recommender import MultDAE, MultVAE
+    from fastvae.models.recommender.recommender import MultDAE, MultVAE
     from fastvae.models.registry import LIKELIHOODS, NETWORKS
-    from fastvae.models.text import TextVAE
-    from fastvae.models.vae import VAE, as_batch
+    from fastvae.models.text.text import TextVAE
+    from fastvae.models.vae.vae import VAE, as_batch
 
 __all__ = [
     "LIKELIHOODS",
@@ -34,13 +34,13 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "autoencoder": ("AutoEncoder",),
+        "autoencoder.autoencoder": ("AutoEncoder",),
         "build": ("build_model",),
         "config": ("ModelConfig", "TextConfig", "RecommenderConfig"),
         "parts": ("ModelInputs", "Networks"),
-        "recommender": ("MultDAE", "MultVAE"),
+        "recommender.recommender": ("MultDAE", "MultVAE"),
         "registry": ("LIKELIHOODS", "NETWORKS"),
-        "text": ("TextVAE",),
-        "vae": ("VAE", "as_batch"),
+        "text.text": ("TextVAE",),
+        "vae.vae": ("VAE", "as_batch"),
     },
 )

@@ -10,11 +10,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from fastvae.models.autoencoder import AutoEncoder
+from fastvae.models.autoencoder.autoencoder import AutoEncoder
 from fastvae.models.config import ModelConfig
 from fastvae.models.parts import ModelInputs, Networks
 from fastvae.models.registry import LIKELIHOODS, NETWORKS
-from fastvae.models.vae import VAE
+from fastvae.models.vae.vae import VAE
 
 T = TypeVar("T")
 

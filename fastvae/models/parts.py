@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from fastvae.models.autoencoder import AutoEncoder
-from fastvae.models.vae import VAE
+from fastvae.models.autoencoder.autoencoder import AutoEncoder
+from fastvae.models.vae.vae import VAE
 
 
 @dataclass(frozen=True, kw_only=True)

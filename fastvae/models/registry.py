@@ -7,13 +7,13 @@ from collections.abc import Callable
 from torch import nn
 
 from fastvae.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian, Multinomial, Table
-from fastvae.models.bag import build_bag
 from fastvae.models.config import ModelConfig
-from fastvae.models.conv import build_conv
-from fastvae.models.hierarchical import build_hierarchical
-from fastvae.models.mlp import build_mlp
+from fastvae.models.hierarchical.hierarchical import build_hierarchical
 from fastvae.models.parts import ModelInputs, Networks
-from fastvae.models.text import build_recurrent, build_tokens, build_transformer
+from fastvae.models.recommender.bag import build_bag
+from fastvae.models.text.text import build_recurrent, build_tokens, build_transformer
+from fastvae.models.vae.conv import build_conv
+from fastvae.models.vae.mlp import build_mlp
 
 
 def build_bernoulli(config: ModelConfig, inputs: ModelInputs) -> Bernoulli:

@@ -12,8 +12,8 @@ from fastvae.models import build_model
 from fastvae.run.config import RunConfig, read_config
 from fastvae.run.loaded import LoadedRun
 from fastvae.run.starting import model_inputs
-from fastvae.train.results import read_data_state
-from fastvae.train.weights import WEIGHTS, load_weights, read_weights, set_weights
+from fastvae.train.run_dir.results import read_data_state
+from fastvae.train.run_dir.weights import WEIGHTS, load_weights, read_weights, set_weights
 
 
 def load(directory: str | Path, *, device: str | torch.device = "cpu") -> LoadedRun:

@@ -12,9 +12,9 @@ from fastvae.lazy import lazy_names
 
 if TYPE_CHECKING:
     from fastvae.train.config import GuardConfig, TrainConfig
-    from fastvae.train.incidents import TrainingDiverged
+    from fastvae.train.run_dir.weights import export_weights, load_weights
     from fastvae.train.trainer import Run, train
-    from fastvae.train.weights import export_weights, load_weights
+    from fastvae.train.watch.incidents import TrainingDiverged
 
 __all__ = [
     "GuardConfig",
@@ -30,9 +30,9 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "config": ("GuardConfig", "TrainConfig"),
-        "incidents": ("TrainingDiverged",),
+        "watch.incidents": ("TrainingDiverged",),
         "trainer": ("Run", "train"),
-        "weights": ("export_weights", "load_weights"),
+        "run_dir.weights": ("export_weights", "load_weights"),
     },
 )
 

@@ -20,10 +20,10 @@ from fastvae.data.staging import Layout
 from fastvae.distributed import StepReport, Strategy
 from fastvae.objective import kl_weight_at
 from fastvae.train.config import TrainConfig
-from fastvae.train.guard import Guard, Judged
 from fastvae.train.optim import lr_at, set_lr
 from fastvae.train.step import train_step
 from fastvae.train.totals import Totals
+from fastvae.train.watch.guard import Guard, Judged
 
 T = TypeVar("T")
 

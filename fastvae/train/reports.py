@@ -11,8 +11,8 @@ from fastvae.evaluate import Evaluation, evaluate
 from fastvae.objective import kl_weight_at
 from fastvae.ops import backend
 from fastvae.train.config import TrainConfig
-from fastvae.train.metrics import MetricsLog, Window
 from fastvae.train.optim import lr_at
+from fastvae.train.run_dir.metrics import MetricsLog, Window
 from fastvae.train.state import TrainState, averaged_weights
 from fastvae.train.step import autocast
 

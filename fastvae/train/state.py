@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastvae.distributed import Strategy
-from fastvae.train.guard import GuardState
+from fastvae.train.watch.guard import GuardState
 
 
 @dataclass

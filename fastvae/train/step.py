@@ -16,7 +16,7 @@ from fastvae.train.config import TrainConfig
 
 
 class Judge(Protocol):
-    """Says whether a step may change the parameters; see `fastvae.train.guard.Guard`."""
+    """Says whether a step may change the parameters; see `fastvae.train.watch.guard.Guard`."""
 
     def accept(self, loss: Tensor, grad_norm: Tensor) -> Tensor:
         """From the sum of this rank's losses and the gradient's norm, [] bool."""

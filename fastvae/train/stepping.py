@@ -9,10 +9,10 @@ from fastvae.distributed import Strategy
 from fastvae.objective import kl_weight_at
 from fastvae.train.capture import CapturedStep, CUDAGraphs
 from fastvae.train.config import TrainConfig
-from fastvae.train.guard import Guard
 from fastvae.train.optim import lr_at, set_lr
 from fastvae.train.step import train_step
 from fastvae.train.totals import Totals
+from fastvae.train.watch.guard import Guard
 
 
 class Step(Protocol):

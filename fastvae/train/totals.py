@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fastvae.distributed import StepReport, Strategy
-from fastvae.train.metrics import Window
+from fastvae.train.run_dir.metrics import Window
 from fastvae.train.state import EMA, TrainState
 
 

@@ -19,24 +19,24 @@ from fastvae.distributed.stop import StopRequest, exit_code
 from fastvae.evaluate import Evaluation, check_support
 from fastvae.train.config import TrainConfig
 from fastvae.train.deterministic import deterministic_algorithms, fixed_workspace
-from fastvae.train.files import dump_json, write_atomic
-from fastvae.train.guard import Guard
-from fastvae.train.incidents import Incidents
-from fastvae.train.lock import hold_together
-from fastvae.train.logs import FailureRecorder, RankLog, rank_log
 from fastvae.train.matmul import matmul_library
-from fastvae.train.metrics import MetricsLog, Window
 from fastvae.train.optim import build_optimizer
 from fastvae.train.reports import evaluate_test_set, headline, log_evaluation, log_window
-from fastvae.train.restart import DecoderRestart
-from fastvae.train.results import check_same_data, write_data_state, write_pictures
-from fastvae.train.resume import plain
-from fastvae.train.saving import Saver
+from fastvae.train.run_dir.files import dump_json, write_atomic
+from fastvae.train.run_dir.lock import hold_together
+from fastvae.train.run_dir.logs import FailureRecorder, RankLog, rank_log
+from fastvae.train.run_dir.metrics import MetricsLog, Window
+from fastvae.train.run_dir.results import check_same_data, write_data_state, write_pictures
+from fastvae.train.run_dir.resume import plain
+from fastvae.train.run_dir.saving import Saver
+from fastvae.train.run_dir.status import write_status
+from fastvae.train.run_dir.weights import WEIGHTS, write_weights
 from fastvae.train.state import EMA, copy_into
-from fastvae.train.status import write_status
 from fastvae.train.stepping import Step, build_step
 from fastvae.train.totals import Totals
-from fastvae.train.weights import WEIGHTS, write_weights
+from fastvae.train.watch.guard import Guard
+from fastvae.train.watch.incidents import Incidents
+from fastvae.train.watch.restart import DecoderRestart
 
 
 @dataclass(frozen=True, kw_only=True)

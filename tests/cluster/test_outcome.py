@@ -10,7 +10,7 @@ import pytest
 from fastvae import cli
 from fastvae.cluster import Outcome, judge
 from fastvae.distributed import World
-from fastvae.train.status import write_status
+from fastvae.train.run_dir.status import write_status
 
 
 class Say(Protocol):

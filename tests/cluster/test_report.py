@@ -8,7 +8,7 @@ import pytest
 
 from fastvae import cli
 from fastvae.distributed import World
-from fastvae.train.status import write_status
+from fastvae.train.run_dir.status import write_status
 
 SHOWN = (
     "JobId=31 JobName=fastvae-digits Restarts=2 JobState=RUNNING Reason=None RunTime=00:10:02 TimeLimit=1-00:00:00"

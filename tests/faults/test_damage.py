@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fastvae.train.checkpoint import MANIFEST, STATE, CheckpointError, read_checkpoint
-from fastvae.train.files import dump_json
+from fastvae.train.run_dir.checkpoint import MANIFEST, STATE, CheckpointError, read_checkpoint
+from fastvae.train.run_dir.files import dump_json
 from tests.faults.program import Program
 from tests.faults.table import Fault
 

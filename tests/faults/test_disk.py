@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fastvae.train.checkpoint import read_checkpoint
+from fastvae.train.run_dir.checkpoint import read_checkpoint
 from tests.faults.program import Program
 from tests.faults.table import Fault
 

@@ -35,8 +35,8 @@ from fastvae.data.waveform import read_recording
 from fastvae.ops import backend
 from fastvae.recipes import digits
 from fastvae.run.config import read_config
-from fastvae.train.checkpoint import CheckpointError, read_checkpoint
-from fastvae.train.resume import plain
+from fastvae.train.run_dir.checkpoint import CheckpointError, read_checkpoint
+from fastvae.train.run_dir.resume import plain
 from tests import launching
 from tests.faults.table import Fault
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fastvae.train.checkpoint import newest_valid
+from fastvae.train.run_dir.checkpoint import newest_valid
 from fastvae.verify import compare
 from tests import launching
 from tests.faults.program import OPTIONS, Program, logged_step, wait_until

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fastvae.train.lock import LOCK, STALE_S, hold, this_process
+from fastvae.train.run_dir.lock import LOCK, STALE_S, hold, this_process
 from tests.faults.program import Program, logged_step, wait_until
 from tests.faults.table import Fault
 

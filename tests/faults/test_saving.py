@@ -12,12 +12,12 @@ import torch
 
 import fastvae
 from fastvae.distributed import World, build_strategy
-from fastvae.train.checkpoint import checkpoint_paths, prune, read_checkpoint
 from fastvae.train.optim import build_optimizer
-from fastvae.train.resume import plain
-from fastvae.train.saving import Saver
+from fastvae.train.run_dir.checkpoint import checkpoint_paths, prune, read_checkpoint
+from fastvae.train.run_dir.resume import plain
+from fastvae.train.run_dir.saving import Saver
+from fastvae.train.run_dir.weights import export_weights, read_weights
 from fastvae.train.state import EMA, TrainState
-from fastvae.train.weights import export_weights, read_weights
 from tests.faults.program import Program, logged_step, wait_until
 from tests.faults.table import Fault
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fastvae.train.checkpoint import checkpoint_paths, read_checkpoint
+from fastvae.train.run_dir.checkpoint import checkpoint_paths, read_checkpoint
 from fastvae.verify import compare
 from tests.faults.program import Program
 from tests.faults.table import Fault
@@ -17,7 +17,7 @@ OPTIONS = ("--train.steps=12", "--train.checkpoint-every=100", "--train.eval-eve
 PLACES = {
     "forward": "fastvae.train.step:forward 6",
     "all-reduce": "torch.distributed:all_reduce 30",
-    "save": "fastvae.train.saving:write_tensors 1",
+    "save": "fastvae.train.run_dir.saving:write_tensors 1",
     "evaluation": "fastvae.train.trainer:evaluate_test_set 1",
     "final evaluation": "fastvae.train.trainer:evaluate_test_set 4",
 }

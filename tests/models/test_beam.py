@@ -11,8 +11,8 @@ from torch import Tensor
 
 from fastvae.data import Data, DataConfig, TextDataConfig, build_data
 from fastvae.models import ModelConfig, ModelInputs, TextVAE, build_model
-from fastvae.models.beam import beam_search
 from fastvae.models.config import TextConfig
+from fastvae.models.text.beam import beam_search
 from fastvae.records import BEGIN, END, PAD, UNKNOWN, Batch
 from tests import corpus
 

@@ -18,12 +18,12 @@ from fastvae.distributed import World, build_strategy
 from fastvae.objective import ObjectiveConfig
 from fastvae.train import TrainConfig, capture
 from fastvae.train.capture import CapturedStep, CUDAGraphs, Mark, Recorder
-from fastvae.train.guard import Guard, GuardConfig
-from fastvae.train.metrics import Window
 from fastvae.train.optim import build_optimizer
+from fastvae.train.run_dir.metrics import Window
 from fastvae.train.state import EMA, TrainState
 from fastvae.train.stepping import EagerStep
 from fastvae.train.totals import Totals
+from fastvae.train.watch.guard import Guard, GuardConfig
 
 T = TypeVar("T")
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import fastvae
-from fastvae.train.checkpoint import CheckpointError, read_checkpoint
+from fastvae.train.run_dir.checkpoint import CheckpointError, read_checkpoint
 
 CONFIG = fastvae.TrainConfig(
     steps=30, checkpoint_every=10, keep_checkpoints=3, final_samples=1, ema=0.9, global_batch_size=16, device="cpu"

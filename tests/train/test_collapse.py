@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import fastvae
-from fastvae.train.collapse import CollapseConfig
+from fastvae.train.watch.collapse import CollapseConfig
 
 
 def train(run_dir: Path, kl_weight: float, **settings: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastvae.train.guard import Guard, GuardConfig, GuardState, Skip
+from fastvae.train.watch.guard import Guard, GuardConfig, GuardState, Skip
 
 NUM_EXAMPLES = 8
 Numbers = Sequence[tuple[float, float]]  # loss in nats per example and gradient norm of each step

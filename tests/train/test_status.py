@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastvae.distributed import World
-from fastvae.train.status import fingerprint, read_status, write_status
+from fastvae.train.run_dir.status import fingerprint, read_status, write_status
 
 WORLD = World()
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fastvae.distributed import World
-from fastvae.train.files import dump_json, write_atomic
+from fastvae.train.run_dir.files import dump_json, write_atomic
 
 LOCK = "run.lock"
 _GUARD = ".run.lock.guard"  # held for the moment in which a lock is judged and taken

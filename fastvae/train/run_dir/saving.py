@@ -18,7 +18,9 @@ from torch import Tensor
 from fastvae._version import __version__
 from fastvae.distributed import SideGroup, Strategy, write_tensors
 from fastvae.objective import kl_weight_at
-from fastvae.train.checkpoint import (
+from fastvae.train.config import TrainConfig
+from fastvae.train.optim import lr_at
+from fastvae.train.run_dir.checkpoint import (
     Checkpoint,
     CheckpointError,
     newest_valid,
@@ -28,11 +30,9 @@ from fastvae.train.checkpoint import (
     sweep,
     temporary_of,
 )
-from fastvae.train.config import TrainConfig
-from fastvae.train.files import write_atomic
-from fastvae.train.lock import RunLock
-from fastvae.train.optim import lr_at
-from fastvae.train.resume import check_same_run
+from fastvae.train.run_dir.files import write_atomic
+from fastvae.train.run_dir.lock import RunLock
+from fastvae.train.run_dir.resume import check_same_run
 from fastvae.train.state import TrainState
 
 _CLOSING_S = 10.0

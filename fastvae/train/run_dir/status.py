@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastvae.train.files import dump_json, write_atomic
+from fastvae.train.run_dir.files import dump_json, write_atomic
 
 if TYPE_CHECKING:
     from fastvae.distributed import World

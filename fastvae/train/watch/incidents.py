@@ -6,12 +6,12 @@ from fastvae.data import Loader
 from fastvae.distributed import Strategy
 from fastvae.evaluate import Evaluation
 from fastvae.objective import kl_weight_at
-from fastvae.train.collapse import advice, is_collapsed
 from fastvae.train.config import TrainConfig
-from fastvae.train.guard import Guard, Skip
-from fastvae.train.metrics import MetricsLog
-from fastvae.train.numerics import diagnose
+from fastvae.train.run_dir.metrics import MetricsLog
 from fastvae.train.state import TrainState
+from fastvae.train.watch.collapse import advice, is_collapsed
+from fastvae.train.watch.guard import Guard, Skip
+from fastvae.train.watch.numerics import diagnose
 
 _SAID = 10  # skips that a person is told of one by one; all are in metrics.jsonl
 

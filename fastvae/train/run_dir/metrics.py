@@ -16,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from fastvae.distributed import StepReport, World
-from fastvae.train.files import write_atomic
-from fastvae.train.logs import RankLog
+from fastvae.train.run_dir.files import write_atomic
+from fastvae.train.run_dir.logs import RankLog
 
 
 class Window:

@@ -19,7 +19,7 @@ from typing import Any
 import safetensors
 
 from fastvae._version import __version__
-from fastvae.train.files import dump_json, fsync_path
+from fastvae.train.run_dir.files import dump_json, fsync_path
 
 FORMAT = 2
 MANIFEST = "manifest.json"

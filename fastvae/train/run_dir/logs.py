@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TextIO
 
 from fastvae.distributed import Failure, World, world_from_environment
+from fastvae.train.run_dir.status import write_status
 from fastvae.train.state import TrainState
-from fastvae.train.status import write_status
 
 LOGS = "logs"
 

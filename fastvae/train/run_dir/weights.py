@@ -8,8 +8,14 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
-from fastvae.train.checkpoint import Checkpoint, CheckpointError, checkpoint_paths, newest_valid, read_checkpoint
-from fastvae.train.files import replacing
+from fastvae.train.run_dir.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    checkpoint_paths,
+    newest_valid,
+    read_checkpoint,
+)
+from fastvae.train.run_dir.files import replacing
 
 WEIGHTS = "model.safetensors"
 _ATTEMPTS = 20  # a run that goes on may remove a checkpoint while it is read; there is a newer one then

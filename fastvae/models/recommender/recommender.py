@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from fastvae.distributions import DiagonalGaussian
-from fastvae.models.autoencoder import AutoEncoder
-from fastvae.models.vae import VAE, as_batch, given
+from fastvae.models.autoencoder.autoencoder import AutoEncoder
+from fastvae.models.vae.vae import VAE, as_batch, given
 from fastvae.records import Batch, VAETerms
 
 

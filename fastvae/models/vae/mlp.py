@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import nn
 
-from fastvae.models.autoencoder import AutoEncoder
+from fastvae.models.autoencoder.autoencoder import AutoEncoder
 from fastvae.models.config import ModelConfig
 from fastvae.models.parts import ModelInputs, Networks
-from fastvae.models.vae import VAE
+from fastvae.models.vae.vae import VAE
 from fastvae.nn import MLP, LinearEncoder, MLPDecoder, MLPEncoder
 
 

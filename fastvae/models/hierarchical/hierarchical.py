@@ -12,7 +12,7 @@ from fastvae import ops
 from fastvae.distributions import DiagonalGaussian
 from fastvae.models.config import ModelConfig
 from fastvae.models.parts import ModelInputs, Networks
-from fastvae.models.vae import VAE, as_batch
+from fastvae.models.vae.vae import VAE, as_batch
 from fastvae.nn import MLPDecoder, MLPEncoder
 from fastvae.records import Batch, VAETerms
 

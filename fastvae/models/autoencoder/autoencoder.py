@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fastvae.models.vae import as_batch, given
+from fastvae.models.vae.vae import as_batch, given
 from fastvae.records import Batch, VAETerms
 
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from fastvae import ops
 from fastvae.likelihoods import BoundCategorical, Categorical, draw_tokens
-from fastvae.models.beam import beam_search
 from fastvae.models.config import ModelConfig
 from fastvae.models.parts import ModelInputs, Networks
-from fastvae.models.vae import VAE, as_batch
+from fastvae.models.text.beam import beam_search
+from fastvae.models.vae.vae import VAE, as_batch
 from fastvae.nn import (
     Cell,
     RecurrentDecoder,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastvae.models.config import ModelConfig
 from fastvae.models.parts import ModelInputs, Networks
-from fastvae.models.recommender import MultDAE, MultVAE
+from fastvae.models.recommender.recommender import MultDAE, MultVAE
 from fastvae.nn import BagEncoder, MLPDecoder
 
 

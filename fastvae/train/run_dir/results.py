@@ -13,7 +13,7 @@ from fastvae.data import DESCRIPTION, Data, Source, describe, evaluation_batches
 from fastvae.data.stamp import why_changed
 from fastvae.ops import noise_key
 from fastvae.records import Batch
-from fastvae.train.files import write_atomic
+from fastvae.train.run_dir.files import write_atomic
 
 DATA_STATE = "data"  # folder of what the run keeps of its data
 _MAX_LATENTS = 5000  # points of the latent picture: more would only cover each other

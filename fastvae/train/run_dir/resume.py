@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from fastvae.train.checkpoint import Checkpoint
+from fastvae.train.run_dir.checkpoint import Checkpoint
 
 # Settings that change how a run is carried out or watched, not what it computes. More steps continue a run: the
 # schedules then span the new number of steps.

@@ -1,0 +1,1 @@
+"""VAEs of several stochastic layers."""

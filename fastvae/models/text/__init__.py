@@ -1,0 +1,1 @@
+"""VAEs of sentences: recurrent networks and transformers."""

@@ -1,0 +1,1 @@
+"""VAEs of one Gaussian latent: perceptrons and convolutions."""

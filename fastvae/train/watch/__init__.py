@@ -1,0 +1,1 @@
+"""What watches over training: bad numbers, collapse, and the restart of a decoder."""
