@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from fastvae.data import Data, DataConfig, TextDataConfig, build_data
-from fastvae.models import ModelConfig, ModelInputs, TextVAE, build_model
-from fastvae.models.config import TextConfig
+from fastvae.models import ModelConfig, ModelInputs, TextConfig, TextVAE, build_model
 from fastvae.models.text.beam import beam_search
 from fastvae.records import BEGIN, END, PAD, UNKNOWN, Batch
 from tests import corpus
@@ -115,7 +114,9 @@ def build(data: Data, network: str, **text: int) -> TextVAE:
         **data.inputs,
     )
     text_config = TextConfig(embedding_dim=8, cutoffs=(8,), **text)
-    config = ModelConfig(network=network, likelihood="tokens", hidden_dim=(16,), latent_dim=4, text=text_config)
+    config = ModelConfig(
+        family="text", network=network, likelihood="tokens", hidden_dim=(16,), latent_dim=4, text=text_config
+    )
     model = build_model(config, inputs, seed=0).eval()
     assert isinstance(model, TextVAE)
     return model
