@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 
 class Settings:
@@ -20,6 +20,9 @@ class Settings:
     Raises:
         ValueError: a field holds something else; the message has the field, what it may hold, and the value.
     """
+
+    ADVANCED: ClassVar[tuple[str, ...]] = ()
+    """Fields that a recipe's --help leaves to --help-all."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

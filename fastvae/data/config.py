@@ -161,6 +161,8 @@ class TextDataConfig(Settings):
 class DataConfig(Settings):
     """Which data, where they are, and what is done to them."""
 
+    ADVANCED = ("max_gib",)
+
     name: str = "digits"
     """A name of `fastvae.data.DATASETS`, such as digits, mnist; with a path file, table, text, interactions, audio."""
     dir: Path | None = None

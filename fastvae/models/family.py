@@ -5,9 +5,9 @@ Nothing here imports PyTorch: the command line reads the declarations before it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from fastvae.models.config import ModelConfig
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 ELEMENTWISE = ("bernoulli", "gaussian", "discretized-logistic", "multinomial", "table")
 """Likelihoods whose parameters are a fixed number for each value of an example."""
+
+
+class BuildNetworks(Protocol):
+    """Builds encoder and decoder, and says which model joins them; it imports PyTorch when it is called."""
+
+    def __call__(self, config: ModelConfig, inputs: ModelInputs, /) -> Networks: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +47,8 @@ class Family:
     """The value of ``--model.family``."""
     description: str
     """One sentence for the help."""
-    build: Callable[[ModelConfig, ModelInputs], Networks]
-    """Builds encoder and decoder, and says which model joins them. It imports PyTorch when it is called."""
+    build: BuildNetworks
+    """Builds encoder and decoder, and says which model joins them."""
     networks: Mapping[str, Network]
     """The networks by name; the first one is the default."""
     likelihoods: tuple[str, ...]

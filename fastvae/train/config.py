@@ -59,6 +59,25 @@ class CollapseConfig(Settings):
 class TrainConfig(Settings):
     """How a model is trained. Counts are in optimizer steps and in examples over all processes."""
 
+    ADVANCED = (
+        "beta1",
+        "beta2",
+        "adam_eps",
+        "capture",
+        "matmul",
+        "deterministic",
+        "check_replicas",
+        "timeout",
+        "keep_every",
+        "save_in_background",
+        "on_save_error",
+        "grace_seconds",
+        "eval_batch_size",
+        "guard",
+        "collapse",
+        "debug_numerics",
+    )
+
     steps: int = 1000
     """Optimizer steps of the whole run."""
     global_batch_size: int = 128
