@@ -31,9 +31,9 @@ import fastvae
 from fastvae.applications.anomalies import Detection, column_names, compare_on, detection, score_rows
 from fastvae.data import Data, DataConfig, Source, as_data, build_data, evaluation_batches
 from fastvae.data.config import TableConfig
-from fastvae.data.places import find_file
-from fastvae.data.table import RawTable
-from fastvae.data.tables import table_data
+from fastvae.data.files.places import find_file
+from fastvae.data.table.columns import RawTable
+from fastvae.data.table.tables import table_data
 from fastvae.evaluate import scores
 from fastvae.models import VAE, ModelInputs, build_model
 from fastvae.recipes import find_recipe

@@ -5,17 +5,19 @@ from typing import TYPE_CHECKING
 from fastvae.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from fastvae.data.audio_preprocess import LogMelPreprocess
+    from fastvae.data.audio.config import AudioConfig
+    from fastvae.data.audio.preprocess import LogMelPreprocess
     from fastvae.data.condition import ConditionField, Conditions, Field, NumberField
-    from fastvae.data.config import AudioConfig, DataConfig, TextDataConfig
+    from fastvae.data.config import DataConfig
     from fastvae.data.dataset import Data, State, as_data, condition_on
-    from fastvae.data.loader import Loader, MicroBatch, evaluation_batches, load_examples
+    from fastvae.data.loading.loader import Loader, MicroBatch, evaluation_batches, load_examples
+    from fastvae.data.loading.prefetch import LoadError, Prefetcher
     from fastvae.data.order import order_index, share
-    from fastvae.data.prefetch import LoadError, Prefetcher
     from fastvae.data.preprocess import Preprocess, Preprocessor
     from fastvae.data.registry import DATASETS, RECOGNIZERS, Recognizer, build_data, read_source
     from fastvae.data.restore import DESCRIPTION, MissingSource, describe
     from fastvae.data.source import Source, as_source
+    from fastvae.data.text.config import TextDataConfig
 
 __all__ = [
     "DATASETS",
@@ -55,13 +57,15 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "audio_preprocess": ("LogMelPreprocess",),
+        "audio.preprocess": ("LogMelPreprocess",),
         "condition": ("ConditionField", "Conditions", "Field", "NumberField"),
-        "config": ("AudioConfig", "DataConfig", "TextDataConfig"),
+        "audio.config": ("AudioConfig",),
+        "config": ("DataConfig",),
+        "text.config": ("TextDataConfig",),
         "dataset": ("Data", "State", "as_data", "condition_on"),
-        "loader": ("Loader", "MicroBatch", "evaluation_batches", "load_examples"),
+        "loading.loader": ("Loader", "MicroBatch", "evaluation_batches", "load_examples"),
         "order": ("order_index", "share"),
-        "prefetch": ("LoadError", "Prefetcher"),
+        "loading.prefetch": ("LoadError", "Prefetcher"),
         "preprocess": ("Preprocess", "Preprocessor"),
         "registry": ("DATASETS", "RECOGNIZERS", "Recognizer", "build_data", "read_source"),
         "restore": ("DESCRIPTION", "MissingSource", "describe"),

@@ -11,29 +11,29 @@ from pathlib import Path
 
 import torch
 
-from fastvae.data.arrays import load_arrays
-from fastvae.data.audio import holds_recordings, load_own_recordings, load_spoken_digits, read_recordings
+from fastvae.data.audio.recordings import holds_recordings, load_own_recordings, load_spoken_digits, read_recordings
 from fastvae.data.condition import conditioned
 from fastvae.data.config import OWN, DataConfig
 from fastvae.data.dataset import Data, State, as_data, condition_on
-from fastvae.data.digits import load_digits
-from fastvae.data.folders import visible_files
-from fastvae.data.foreign import check_not_foreign, what_a_folder_holds
-from fastvae.data.image_files import image_extensions
-from fastvae.data.images import folder_classes, load_folder
-from fastvae.data.interaction_files import is_interactions_file, is_sparse_file
-from fastvae.data.mnist import FASHION_MNIST, MNIST, PublishedSet, load_published
+from fastvae.data.files.arrays import load_arrays
+from fastvae.data.files.folders import visible_files
+from fastvae.data.files.foreign import check_not_foreign, what_a_folder_holds
+from fastvae.data.files.image_files import image_extensions
+from fastvae.data.files.shards import EverySource, NpyShards
+from fastvae.data.files.tar import TarShards
+from fastvae.data.interactions.files import is_interactions_file, is_sparse_file
+from fastvae.data.interactions.users import load_movielens, load_own_interactions, read_own_interactions
+from fastvae.data.pixels.digits import load_digits
+from fastvae.data.pixels.images import folder_classes, load_folder
+from fastvae.data.pixels.mnist import FASHION_MNIST, MNIST, PublishedSet, load_published
+from fastvae.data.pixels.small_images import CIFAR10_LABELS, load_cifar10, load_frey_faces
 from fastvae.data.preprocess import Preprocess
 from fastvae.data.restore import kept_kind, restore
-from fastvae.data.shards import EverySource, NpyShards
-from fastvae.data.small_images import CIFAR10_LABELS, load_cifar10, load_frey_faces
 from fastvae.data.source import CHUNK_ROWS, Source
 from fastvae.data.stamp import STAMP_FILE, stamp_of, why_unreadable
-from fastvae.data.table_file import is_table_file
-from fastvae.data.tables import load_breast_cancer, load_table, read_rows
-from fastvae.data.tar import TarShards
-from fastvae.data.text import holds_sentences, load_sentences, load_sst2, read_text
-from fastvae.data.users import load_movielens, load_own_interactions, read_own_interactions
+from fastvae.data.table.file import is_table_file
+from fastvae.data.table.tables import load_breast_cancer, load_table, read_rows
+from fastvae.data.text.sentences import holds_sentences, load_sentences, load_sst2, read_text
 from fastvae.data.views import check_varied, split_every
 
 CLASSES_FILE = "classes.json"

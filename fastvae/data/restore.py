@@ -10,27 +10,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastvae.data import audio, text
-from fastvae.data.catalogue import CATALOGUE_FILE
+from fastvae.data.audio import recordings
 from fastvae.data.condition import ConditionField, Conditions, Field, LengthField, NumberField
 from fastvae.data.dataset import Data, State
-from fastvae.data.interactions import Counts
+from fastvae.data.interactions.catalogue import CATALOGUE_FILE
+from fastvae.data.interactions.source import Counts
 from fastvae.data.preprocess import Preprocess, Preprocessor
 from fastvae.data.source import Source
-from fastvae.data.table import TABLE_FILE, MaskGaps
+from fastvae.data.table.columns import TABLE_FILE, MaskGaps
+from fastvae.data.text import sentences
 
 DESCRIPTION = "data.json"
 _PREPROCESS: dict[str, Callable[[State], Preprocessor]] = {  # others: pixels and numbers
-    "text": text.restored_preprocess,
-    "audio": audio.restored_preprocess,
+    "text": sentences.restored_preprocess,
+    "audio": recordings.restored_preprocess,
     "table": lambda state: MaskGaps(),
     "interactions": lambda state: Counts(),
 }
 _KEPT = {  # the kind of a run's data by a file that it keeps
     TABLE_FILE: "table",
     CATALOGUE_FILE: "interactions",
-    text.TOKENIZER_FILE: "text",
-    audio.STATE: "audio",
+    sentences.TOKENIZER_FILE: "text",
+    recordings.STATE: "audio",
     DESCRIPTION: "pixels",
 }
 

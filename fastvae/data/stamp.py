@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from fastvae.data.dataset import State
-from fastvae.data.folders import is_hidden
+from fastvae.data.files.folders import is_hidden
 
 STAMP_FILE = "file.json"  # in a run's data folder
 _PIECE_BYTES = 2**20

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from fastvae.data import Data, LogMelPreprocess
-from fastvae.data.config import SpectrogramConfig
-from fastvae.data.spectrogram import waveforms_of
-from fastvae.data.waveform import write_waveform
+from fastvae.data.audio.config import SpectrogramConfig
+from fastvae.data.audio.spectrogram import waveforms_of
+from fastvae.data.audio.waveform import write_waveform
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastvae.data import Data
-from fastvae.data.catalogue import CATALOGUE_FILE, Catalogue
+from fastvae.data.interactions.catalogue import CATALOGUE_FILE, Catalogue
 
 _TOP = 10  # titles of one example
 

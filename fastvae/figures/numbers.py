@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastvae.data import Data
-from fastvae.data.table import TABLE_FILE, columns_from_bytes
+from fastvae.data.table.columns import TABLE_FILE, columns_from_bytes
 
 
 class NumberRenderer:

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from fastvae.data import Data
-from fastvae.data.text import tokenizer_of
+from fastvae.data.text.sentences import tokenizer_of
 
 
 class TextRenderer:

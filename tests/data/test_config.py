@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from fastvae.data import DataConfig, Loader, build_data
-from fastvae.data.digits import load_digits
+from fastvae.data.pixels.digits import load_digits
 
 
 def test_digits_are_scikit_learns_with_every_fifth_for_the_test() -> None:

@@ -8,12 +8,12 @@ import torch
 
 from fastvae import DataConfig, build_data
 from fastvae.data import Loader
-from fastvae.data.catalogue import CATALOGUE_FILE, Catalogue
-from fastvae.data.interactions import Counts, InteractionSource, hold_out
-from fastvae.data.movielens import FILES, locate_movielens
-from fastvae.data.ratings import is_ratings_file, read_ratings, read_titles
-from fastvae.data.recommendation import InteractionsConfig, load_interactions
-from fastvae.data.users import load_movielens
+from fastvae.data.interactions.catalogue import CATALOGUE_FILE, Catalogue
+from fastvae.data.interactions.movielens import FILES, locate_movielens
+from fastvae.data.interactions.ratings import is_ratings_file, read_ratings, read_titles
+from fastvae.data.interactions.recommendation import InteractionsConfig, load_interactions
+from fastvae.data.interactions.source import Counts, InteractionSource, hold_out
+from fastvae.data.interactions.users import load_movielens
 
 PAIRS = (torch.tensor([0, 0, 2, 2, 2, 0]), torch.tensor([3, 1, 0, 4, 2, 3]))
 

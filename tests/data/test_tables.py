@@ -9,7 +9,7 @@ import torch
 from fastvae import DataConfig, build_data, noise_key
 from fastvae.data.registry import read_source
 from fastvae.data.restore import DESCRIPTION, describe
-from fastvae.data.table import (
+from fastvae.data.table.columns import (
     TABLE_FILE,
     MaskGaps,
     TableConfig,
@@ -17,7 +17,7 @@ from fastvae.data.table import (
     columns_to_bytes,
     learn_column,
 )
-from fastvae.data.table_file import is_table_file, read_table
+from fastvae.data.table.file import is_table_file, read_table
 
 CSV = """height,colour,weight,anomaly
 1.0,red,5,0
