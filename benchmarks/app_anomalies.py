@@ -66,7 +66,7 @@ def table_detections(path: Path, steps: int | None, seed: int, directory: Path) 
     """One seed of one table: the recipe and its rivals."""
     recipe = find_recipe("anomaly-table")
     data = table_split(path, seed)
-    inputs = ModelInputs(event_shape=data.event_shape, **data.inputs)
+    inputs = data.model_inputs
     model = build_model(recipe.model, inputs, seed=seed)
     batch_size = min(recipe.train.global_batch_size, len(data.train))
     config = replace(recipe.train, steps=steps or recipe.train.steps, global_batch_size=batch_size, final_samples=1)

@@ -14,10 +14,6 @@ from fastvae.data.table.config import TableConfig
 from fastvae.data.text.config import TextDataConfig
 from fastvae.settings import Settings
 
-OWN = ("file", "table", "text", "interactions", "audio")  # names for a path: recognised, or read as that kind
-_KINDS = {"breast-cancer": "table", "sst2": "text", "movielens-100k": "interactions", "spoken-digits": "audio"}
-
-
 Binarize = Literal["none", "static", "dynamic"]
 
 
@@ -26,7 +22,8 @@ class DataConfig(Settings):
     """Which data, where they are, and what is done to them."""
 
     name: str = "digits"
-    """A name of `fastvae.data.DATASETS`, such as digits, mnist; with a path file, table, text, interactions, audio."""
+    """A data set, such as digits or mnist; with a path: file (its kind is recognised), or the name of a kind, such as
+    table."""
     dir: Path | None = None
     """Folder that holds mnist/ and the like; by default $FASTVAE_DATA, then the cache, then a download."""
     path: Path | None = None
@@ -59,13 +56,14 @@ class DataConfig(Settings):
         choices = get_args(Binarize)
         if self.binarize not in choices:
             raise ValueError(f"DataConfig: binarize must be one of {', '.join(choices)}, got {self.binarize!r}")
-        if self.name in OWN and self.path is None:
-            raise ValueError(f"DataConfig: name={self.name} needs a path (--data.path), got none")
-        if self.path is not None and self.name not in OWN:  # a path is the whole request for one's own data
-            object.__setattr__(self, "name", _KINDS.get(self.name, "file"))
         if self.dequantize and self.binarize != "none":
             raise ValueError(f"DataConfig: dequantize and binarize={self.binarize} exclude each other; choose one")
         if self.test_every < 2:
             raise ValueError(f"DataConfig: test_every must be at least 2, got {self.test_every}")
         if not (math.isfinite(self.max_gib) and self.max_gib > 0):
             raise ValueError(f"DataConfig: max_gib must be a positive number, got {self.max_gib}")
+
+    @property
+    def max_bytes(self) -> int:
+        """``max_gib`` in bytes."""
+        return int(self.max_gib * 2**30)

@@ -19,7 +19,7 @@ from fastvae.data.files.image_files import decode_image, image_extensions
 from fastvae.data.files.tar import TarShards
 from fastvae.data.pixels.config import ImagesConfig
 from fastvae.data.pixels.images import load_folder
-from fastvae.data.registry import holds_images
+from fastvae.data.pixels.own import holds_images
 from fastvae.data.stamp import stamp_of, why_unreadable
 
 LIMIT = 2**24

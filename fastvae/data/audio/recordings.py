@@ -99,7 +99,7 @@ def load_own_recordings(config: DataConfig, seed: int, state: Mapping[str, bytes
     Raises:
         ValueError: a file is damaged, empty or too large; it is named.
     """
-    assert config.path is not None  # DataConfig saw to it
+    assert config.path is not None  # build_data saw to it
     clips, notes = _read_folder(config.path.expanduser(), config.audio, max_gib=config.max_gib)
     data = _build(config, clips, torch.arange(len(clips)) % config.test_every == 0, state)
     return replace(data, notes=notes)
@@ -118,7 +118,7 @@ def read_recordings(path: Path, config: DataConfig, state: Mapping[str, bytes]) 
 
 
 def restored_preprocess(state: Mapping[str, bytes]) -> LogMelPreprocess:
-    """The preprocessing of a run whose recordings are gone."""
+    """The preprocessing of a run, from the standardisation that it kept."""
     return _Kept.from_state(state[STATE]).preprocess()
 
 

@@ -165,3 +165,14 @@ def channels_first(examples: Tensor) -> Tensor:
     if examples.ndim == 4 and examples.shape[3] in (1, 3) and examples.shape[1] not in (1, 3):
         return examples.permute(0, 3, 1, 2)
     return examples
+
+
+def is_sparse_file(path: Path) -> bool:
+    """Whether a file is an ``.npz`` that ``scipy.sparse.save_npz`` wrote; reads its list of arrays only."""
+    if path.suffix.lower() != ".npz" or not path.is_file():
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {"format.npy", "shape.npy"} <= set(archive.namelist())
+    except ZIP_ERRORS:
+        return False

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastvae.data.files.arrays import ZIP_ERRORS, read_array
+from fastvae.data.files.arrays import ZIP_ERRORS, is_sparse_file, read_array
 from fastvae.data.interactions.config import RatingColumns
 from fastvae.data.interactions.ratings import is_ratings_file, read_ratings
 from fastvae.data.interactions.source import InteractionSource, check_rows, first_unsorted_row
@@ -62,17 +62,6 @@ def read_interactions(
 def is_interactions_file(path: Path) -> bool:
     """Whether `read_interactions` reads a file: by its first line, or by its list of arrays."""
     return is_ratings_file(path) or is_sparse_file(path)
-
-
-def is_sparse_file(path: Path) -> bool:
-    """Whether a file is an ``.npz`` that ``scipy.sparse.save_npz`` wrote; reads its list of arrays only."""
-    if path.suffix.lower() != ".npz" or not path.is_file():
-        return False
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {"format.npy", "shape.npy"} <= set(archive.namelist())
-    except ZIP_ERRORS:
-        return False
 
 
 def read_sparse(path: Path, min_rating: float | None = None, max_bytes: int = MAX_BYTES) -> Interactions:

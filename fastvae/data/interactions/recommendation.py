@@ -23,10 +23,6 @@ from fastvae.data.source import CHUNK_ROWS, Source
 TEST_USERS_FILE = "test_users.json"  # in a run's data folder
 
 
-class OtherUsersError(ValueError):
-    """The users that a finished run would be tested on are not those that it kept apart from training."""
-
-
 def load_interactions(
     path: Path, config: InteractionsConfig, *, seed: int, state: State, name: str, max_bytes: int = MAX_BYTES
 ) -> Data:
@@ -42,7 +38,7 @@ def load_interactions(
 
     Raises:
         ValueError: the file is missing or unsuitable, or no users are left; the message says which rule is broken.
-        OtherUsersError: the file has changed, so that a user of the training could be among the test users.
+            Or it has changed since the run began, so that a user of the training could be among the test users.
     """
     interactions = read_interactions(path, config.min_rating, max_bytes, config.columns)
     if config.min_rating is not None and not interactions.has_ratings:
@@ -53,9 +49,9 @@ def load_interactions(
     train, test = _fold(interactions.rows, config, seed, path)
     test_users = _fingerprint([interactions.user_ids[user] for user in test.tolist()])
     if state.get(TEST_USERS_FILE, test_users) != test_users:
-        raise OtherUsersError(
-            f"{path} is not as it was when the run began: other users would be held out, and the run may have been"
-            " trained on them; put the old file back"
+        raise ValueError(
+            f"{path} has changed since the run began: other users would be held out, and the run may have been trained"
+            " on them"
         )
     kept = state.get(CATALOGUE_FILE)
     catalogue = _catalogue(interactions, train, path, config) if kept is None else Catalogue.from_bytes(kept)

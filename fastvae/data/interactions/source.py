@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fastvae.data.loading.staging import csr
 from fastvae.data.source import CHUNK_ROWS, Source
 from fastvae.nn.bag import rows_of
 from fastvae.ops import SplitSite, Use, noise_key, philox_uniform_at, stream
 from fastvae.records import Batch
 
 _CHECKED_AT_A_TIME = 2**24  # interactions: bounds the temporaries
-
-
-def csr(crow: Tensor, columns: Tensor, values: Tensor, num_items: int) -> Tensor:
-    """A ``torch.sparse_csr`` tensor [B, V] of offsets int64 [B + 1], columns int64 [N] and values [N]."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-        size = (len(crow) - 1, num_items)
-        return torch.sparse_csr_tensor(crow, columns, values, size, check_invariants=False)
 
 
 class InteractionSource(Source):

@@ -1,4 +1,4 @@
-"""Users and items by name and by path: what the registry of data calls."""
+"""Users and items by name and by path."""
 
 from __future__ import annotations
 
@@ -11,42 +11,25 @@ from fastvae.data.dataset import Data, State
 from fastvae.data.interactions.catalogue import CATALOGUE_FILE, Catalogue
 from fastvae.data.interactions.files import read_interactions
 from fastvae.data.interactions.movielens import locate_movielens
-from fastvae.data.interactions.recommendation import OtherUsersError, columns_of, interaction_data, load_interactions
+from fastvae.data.interactions.recommendation import columns_of, load_interactions
 from fastvae.data.interactions.source import InteractionSource
-from fastvae.data.restore import MissingSource
 
 
 def load_movielens(config: DataConfig, seed: int, state: State) -> Data:
-    """MovieLens-100K; a run that keeps its catalogue needs the ratings only where somebody asks for its users."""
-    kept = CATALOGUE_FILE in state
-    try:
-        path = locate_movielens(config.dir, download=config.download and not kept)
-    except ValueError as error:
-        if not kept:
-            raise
-        return _without_users(config.name, state, f"its ratings are not there: {error}")
+    """MovieLens-100K. A finished run, which keeps its catalogue, downloads nothing.
+
+    Raises:
+        ValueError: the ratings are missing or have changed.
+    """
+    path = locate_movielens(config.dir, download=config.download and CATALOGUE_FILE not in state)
     return _load(path, config, seed, state, config.name)
 
 
 def load_own_interactions(config: DataConfig, seed: int, state: State) -> Data:
     """A CSV, TSV, ``.inter`` or ``.npz`` file of users and items."""
-    assert config.path is not None  # DataConfig saw to it
+    assert config.path is not None  # build_data saw to it
     path = config.path.expanduser()
     return _load(path, config, seed, state, path.stem)
-
-
-def _without_users(name: str, state: State, reason: str) -> Data:
-    """The catalogue that a run kept, and no users: whoever asks for one is told why, and what needs none.
-
-    Args:
-        name: how messages call the data.
-        state: what the run kept, its catalogue among it.
-        reason: why there are no users.
-    """
-    works = "recommend with --items, --similar or --data, and sample, need no users of the run"
-    num_items = len(Catalogue.from_bytes(state[CATALOGUE_FILE]))
-    nobody = MissingSource((num_items,), torch.float32, None, f"the run's users cannot be read, {reason}; {works}")
-    return interaction_data(name, nobody, nobody, state)
 
 
 def read_own_interactions(path: Path, config: DataConfig, state: State) -> InteractionSource:
@@ -66,7 +49,7 @@ def read_users(path: Path, catalogue: Catalogue, config: DataConfig) -> tuple[In
         ValueError: the file names no users and items, or none of its items that count is in the catalogue.
     """
     min_rating = config.interactions.min_rating
-    read = read_interactions(path, min_rating, int(config.max_gib * 2**30), config.interactions.columns)
+    read = read_interactions(path, min_rating, config.max_bytes, config.interactions.columns)
     column_of = columns_of(catalogue, read.item_ids)
     source = read.rows.select(torch.arange(len(read.rows)), column_of, len(catalogue), name=str(path))
     if not len(source.columns):
@@ -78,8 +61,4 @@ def read_users(path: Path, catalogue: Catalogue, config: DataConfig) -> tuple[In
 
 
 def _load(path: Path, config: DataConfig, seed: int, state: State, name: str) -> Data:
-    max_bytes = int(config.max_gib * 2**30)
-    try:
-        return load_interactions(path, config.interactions, seed=seed, state=state, name=name, max_bytes=max_bytes)
-    except OtherUsersError as error:
-        return _without_users(name, state, str(error))
+    return load_interactions(path, config.interactions, seed=seed, state=state, name=name, max_bytes=config.max_bytes)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-
-from fastvae.data.interactions.source import csr
 
 _ALIGNMENT = 256  # bytes: wide loads need 16, whole cache lines 128
 
@@ -112,3 +111,11 @@ def each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
             f"{type(value).__name__}; make it a dataclass"
         )
     return value
+
+
+def csr(crow: Tensor, columns: Tensor, values: Tensor, num_columns: int) -> Tensor:
+    """A ``torch.sparse_csr`` tensor [B, V] of offsets int64 [B + 1], columns int64 [N] and values [N]."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+        size = (len(crow) - 1, num_columns)
+        return torch.sparse_csr_tensor(crow, columns, values, size, check_invariants=False)

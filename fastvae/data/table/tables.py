@@ -31,15 +31,16 @@ from fastvae.data.table.columns import (
 from fastvae.data.table.config import TableConfig
 from fastvae.data.table.file import read_table
 from fastvae.data.table.schema import SCHEMA_FILE, SchemaColumn, schema_lines, schema_to_bytes
+from fastvae.model_inputs import ModelInputs
 
 _ID_NAME = re.compile(r"(?i:id|.*[_ ]id|uuid|guid|index|row)|.*[a-z]I[dD]")
 
 
 def load_table(config: DataConfig, seed: int, state: State) -> Data:
     """A CSV, TSV or npz file of measurements, some of them maybe marked as anomalies."""
-    assert config.path is not None  # DataConfig saw to it
+    assert config.path is not None  # build_data saw to it
     path = config.path.expanduser()
-    max_bytes = config.max_gib * 2**30
+    max_bytes = config.max_bytes
     table = read_table(path, config.table, _kept(state), max_bytes=max_bytes)
     return split_table(table, config.table, seed=seed, state=state, name=path.stem, max_bytes=max_bytes)
 
@@ -59,7 +60,7 @@ def load_breast_cancer(config: DataConfig, seed: int, state: State) -> Data:
 def read_rows(path: Path, config: DataConfig, state: State) -> TableSource:
     """Every row of a file in its order, encoded as a run's rows are."""
     columns = _kept(state)
-    max_bytes = config.max_gib * 2**30
+    max_bytes = config.max_bytes
     table = read_table(path, config.table, columns, max_bytes=max_bytes)
     check_size(len(table), columns, max_bytes, str(path))
     return TableSource(table, columns, config.table.clip, name=str(path))
@@ -165,7 +166,7 @@ def _data(name: str, train: Source, test: Source, columns: Sequence[Column]) -> 
         preprocess=MaskGaps(),
         kind="table",
         label_names=("normal", "anomaly"),
-        inputs={"column_widths": tuple(column.width for column in columns)},
+        inputs=ModelInputs(event_shape=train.event_shape, column_widths=tuple(column.width for column in columns)),
         state={TABLE_FILE: columns_to_bytes(columns)},
     )
 

@@ -17,6 +17,7 @@ from fastvae.data.dataset import Data, State
 from fastvae.data.source import Source
 from fastvae.data.text.config import TextDataConfig
 from fastvae.data.text.tokenizer import Tokenizer
+from fastvae.model_inputs import ModelInputs
 from fastvae.records import END, PAD, UNKNOWN, Batch
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -108,7 +109,7 @@ def load_sentences(config: DataConfig, seed: int, state: State) -> Data:
     Raises:
         ValueError: the file is no such text, or too short.
     """
-    assert config.path is not None  # DataConfig saw to it
+    assert config.path is not None  # build_data saw to it
     corpus = read_sentences(config.path.expanduser())
     rows = range(len(corpus.sentences))
     if len(rows) < 2:
@@ -144,7 +145,7 @@ def read_text(path: Path, config: DataConfig, state: State) -> TextSource:
 
 
 def restored_preprocess(state: State) -> TextPreprocess:
-    """The preprocessing of a run whose sentences are gone."""
+    """The preprocessing of a run, from the tokenizer that it kept."""
     return TextPreprocess(Tokenizer.from_bytes(state[TOKENIZER_FILE]))
 
 
@@ -176,7 +177,7 @@ def text_data(name: str, train: Corpus, test: Corpus, config: TextDataConfig, st
         kind="text",
         label_names=names,
         fields=(LengthField("length", lengths, tuple(usual)),),
-        inputs={"num_tokens": len(tokenizer)},
+        inputs=ModelInputs(event_shape=source.event_shape, num_tokens=len(tokenizer)),
         state={TOKENIZER_FILE: tokenizer.to_bytes(), LABELS_FILE: json.dumps(names).encode()},
         notes=notes,
     )

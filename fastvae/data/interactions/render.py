@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fastvae.data import Data
+from fastvae.data.dataset import Data
 from fastvae.data.interactions.catalogue import CATALOGUE_FILE, Catalogue
 
 _TOP = 10  # titles of one example

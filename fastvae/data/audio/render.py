@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fastvae.data import Data, LogMelPreprocess
 from fastvae.data.audio.config import SpectrogramConfig
+from fastvae.data.audio.preprocess import LogMelPreprocess
 from fastvae.data.audio.spectrogram import waveforms_of
 from fastvae.data.audio.waveform import write_waveform
+from fastvae.data.dataset import Data
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

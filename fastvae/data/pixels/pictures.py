@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastvae.data import Data
+from fastvae.data.dataset import Data
 
 Array = NDArray[Any]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fastvae.data import Data
+from fastvae.data.dataset import Data
 from fastvae.data.text.sentences import tokenizer_of
 
 
