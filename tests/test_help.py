@@ -11,7 +11,6 @@ from fastvae.commands.parsing import UsageError, option_names
 from fastvae.commands.run_options import PRESET, parse_run
 from fastvae.recipes import RECIPES
 from fastvae.run import RunConfig
-from fastvae.settings import Settings
 
 
 def printed(words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
@@ -131,11 +130,3 @@ def test_another_family_brings_its_defaults(tmp_path: Path) -> None:
     model = parse_run("train", "digits", words).model
     assert (model.family, model.network, model.likelihood) == ("text", "lstm", "tokens")
     assert (model.hidden_dim, model.latent_dim) == ((256,), 5)
-
-
-def test_advanced_options_are_fields() -> None:
-    pending: list[type[Settings]] = [Settings]
-    while pending:
-        kind = pending.pop()
-        pending += kind.__subclasses__()
-        assert set(kind.ADVANCED) <= set(kind.__dict__.get("__dataclass_fields__", ())), kind

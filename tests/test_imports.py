@@ -26,7 +26,7 @@ LEVELS = (
     {"models", "objective", "data", "distributed"},
     {"nn", "distributions", "likelihoods", "records", "bench"},
     {"ops"},
-    {"settings", "lazy", "_version"},
+    {"model_inputs", "settings", "lazy", "_version"},
 )
 DEPTH = {unit: depth for depth, units in enumerate(LEVELS) for unit in units}
 # Files that import by a name which they work out, or look into sys.modules, and what for.

@@ -8,7 +8,7 @@ import inspect
 import textwrap
 import typing
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
+from dataclasses import Field, dataclass, field, fields, is_dataclass, make_dataclass
 from functools import cache
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -16,10 +16,11 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from fastvae.commands.usable import is_below, other_strategies, unused_options
+from fastvae.data.kinds import ANY, KINDS, dataset_names
 from fastvae.models import FAMILIES
 from fastvae.models.registry import find_family, find_network
 from fastvae.run import RunConfig
-from fastvae.settings import Settings
+from fastvae.settings import Settings, is_advanced
 
 _PRESET = "model.preset"
 _PRESET_HELP = "A named size of the network: values for its options that the command line does not give."
@@ -43,7 +44,7 @@ def print_help(config: RunConfig, command: str, *, everything: bool = False) -> 
         everything: also show what the run does not read, and advanced options.
     """
     hidden = [each.name for each in unused_options(config)] + other_strategies(config)
-    shown = _shown(config, "", (lambda name, owner: False) if everything else _Hidden(hidden), _choices(config))
+    shown = _shown(config, "", (lambda name, field: False) if everything else _Hidden(hidden), _choices(config))
     with contextlib.suppress(SystemExit):  # tyro ends every help so
         tyro.cli(shown.kind, args=["--help"], prog=f"fastvae {command}")
     if shown.num_hidden:
@@ -55,16 +56,16 @@ def print_help(config: RunConfig, command: str, *, everything: bool = False) -> 
 
 @dataclass(frozen=True)
 class _Hidden:
-    """Whether the help leaves out a field, by its name and the class that it is declared in."""
+    """Whether the help leaves out a field of a dotted name."""
 
     names: list[str]
 
-    def __call__(self, name: str, owner: type[Settings]) -> bool:
-        return name.rpartition(".")[2] in owner.ADVANCED or any(is_below(name, each) for each in self.names)
+    def __call__(self, name: str, field: Field[Any]) -> bool:
+        return is_advanced(field) or any(is_below(name, each) for each in self.names)
 
 
 def _shown(
-    config: Settings, prefix: str, is_hidden: Callable[[str, type[Settings]], bool], choices: dict[str, Any]
+    config: Settings, prefix: str, is_hidden: Callable[[str, Field[Any]], bool], choices: dict[str, Any]
 ) -> _Shown:
     """The class of a configuration with the fields that are shown; the configuration's values are its defaults."""
     kind = type(config)
@@ -76,11 +77,11 @@ def _shown(
         if tyro.conf.Suppress in typing.get_args(hints[each.name]):
             continue
         if isinstance(value, Settings):
-            within = _shown(value, name + ".", (lambda *_: True) if is_hidden(name, kind) else is_hidden, choices)
+            within = _shown(value, name + ".", (lambda *_: True) if is_hidden(name, each) else is_hidden, choices)
             num_shown, num_hidden = num_shown + within.num_shown, num_hidden + within.num_hidden
             if within.num_shown:
                 shown.append((each.name, within.kind, field(default_factory=within.kind)))
-        elif is_hidden(name, kind):
+        elif is_hidden(name, each):
             num_hidden += 1
         else:
             hint = _described(choices.get(name, hints[each.name]), described[each.name])
@@ -101,6 +102,7 @@ def _choices(config: RunConfig) -> dict[str, Any]:
         "model.family": _one_of(FAMILIES),
         "model.network": _one_of(family.networks),
         _PRESET: _one_of(network.presets) | None if network.presets else str | None,
+        "data.name": _one_of(dict.fromkeys((*dataset_names(), *KINDS, ANY, config.data.name))),
         "model.likelihood": _one_of(family.likelihoods or (config.model.likelihood,)),
     }
 

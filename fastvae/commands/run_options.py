@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fastvae.commands.helping import print_help
-from fastvae.commands.kinds import kind_of
 from fastvae.commands.parsing import UsageError, parse
 from fastvae.commands.usable import refuse_unused
+from fastvae.data import kind_of
 from fastvae.models import ModelConfig, check_model, model_preset, with_preset
 from fastvae.recipes import find_recipe
 from fastvae.run import RunConfig

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
-from fastvae.commands.kinds import KIND_OPTIONS, kind_of
 from fastvae.commands.parsing import UsageError
+from fastvae.data import kind_of, kind_options
 from fastvae.models import ModelConfig, used_options, users_of
 from fastvae.models.registry import find_network
 from fastvae.run import RunConfig
@@ -40,7 +40,7 @@ def unused_options(config: RunConfig) -> list[Unused]:
     if not find_network(model).has_rate:
         unused.append(Unused("train.objective", "models with a rate", f"{has}, which has none"))
     if kind is not None:
-        others = [(other, name) for other, names in KIND_OPTIONS.items() if other != kind for name in names]
+        others = [(other, name) for other, names in kind_options().items() if other != kind for name in names]
         unused += [
             Unused(f"data.{name}", f"{other} data", f"{kind} data ({config.data.name})") for other, name in others
         ]

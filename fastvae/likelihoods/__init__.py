@@ -7,7 +7,6 @@ Log probabilities are in nats per example, float32 at least under autocast too, 
 from fastvae.likelihoods.base import (
     BoundLikelihood,
     Likelihood,
-    LikelihoodInputs,
     LikelihoodSettings,
     PixelLikelihood,
 )
@@ -33,7 +32,6 @@ __all__ = [
     "DiscretizedLogistic",
     "Gaussian",
     "Likelihood",
-    "LikelihoodInputs",
     "LikelihoodSettings",
     "Multinomial",
     "PixelLikelihood",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fastvae import ops
 from fastvae.likelihoods.support import Support
+from fastvae.model_inputs import ModelInputs
 
 
 class BoundLikelihood(Protocol):
@@ -77,35 +78,6 @@ class LikelihoodSettings(Protocol):
         ...
 
 
-class LikelihoodInputs(Protocol):
-    """What likelihoods read of a `fastvae.models.ModelInputs`: facts about the data."""
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """Shape of one example."""
-        ...
-
-    @property
-    def event_numel(self) -> int:
-        """Numbers in one example."""
-        ...
-
-    @property
-    def num_levels(self) -> int | None:
-        """Values that a pixel can take; None for other numbers."""
-        ...
-
-    @property
-    def num_tokens(self) -> int | None:
-        """Size of the vocabulary; None where examples are no token ids."""
-        ...
-
-    @property
-    def column_widths(self) -> tuple[int, ...] | None:
-        """Of each column of a table 1, or its number of categories; None for other data."""
-        ...
-
-
 class Likelihood(nn.Module):
     """p(x|z): a module that makes a distribution of a decoder's output. A new one overrides what is not the default."""
 
@@ -115,7 +87,7 @@ class Likelihood(nn.Module):
     """Whether it scores the levels of pixels themselves: bits per dimension then exist without a Jacobian."""
 
     @classmethod
-    def build(cls, config: LikelihoodSettings, inputs: LikelihoodInputs) -> Likelihood:
+    def build(cls, config: LikelihoodSettings, inputs: ModelInputs) -> Likelihood:
         """The likelihood for a model's settings and its data; by default it needs neither.
 
         Raises:

@@ -13,11 +13,11 @@ from torch.nn.functional import log_softmax
 from fastvae import ops
 from fastvae.likelihoods.base import (
     Likelihood,
-    LikelihoodInputs,
     LikelihoodSettings,
     at_least_float32,
     event_stream,
 )
+from fastvae.model_inputs import ModelInputs
 
 _CHUNK = 8192  # tokens that are scored at a time: bounds the scores that live at once
 
@@ -62,7 +62,7 @@ class Categorical(Likelihood):
         )
 
     @classmethod
-    def build(cls, config: LikelihoodSettings, inputs: LikelihoodInputs) -> Categorical:
+    def build(cls, config: LikelihoodSettings, inputs: ModelInputs) -> Categorical:
         """For the data's vocabulary and features of the model's one width.
 
         Raises:

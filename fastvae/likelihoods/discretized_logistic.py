@@ -11,7 +11,6 @@ from torch.nn import functional
 from fastvae import ops
 from fastvae.likelihoods.base import (
     Likelihood,
-    LikelihoodInputs,
     LikelihoodSettings,
     aligned,
     at_least_float32,
@@ -19,6 +18,7 @@ from fastvae.likelihoods.base import (
     rows_columns,
 )
 from fastvae.likelihoods.support import Support
+from fastvae.model_inputs import ModelInputs
 
 _START = -2.0  # log scale at the start: the logistic then covers about a quarter of the range of pixels
 
@@ -94,7 +94,7 @@ class DiscretizedLogistic(Likelihood):
         self.support = Support(low=0, high=1, levels=num_levels)
 
     @classmethod
-    def build(cls, config: LikelihoodSettings, inputs: LikelihoodInputs) -> DiscretizedLogistic:
+    def build(cls, config: LikelihoodSettings, inputs: ModelInputs) -> DiscretizedLogistic:
         """For images of the data's levels.
 
         Raises:

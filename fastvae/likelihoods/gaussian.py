@@ -13,7 +13,6 @@ from torch.nn import functional
 from fastvae import ops
 from fastvae.likelihoods.base import (
     Likelihood,
-    LikelihoodInputs,
     LikelihoodSettings,
     aligned,
     at_least_float32,
@@ -22,6 +21,7 @@ from fastvae.likelihoods.base import (
     with_ends,
 )
 from fastvae.likelihoods.support import Support
+from fastvae.model_inputs import ModelInputs
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Gaussian(Likelihood):
         self.raw_logvar = nn.Parameter(torch.full(shape, raw))  # [] or the event's shape
 
     @classmethod
-    def build(cls, config: LikelihoodSettings, inputs: LikelihoodInputs) -> Gaussian:
+    def build(cls, config: LikelihoodSettings, inputs: ModelInputs) -> Gaussian:
         """One learned variance, or one for each value, as ``config.likelihood_logvar`` says."""
         variances = inputs.event_shape if config.likelihood_logvar == "per-dimension" else None
         return cls(variances, logvar=config.likelihood_logvar_start, logvar_floor=config.likelihood_logvar_floor)

@@ -13,7 +13,6 @@ from torch.nn.functional import log_softmax
 from fastvae import ops
 from fastvae.likelihoods.base import (
     Likelihood,
-    LikelihoodInputs,
     LikelihoodSettings,
     aligned,
     at_least_float32,
@@ -21,6 +20,7 @@ from fastvae.likelihoods.base import (
 )
 from fastvae.likelihoods.gaussian import Gaussian
 from fastvae.likelihoods.support import Support
+from fastvae.model_inputs import ModelInputs
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Table(Likelihood):
         self._first_of_column = torch.tensor([0, *self.widths[:-1]]).cumsum(0)
 
     @classmethod
-    def build(cls, config: LikelihoodSettings, inputs: LikelihoodInputs) -> Table:
+    def build(cls, config: LikelihoodSettings, inputs: ModelInputs) -> Table:
         """The columns of the data; without columns every value is a number."""
         widths = inputs.column_widths or (1,) * inputs.event_numel
         return cls(widths, logvar=config.likelihood_logvar_start, logvar_floor=config.likelihood_logvar_floor)

@@ -10,14 +10,12 @@ from fastvae.models.hierarchical.config import HierarchyConfig
 from fastvae.models.recommender.config import RecommenderConfig
 from fastvae.models.text.config import TextConfig
 from fastvae.nn.config import Activation, Conditioning, ConvConfig
-from fastvae.settings import Settings
+from fastvae.settings import Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Settings):
     """Which model, and how large."""
-
-    ADVANCED = ("likelihood_logvar_floor",)
 
     family: str = "vae"
     """What is trained, a name of `fastvae.models.FAMILIES`: vae, autoencoder, hierarchical, text, recommender, or one
@@ -45,7 +43,7 @@ class ModelConfig(Settings):
     likelihood_logvar_start: float = -3.0
     """Initial log variance of the Gaussian likelihood; the default suits pixels in [0, 1]. A start far above the data's
     variance makes z look useless, and the posterior collapses before the learned variance has come down."""
-    likelihood_logvar_floor: float = -10.0
+    likelihood_logvar_floor: float = setting(-10.0, advanced=True)
     """Lower bound of the Gaussian likelihood's log variance."""
     text: TextConfig = field(default_factory=TextConfig)
     """Settings of family text."""
