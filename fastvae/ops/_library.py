@@ -29,6 +29,29 @@ def define(schema: str, reference: Callable[..., Any], fake: Callable[..., Any])
     return getattr(getattr(torch.ops, NAMESPACE), name).default
 
 
+def define_backward(schema: str, reference: Callable[..., Any], *inputs: str) -> Any:
+    """Define a backward operator that returns a gradient like each of these of its arguments.
+
+    With several inputs the operator's last arguments say, in their order, which gradients are needed; the others come
+    back empty.
+    """
+    return define(schema, reference, _gradients_like(schema, inputs))
+
+
+def _gradients_like(schema: str, inputs: tuple[str, ...]) -> Callable[..., Any]:
+    names = [argument.name for argument in torch._C.parse_schema(f"{NAMESPACE}::{schema}").arguments]
+    positions = [names.index(name) for name in inputs]
+
+    def fake(*args: Any) -> Any:
+        needs = args[-len(positions) :] if len(positions) > 1 else (True,)
+        # A prior that is None needs no gradient; the empty tensor in its place is of the first input's dtype.
+        likes = [args[positions[0]] if args[position] is None else args[position] for position in positions]
+        gradients = tuple(x.new_empty(x.shape if need else 0) for x, need in zip(likes, needs, strict=True))
+        return gradients if len(positions) > 1 else gradients[0]
+
+    return fake
+
+
 def operators() -> tuple[str, ...]:
     """The names of all operators, as ``torch.ops.fastvae`` has them."""
     return tuple(_operators)

@@ -9,15 +9,11 @@ from torch import Tensor
 
 from fastvae.ops import reference
 from fastvae.ops._checks import check_mask, check_output
-from fastvae.ops._library import call, define, register_autograd
+from fastvae.ops._library import call, define, define_backward, register_autograd
 
 
 def _fake(logits: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
     return logits.new_empty(reference.batch_shape(logits, target), dtype=reference.compute_dtype(logits))
-
-
-def _fake_backward(grad_nll: Tensor, logits: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
-    return logits.new_empty(logits.shape)
 
 
 def _fake_both(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -25,10 +21,10 @@ def _fake_both(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 _forward = define("bernoulli_nll(Tensor logits, Tensor target, Tensor? mask) -> Tensor", reference.bernoulli_nll, _fake)
-_backward = define(
+_backward = define_backward(
     "bernoulli_nll_backward(Tensor grad_nll, Tensor logits, Tensor target, Tensor? mask) -> Tensor",
     reference.bernoulli_nll_backward,
-    _fake_backward,
+    "logits",
 )
 _both = define(
     "bernoulli_nll_and_gradient(Tensor logits, Tensor target) -> (Tensor, Tensor)",

@@ -7,16 +7,12 @@ from torch import Tensor
 
 from fastvae.ops import reference
 from fastvae.ops._checks import check_output
-from fastvae.ops._library import call, define, register_autograd
+from fastvae.ops._library import call, define, define_backward, register_autograd
 
 
 def _fake(logits: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     nll = logits.new_empty(logits.shape[:-1], dtype=reference.compute_dtype(logits))
     return nll, torch.empty_like(nll), torch.empty_like(nll)
-
-
-def _fake_backward(grad_nll: Tensor, logits: Tensor, counts: Tensor, logsumexp: Tensor, total: Tensor) -> Tensor:
-    return logits.new_empty(logits.shape)
 
 
 def _fake_csr(
@@ -25,27 +21,15 @@ def _fake_csr(
     return _fake(logits, values)
 
 
-def _fake_csr_backward(
-    grad_nll: Tensor,
-    logits: Tensor,
-    crow_indices: Tensor,
-    col_indices: Tensor,
-    values: Tensor,
-    logsumexp: Tensor,
-    total: Tensor,
-) -> Tensor:
-    return logits.new_empty(logits.shape)
-
-
 _forward = define(
     "multinomial_nll(Tensor logits, Tensor counts) -> (Tensor nll, Tensor logsumexp, Tensor total)",
     reference.multinomial_nll,
     _fake,
 )
-_backward = define(
+_backward = define_backward(
     "multinomial_nll_backward(Tensor grad_nll, Tensor logits, Tensor counts, Tensor logsumexp, Tensor total) -> Tensor",
     reference.multinomial_nll_backward,
-    _fake_backward,
+    "logits",
 )
 _function = register_autograd(
     _forward, _backward, reference.multinomial_nll_formula, differentiable=(0,), kept_outputs=2
@@ -57,11 +41,11 @@ _csr = define(
     reference.multinomial_nll_csr,
     _fake_csr,
 )
-_csr_backward = define(
+_csr_backward = define_backward(
     "multinomial_nll_csr_backward(Tensor grad_nll, Tensor logits, Tensor crow_indices, Tensor col_indices, "
     "Tensor values, Tensor logsumexp, Tensor total) -> Tensor",
     reference.multinomial_nll_csr_backward,
-    _fake_csr_backward,
+    "logits",
 )
 _csr_function = register_autograd(
     _csr, _csr_backward, reference.multinomial_nll_csr_formula, differentiable=(0,), kept_outputs=2
