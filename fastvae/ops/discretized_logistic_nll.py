@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from fastvae.ops import reference
 from fastvae.ops._checks import check_levels, check_mask, check_output, check_spread
 from fastvae.ops._library import call, define, define_backward, register_autograd
+from fastvae.ops._transforms import RowDims
 
 
 def _fake(mean: Tensor, log_scale: Tensor, target: Tensor, mask: Tensor | None, num_levels: int) -> Tensor:
     return mean.new_empty(reference.batch_shape(mean, target), dtype=reference.compute_dtype(mean))
+
+
+def _rows(args: tuple[Any, ...]) -> RowDims:
+    mean, log_scale, target = args[:3]
+    dim = mean.dim() - target.dim()
+    arguments = {0: dim, 2: 0, 3: 0}
+    if log_scale.shape == mean.shape:
+        arguments[1] = dim
+    return RowDims(arguments=arguments, outputs=(dim,))
 
 
 _forward = define(
@@ -26,7 +38,9 @@ _backward = define_backward(
     "mean",
     "log_scale",
 )
-_function = register_autograd(_forward, _backward, reference.discretized_logistic_nll_backward, differentiable=(0, 1))
+_function = register_autograd(
+    _forward, _backward, reference.discretized_logistic_nll_backward, differentiable=(0, 1), find_rows=_rows
+)
 
 
 def discretized_logistic_nll(

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from fastvae.ops import reference
 from fastvae.ops._checks import check_floating, check_mask, check_output, check_spread
 from fastvae.ops._library import call, define, define_backward, register_autograd
+from fastvae.ops._transforms import RowDims
 
 
 def _fake(mean: Tensor, target: Tensor, logvar: Tensor, mask: Tensor | None) -> Tensor:
     return mean.new_empty(reference.batch_shape(mean, target), dtype=reference.compute_dtype(mean))
+
+
+def _rows(args: tuple[Any, ...]) -> RowDims:
+    mean, target, logvar = args[:3]
+    dim = mean.dim() - target.dim()
+    arguments = {0: dim, 1: 0, 3: 0}
+    if logvar.shape == mean.shape:
+        arguments[2] = dim
+    return RowDims(arguments=arguments, outputs=(dim,))
 
 
 _forward = define(
@@ -23,7 +35,9 @@ _backward = define_backward(
     "mean",
     "logvar",
 )
-_function = register_autograd(_forward, _backward, reference.gaussian_nll_backward, differentiable=(0, 2))
+_function = register_autograd(
+    _forward, _backward, reference.gaussian_nll_backward, differentiable=(0, 2), find_rows=_rows
+)
 
 
 def gaussian_nll(mean: Tensor, target: Tensor, logvar: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -6,13 +6,14 @@ Two operators: ``gaussian_rsample_kl`` for what nearly every call wants, p(z) = 
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 from torch import Tensor
 
 from fastvae.ops import reference
 from fastvae.ops._checks import check_choice, check_gaussian, check_prior
 from fastvae.ops._library import call, define, define_backward, register_autograd
+from fastvae.ops._transforms import RowDims
 
 Reduction = Literal["example", "dimension", "none", "both"]
 _REDUCTIONS = {"none": 0, "example": 1, "dimension": 2, "both": 3}  # the operator's number: 1 and 2 are bits
@@ -39,6 +40,16 @@ def _fake_full(
     return mu.new_empty(mu.shape), kl, mu.new_empty(columns if reduction & 2 else 0, dtype=dtype)
 
 
+def _rows(args: tuple[Any, ...]) -> RowDims:
+    return RowDims(arguments={0: 0, 1: 0}, outputs=(0, 0))
+
+
+def _rows_full(args: tuple[Any, ...]) -> RowDims | None:
+    if args[6] & 2:
+        return None  # a sum over the rows of one example
+    return RowDims(arguments={0: 0, 1: 0, 2: 0, 3: 0}, outputs=(0, 0, 0))
+
+
 _forward = define(
     "gaussian_rsample_kl(Tensor mu, Tensor logvar, Tensor key, int stream) -> (Tensor z, Tensor kl)",
     reference.gaussian_rsample_kl,
@@ -51,7 +62,9 @@ _backward = define_backward(
     "mu",
     "logvar",
 )
-_function = register_autograd(_forward, _backward, reference.gaussian_rsample_kl_backward, differentiable=(0, 1))
+_function = register_autograd(
+    _forward, _backward, reference.gaussian_rsample_kl_backward, differentiable=(0, 1), find_rows=_rows
+)
 
 _full = define(
     "gaussian_rsample_kl_full(Tensor mu, Tensor logvar, Tensor? prior_mu, Tensor? prior_logvar, Tensor key, "
@@ -71,7 +84,11 @@ _full_backward = define_backward(
     "prior_logvar",
 )
 _full_function = register_autograd(
-    _full, _full_backward, reference.gaussian_rsample_kl_full_backward, differentiable=(0, 1, 2, 3)
+    _full,
+    _full_backward,
+    reference.gaussian_rsample_kl_full_backward,
+    differentiable=(0, 1, 2, 3),
+    find_rows=_rows_full,
 )
 
 

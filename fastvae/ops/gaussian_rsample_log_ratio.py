@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from fastvae.ops import reference
 from fastvae.ops._checks import check_gaussian, check_samples
 from fastvae.ops._library import call, define, define_backward, register_autograd
+from fastvae.ops._transforms import RowDims
 
 
 def _fake(
@@ -14,6 +17,10 @@ def _fake(
 ) -> tuple[Tensor, Tensor]:
     log_ratio = mu.new_empty((num_samples, mu.shape[0]), dtype=reference.compute_dtype(mu))
     return mu.new_empty((num_samples, *mu.shape)), log_ratio
+
+
+def _rows(args: tuple[Any, ...]) -> RowDims:
+    return RowDims(arguments={0: 0, 1: 0}, outputs=(1, 1))
 
 
 _forward = define(
@@ -30,7 +37,9 @@ _backward = define_backward(
     "mu",
     "logvar",
 )
-_function = register_autograd(_forward, _backward, reference.gaussian_rsample_log_ratio_backward, differentiable=(0, 1))
+_function = register_autograd(
+    _forward, _backward, reference.gaussian_rsample_log_ratio_backward, differentiable=(0, 1), find_rows=_rows
+)
 
 
 def gaussian_rsample_log_ratio(

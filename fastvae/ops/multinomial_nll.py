@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from fastvae.ops import reference
 from fastvae.ops._checks import check_output
 from fastvae.ops._library import call, define, define_backward, register_autograd
+from fastvae.ops._transforms import RowDims
 
 
 def _fake(logits: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -21,6 +24,16 @@ def _fake_csr(
     return _fake(logits, values)
 
 
+def _rows(args: tuple[Any, ...]) -> RowDims:
+    logits, counts = args[:2]
+    dim = logits.dim() - counts.dim()
+    return RowDims(arguments={0: dim, 1: 0}, outputs=(dim, dim, dim))
+
+
+def _rows_csr(args: tuple[Any, ...]) -> None:
+    return None  # compressed rows are not merged
+
+
 _forward = define(
     "multinomial_nll(Tensor logits, Tensor counts) -> (Tensor nll, Tensor logsumexp, Tensor total)",
     reference.multinomial_nll,
@@ -32,7 +45,7 @@ _backward = define_backward(
     "logits",
 )
 _function = register_autograd(
-    _forward, _backward, reference.multinomial_nll_formula, differentiable=(0,), kept_outputs=2
+    _forward, _backward, reference.multinomial_nll_formula, differentiable=(0,), find_rows=_rows, kept_outputs=2
 )
 
 _csr = define(
@@ -48,7 +61,7 @@ _csr_backward = define_backward(
     "logits",
 )
 _csr_function = register_autograd(
-    _csr, _csr_backward, reference.multinomial_nll_csr_formula, differentiable=(0,), kept_outputs=2
+    _csr, _csr_backward, reference.multinomial_nll_csr_formula, differentiable=(0,), find_rows=_rows_csr, kept_outputs=2
 )
 
 
@@ -73,8 +86,9 @@ def multinomial_nll(logits: Tensor, counts: Tensor) -> Tensor:
     if counts.dim() != 2 or counts.shape[1] == 0:
         raise ValueError(f"multinomial_nll: counts must have shape [B, V], V at least 1, got {list(counts.shape)}")
     if counts.layout == torch.sparse_csr:
-        values = _usable(counts.values(), logits)
-        args = (logits, counts.crow_indices(), counts.col_indices(), values)
+        with torch._C._DisableFuncTorch():  # torch.func has no sparse tensors; their parts, which are data, it takes
+            crow_indices, col_indices, values = counts.crow_indices(), counts.col_indices(), counts.values()
+        args = (logits, crow_indices, col_indices, _usable(values, logits))
         nll, _, _ = call(_csr, _csr_function, args, logits.requires_grad)
         return nll
     if counts.layout != torch.strided:
