@@ -56,7 +56,7 @@ def train_run(recipe: str, directory: Path, seed: int, scale: float) -> LoadedRu
 
 
 def likelihood_figures(run: LoadedRun, control: LoadedRun, num_samples: int, common: dict[str, float]) -> list[Figure]:
-    """KL and active units on the test sentences, and the importance-weighted NLL on some, for the run and its control."""
+    """KL and active units on all test sentences, and importance-weighted NLL on some, for the run and its control."""
     ours, theirs = run.evaluate(), control.evaluate()
     assert ours.rate_nats is not None
     assert ours.active_units is not None
