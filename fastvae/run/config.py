@@ -11,9 +11,12 @@ import tyro
 import yaml
 
 from fastvae.data import DataConfig
+from fastvae.data import resolve as resolve_data
+from fastvae.data.kinds import ANY
 from fastvae.models import ModelConfig
 from fastvae.settings import Settings
 from fastvae.train import TrainConfig
+from fastvae.train.run_dir.run_dir import RunDir
 
 _MAX_CONFIG_BYTES = 2**20  # far above what a run writes
 _MAX_MESSAGE = 500
@@ -41,13 +44,25 @@ class RunConfig(Settings):
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in 0..2**32 - 1, got {self.seed}")
-        if self.model.likelihood == "table" and self.data.name == "file":  # it knows no other data
-            object.__setattr__(self, "data", replace(self.data, name="table"))
 
     @property
     def directory(self) -> Path:
         """The run directory."""
         return self.run_dir if self.run_dir is not None else Path("runs") / self.recipe
+
+
+def resolve(config: RunConfig) -> RunConfig:
+    """The configuration with its data's name resolved, see `fastvae.data.resolve`; the same if applied twice.
+
+    The likelihood "table" is for tables only, so that a path needs no other word to be read as one.
+
+    Raises:
+        ValueError: the data's name needs a path, and there is none.
+    """
+    data = resolve_data(config.data)
+    if config.model.likelihood == "table" and data.name == ANY:
+        data = replace(data, name="table")
+    return replace(config, data=data)
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -65,7 +80,7 @@ def read_config(directory: Path) -> RunConfig:
     Raises:
         ValueError: there is none, or it is not one of this version's; the message says what is wrong.
     """
-    path = directory / "config.yaml"
+    path = RunDir(directory).config
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_CONFIG_BYTES)
