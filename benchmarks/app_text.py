@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("likelihood", "samples", "interpolations"), help="measure one part only")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--run-dir", type=Path, default=Path("runs/app-text"), help="the control's is RUN_DIR-collapsed"
+        "--run-dir", type=Path, default=Path("runs/app-text"), help="run directory; the control adds -collapsed"
     )
     parser.add_argument("--pictures", type=Path, help="folder of example sentences; by default the run directory")
     parser.add_argument("--out", type=Path, help="file of the results; by default in benchmarks/results")
