@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import types
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+_CHANGES_RESULT = "changes_result"
 
 
 class Settings:
@@ -94,3 +97,26 @@ def _checked_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any,
         raise ValueError(f"{where} must have {len(kinds)} values, got {value!r}")
     checked = tuple(_checked(kind, item, where) for kind, item in zip(kinds, value, strict=True))
     return value if isinstance(value, tuple) and all(a is b for a, b in zip(checked, value, strict=True)) else checked
+
+
+def setting(default: Any, *, changes_result: bool) -> Any:
+    """A field of a configuration that says whether a stopped run may go on with another value of it.
+
+    Args:
+        default: the field's default.
+        changes_result: False where the value decides how a run is carried out, watched or kept, and its results are
+            the same to float round-off. Fields that are declared without this function change the result.
+    """
+    return dataclasses.field(default=default, metadata={_CHANGES_RESULT: changes_result})
+
+
+def settings_without_effect(kind: type, prefix: str) -> Iterator[str]:
+    """The dotted names of the fields of a configuration, and of those nested in it, that change no result."""
+    for each in fields(kind):
+        name = f"{prefix}.{each.name}"
+        if not each.metadata.get(_CHANGES_RESULT, True):
+            yield name
+        hint = _hints(kind)[each.name]
+        for nested in (hint, *get_args(hint)):
+            if is_dataclass(nested) and isinstance(nested, type):
+                yield from settings_without_effect(nested, name)

@@ -12,9 +12,9 @@ from typing import Annotated
 
 import tyro
 
-from fastvae.cluster.client import JOB_ID, ask_slurm, job_of, queued_jobs
+from fastvae.cluster.client import ask_slurm, job_of, queued_jobs
+from fastvae.train.run_dir.run_dir import RunDir
 
-SCRIPT = "job.sbatch"
 _TIME = re.compile(r"\d+|\d+:\d\d(:\d\d)?|\d+-\d+(:\d\d){0,2}")
 
 
@@ -149,8 +149,8 @@ def submit(script: str, run_dir: Path) -> str:
             f"submit: {run_dir} must have no other job, got {before}; scancel it, or choose another --run-dir"
         )
     run_dir.mkdir(parents=True, exist_ok=True)
-    path = run_dir / SCRIPT
+    path = RunDir(run_dir).job_script
     path.write_text(script, encoding="utf-8")
     job_id = ask_slurm("sbatch", "--parsable", str(path)).strip().partition(";")[0]
-    (run_dir / JOB_ID).write_text(f"{job_id}\n", encoding="utf-8")
+    RunDir(run_dir).job_id.write_text(f"{job_id}\n", encoding="utf-8")
     return job_id

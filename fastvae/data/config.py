@@ -12,7 +12,7 @@ from fastvae.data.interactions.config import InteractionsConfig
 from fastvae.data.pixels.config import ImagesConfig
 from fastvae.data.table.config import TableConfig
 from fastvae.data.text.config import TextDataConfig
-from fastvae.settings import Settings
+from fastvae.settings import Settings, setting
 
 Binarize = Literal["none", "static", "dynamic"]
 
@@ -24,14 +24,14 @@ class DataConfig(Settings):
     name: str = "digits"
     """A data set, such as digits or mnist; with a path: file (its kind is recognised), or the name of a kind, such as
     table."""
-    dir: Path | None = None
+    dir: Path | None = setting(None, changes_result=False)
     """Folder that holds mnist/ and the like; by default $FASTVAE_DATA, then the cache, then a download."""
     path: Path | None = None
     """Your own file or folder, in place of the data by name: read as data of their kind; images, numbers and the name
     file are recognised by what it holds."""
     condition: tuple[str, ...] = ()
     """What encoder and decoder are told of each example, such as label; () for nothing."""
-    download: bool = True
+    download: bool = setting(True, changes_result=False)
     """Fetch published files that are missing."""
     binarize: Binarize = "none"
     """Draw pixels from their grey values: once (static) or anew in each step (dynamic)."""
@@ -39,7 +39,7 @@ class DataConfig(Settings):
     """Spread each pixel over its cell, so that densities have bits per dimension; by default for digits only."""
     test_every: int = 10
     """For file, where it holds no test set: every so many-th example, counted from 0, is a test example."""
-    max_gib: float = 4.0
+    max_gib: float = setting(4.0, changes_result=False)
     """The most memory that your own data may take, in GiB."""
     images: ImagesConfig = field(default_factory=ImagesConfig)
     """For folders of images: how they are read."""

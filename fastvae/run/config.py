@@ -16,6 +16,7 @@ from fastvae.data.kinds import ANY
 from fastvae.models import ModelConfig
 from fastvae.settings import Settings
 from fastvae.train import TrainConfig
+from fastvae.train.run_dir.run_dir import RunDir
 
 _MAX_CONFIG_BYTES = 2**20  # far above what a run writes
 _MAX_MESSAGE = 500
@@ -79,7 +80,7 @@ def read_config(directory: Path) -> RunConfig:
     Raises:
         ValueError: there is none, or it is not one of this version's; the message says what is wrong.
     """
-    path = directory / "config.yaml"
+    path = RunDir(directory).config
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_CONFIG_BYTES)

@@ -11,7 +11,8 @@ from fastvae.models import build_model
 from fastvae.run.config import read_config
 from fastvae.run.loaded import LoadedRun
 from fastvae.train.run_dir.results import read_data_state
-from fastvae.train.run_dir.weights import WEIGHTS, load_weights, read_weights, set_weights
+from fastvae.train.run_dir.run_dir import RunDir
+from fastvae.train.run_dir.weights import load_weights, read_weights, set_weights
 
 
 def load(directory: str | Path, *, device: str | torch.device = "cpu") -> LoadedRun:
@@ -24,7 +25,7 @@ def load(directory: str | Path, *, device: str | torch.device = "cpu") -> Loaded
     """
     directory = Path(directory)
     config = read_config(directory)
-    finished = directory / WEIGHTS
+    finished = RunDir(directory).weights
     tensors = None if finished.is_file() else read_weights(directory)[1]
     device = torch.device(device)
     data = build_data(config.data, config.seed, read_data_state(directory))

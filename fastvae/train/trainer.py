@@ -28,9 +28,10 @@ from fastvae.train.run_dir.logs import FailureRecorder, RankLog, rank_log
 from fastvae.train.run_dir.metrics import MetricsLog, Window
 from fastvae.train.run_dir.results import check_same_data, write_data_state, write_pictures
 from fastvae.train.run_dir.resume import plain
+from fastvae.train.run_dir.run_dir import RunDir
 from fastvae.train.run_dir.saving import Saver
 from fastvae.train.run_dir.status import write_status
-from fastvae.train.run_dir.weights import WEIGHTS, write_weights
+from fastvae.train.run_dir.weights import write_weights
 from fastvae.train.state import EMA, copy_into
 from fastvae.train.stepping import Step, build_step
 from fastvae.train.totals import Totals
@@ -253,8 +254,8 @@ class _Trainer:
         copy_into(self.strategy.full_precision_parameters(), self.state.ema)
         with self.strategy.whole_model() as model:
             if self.world.is_main:
-                write_atomic(self.run_dir / "evaluation.json", dump_json(asdict(evaluation)))
-                write_weights(self.run_dir / WEIGHTS, model)
+                write_atomic(RunDir(self.run_dir).evaluation, dump_json(asdict(evaluation)))
+                write_weights(RunDir(self.run_dir).weights, model)
                 write_pictures(self.run_dir, model, self.data, self.seed)
         self.world.barrier()
         return evaluation

@@ -17,9 +17,8 @@ from typing import Any
 
 from fastvae.distributed import World
 from fastvae.train.run_dir.files import dump_json, write_atomic
+from fastvae.train.run_dir.run_dir import RunDir
 
-LOCK = "run.lock"
-_GUARD = ".run.lock.guard"  # held for the moment in which a lock is judged and taken
 BEAT_S = 10.0
 STALE_S = 60.0
 
@@ -34,7 +33,7 @@ class RunLock:
     """
 
     def __init__(self, run_dir: Path, owner: Mapping[str, Any]) -> None:
-        self._path = run_dir / LOCK
+        self._path = RunDir(run_dir).lock
         self._owner = dict(owner)
         self._released = threading.Event()
         self._beat = threading.Thread(target=self._keep_alive, name="fastvae-lock", daemon=True)
@@ -83,7 +82,7 @@ def hold(run_dir: Path, *, say: Callable[[str], None]) -> Iterator[RunLock]:
     run_dir.mkdir(parents=True, exist_ok=True)
     owner = this_process()
     with _guarded(run_dir):
-        path = run_dir / LOCK
+        path = RunDir(run_dir).lock
         holder = read_lock(path)
         if holder is not None or path.exists():
             stale = why_stale(path, holder)
@@ -175,7 +174,7 @@ def describe(holder: Mapping[str, Any] | None) -> str:
 @contextmanager
 def _guarded(run_dir: Path) -> Iterator[None]:
     """Alone among all processes that would take this directory's lock now."""
-    with (run_dir / _GUARD).open("w") as file:
+    with RunDir(run_dir).lock_guard.open("w") as file:
         with suppress(
             OSError
         ):  # a file system without locks: judging and taking are then two steps, as far apart as ms

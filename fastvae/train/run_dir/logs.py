@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import TextIO
 
 from fastvae.distributed import Failure, World, world_from_environment
+from fastvae.train.run_dir.run_dir import RunDir
 from fastvae.train.run_dir.status import write_status
 from fastvae.train.state import TrainState
-
-LOGS = "logs"
 
 
 class RankLog:
@@ -52,7 +51,7 @@ def rank_log(run_dir: Path) -> Iterator[RankLog]:
     if world.world_size == 1:
         yield RankLog()
         return
-    path = run_dir / LOGS / f"rank_{world.rank}.log"
+    path = RunDir(run_dir).rank_log(world.rank)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8", buffering=1) as file:
         log = RankLog(file)
@@ -96,7 +95,7 @@ class FailureRecorder:
             try:
                 write_status(self._run_dir, World(), "failed", self.state.step, **place)
             except OSError as also:  # the error itself is what matters; it is on its way
-                print(f"status.json could not be written ({also})", file=sys.stderr)
+                print(f"{RunDir(self._run_dir).status} could not be written ({also})", file=sys.stderr)
 
 
 def _thread() -> str:

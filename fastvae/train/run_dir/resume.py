@@ -7,48 +7,15 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from fastvae.data import DataConfig
+from fastvae.models import ModelConfig
+from fastvae.settings import settings_without_effect
+from fastvae.train.config import TrainConfig
 from fastvae.train.run_dir.checkpoint import Checkpoint
 
-# Settings that change how a run is carried out or watched, not what it computes. More steps continue a run: the
-# schedules then span the new number of steps.
-_FREE = {
-    "run_dir",
-    "data.dir",
-    *(
-        f"train.{name}"
-        for name in (
-            "steps",
-            "accumulation",
-            "compile",
-            "device",
-            "strategy",
-            "check_replicas",
-            "ddp.bucket_mib",
-            "ddp.static_graph",
-            "fsdp.reshard_after_forward",
-            "fsdp.cpu_offload",
-            "deepspeed.stage",
-            "deepspeed.offload_optimizer",
-            "deepspeed.offload_parameters",
-            "deepspeed.file",
-            "timeout",
-            "log_every",
-            "eval_every",
-            "checkpoint_every",
-            "keep_checkpoints",
-            "keep_every",
-            "save_in_background",
-            "on_save_error",
-            "grace_seconds",
-            "eval_batch_size",
-            "final_samples",
-            "guard.stop_after",
-            "collapse.min_active",
-            "collapse.evaluations",
-            "debug_numerics",
-        )
-    ),
-}
+# A stopped run may go on with other values of these. More steps continue a run: the schedules then span the new number.
+_CONFIGS = {"model": ModelConfig, "data": DataConfig, "train": TrainConfig}
+_WITHOUT_EFFECT = {name for prefix, kind in _CONFIGS.items() for name in settings_without_effect(kind, prefix)}
 
 
 def plain(value: Any) -> Any:
@@ -81,7 +48,7 @@ def check_same_run(checkpoint: Checkpoint, resolved: Mapping[str, Any], run_dir:
     differences = [
         f"{name} was {saved.get(name)!r}, now {asked.get(name)!r}"
         for name in sorted(saved.keys() | asked.keys())
-        if name not in _FREE and saved.get(name) != asked.get(name)
+        if name not in _WITHOUT_EFFECT and saved.get(name) != asked.get(name)
     ]
     if differences:
         raise ValueError(

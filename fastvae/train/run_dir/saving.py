@@ -33,6 +33,7 @@ from fastvae.train.run_dir.checkpoint import (
 from fastvae.train.run_dir.files import write_atomic
 from fastvae.train.run_dir.lock import RunLock
 from fastvae.train.run_dir.resume import check_same_run
+from fastvae.train.run_dir.run_dir import RunDir
 from fastvae.train.state import TrainState
 
 _CLOSING_S = 10.0
@@ -57,7 +58,7 @@ class Saver:
         resolved: Mapping[str, Any],
         lock: RunLock | None,
     ) -> None:
-        self._run_dir, self._root = run_dir, run_dir / "checkpoints"
+        self._run_dir, self._root = run_dir, RunDir(run_dir).checkpoints
         self._strategy, self._world = strategy, strategy.world
         self._config, self._resolved, self._lock = config, resolved, lock
         self._side = SideGroup(self._world)
@@ -76,7 +77,7 @@ class Saver:
         if checkpoint is not None:
             check_same_run(checkpoint, self._resolved, self._run_dir)
         if self._world.is_main:
-            write_atomic(self._run_dir / "config.yaml", yaml.safe_dump(self._resolved, sort_keys=False))
+            write_atomic(RunDir(self._run_dir).config, yaml.safe_dump(self._resolved, sort_keys=False))
         self._world.barrier()
         if checkpoint is None:
             return TrainState.start(self._world.device, averages)
