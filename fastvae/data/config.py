@@ -100,7 +100,7 @@ class InteractionsConfig(Settings):
     """Part of the users that is held out for the test, in (0, 1)."""
     fold: int = 0
     """Which part: 0 .. 1 / test_share - 1; the folds share no user."""
-    titles: Path | None = None
+    titles: Path | None = setting(None, changes_result=False)
     """File with the items' titles; None looks beside the interactions for one."""
     user: str | None = None
     """Column of the users: its name, or its number from 1 where the first line is no header; None finds a usual
@@ -165,7 +165,7 @@ class DataConfig(Settings):
     """A name of `fastvae.data.DATASETS`, such as digits, mnist; with a path file, table, text, interactions, audio."""
     dir: Path | None = setting(None, changes_result=False)
     """Folder that holds mnist/ and the like; by default $FASTVAE_DATA, then the cache, then a download."""
-    path: Path | None = None
+    path: Path | None = setting(None, changes_result=False)  # what the path holds is compared, wherever it lies
     """Your own file or folder, in place of the data by name: read as data of their kind; images, numbers and the name
     file are recognised by what it holds."""
     condition: tuple[str, ...] = ()
