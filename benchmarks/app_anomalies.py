@@ -31,9 +31,9 @@ import fastvae
 from fastvae.applications.anomalies import Detection, column_names, compare_on, detection, score_rows
 from fastvae.data import Data, DataConfig, Source, as_data, build_data, evaluation_batches
 from fastvae.data.config import TableConfig
-from fastvae.data.places import find_file
-from fastvae.data.table import RawTable
-from fastvae.data.tables import table_data
+from fastvae.data.files.places import find_file
+from fastvae.data.table.columns import RawTable
+from fastvae.data.table.tables import table_data
 from fastvae.evaluate import scores
 from fastvae.models import VAE, ModelInputs, build_model
 from fastvae.recipes import find_recipe
@@ -66,7 +66,7 @@ def table_detections(path: Path, steps: int | None, seed: int, directory: Path) 
     """One seed of one table: the recipe and its rivals."""
     recipe = find_recipe("anomaly-table")
     data = table_split(path, seed)
-    inputs = ModelInputs(event_shape=data.event_shape, **data.inputs)
+    inputs = data.model_inputs
     model = build_model(recipe.model, inputs, seed=seed)
     batch_size = min(recipe.train.global_batch_size, len(data.train))
     config = replace(recipe.train, steps=steps or recipe.train.steps, global_batch_size=batch_size, final_samples=1)

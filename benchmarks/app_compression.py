@@ -34,7 +34,7 @@ from PIL import Image
 
 import fastvae
 from fastvae.applications.compression import compress_file, decompress_file
-from fastvae.data.preprocess import binarize_pixels, pixel_noise
+from fastvae.data.pixels.preprocess import binarize_pixels, pixel_noise
 from fastvae.ops import noise_key
 from fastvae.recipes import find_recipe
 from fastvae.run import LoadedRun, start

@@ -25,7 +25,7 @@ from applications import Figure, figure, write_figures
 from torch import Tensor
 
 from fastvae.data import Data, DataConfig, Loader, build_data
-from fastvae.data.recommendation import InteractionsConfig
+from fastvae.data.interactions.recommendation import InteractionsConfig
 from fastvae.models import VAE, ModelInputs, build_model
 from fastvae.objective import elbo
 from fastvae.recipes import find_recipe

@@ -22,9 +22,9 @@ from torch import Tensor
 
 import fastvae
 from fastvae.data import LogMelPreprocess
-from fastvae.data.spectrogram import waveforms_of
-from fastvae.data.waveform import read_waveform, write_waveform
-from fastvae.figures.audio import save_spectrograms
+from fastvae.data.audio.render import save_spectrograms
+from fastvae.data.audio.spectrogram import waveforms_of
+from fastvae.data.audio.waveform import read_waveform, write_waveform
 from fastvae.recipes import find_recipe
 from fastvae.run import LoadedRun, start
 

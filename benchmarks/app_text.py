@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
 import fastvae
-from fastvae.data.text import tokenizer_of
+from fastvae.data.text.sentences import tokenizer_of
 from fastvae.data.views import take
 from fastvae.figures import find_renderer
 from fastvae.recipes import find_recipe

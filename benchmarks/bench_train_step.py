@@ -25,7 +25,7 @@ from train_step_contenders import (
 from train_step_networks import NETWORKS, Network
 
 from fastvae.bench import options_parser, report, this_machine
-from fastvae.data.mnist import MNIST, load_published
+from fastvae.data.pixels.mnist import MNIST, load_published
 from fastvae.train.matmul import matmul_library
 
 OURS, COMPILED, EAGER, FLOOR = "fastvae.train", "fastvae.train, compiled", "eager loop", "matrix products"

@@ -24,7 +24,7 @@ LEVELS = (
     {"train"},
     {"evaluate", "figures"},
     {"models", "objective", "data", "distributed"},
-    {"nn", "distributions", "likelihoods", "records", "bench"},
+    {"nn", "distributions", "likelihoods", "records", "model_inputs", "bench"},
     {"ops"},
     {"settings", "lazy", "_version"},
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import importlib
 import inspect
 import pkgutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -58,6 +60,16 @@ def package_classes() -> list[type]:
     return [each for each in found if dataclasses.is_dataclass(each)]
 
 
+class NamesOf(dict[str, Any]):
+    """The names in a module; one that only type checkers import there, which is no Literal, is Any."""
+
+    def __init__(self, module: str) -> None:
+        super().__init__(vars(builtins) | vars(sys.modules[module]))
+
+    def __missing__(self, name: str) -> Any:
+        return Any
+
+
 def literals(hint: Any) -> bool:
     return get_origin(hint) is Literal or any(literals(part) for part in get_args(hint))
 
@@ -70,7 +82,10 @@ def test_every_configuration_is_checked() -> None:
         if not issubclass(each, Settings)
         and (
             each.__name__.endswith("Config")
-            or any(literals(hint) for hint in get_type_hints(each, include_extras=True).values())
+            or any(
+                literals(hint)
+                for hint in get_type_hints(each, localns=NamesOf(each.__module__), include_extras=True).values()
+            )
         )
     }
     assert unchecked == RECORDS

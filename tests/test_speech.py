@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fastvae import cli
-from fastvae.data.waveform import read_waveform, write_waveform
+from fastvae.data.audio.waveform import read_waveform, write_waveform
 
 pytest.importorskip("soundfile")
 

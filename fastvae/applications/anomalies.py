@@ -13,7 +13,7 @@ from torch import Tensor
 from fastvae import ops
 from fastvae.applications.config import ANOMALY_SAMPLES
 from fastvae.data import Data, MicroBatch
-from fastvae.data.table import TABLE_FILE, columns_from_bytes
+from fastvae.data.table.columns import TABLE_FILE, columns_from_bytes
 from fastvae.likelihoods import BoundTable
 from fastvae.models import VAE
 from fastvae.run import Examples, LoadedRun

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fastvae.applications.config import ProbeConfig
 from fastvae.data import Source
+from fastvae.data.text.sentences import tokenizer_of
 from fastvae.data.views import take
 from fastvae.figures import save_maps
 from fastvae.records import PAD
@@ -130,7 +131,7 @@ def _inputs(run: LoadedRun, source: Source) -> Array:
     """What the model reads, flattened; of sentences, whose lengths differ, how often each token occurs."""
     read = [micro.batch.x.flatten(1).cpu() for micro in run.batches(source)]
     if run.data.kind == "text":
-        read = [_token_counts(tokens, run.data.inputs["num_tokens"]) for tokens in read]
+        read = [_token_counts(tokens, len(tokenizer_of(run.data))) for tokens in read]
     return _array(torch.cat([x.float() for x in read]))
 
 

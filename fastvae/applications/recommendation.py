@@ -13,9 +13,9 @@ from torch.nn.functional import normalize
 
 from fastvae.applications.config import MAX_EASE_GIB
 from fastvae.data import Data, DataConfig
-from fastvae.data.catalogue import CATALOGUE_FILE, Catalogue
-from fastvae.data.interactions import csr
-from fastvae.data.users import read_users
+from fastvae.data.interactions.catalogue import CATALOGUE_FILE, Catalogue
+from fastvae.data.interactions.users import read_users
+from fastvae.data.loading.staging import csr
 from fastvae.data.views import SubsetSource
 from fastvae.evaluate.item_baselines import EASE, Popularity, choose_l2, ease_gib, gram
 from fastvae.evaluate.ranking import Ranking, Scorer, evaluate_ranking, top_items

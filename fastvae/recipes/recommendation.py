@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fastvae.data import DataConfig
-from fastvae.data.config import InteractionsConfig
+from fastvae.data.interactions.config import InteractionsConfig
 from fastvae.models import ModelConfig
 from fastvae.objective import ObjectiveConfig
 from fastvae.run import RunConfig

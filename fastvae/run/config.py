@@ -12,6 +12,8 @@ import tyro
 import yaml
 
 from fastvae.data import DataConfig
+from fastvae.data import resolve as resolve_data
+from fastvae.data.kinds import ANY
 from fastvae.models import ModelConfig
 from fastvae.settings import Settings
 from fastvae.train import TrainConfig
@@ -44,13 +46,25 @@ class RunConfig(Settings):
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in 0..2**32 - 1, got {self.seed}")
-        if self.model.likelihood == "table" and self.data.name == "file":  # it knows no other data
-            object.__setattr__(self, "data", replace(self.data, name="table"))
 
     @property
     def directory(self) -> Path:
         """The run directory."""
         return self.run_dir if self.run_dir is not None else Path("runs") / self.recipe
+
+
+def resolve(config: RunConfig) -> RunConfig:
+    """The configuration with its data's name resolved, see `fastvae.data.resolve`; the same if applied twice.
+
+    The likelihood "table" is for tables only, so that a path needs no other word to be read as one.
+
+    Raises:
+        ValueError: the data's name needs a path, and there is none.
+    """
+    data = resolve_data(config.data)
+    if config.model.likelihood == "table" and data.name == ANY:
+        data = replace(data, name="table")
+    return replace(config, data=data)
 
 
 class _PlainLoader(yaml.SafeLoader):

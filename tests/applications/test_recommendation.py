@@ -171,7 +171,7 @@ def test_without_the_ratings_nothing_is_made_up(
     name, *options = command.split()
     assert cli.main([name, str(run_without_ratings), *options]) == 2
     captured = capsys.readouterr()
-    assert "the run's users cannot be read, its ratings are not there" in captured.err
+    assert "the run's examples cannot be read: movielens-100k: ml-100k.inter" in captured.err
     assert captured.err.count("\n") == 1
     assert not captured.out
 
@@ -218,7 +218,7 @@ def test_a_run_outlives_its_own_file(run_dir: Path, tmp_path: Path, capsys: pyte
         capsys.readouterr()
         assert cli.main(["recommend", str(run_dir), "--report"]) == 2
         error = capsys.readouterr().err
-        assert f"the run's examples are not there: {ratings}: no such file or folder" in error
+        assert f"the run's examples cannot be read: {ratings}: no such file or folder" in error
         assert error.count("\n") == 1
     finally:
         (tmp_path / "ratings.csv").rename(ratings)

@@ -1,6 +1,7 @@
 """8-bit pixels: the mass of every level, draws, and the bits of a model that has such a likelihood."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from fastvae import ops
 from fastvae.data import as_data, evaluation_batches
 from fastvae.evaluate import evaluate
 from fastvae.likelihoods import DiscretizedLogistic
-from fastvae.models import ModelConfig, ModelInputs, build_model
+from fastvae.models import ModelConfig, build_model
 
 KEY = ops.noise_key(4)
 
@@ -61,7 +62,7 @@ def test_the_scale_has_a_floor_and_a_gradient_below_it():
 def test_a_model_with_it_starts_at_the_mean_example_and_has_bits():
     pixels = (torch.rand(60, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 255).to(torch.uint8)
     data = as_data(pixels)
-    inputs = ModelInputs(event_shape=data.event_shape, **data.inputs)
+    inputs = data.model_inputs
     config = ModelConfig(likelihood="discretized-logistic", hidden_dim=(8,), latent_dim=2)
     model = build_model(config, inputs, mean=data.train_mean)
     torch.testing.assert_close(model.generate(torch.zeros(2, 2)), data.train_mean.expand(2, -1, -1, -1))
@@ -74,4 +75,4 @@ def test_a_model_with_it_starts_at_the_mean_example_and_has_bits():
 def test_pixels_that_are_not_themselves_are_refused():
     data = as_data((torch.rand(9, 1, 4, 4) * 255).to(torch.uint8), dequantize=True)
     with pytest.raises(ValueError, match=r"--data\.dequantize False"):
-        build_model(ModelConfig(likelihood="discretized-logistic"), ModelInputs(event_shape=(1, 4, 4), **data.inputs))
+        build_model(ModelConfig(likelihood="discretized-logistic"), replace(data.model_inputs, event_shape=(1, 4, 4)))

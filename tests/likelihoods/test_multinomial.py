@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fastvae import noise_key
-from fastvae.data.interactions import csr
+from fastvae.data.loading.staging import csr
 from fastvae.likelihoods import Multinomial
 
 

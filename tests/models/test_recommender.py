@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from fastvae import ModelConfig, build_model, noise_key
-from fastvae.data.interactions import InteractionSource
+from fastvae.data.interactions.source import InteractionSource
 from fastvae.models import MultDAE, MultVAE, RecommenderConfig
 from fastvae.records import Batch
 

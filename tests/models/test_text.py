@@ -35,13 +35,7 @@ def build(data: Data, network: str = "gru", **text: object) -> TextVAE:
         text=TextConfig(embedding_dim=8, cutoffs=(8,), **text),
     )
     assert data.conditions is not None
-    inputs = ModelInputs(
-        event_shape=data.event_shape,
-        condition_dim=data.condition_dim,
-        condition_columns=data.conditions.places,
-        **data.inputs,
-    )
-    model = build_model(config, inputs, seed=0)
+    model = build_model(config, data.model_inputs, seed=0)
     assert isinstance(model, TextVAE)
     return model
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from fastvae import ops
-from fastvae.data.interactions import csr
+from fastvae.data.loading.staging import csr
 from fastvae.nn import BagEncoder, BagLinear
 from fastvae.nn.bag import all_places, compressed_rows, drop_entries, rows_of, unit_rows
 
