@@ -7,9 +7,8 @@ import faulthandler
 import os
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -17,11 +16,10 @@ import torch
 import torch.distributed as dist
 
 from fastvae.distributed.backend import Backend, choose_backend, leave_group
-from fastvae.distributed.failure import Failure, PeerFailed, failure_here, is_peer_error, within
+from fastvae.distributed.failure import Failure, PeerFailed, failure_here, is_peer_error
 from fastvae.distributed.rendezvous import meet
 from fastvae.distributed.roster import Roster, to_stderr
 
-_DESTROY_S = 0.5
 _LAST_S = 2.0
 
 
@@ -162,7 +160,7 @@ def enter_world(
         try:
             store = meet(world.rank, world.world_size, timeout_s)
         except PeerFailed:
-            _leave_no_thread_behind(1)
+            atexit.register(_end_process)
             raise
         roster = Roster(
             dist.PrefixStore("fastvae", store), world.rank, world.world_size, timeout_s, on_failure, last_words
@@ -170,7 +168,7 @@ def enter_world(
     elif dist.is_initialized():
         name = "nccl" if world.device.type == "cuda" and "nccl" in dist.get_backend_config() else "gloo"
         world = replace(world, backend=Backend(name=name, reason="as the caller set it up"))
-    failed = True
+    failed, peer_failed = True, False
     try:
         if roster is not None:
             world = replace(world, backend=_form_group(store, world))
@@ -185,10 +183,11 @@ def enter_world(
             on_failure(own)
         if failure == own:
             raise
+        peer_failed = roster is not None
         raise PeerFailed(failure.seen_from(world.rank)) from error
     finally:
         if roster is not None:
-            _leave(roster, world, failed)
+            _leave(roster, world, failed=failed, peer_failed=peer_failed)
 
 
 def _form_group(store: dist.Store, world: World) -> Backend:
@@ -219,41 +218,33 @@ def _form_group(store: dist.Store, world: World) -> Backend:
     return backend
 
 
-def _leave(roster: Roster, world: World, failed: bool) -> None:
-    """Destroy the process group and end the watch, in a bounded time; after a failure in what is left of it."""
-    backend, has_peers = world.backend, world.world_size > 1
+def _leave(roster: Roster, world: World, *, failed: bool, peer_failed: bool) -> None:
+    """Destroy the process group and end the watch, in a bounded time.
+
+    Where a peer failed, gloo's group is left as it is: to destroy it waits for what is under way with that peer.
+    """
     try:
-        if backend is None:
+        if world.backend is None or (peer_failed and world.backend.name == "gloo"):
             return
-        if failed and has_peers:
-            # What is under way with a dead peer ends after the timeout only, and destroying the group waits for it.
-            with suppress(TimeoutError):
-                within(min(_DESTROY_S, roster.left_s), lambda: leave_group(backend, failed=True))
-            return
-        if has_peers:
+        if not failed and world.world_size > 1:
             faulthandler.dump_traceback_later(world.timeout_s + _LAST_S, exit=True, file=2)
-        leave_group(backend, failed=failed)
+        leave_group(world.backend, failed=failed)
     finally:
         faulthandler.cancel_dump_traceback_later()
         roster.close()
-        if has_peers:
-            _leave_no_thread_behind(1 if failed else 0)
+        if peer_failed:
+            atexit.register(_end_process)
 
 
-def _leave_no_thread_behind(code: int) -> None:
-    """Have Python end at once where threads of this package still wait for a peer.
+def _end_process() -> None:
+    """End a process whose peer failed as Python ends: threads in C++ still wait for that peer.
 
-    Its own end would stop those threads inside C++, which crashes, or wait for them until the timeout.
+    Python would wait for them until the timeout, or stop them inside C++, which crashes. Other functions that were
+    registered for the end run first.
     """
-
-    def end() -> None:
-        if not any(thread.name.startswith("fastvae-") for thread in threading.enumerate()):
-            return
-        faulthandler.dump_traceback_later(_LAST_S, exit=True, file=os.open(os.devnull, os.O_WRONLY))
-        atexit.unregister(end)
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-    atexit.register(end)
+    faulthandler.dump_traceback_later(_LAST_S, exit=True, file=os.open(os.devnull, os.O_WRONLY))
+    atexit.unregister(_end_process)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
