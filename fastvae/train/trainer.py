@@ -98,20 +98,24 @@ def train(
         log = stack.enter_context(rank_log(run_dir))
         stack.enter_context(fixed_workspace(config.deterministic, config.device))
         recorder = FailureRecorder(run_dir, log)
-        world = stack.enter_context(enter_world(config.device, timeout_s=config.timeout, on_failure=recorder))
+        world = stack.enter_context(
+            enter_world(config.device, timeout_s=config.timeout, on_failure=recorder, last_words=log.show)
+        )
         stop = stack.enter_context(StopRequest(world, grace_seconds=config.grace_seconds).listening())
         lock = stack.enter_context(hold_together(run_dir, world))
         strategy = build_strategy(config.strategy, world, _strategy_options(config))
         stack.callback(strategy.close)
         saver = Saver(run_dir, strategy, config, plain(resolved), lock, resume)
-        stack.callback(saver.close)
+        stack.push(saver.leave)
         rows = -(-config.global_batch_size // (world.world_size * config.accumulation))
         products = stack.enter_context(matmul_library(config.matmul, model, rows, world.device))
         data = as_data(data)
         check_support(model, data)
         trainer = _Trainer(model, data, config, run_dir, seed, strategy, saver)
         recorder.state = trainer.state
-        return trainer.run(stop, products, log)
+        run = trainer.run(stop, products, log)
+        recorder.state = None  # status.json says how the run ended; a rank that hangs on its way out does not change it
+        return run
 
 
 def _strategy_options(config: TrainConfig) -> StrategyOptions:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fastvae._version import __version__
 from fastvae.data import Data
-from fastvae.distributed import SideGroup, Strategy, write_tensors
+from fastvae.distributed import SideGroup, Strategy, is_peer_error, write_tensors
 from fastvae.objective import kl_weight_at
 from fastvae.train.config import TrainConfig
 from fastvae.train.optim import lr_at
@@ -72,6 +72,7 @@ class Saver:
         self._side = SideGroup(self._world)
         self._writing: threading.Thread | None = None
         self._error: str | None = None  # of the save that ended last, the same on all ranks
+        self._interruption: Exception | None = None  # of a save whose messages did not arrive: a peer died or is silent
         self.saved_step: int | None = None  # of the newest checkpoint
 
     @property
@@ -146,7 +147,7 @@ class Saver:
         """
         self.finish()
         tensors = self._strategy.snapshot(state.ema)
-        write = partial(self._write, tensors, self._scalars(state))
+        write = partial(self._attempt, tensors, self._scalars(state))
         self._writing = threading.Thread(target=write, name="fastvae-save", daemon=True)
         self._writing.start()
         if wait or not self._config.save_in_background:
@@ -161,6 +162,8 @@ class Saver:
         if self._writing is not None:
             self._writing.join()
             self._writing = None
+        if self._interruption is not None:
+            raise self._interruption
         error, self._error = self._error, None
         if error is None:
             return
@@ -169,10 +172,10 @@ class Saver:
         if self._world.is_main:
             warnings.warn(f"{error}; the run goes on, as train.on_save_error says", stacklevel=2)
 
-    def close(self) -> None:
-        """Give a save that is under way a moment when the run has failed; where peers are lost it cannot end."""
+    def leave(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Give a save that is under way a moment to end; with a peer that died or is silent it cannot end."""
         if self._writing is not None:
-            self._writing.join(timeout=_CLOSING_S)
+            self._writing.join(timeout=0.0 if is_peer_error(error) else _CLOSING_S)
             self._writing = None
 
     def _scalars(self, state: TrainState) -> dict[str, Any]:
@@ -193,8 +196,15 @@ class Saver:
             },
         }
 
+    def _attempt(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
+        """The thread's work; an error between the ranks is kept for the main thread."""
+        try:
+            self._write(tensors, scalars)
+        except Exception as error:  # noqa: BLE001  raised in ``finish``
+            self._interruption = error
+
     def _write(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
-        """The thread's work: three parts, each done on all ranks before the next begins on any."""
+        """Three parts, each done on all ranks before the next begins on any."""
         temporary = temporary_of(self._root, scalars["step"])
         for part in (
             partial(self._open, temporary),
