@@ -119,9 +119,10 @@ class FSDPStrategy(TorchStrategy):
         parameters = self.full_precision_parameters()
         compare_replicas({name: parameters[name] for name in parameters if name in self._unsplit}, self.world)
 
-    def _tensors(self, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _tensors(self, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
         parameters = dict(self.trained.named_parameters())
-        return super()._tensors({name: _as_sharded(share, parameters[name]) for name, share in extra.items()})
+        sharded = {name: _as_sharded(share, parameters[name]) for name, share in averages.items()}
+        return super()._tensors(sharded, replicated)
 
     def close(self) -> None:
         if hasattr(self, "_root"):

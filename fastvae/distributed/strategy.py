@@ -93,14 +93,22 @@ class Strategy(Protocol):
     def close(self) -> None:
         """Let go of everything that holds the process group, before it is destroyed; the model itself stays usable."""
 
-    def snapshot(self, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A copy, in the host's memory, of weights, optimizer state and ``extra``: what ``write_tensors`` is given.
+    def snapshot(self, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A copy, in the host's memory, of weights, optimizer state and the arguments: what ``write_tensors`` is given.
 
         Called by all ranks together. What training does to the originals later does not show in it.
+
+        Args:
+            averages: by the names of parameters, and sharded as ``full_precision_parameters`` are.
+            replicated: any other tensors, whole and equal on all ranks.
         """
 
-    def load(self, directory: Path, extra: Mapping[str, Tensor]) -> None:
-        """Set weights, optimizer state and ``extra`` to what a snapshot held; called by all ranks together.
+    def load(
+        self, directory: Path, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor], prefix: str = ""
+    ) -> None:
+        """Set weights, optimizer state and the tensors of the arguments, in place, to what a snapshot held.
+
+        Called by all ranks together. Only tensors whose names start with ``prefix`` are read, without it.
 
         Raises:
             ValueError: the directory holds other tensors than this run; nothing was changed.
@@ -151,7 +159,7 @@ class TorchStrategy(ABC):
         """The optimizer's state by parameter name: tensors, and hyper-parameters as plain values."""
         return dict(get_optimizer_state_dict(self.trained, self.optimizer, options=_FLAT))
 
-    def _tensors(self, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _tensors(self, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
         optimizer = self._optimizer_values().items()
         return {
             **{f"model.{name}": tensor for name, tensor in self.trained.state_dict().items()},
@@ -161,16 +169,19 @@ class TorchStrategy(ABC):
                 for name, value in optimizer
                 if name.startswith("state.") and isinstance(value, Tensor)
             },
-            **{f"extra.{name}": tensor for name, tensor in extra.items()},
+            **{f"averages.{name}": tensor for name, tensor in averages.items()},
+            **{f"replicated.{name}": tensor for name, tensor in replicated.items()},
         }
 
-    def snapshot(self, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return copy_to_host(self._tensors(extra))
+    def snapshot(self, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return copy_to_host(self._tensors(averages, replicated))
 
-    def load(self, directory: Path, extra: Mapping[str, Tensor]) -> None:
-        tensors = self._tensors(extra)
-        read_tensors(directory, tensors, self.world)
-        # Model and extra tensors were filled in place. Hyper-parameters stay those of this run's configuration.
+    def load(
+        self, directory: Path, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor], prefix: str = ""
+    ) -> None:
+        tensors = self._tensors(averages, replicated)
+        read_tensors(directory, tensors, self.world, prefix)
+        # All but the optimizer's state was filled in place. Hyper-parameters stay those of this run's configuration.
         values = self._optimizer_values()
         values |= {name: tensors[f"optimizer.{name}"] for name in values if f"optimizer.{name}" in tensors}
         set_optimizer_state_dict(self.trained, self.optimizer, values, options=_FLAT)
@@ -210,15 +221,21 @@ def write_tensors(directory: Path, tensors: Mapping[str, Tensor], group: dist.Pr
         dcp.save(dict(tensors), storage_writer=writer, process_group=group, no_dist=group is None)
 
 
-def read_tensors(directory: Path, tensors: Mapping[str, Tensor], world: World) -> None:
+def read_tensors(directory: Path, tensors: Mapping[str, Tensor], world: World, prefix: str = "") -> None:
     """Fill tensors in place from what ``write_tensors`` wrote, however many ranks it had; by all ranks together.
+
+    Only tensors whose names start with ``prefix`` are read; ``tensors`` has their names without it.
 
     Raises:
         ValueError: the names or shapes differ; nothing was filled.
     """
     _expect_to_be_alone()
     reader = dcp.HuggingFaceStorageReader(str(directory))
-    found = {name: getattr(value, "size", None) for name, value in reader.read_metadata().state_dict_metadata.items()}
+    found = {
+        name.removeprefix(prefix): getattr(value, "size", None)
+        for name, value in reader.read_metadata().state_dict_metadata.items()
+        if name.startswith(prefix)
+    }
     wanted = {name: tensor.shape for name, tensor in tensors.items()}
     differing = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
     if differing:
@@ -229,7 +246,8 @@ def read_tensors(directory: Path, tensors: Mapping[str, Tensor], world: World) -
             f"{'missing' if there is None else list(there)} there and {'unknown' if here is None else list(here)} here"
         )
     with _plain_errors():
-        dcp.load(dict(tensors), storage_reader=reader, no_dist=world.world_size == 1)
+        named = {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+        dcp.load(named, storage_reader=reader, no_dist=world.world_size == 1)
 
 
 def read_whole(directory: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:

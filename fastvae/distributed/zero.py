@@ -160,7 +160,7 @@ class ZeROStrategy(DeepSpeedStrategy):
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(flat.data), torch.zeros_like(flat.data)
         return dict(state)
 
-    def _tensors(self, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _tensors(self, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Every tensor of the checkpoint, whole, and new: what is read into them is not yet in the engine."""
         tensors = {f"model.{name}": buffer.clone() for name, buffer in self.trained.named_buffers()}
         shares = self.full_precision_parameters()
@@ -174,18 +174,22 @@ class ZeROStrategy(DeepSpeedStrategy):
             step = step.detach().clone()
             dist.all_reduce(step, op=dist.ReduceOp.MAX)
             tensors[f"optimizer.state.{name}.step"] = step
-        for name, share_of_extra in extra.items():
-            tensors[f"extra.{name}"] = self._gather(name, share_of_extra)
+        for name, share_of_average in averages.items():
+            tensors[f"averages.{name}"] = self._gather(name, share_of_average)
+        for name, tensor in replicated.items():
+            tensors[f"replicated.{name}"] = tensor.clone()
         return tensors
 
-    def snapshot(self, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        tensors = {name: tensor.detach() for name, tensor in self._tensors(extra).items()}  # new ones already
+    def snapshot(self, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        tensors = {name: tensor.detach() for name, tensor in self._tensors(averages, replicated).items()}  # new ones
         return tensors if self.world.device.type == "cpu" else copy_to_host(tensors)
 
     @torch.no_grad()
-    def load(self, directory: Path, extra: Mapping[str, Tensor]) -> None:
-        tensors = self._tensors(extra)
-        read_tensors(directory, tensors, self.world)
+    def load(
+        self, directory: Path, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor], prefix: str = ""
+    ) -> None:
+        tensors = self._tensors(averages, replicated)
+        read_tensors(directory, tensors, self.world, prefix)
         for name, buffer in self.trained.named_buffers():
             buffer.copy_(tensors[f"model.{name}"])
         shares = self.full_precision_parameters()
@@ -203,8 +207,10 @@ class ZeROStrategy(DeepSpeedStrategy):
                 value = tensors[f"optimizer.state.{name}.{key}"]
                 self._shares[name].of(moments[key]).copy_(self._part(name, value))
             moments["step"].copy_(tensors[f"optimizer.state.{name}.step"])
-        for name, share in extra.items():
-            share.copy_(self._part(name, tensors[f"extra.{name}"]))
+        for name, share in averages.items():
+            share.copy_(self._part(name, tensors[f"averages.{name}"]))
+        for name, tensor in replicated.items():
+            tensor.copy_(tensors[f"replicated.{name}"])
 
 
 class _OpenRecord(dict[str, Any]):

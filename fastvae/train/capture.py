@@ -95,7 +95,8 @@ class CUDAGraphs:
 class _SlotVerdict(Judged):
     """A step's verdict in its slot on the host, once the device has come to the mark."""
 
-    def __init__(self, place: Tensor, mark: Mark) -> None:
+    def __init__(self, step: int, place: Tensor, mark: Mark) -> None:
+        super().__init__(step, [])
         self._place, self._mark = place, mark
         self._known: list[float] | None = None
 
@@ -121,10 +122,10 @@ class _Slot:
         for view, value in zip(self._views, values, strict=True):
             view[...] = value
 
-    def mark(self) -> Judged:
+    def mark(self, step: int) -> Judged:
         """Mark that the step has been asked for; gives its verdict."""
         self._mark.record()
-        self._last = _SlotVerdict(self._verdict, self._mark)
+        self._last = _SlotVerdict(step, self._verdict, self._mark)
         return self._last
 
 
@@ -181,7 +182,7 @@ class CapturedStep:
             if self._replay is None:
                 self._replay = self._recorder.record(self._run)
             self._replay()
-        self._guard.note(slot.mark())
+        self._guard.note(slot.mark(step + 1))
 
     def close(self) -> None:
         """Nothing is loaded ahead."""

@@ -53,6 +53,7 @@ class EagerStep:
         """Take one step."""
         config = self._config
         set_lr(self._strategy.optimizer, lr_at(config, step))
+        self._guard.begin(step + 1)
         batches, kl_weight = next(self._batches), kl_weight_at(config.objective, step)
         report, sums = train_step(self._strategy, batches, config, kl_weight, self._guard)
         self._totals.add(report, sums, self._totals.ema_weight_at(step))

@@ -80,7 +80,7 @@ class Saver:
         self._world.barrier()
         if checkpoint is None:
             return TrainState.start(self._world.device, averages)
-        self._strategy.load(checkpoint.path, averages)
+        self._strategy.load(checkpoint.path, averages, {})
         self.saved_step = checkpoint.step
         return TrainState.start(self._world.device, averages, checkpoint.scalars)
 
@@ -102,7 +102,7 @@ class Saver:
             SaveError: this save or the one before failed, and the policy is to stop.
         """
         self.finish()
-        tensors = self._strategy.snapshot(state.ema)
+        tensors = self._strategy.snapshot(state.ema, {})
         write = partial(self._write, tensors, self._scalars(state))
         self._writing = threading.Thread(target=write, name="fastvae-save", daemon=True)
         self._writing.start()

@@ -64,9 +64,12 @@ def _find(root: Path, step: int | None) -> Checkpoint | None:
 def _weights_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
     from fastvae.distributed import read_whole  # here: a finished run is read without PyTorch's checkpoints
 
-    tensors = read_whole(checkpoint.path, lambda name: name.startswith(("model.", "extra.")))
-    kinds = [{n[len(kind) :]: t for n, t in tensors.items() if n.startswith(kind)} for kind in ("model.", "extra.")]
-    return kinds[0] | kinds[1]
+    tensors = read_whole(checkpoint.path, lambda name: name.startswith(("model.", "averages.")))
+    model, averages = (
+        {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
+        for kind in ("model.", "averages.")
+    )
+    return model | averages
 
 
 def write_weights(path: Path, model: nn.Module) -> None:
