@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,14 +60,25 @@ class Strategy(Protocol):
     model: nn.Module  # what the user gave; the trained one itself, or whole and up to date inside whole_model()
     optimizer: torch.optim.Optimizer
 
-    def setup(self, model: nn.Module, build_optimizer: BuildOptimizer) -> None:
-        """Move and wrap the model, then make its optimizer: sharded parameters exist only after wrapping."""
+    def setup(self, model: nn.Module, build_optimizer: BuildOptimizer, methods: Sequence[str] = ()) -> None:
+        """Move and wrap the model, then make its optimizer: sharded parameters exist only after wrapping.
+
+        ``methods`` are those that are called on ``trained``, but for its forward: they need whole parameters too.
+        """
 
     def accumulate(self, last: bool) -> AbstractContextManager[object]:
         """Wraps forward and backward of one micro-batch; gradients cross ranks with the last one only."""
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of a scalar loss to what this step has gathered."""
+
+    def frozen(self) -> AbstractContextManager[nn.Module]:
+        """While the block runs, parameters take no gradient; gives the module to call in it.
+
+        For the backward of another model whose loss goes through this one: gradients reach the inputs, those of the
+        parameters are neither computed nor exchanged, and what this step has gathered stays as it is. Both the forward
+        and the backward belong inside the block.
+        """
 
     def step(self, max_grad_norm: float | None, accept: Accept | None = None) -> StepReport:
         """Clip, update, and clear the gradients, or leave the parameters alone on all ranks together.
@@ -130,6 +141,22 @@ class TorchStrategy(ABC):
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()
+
+    @contextmanager
+    def frozen(self) -> Iterator[nn.Module]:
+        # The module without its outermost wrapper: DDP's and DeepSpeed's would prepare for a backward of their own.
+        learning = [parameter for parameter in self._leaves() if parameter.requires_grad]
+        for parameter in learning:
+            parameter.requires_grad_(False)
+        try:
+            yield self.trained
+        finally:
+            for parameter in learning:
+                parameter.requires_grad_(True)
+
+    def _leaves(self) -> list[nn.Parameter]:
+        """Every tensor that may collect the gradient of a parameter."""
+        return list(self.trained.parameters())
 
     def step(self, max_grad_norm: float | None, accept: Accept | None = None) -> StepReport:
         grad_norm = self._clip(max_grad_norm)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -13,9 +13,27 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from fastvae.distributed.deepspeed import DeepSpeedStrategy
+from fastvae.distributed.deepspeed import DeepSpeedStrategy, import_deepspeed
+from fastvae.distributed.deepspeed_settings import engine_settings
+from fastvae.distributed.kinds import StrategyOptions
 from fastvae.distributed.snapshot import copy_to_host
 from fastvae.distributed.strategy import Accept, BuildOptimizer, StepReport, compare_replicas, read_tensors
+from fastvae.distributed.world import World
+
+
+def build_deepspeed(world: World, options: StrategyOptions) -> DeepSpeedStrategy:
+    """The strategy of the stage that the settings ask for.
+
+    Raises:
+        ValueError: there is no process group, DeepSpeed is not installed, or its settings contradict each other.
+    """
+    if not dist.is_initialized():
+        raise ValueError("strategy deepspeed needs a launcher: start with torchrun or deepspeed, or use single")
+    settings = engine_settings(
+        options.deepspeed, precision=options.precision, accumulation=options.accumulation, clip=options.max_grad_norm
+    )
+    kind = ZeROStrategy if settings["zero_optimization"]["stage"] else DeepSpeedStrategy
+    return kind(world, settings, import_deepspeed(world))
 
 
 @dataclass(frozen=True)
@@ -41,7 +59,7 @@ class ZeROStrategy(DeepSpeedStrategy):
     _accept: Accept | None = None
     _grad_norm: Tensor | None = None
 
-    def setup(self, model: nn.Module, build_optimizer: BuildOptimizer) -> None:
+    def setup(self, model: nn.Module, build_optimizer: BuildOptimizer, methods: Sequence[str] = ()) -> None:
         self.model = model
         self._shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
         shards_weights = self._settings["zero_optimization"]["stage"] == 3

@@ -177,6 +177,11 @@ class Guard:
         return torch.cat((numbers, (numbers <= limits).all().to(numbers).view(1)))
 
     @property
+    def stop_after(self) -> int:
+        """The run ends after so many steps in a row that were not finite."""
+        return self._config.stop_after
+
+    @property
     def limits(self) -> tuple[float, float]:
         """The largest loss and gradient norm that are not refused at the next step."""
         return self._limits
