@@ -26,7 +26,7 @@ class DataConfig(Settings):
     table."""
     dir: Path | None = setting(None, changes_result=False)
     """Folder that holds mnist/ and the like; by default $FASTVAE_DATA, then the cache, then a download."""
-    path: Path | None = None
+    path: Path | None = setting(None, changes_result=False)  # what the path holds is compared, wherever it lies
     """Your own file or folder, in place of the data by name: read as data of their kind; images, numbers and the name
     file are recognised by what it holds."""
     condition: tuple[str, ...] = ()

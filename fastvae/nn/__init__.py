@@ -1,4 +1,4 @@
-"""Encoders and decoders: plain modules, without loss, noise or ranks."""
+"""Encoder and decoder networks: plain modules that know no loss and no process group."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""The textbook's network: fully connected encoder and decoder."""
+"""Multilayer perceptrons: fully connected encoder and decoder."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class MLPEncoder(nn.Module):
     """x [B, ...] -> hidden layers -> mu and logvar [B, D] of q(z|x).
 
     Args:
-        input_dim: numbers in one example; x is flattened.
-        hidden_dim: width of the hidden layer, or the widths of several, in the order of the data's way.
-        latent_dim: D.
+        input_dim: number of elements of an example; x is flattened.
+        hidden_dim: width of the hidden layer, or the widths of several from input to output.
+        latent_dim: D, size of the latent.
         activation: "relu" or "tanh".
         condition_dim: C, numbers in a condition; 0 for a network that takes none.
         conditioning: "concat": the condition is concatenated to the input (a linear map of it is added to the first
@@ -46,7 +46,7 @@ class MLPEncoder(nn.Module):
         self.condition, self.later = _conditions(self.hidden, input_dim, condition_dim, conditioning)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """From x [B, ...] of any number type, and a condition [B, C], to mu and logvar, each [B, D]."""
+        """Map x [B, ...] of any numeric dtype and a condition [B, C] to mu and logvar, each [B, D]."""
         x = x.flatten(1).to(self.mu.weight.dtype)
         hidden = _through(self.hidden, x, (self.condition, *self.later), condition)
         return self.mu(hidden), self.logvar(hidden)
@@ -56,9 +56,9 @@ class MLP(nn.Module):
     """x [N, ...] -> hidden layers -> one linear output [N, *output_dim].
 
     Args:
-        input_dim: numbers in one example; x is flattened.
-        hidden_dim: width of the hidden layer, or the widths of several, in the order of the data's way; () for none.
-        output_dim: numbers in one output, or the shape of one, such as (1, 28, 28).
+        input_dim: number of elements of an example; x is flattened.
+        hidden_dim: width of the hidden layer, or the widths of several from input to output; () for none.
+        output_dim: size of an output, or its shape, for example (1, 28, 28).
         activation: "relu" or "tanh".
         condition_dim: C, numbers in a condition; 0 for a network that takes none.
         conditioning: "concat": the condition is concatenated to the input (a linear map of it is added to the first
@@ -82,7 +82,7 @@ class MLP(nn.Module):
         self.condition, self.later = _conditions(self.hidden, self.output.out_features, condition_dim, conditioning)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """From x [N, ...] of any number type, and a condition [N, C], to [N, *output_dim]."""
+        """Map x [N, ...] of any numeric dtype and a condition [N, C] to [N, *output_dim]."""
         x = x.flatten(1).to(self.output.weight.dtype)
         if len(self.hidden):
             output = self.output(_through(self.hidden, x, (self.condition, *self.later), condition))
@@ -95,9 +95,9 @@ class MLPDecoder(MLP):
     """z [N, D] -> hidden layers -> the likelihood's parameters [N, *output_dim].
 
     Args:
-        latent_dim: D.
-        hidden_dim: width of the hidden layer, or the widths of several, from z to x; () for a linear decoder.
-        output_dim: numbers in one example, or the shape of one, such as (1, 28, 28).
+        latent_dim: D, size of the latent.
+        hidden_dim: width of the hidden layer, or the widths of several from z to x; () for a linear decoder.
+        output_dim: number of elements of an example, or its shape, for example (1, 28, 28).
         activation: "relu" or "tanh".
         condition_dim: C, numbers in a condition; 0 for a network that takes none.
         conditioning: "concat": the condition is concatenated to the input (a linear map of it is added to the first
@@ -120,14 +120,18 @@ class MLPDecoder(MLP):
 
     @torch.no_grad()
     def set_output_bias(self, output: Tensor) -> None:
-        """Start the output at ``output``, the event's shape: for binary pixels the logit of the mean train pixel.
+        """Set the output layer's bias, so that the initial output is near ``output``, which has the event's shape.
 
-        `fastvae.Bernoulli.output_for_mean` makes that logit; a network that starts there spends no step on learning it.
+        For binary pixels, use the logit of the mean training pixel (`fastvae.Bernoulli.output_for_mean`); training then
+        does not have to learn it.
+
+        Raises:
+            ValueError: ``output`` has another number of elements than the network's output.
         """
         if output.numel() != self.output.bias.numel():
             raise ValueError(
-                f"MLPDecoder.set_output_bias: output must hold {self.output.bias.numel()} numbers, got shape"
-                f" {list(output.shape)}; give one number for each output"
+                f"MLPDecoder.set_output_bias: output must have {self.output.bias.numel()} elements, got shape"
+                f" {list(output.shape)}; give one number for each element of the network's output"
             )
         self.output.bias.copy_(output.flatten())
 
@@ -139,7 +143,7 @@ def _hidden_layers(
         raise ValueError(f"{where}: activation must be one of {sorted(_ACTIVATIONS)}, got {activation!r}")
     widths = (input_dim, hidden_dim) if isinstance(hidden_dim, int) else (input_dim, *hidden_dim)
     if min(widths) < 1:
-        raise ValueError(f"{where}: every layer needs at least one unit, got widths {list(widths)}")
+        raise ValueError(f"{where}: every layer must have at least one unit, got widths {list(widths)}")
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(widths):
         layers += [_linear(fan_in, fan_out), _ACTIVATIONS[activation]()]
@@ -169,7 +173,7 @@ def _through(hidden: nn.Sequential, x: Tensor, conditions: Sequence[nn.Module], 
 
 
 def _linear(input_dim: int, output_dim: int) -> nn.Linear:
-    """A linear layer as yburda/iwae starts it: Glorot-uniform weights and no bias."""
+    """A linear layer initialised as in yburda/iwae: Glorot-uniform weights and zero bias."""
     layer = nn.Linear(input_dim, output_dim)
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
