@@ -24,9 +24,9 @@ LEVELS = (
     {"train"},
     {"evaluate", "figures"},
     {"models", "objective", "data", "distributed"},
-    {"nn", "distributions", "likelihoods", "records", "model_inputs", "bench"},
+    {"nn", "distributions", "likelihoods", "records", "bench"},
     {"ops"},
-    {"settings", "lazy", "_version"},
+    {"model_inputs", "settings", "lazy", "_version"},
 )
 DEPTH = {unit: depth for depth, units in enumerate(LEVELS) for unit in units}
 # Files that import modules by computed names or use sys.modules, with the reason.

@@ -8,7 +8,7 @@ from typing import Literal
 from fastvae.settings import Settings
 
 Activation = Literal["relu", "tanh"]
-Told = Literal["first", "every"]
+Conditioning = Literal["concat", "film"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fastvae.nn.condition import ConditionAffine, ConditionBias
-from fastvae.nn.config import Activation, Told
+from fastvae.nn.config import Activation, Conditioning
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
@@ -24,8 +24,8 @@ class MLPEncoder(nn.Module):
         latent_dim: D, size of the latent.
         activation: "relu" or "tanh".
         condition_dim: C, numbers in a condition; 0 for a network that takes none.
-        told: "first": the condition is added to the first hidden layer's units, as if it were part of the input;
-            "every": it scales and moves the units of every hidden layer.
+        conditioning: "concat": the condition is concatenated to the input (a linear map of it is added to the first
+            hidden layer's units, which is the same); "film": it scales and shifts the units of every hidden layer.
     """
 
     def __init__(
@@ -36,14 +36,14 @@ class MLPEncoder(nn.Module):
         activation: Activation = "relu",
         *,
         condition_dim: int = 0,
-        told: Told = "first",
+        conditioning: Conditioning = "concat",
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.hidden, width = _hidden_layers("MLPEncoder", input_dim, hidden_dim, activation)
         self.mu = _linear(width, latent_dim)
         self.logvar = _linear(width, latent_dim)
-        self.condition, self.later = _conditions(self.hidden, input_dim, condition_dim, told)
+        self.condition, self.later = _conditions(self.hidden, input_dim, condition_dim, conditioning)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map x [B, ...] of any numeric dtype and a condition [B, C] to mu and logvar, each [B, D]."""
@@ -61,8 +61,8 @@ class MLP(nn.Module):
         output_dim: size of an output, or its shape, for example (1, 28, 28).
         activation: "relu" or "tanh".
         condition_dim: C, numbers in a condition; 0 for a network that takes none.
-        told: "first": the condition is added to the first hidden layer's units, as if it were part of the input;
-            "every": it scales and moves the units of every hidden layer.
+        conditioning: "concat": the condition is concatenated to the input (a linear map of it is added to the first
+            hidden layer's units, which is the same); "film": it scales and shifts the units of every hidden layer.
     """
 
     def __init__(
@@ -73,13 +73,13 @@ class MLP(nn.Module):
         activation: Activation = "relu",
         *,
         condition_dim: int = 0,
-        told: Told = "first",
+        conditioning: Conditioning = "concat",
     ) -> None:
         super().__init__()
         self.output_shape = (output_dim,) if isinstance(output_dim, int) else tuple(output_dim)
         self.hidden, width = _hidden_layers(type(self).__name__, input_dim, hidden_dim, activation)
         self.output = _linear(width, math.prod(self.output_shape))
-        self.condition, self.later = _conditions(self.hidden, self.output.out_features, condition_dim, told)
+        self.condition, self.later = _conditions(self.hidden, self.output.out_features, condition_dim, conditioning)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Map x [N, ...] of any numeric dtype and a condition [N, C] to [N, *output_dim]."""
@@ -100,8 +100,8 @@ class MLPDecoder(MLP):
         output_dim: number of elements of an example, or its shape, for example (1, 28, 28).
         activation: "relu" or "tanh".
         condition_dim: C, numbers in a condition; 0 for a network that takes none.
-        told: "first": the condition is added to the first hidden layer's units, as if it were part of the input;
-            "every": it scales and moves the units of every hidden layer.
+        conditioning: "concat": the condition is concatenated to the input (a linear map of it is added to the first
+            hidden layer's units, which is the same); "film": it scales and shifts the units of every hidden layer.
     """
 
     def __init__(
@@ -112,9 +112,11 @@ class MLPDecoder(MLP):
         activation: Activation = "relu",
         *,
         condition_dim: int = 0,
-        told: Told = "first",
+        conditioning: Conditioning = "concat",
     ) -> None:
-        super().__init__(latent_dim, hidden_dim, output_dim, activation, condition_dim=condition_dim, told=told)
+        super().__init__(
+            latent_dim, hidden_dim, output_dim, activation, condition_dim=condition_dim, conditioning=conditioning
+        )
 
     @torch.no_grad()
     def set_output_bias(self, output: Tensor) -> None:
@@ -149,24 +151,24 @@ def _hidden_layers(
 
 
 def _conditions(
-    hidden: nn.Sequential, otherwise: int, condition_dim: int, told: Told
+    hidden: nn.Sequential, otherwise: int, condition_dim: int, conditioning: Conditioning
 ) -> tuple[ConditionBias, nn.ModuleList]:
-    """What tells the condition to the first layer, or to ``otherwise`` numbers without hidden layers, and to others."""
+    """The condition's layer for the first hidden layer (without one, for ``otherwise`` outputs), and for the others."""
     first, *others = [layer.out_features for layer in hidden if isinstance(layer, nn.Linear)] or [otherwise]
-    if told == "first" or not len(hidden):
+    if conditioning == "concat" or not len(hidden):
         return ConditionBias(condition_dim, first), nn.ModuleList()
     return ConditionAffine(condition_dim, first), nn.ModuleList(ConditionAffine(condition_dim, w) for w in others)
 
 
 def _through(hidden: nn.Sequential, x: Tensor, conditions: Sequence[nn.Module], condition: Tensor | None) -> Tensor:
-    """The hidden layers, whose units are told the condition before their nonlinearity: one of ``conditions`` each."""
+    """The hidden layers; each of ``conditions`` brings the condition to one layer's units before the nonlinearity."""
     if not len(hidden):
         return conditions[0](x, condition)
-    telling = iter(conditions)
+    remaining = iter(conditions)
     for layer in hidden:
         x = layer(x)
-        if isinstance(layer, nn.Linear) and (tell := next(telling, None)) is not None:
-            x = tell(x, condition)
+        if isinstance(layer, nn.Linear) and (layer_condition := next(remaining, None)) is not None:
+            x = layer_condition(x, condition)
     return x
 
 

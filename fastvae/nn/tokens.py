@@ -1,4 +1,4 @@
-"""What all networks over tokens share: vectors of tokens, what they are told, and the heads of q(z|x)."""
+"""What all networks over tokens share: token embeddings, the condition, and the heads of q(z|x)."""
 
 from __future__ import annotations
 
