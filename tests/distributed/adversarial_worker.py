@@ -1,7 +1,7 @@
 """Train the small adversarial task, one run after the other, as the jobs on the command line say.
 
 A job is a dict: ``run`` (a directory), ``settings`` (of TrainConfig), and where wanted ``poison``, the name of a player
-whose loss the last rank then makes a NaN in step 3, and ``adaptive``, False for a weight of 1.
+whose loss the last rank then makes a NaN in step 2, and ``adaptive``, False for a weight of 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fastvae.train import OptimConfig, trainer
 from tests.distributed.adversary import AdversarialTask, Discriminator, SmallVAE
 
 BASE = {
-    "steps": 8,
+    "steps": 6,
     "lr": 2e-3,
     "schedule": "constant",
     "global_batch_size": 16,
@@ -31,7 +31,7 @@ BASE = {
     "ema": 0.9,
     "device": "cpu",
 }
-POISONED = 3
+POISONED = 2
 
 
 def run_job(job: dict[str, Any], data: fastvae.Data, world: World) -> None:
