@@ -58,14 +58,10 @@ class SmallVAE(nn.Module):
 
 
 class Discriminator(nn.Sequential):
-    """Two layers; one score for an example.
-
-    The last has no bias: while no score reaches the hinge its gradient is 0 but for round-off, which Adam would scale
-    up to a whole step, and no two splits of a batch would agree.
-    """
+    """Two layers; one score for an example."""
 
     def __init__(self, size: int) -> None:
-        super().__init__(nn.Linear(size, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1, bias=False))
+        super().__init__(nn.Linear(size, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1))
 
 
 class AdversarialTask(Task):

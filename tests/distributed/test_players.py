@@ -25,7 +25,7 @@ if not launching.deepspeed_lacks():
 PLAYERS = ("generator", "discriminator")
 VARIANTS: dict[str, dict[str, Any]] = {
     "accumulated": {"settings": {"accumulation": 2}, "adaptive": False},
-    **{f"{player} poisoned": {"poison": player} for player in PLAYERS},
+    "poisoned": {"poison": True},
 }
 STEPS = 6
 
@@ -55,7 +55,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def resumed(prefix: str, settings: dict[str, Any]) -> list[dict[str, Any]]:
     return [
-        {"run": f"{prefix}/resumed", "settings": {**settings, "steps": steps}, "poison": "discriminator"}
+        {"run": f"{prefix}/resumed", "settings": {**settings, "steps": steps}, "poison": True}
         for steps in (STEPS // 2, STEPS)
     ]
 
@@ -72,7 +72,7 @@ def test_two_ranks_train_both_models_as_one_process_does(runs: Path, strategy: s
     assert [record["step"] for record in ours] == list(range(1, STEPS + 1))
     for here, there in zip(ours, theirs, strict=True):
         for name in (*AdversarialTask.columns, "grad_norm", "discriminator_grad_norm"):
-            expected = there[name] if there[name] is None else pytest.approx(there[name], rel=2e-5, abs=1e-6)
+            expected = there[name] if there[name] is None else pytest.approx(there[name], rel=1e-5, abs=1e-6)
             assert here[name] == expected, (here["step"], name)
         for name in ("adversarial_factor", "lr", "discriminator_lr", "skipped_steps", "discriminator_skipped_steps"):
             assert here[name] == there[name]
@@ -81,33 +81,33 @@ def test_two_ranks_train_both_models_as_one_process_does(runs: Path, strategy: s
         two = safetensors.torch.load_file(runs / strategy / variant / f"last_{rank}.safetensors")
         assert two.keys() == one.keys()
         for name, value in two.items():
-            torch.testing.assert_close(value, one[name], atol=2e-5, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(value, one[name], atol=1e-5, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_the_comparison_can_fail(runs: Path) -> None:
     """Both losses reach the generator, and the weight of the second is neither 0 nor at its bounds."""
-    weights = [record["adversarial_weight"] for record in metrics(runs / "one" / "generator poisoned")]
+    weights = [record["adversarial_weight"] for record in metrics(runs / "one" / "poisoned")]
     assert weights[:2] == [0, 0]
-    assert all(0 < weight < 50 and weight != 0.5 for weight in weights[POISONED + 1 :])
-    adaptive, other = (metrics(runs / "one" / variant)[-1] for variant in ("generator poisoned", "accumulated"))
+    assert all(0 < weight < 50 and weight != 0.5 for weight in (weights[3], weights[5]))
+    adaptive, other = (metrics(runs / "one" / variant)[-1] for variant in ("poisoned", "accumulated"))
     assert adaptive["distortion_nats"] != pytest.approx(other["distortion_nats"], rel=1e-4)
 
 
 @pytest.mark.parametrize("strategy", ["one", *STRATEGIES])
-@pytest.mark.parametrize("player", PLAYERS)
-def test_a_nan_of_either_player_on_one_rank_is_skipped_on_all(runs: Path, strategy: str, player: str) -> None:
+def test_a_nan_of_either_player_on_one_rank_is_skipped_on_all(runs: Path, strategy: str) -> None:
     """A NaN of the reconstruction reaches the discriminator, and one of its scores the generator: each skips one."""
-    records = metrics(runs / strategy / f"{player} poisoned")
+    records = metrics(runs / strategy / "poisoned")
     skipped = [(record["skipped_steps"], record["discriminator_skipped_steps"]) for record in records]
-    assert skipped == [(0, 0)] * POISONED + [(1, 1)] * (STEPS - POISONED)
-    lines = (runs / strategy / f"{player} poisoned" / "metrics.jsonl").read_text().splitlines()
+    assert skipped == [(0, 0), (0, 0), (1, 1), (1, 1), (2, 2), (2, 2)]
+    lines = (runs / strategy / "poisoned" / "metrics.jsonl").read_text().splitlines()
     incidents = {(record["kind"], record["step"]) for record in map(json.loads, lines) if "skipped_" in record["kind"]}
-    assert incidents == {("skipped_not_finite", POISONED + 1), ("discriminator_skipped_not_finite", POISONED + 1)}
+    kinds = ("skipped_not_finite", "discriminator_skipped_not_finite")
+    assert incidents == {(kind, step + 1) for kind in kinds for step in POISONED.values()}
 
 
 @pytest.mark.parametrize("strategy", ["one", *STRATEGIES])
 def test_a_run_that_went_on_ends_with_the_same_bits(runs: Path, strategy: str) -> None:
-    again, whole = (runs / strategy / name for name in ("resumed", "discriminator poisoned"))
+    again, whole = (runs / strategy / name for name in ("resumed", "poisoned"))
     assert (again / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     for rank in range(1 if strategy == "one" else 2):
         assert (again / f"last_{rank}.safetensors").read_bytes() == (whole / f"last_{rank}.safetensors").read_bytes()
