@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING
 from fastvae.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from fastvae.distributed.config import DDPConfig, FSDPConfig
+    from fastvae.distributed.config import DDPConfig, FSDPConfig, StrategyOptions
     from fastvae.distributed.deepspeed_settings import DeepSpeedConfig
     from fastvae.distributed.failure import Failure, PeerFailed, is_peer_error
     from fastvae.distributed.kinds import (
         STRATEGIES,
         StrategyKind,
         StrategyName,
-        StrategyOptions,
         build_strategy,
         find_strategy,
     )
@@ -46,17 +45,10 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "config": ("DDPConfig", "FSDPConfig"),
+        "config": ("DDPConfig", "FSDPConfig", "StrategyOptions"),
         "deepspeed_settings": ("DeepSpeedConfig",),
         "failure": ("Failure", "PeerFailed", "is_peer_error"),
-        "kinds": (
-            "STRATEGIES",
-            "StrategyKind",
-            "StrategyName",
-            "StrategyOptions",
-            "build_strategy",
-            "find_strategy",
-        ),
+        "kinds": ("STRATEGIES", "StrategyKind", "StrategyName", "build_strategy", "find_strategy"),
         "side_group": ("SideGroup",),
         "strategy": ("StepReport", "Strategy", "read_whole", "write_tensors"),
         "world": ("World", "enter_world", "world_from_environment"),

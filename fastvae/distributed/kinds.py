@@ -1,16 +1,16 @@
 """The strategies by name: how each is built, its settings, and what it refuses. Nothing here imports PyTorch.
 
 A new strategy is a file with a class that honours `fastvae.distributed.Strategy`, and an entry in `STRATEGIES`. One
-with settings also has a class in `config.py`, and a field of `StrategyOptions` and `TrainConfig`.
+with settings also has a class in `config.py`, a field of `StrategyOptions` there, and one of `TrainConfig`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from fastvae.distributed.config import DDPConfig, FSDPConfig
+from fastvae.distributed.config import DDPConfig, FSDPConfig, StrategyOptions
 from fastvae.distributed.deepspeed_settings import DeepSpeedConfig
 from fastvae.settings import Settings
 
@@ -19,32 +19,6 @@ if TYPE_CHECKING:
     from fastvae.distributed.world import World
 
 StrategyName = Literal["auto", "single", "ddp", "fsdp", "deepspeed"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StrategyOptions:
-    """What a run requires of its strategy, and the settings of each; a strategy reads its own."""
-
-    precision: str = "fp32"
-    """fp32, or bf16 autocast."""
-    accumulation: int = 1
-    """Micro-batches of one optimizer step."""
-    max_grad_norm: float | None = None
-    """The gradient is clipped to this 2-norm."""
-    compile: bool = False
-    """The module is compiled after it was wrapped."""
-    capture: bool = False
-    """The step becomes a CUDA graph."""
-    edits_optimizer_state: bool = False
-    """The optimizer's state is changed between steps, by parameter."""
-    num_players: int = 1
-    """Models that are trained together; each has a strategy of its own."""
-    ddp: DDPConfig = field(default_factory=DDPConfig)
-    """Settings of strategy ddp."""
-    fsdp: FSDPConfig = field(default_factory=FSDPConfig)
-    """Settings of strategy fsdp."""
-    deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
-    """Settings of strategy deepspeed."""
 
 
 Refusals = Iterator[tuple[str, str]]  # an option, and the rule that it breaks

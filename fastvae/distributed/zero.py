@@ -13,9 +13,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from fastvae.distributed.config import StrategyOptions
 from fastvae.distributed.deepspeed import DeepSpeedStrategy, import_deepspeed
 from fastvae.distributed.deepspeed_settings import engine_settings
-from fastvae.distributed.kinds import StrategyOptions
 from fastvae.distributed.snapshot import copy_to_host
 from fastvae.distributed.strategy import Accept, BuildOptimizer, StepReport, compare_replicas, read_tensors
 from fastvae.distributed.world import World

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,11 @@ class PlayerSpec:
     """Which of its steps are skipped; another model's steps are not."""
     ema: float | None = None
     """Decay of an exponential moving average of its weights; None for off."""
+
+    def settings(self) -> dict[str, Any]:
+        """What decides how it is trained, as ``config.yaml`` has it; a run that goes on must have the same."""
+        guard = {name: value for name, value in asdict(self.guard).items() if name != "stop_after"}
+        return {"optim": asdict(self.optim), "guard": guard, "ema": self.ema}
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():

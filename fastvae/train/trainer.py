@@ -99,7 +99,7 @@ def train(
     specs = all_specs(model, config, own_task.opponents)
     resolved = {"seed": seed, "model": None, "data": None, **(description or {}), "train": asdict(config)}
     if task is not None:
-        opponents = {name: {"optim": asdict(s.optim), "ema": s.ema} for name, s in specs.items() if name != GENERATOR}
+        opponents = {spec.name: spec.settings() for spec in task.opponents}
         resolved |= {"task": type(task).__name__, "opponents": opponents}
     with ExitStack() as stack:
         log = stack.enter_context(rank_log(run_dir))

@@ -1,7 +1,7 @@
 """Train the small adversarial task, one run after the other, as the jobs on the command line say.
 
-A job is a dict: ``run`` (a directory), ``settings`` (of TrainConfig), and where wanted ``poison``, the name of a player
-whose loss the last rank then makes a NaN in step 3, and ``adaptive``, False for a weight of 1.
+A job is a dict: ``run`` (a directory), ``settings`` (of TrainConfig), and where wanted ``poison``: the last rank then
+makes each player's loss a NaN in one step, and ``adaptive``, False for a weight of 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fastvae.train import OptimConfig, trainer
 from tests.distributed.adversary import AdversarialTask, Discriminator, SmallVAE
 
 BASE = {
-    "steps": 8,
+    "steps": 6,
     "lr": 2e-3,
     "schedule": "constant",
     "global_batch_size": 16,
@@ -31,15 +31,17 @@ BASE = {
     "ema": 0.9,
     "device": "cpu",
 }
-POISONED = 3
+POISONED = {"generator": 2, "discriminator": 4}
 
 
 def run_job(job: dict[str, Any], data: fastvae.Data, world: World) -> None:
     torch.manual_seed(3)
     is_last = world.rank == world.world_size - 1
-    poison = {job.get("poison"): [POISONED]} if is_last else {}
+    poison = {name: [step] for name, step in POISONED.items() if is_last and job.get("poison")}
     discriminator = Discriminator(64)
-    optim = OptimConfig(lr=5e-3, beta1=0.5, schedule="constant", max_grad_norm=2.0, weight_decay=0.01)
+    # While no score reaches the hinge, the gradients of some biases are 0 but for round-off: with a small adam_eps Adam
+    # would scale that up to whole steps, and no two splits of a batch would agree.
+    optim = OptimConfig(lr=5e-3, beta1=0.5, schedule="constant", max_grad_norm=2.0, weight_decay=0.01, adam_eps=1e-3)
     task = AdversarialTask(
         discriminator, optim, adaptive=job.get("adaptive", True), poison=poison.get("discriminator", ())
     )

@@ -24,11 +24,10 @@ if not launching.deepspeed_lacks():
     STRATEGIES |= {f"deepspeed {stage}": {"strategy": "deepspeed", "deepspeed": {"stage": stage}} for stage in range(4)}
 PLAYERS = ("generator", "discriminator")
 VARIANTS: dict[str, dict[str, Any]] = {
-    "plain": {},
     "accumulated": {"settings": {"accumulation": 2}, "adaptive": False},
-    **{f"{player} poisoned": {"poison": player} for player in PLAYERS},
+    "poisoned": {"poison": True},
 }
-STEPS = 8
+STEPS = 6
 
 
 def jobs_of(prefix: str, settings: dict[str, Any], **changes: Any) -> list[dict[str, Any]]:
@@ -48,16 +47,17 @@ def train(root: Path, jobs: list[dict[str, Any]], *, num_processes: int) -> None
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All runs, of one process and of two; those called resumed stop after half of their steps and go on."""
     root = tmp_path_factory.mktemp("players")
-    train(root, jobs_of("one", {}, accumulation=1), num_processes=1)
-    two = []
-    for name, settings in STRATEGIES.items():
-        two += jobs_of(name, settings)
-        two += [
-            {"run": f"{name}/resumed", "settings": {**settings, "steps": steps}, "poison": "discriminator"}
-            for steps in (STEPS // 2, STEPS)
-        ]
-    train(root, two, num_processes=2)
+    train(root, [*jobs_of("one", {}, accumulation=1), *resumed("one", {})], num_processes=1)
+    two = [jobs_of(name, settings) + resumed(name, settings) for name, settings in STRATEGIES.items()]
+    train(root, [job for jobs in two for job in jobs], num_processes=2)
     return root
+
+
+def resumed(prefix: str, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"run": f"{prefix}/resumed", "settings": {**settings, "steps": steps}, "poison": True}
+        for steps in (STEPS // 2, STEPS)
+    ]
 
 
 def metrics(run: Path) -> list[dict[str, float]]:
@@ -72,7 +72,7 @@ def test_two_ranks_train_both_models_as_one_process_does(runs: Path, strategy: s
     assert [record["step"] for record in ours] == list(range(1, STEPS + 1))
     for here, there in zip(ours, theirs, strict=True):
         for name in (*AdversarialTask.columns, "grad_norm", "discriminator_grad_norm"):
-            expected = there[name] if there[name] is None else pytest.approx(there[name], rel=2e-5, abs=1e-6)
+            expected = there[name] if there[name] is None else pytest.approx(there[name], rel=1e-5, abs=1e-6)
             assert here[name] == expected, (here["step"], name)
         for name in ("adversarial_factor", "lr", "discriminator_lr", "skipped_steps", "discriminator_skipped_steps"):
             assert here[name] == there[name]
@@ -81,37 +81,37 @@ def test_two_ranks_train_both_models_as_one_process_does(runs: Path, strategy: s
         two = safetensors.torch.load_file(runs / strategy / variant / f"last_{rank}.safetensors")
         assert two.keys() == one.keys()
         for name, value in two.items():
-            torch.testing.assert_close(value, one[name], atol=2e-5, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(value, one[name], atol=1e-5, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_the_comparison_can_fail(runs: Path) -> None:
     """Both losses reach the generator, and the weight of the second is neither 0 nor at its bounds."""
-    weights = [record["adversarial_weight"] for record in metrics(runs / "one" / "plain")]
+    weights = [record["adversarial_weight"] for record in metrics(runs / "one" / "poisoned")]
     assert weights[:2] == [0, 0]
-    assert all(0 < weight < 50 and weight != 0.5 for weight in weights[2:])
-    plain, other = (metrics(runs / "one" / variant)[-1] for variant in ("plain", "accumulated"))
-    assert plain["distortion_nats"] != pytest.approx(other["distortion_nats"], rel=1e-4)
+    assert all(0 < weight < 50 and weight != 0.5 for weight in (weights[3], weights[5]))
+    adaptive, other = (metrics(runs / "one" / variant)[-1] for variant in ("poisoned", "accumulated"))
+    assert adaptive["distortion_nats"] != pytest.approx(other["distortion_nats"], rel=1e-4)
 
 
 @pytest.mark.parametrize("strategy", ["one", *STRATEGIES])
-@pytest.mark.parametrize("player", PLAYERS)
-def test_a_nan_of_either_player_on_one_rank_is_skipped_on_all(runs: Path, strategy: str, player: str) -> None:
+def test_a_nan_of_either_player_on_one_rank_is_skipped_on_all(runs: Path, strategy: str) -> None:
     """A NaN of the reconstruction reaches the discriminator, and one of its scores the generator: each skips one."""
-    records = metrics(runs / strategy / f"{player} poisoned")
+    records = metrics(runs / strategy / "poisoned")
     skipped = [(record["skipped_steps"], record["discriminator_skipped_steps"]) for record in records]
-    assert skipped == [(0, 0)] * POISONED + [(1, 1)] * (STEPS - POISONED)
-    lines = (runs / strategy / f"{player} poisoned" / "metrics.jsonl").read_text().splitlines()
+    assert skipped == [(0, 0), (0, 0), (1, 1), (1, 1), (2, 2), (2, 2)]
+    lines = (runs / strategy / "poisoned" / "metrics.jsonl").read_text().splitlines()
     incidents = {(record["kind"], record["step"]) for record in map(json.loads, lines) if "skipped_" in record["kind"]}
-    assert incidents == {("skipped_not_finite", POISONED + 1), ("discriminator_skipped_not_finite", POISONED + 1)}
+    kinds = ("skipped_not_finite", "discriminator_skipped_not_finite")
+    assert incidents == {(kind, step + 1) for kind in kinds for step in POISONED.values()}
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", ["one", *STRATEGIES])
 def test_a_run_that_went_on_ends_with_the_same_bits(runs: Path, strategy: str) -> None:
-    resumed, whole = (runs / strategy / name for name in ("resumed", "discriminator poisoned"))
-    assert (resumed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-    for rank in range(2):
-        assert (resumed / f"last_{rank}.safetensors").read_bytes() == (whole / f"last_{rank}.safetensors").read_bytes()
-    ends = [run / "checkpoints" / f"step_{STEPS:08d}" for run in (resumed, whole)]
+    again, whole = (runs / strategy / name for name in ("resumed", "poisoned"))
+    assert (again / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    for rank in range(1 if strategy == "one" else 2):
+        assert (again / f"last_{rank}.safetensors").read_bytes() == (whole / f"last_{rank}.safetensors").read_bytes()
+    ends = [run / "checkpoints" / f"step_{STEPS:08d}" for run in (again, whole)]
     states = [json.loads((end / "state.json").read_text())["players"] for end in ends]
     assert states[0] == states[1]
     assert states[0].keys() == set(PLAYERS)
@@ -119,7 +119,7 @@ def test_a_run_that_went_on_ends_with_the_same_bits(runs: Path, strategy: str) -
 
 def test_one_checkpoint_holds_every_tensor_of_both_models(runs: Path) -> None:
     names = set()
-    for path in (runs / "fsdp" / "plain" / "checkpoints" / f"step_{STEPS:08d}").glob("*.safetensors"):
+    for path in (runs / "fsdp" / "resumed" / "checkpoints" / f"step_{STEPS:08d}").glob("*.safetensors"):
         names |= safetensors.torch.load_file(path).keys()
     for kind in ("model.0.weight", "optimizer.state.0.weight.exp_avg", "averages.0.weight"):
         assert f"discriminator.{kind}" in names
@@ -131,9 +131,9 @@ def test_one_checkpoint_holds_every_tensor_of_both_models(runs: Path) -> None:
 
 
 def test_the_weights_of_a_run_are_the_generators(runs: Path, tmp_path: Path) -> None:
-    assert fastvae.train.export_weights(runs / "ddp" / "plain", tmp_path / "weights.safetensors") == STEPS
+    assert fastvae.train.export_weights(runs / "ddp" / "resumed", tmp_path / "weights.safetensors") == STEPS
     exported = safetensors.torch.load_file(tmp_path / "weights.safetensors")
-    finished = safetensors.torch.load_file(runs / "ddp" / "plain" / "model.safetensors")
+    finished = safetensors.torch.load_file(runs / "ddp" / "resumed" / "model.safetensors")
     assert exported.keys() == finished.keys()
     assert all(torch.equal(value, finished[name]) for name, value in exported.items())
 
@@ -142,7 +142,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     options = StrategyOptions(ddp=DDPConfig(static_graph=True), num_players=2)
     with pytest.raises(ValueError, match=r"train\.ddp\.static_graph is not for a task that trains two models"):
         build_strategy("ddp", World(world_size=2), options)
-    with pytest.raises(ValueError, match="PlayerSpec: name must be letters, digits and underscores, got 'a.b'"):
+    with pytest.raises(ValueError, match=r"PlayerSpec: name must be letters, digits and underscores, got 'a\.b'"):
         PlayerSpec(name="a.b", model=nn.Identity())
     task = AdversarialTask(Discriminator(12), OptimConfig())
     task.opponents = (PlayerSpec(name="generator", model=Discriminator(12)),)

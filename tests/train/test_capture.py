@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastvae
 from fastvae.data import Loader, as_data
-from fastvae.distributed import World, build_strategy
+from fastvae.distributed import World
 from fastvae.objective import ObjectiveConfig
-from fastvae.train import TrainConfig, capture, task
+from fastvae.records import KeyedBatch
+from fastvae.train import OptimConfig, StepResult, Task, TrainConfig, capture, task
 from fastvae.train.capture import CapturedStep, CUDAGraphs, Mark, Recorder
 from fastvae.train.config import GENERATOR
-from fastvae.train.optim import build_optimizer
-from fastvae.train.player import Player
+from fastvae.train.player import Player, PlayerSpec, all_specs, build_players, build_strategies, set_up
 from fastvae.train.run_dir.metrics import Window
-from fastvae.train.state import EMA, TrainState
+from fastvae.train.state import TrainState
 from fastvae.train.stepping import EagerStep
 from fastvae.train.task import ELBOTask
 from fastvae.train.totals import Totals
@@ -103,6 +103,32 @@ class Kernels(TorchDispatchMode):
         return function(*arguments, **(options or {}))
 
 
+class WithCritic(ELBOTask):
+    """The VAE's own step, and one of a linear model that learns the sum of the pixels."""
+
+    columns = ("loss_nats", "elbo_nats", "rate_nats", "distortion_nats", "squared_error")
+
+    def __init__(self, critic: nn.Module) -> None:
+        self.opponents = (PlayerSpec(name="critic", model=critic, optim=OptimConfig(lr=2.0**-6), ema=0.5),)
+
+    def numbers(self, config: TrainConfig, step: int) -> dict[str, float]:
+        return {**super().numbers(config, step), "factor": 1 / (1 + step)}
+
+    def step(
+        self, players: Mapping[str, Player], micro_batches: Sequence[KeyedBatch], numbers: Mapping[str, float | Tensor]
+    ) -> StepResult:
+        player, errors = players["critic"], torch.zeros(())
+        for index, micro in enumerate(micro_batches):
+            with player.strategy.accumulate(index == len(micro_batches) - 1):
+                x = micro.batch.x.flatten(1)
+                losses = (player.strategy.module(x).squeeze(1) - x.sum(1)).square() * numbers["factor"]
+                player.backward(losses)
+            errors += losses.detach().sum()
+        others, report = super().step(players, micro_batches, numbers), player.step(errors)
+        sums = torch.cat([others.sums[-4:], errors.view(1)])
+        return StepResult(reports={**others.reports, "critic": report}, sums=sums)
+
+
 def settings(**changes: object) -> TrainConfig:
     objective = ObjectiveConfig(kl_schedule="linear", kl_warmup_steps=5)
     options = {"lr": 2.0**-8, "warmup_steps": 4, "schedule": "constant", "global_batch_size": 30, "ema": 0.75}
@@ -112,29 +138,33 @@ def settings(**changes: object) -> TrainConfig:
 class Trained:
     """A small model and everything that its steps work on."""
 
-    def __init__(self, config: TrainConfig, lag: int | None = None, device: torch.device = CPU) -> None:
+    def __init__(
+        self, config: TrainConfig, lag: int | None = None, device: torch.device = CPU, with_critic: bool = False
+    ) -> None:
         generator = torch.Generator().manual_seed(3)
         pixels = torch.randint(256, (100, 6), generator=generator, dtype=torch.uint8)
         data = as_data(pixels, binarize="dynamic")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             encoder, decoder = fastvae.nn.MLPEncoder(6, 12, 3), fastvae.nn.MLPDecoder(3, 12, 6)
+            critic = nn.Linear(6, 1)
         self.config = config
-        self.strategy = build_strategy("single", World(device=device))
         model = fastvae.VAE(encoder, decoder, fastvae.Bernoulli())
-        self.strategy.setup(model, partial(build_optimizer, config, capturable=config.capture))
-        self.task = ELBOTask(model)
+        self.task: Task = WithCritic(critic) if with_critic else ELBOTask(model)
+        specs = all_specs(model, config, self.task.opponents)
+        strategies = build_strategies(specs, World(device=device), config)
+        averages = set_up(specs, strategies, config, ())
+        self.strategy = strategies[GENERATOR]
         self.loader = Loader(
             data.train, data.preprocess, global_batch_size=30, seed=7, accumulation=config.accumulation, device=device
         )
-        self.ema = EMA(0.75, self.strategy.full_precision_parameters())
-        self.state = TrainState.start(device, {GENERATOR: self.ema.average})
-        state = self.state.players[GENERATOR].guard
-        self.guard = Guard(GuardConfig(), state, device, 30, self.strategy.all_reduce_sum, lag=lag)
-        player = Player(
-            name=GENERATOR, strategy=self.strategy, config=config, optim=config, guard=self.guard, ema=self.ema
-        )
-        self.players = {GENERATOR: player}
+        self.state = TrainState.start(device, {name: ema.average for name, ema in averages.items() if ema is not None})
+        self.players = build_players(specs, strategies, averages, self.state, config)
+        if lag is not None:
+            state = self.state.players[GENERATOR].guard
+            guard = Guard(GuardConfig(), state, device, 30, self.strategy.all_reduce_sum, lag=lag)
+            self.players[GENERATOR] = replace(self.players[GENERATOR], guard=guard)
+        self.guard, self.ema = self.players[GENERATOR].guard, self.players[GENERATOR].ema
         self.totals = Totals(self.players, self.state, Window(device, len(self.task.columns)))
 
     def captured(self, first_step: int = 0, recorder: Recorder | None = None) -> CapturedStep:
@@ -145,26 +175,30 @@ class Trained:
         return EagerStep(self.task, self.players, self.loader, self.config, first_step, self.totals)
 
     def weights(self) -> Tensor:
-        return torch.cat([p.detach().flatten() for p in self.strategy.model.parameters()])
+        models = [player.strategy.model for player in self.players.values()]
+        return torch.cat([p.detach().flatten() for model in models for p in model.parameters()])
 
 
 @pytest.mark.parametrize("accumulation", [1, 4])
 @pytest.mark.parametrize("first_step", [0, 5])
-def test_captured_steps_are_the_same_steps(accumulation: int, first_step: int) -> None:
-    plain = Trained(settings(accumulation=accumulation, max_grad_norm=1.0))
-    other = Trained(settings(accumulation=accumulation, max_grad_norm=1.0, capture=True))
+@pytest.mark.parametrize("with_critic", [False, True])
+def test_captured_steps_are_the_same_steps(accumulation: int, first_step: int, with_critic: bool) -> None:
+    plain = Trained(settings(accumulation=accumulation, max_grad_norm=1.0), with_critic=with_critic)
+    other = Trained(settings(accumulation=accumulation, max_grad_norm=1.0, capture=True), with_critic=with_critic)
     playback = Playback()
     take_plain, take_captured = plain.eager(first_step), other.captured(first_step, playback)
     for number in range(first_step, first_step + STEPS):
         take_plain(number)
         take_captured(number)
-        assert list(plain.guard.settle(number + 1)) == list(other.guard.settle(number + 1)) == []
+        for player in (*plain.players.values(), *other.players.values()):
+            assert list(player.guard.settle(number + 1)) == []
         assert torch.equal(plain.totals.window.sums, other.totals.window.sums)
         assert plain.totals.window.grad_norms == other.totals.window.grad_norms
     assert playback.recorded == 1
     assert torch.equal(plain.weights(), other.weights())
     assert plain.guard.limits == other.guard.limits
-    assert all(torch.equal(average, other.ema.average[name]) for name, average in plain.ema.average.items())
+    for name, player in plain.state.players.items():
+        assert all(torch.equal(average, other.state.players[name].ema[key]) for key, average in player.ema.items())
     assert plain.state.counters() == other.state.counters()
 
 
@@ -237,7 +271,8 @@ def test_graphs_replay_the_same_steps(accumulation: int) -> None:
     for number in range(20):
         take_plain(number)
         take_captured(number)
-        assert list(plain.guard.settle(number + 1)) == list(other.guard.settle(number + 1)) == []
+        for player in (*plain.players.values(), *other.players.values()):
+            assert list(player.guard.settle(number + 1)) == []
     torch.testing.assert_close(plain.totals.window.sums, other.totals.window.sums, rtol=1e-6, atol=0)
     torch.testing.assert_close(plain.weights(), other.weights(), rtol=1e-6, atol=1e-7)
     for name, average in plain.ema.average.items():

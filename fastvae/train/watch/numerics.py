@@ -79,12 +79,17 @@ def diagnose(strategy: Strategy, micro_batches: Sequence[KeyedBatch], config: Tr
         finding.terms += [name for name in found if name not in finding.terms]
     finding.gradients = _not_finite({name: p.grad for name, p in watched.named_parameters()})
     finding.module = probe.culprit()
-    return _first_finding(strategy, finding)
+    otherwise = (
+        "done again, every rank's own numbers were finite: their sum over the batch or the ranks overflowed; "
+        "lower --train.lr or scale the data"
+    )
+    return _first_finding(strategy, finding, otherwise)
 
 
 def diagnose_state(strategy: Strategy, micro_batches: Sequence[KeyedBatch]) -> str:
     """As ``diagnose``, from the weights and the batch alone: for a loss that this file does not know."""
-    return _first_finding(strategy, _copy_and_look(strategy, micro_batches)[1])
+    otherwise = "weights and batch were finite; look at the task's loss, or lower the learning rate"
+    return _first_finding(strategy, _copy_and_look(strategy, micro_batches)[1], otherwise)
 
 
 def _copy_and_look(strategy: Strategy, micro_batches: Sequence[KeyedBatch]) -> tuple[nn.Module, Finding]:
@@ -189,8 +194,8 @@ def _some(names: list[str]) -> list[str]:
     return names if more <= 1 else [*names[:_SHOWN], f"{more} more"]
 
 
-def _first_finding(strategy: Strategy, finding: Finding) -> str:
-    """The text of the lowest rank that found something, on every rank."""
+def _first_finding(strategy: Strategy, finding: Finding, otherwise: str) -> str:
+    """The text of the lowest rank that found something, on every rank; ``otherwise`` where none did."""
     world = strategy.world
     texts = torch.zeros(world.world_size, _TEXT_BYTES, dtype=torch.int32, device=world.device)
     own = finding.text().encode()[:_TEXT_BYTES] if finding else b""
@@ -199,7 +204,4 @@ def _first_finding(strategy: Strategy, finding: Finding) -> str:
         text = bytes(row).rstrip(b"\0").decode(errors="ignore")
         if text:
             return f"rank {rank}: {text}" if world.world_size > 1 else text
-    return (
-        "done again, every rank's own numbers were finite: their sum over the batch or the ranks overflowed; "
-        "lower --train.lr or scale the data"
-    )
+    return otherwise
