@@ -55,12 +55,20 @@ class Batch:
 
 @dataclass(eq=False, kw_only=True)
 class VAETerms:
-    """What one forward pass of a VAE gives: the two halves of the ELBO, apart, in nats per example."""
+    """What one forward pass of a model gives: the two halves of the ELBO, and apart from it what else is minimised."""
 
-    z: Tensor  # [B, D], or [K, B, D] with K importance samples
-    rate: Tensor  # [B] KL(q(z|x) || p(z)); with K samples [K, B] log q(z|x) - log p(z)
-    distortion: Tensor  # [B] or [K, B], -log p(x|z)
-    rate_per_dimension: Tensor | None = None  # [D] KL of each latent dimension, summed over the B examples
+    z: Tensor
+    """Latents [B, ...], or [K, B, ...] with K importance samples."""
+    rate: Tensor
+    """KL(q(z|x) || p(z)), [B] nats; with K samples log q(z|x) - log p(z) of each, [K, B]."""
+    distortion: Tensor
+    """-log p(x|z), [B] or [K, B], in nats; a model without a likelihood gives another error here."""
+    rate_per_dimension: Tensor | None = None
+    """KL of each latent dimension, summed over the B examples, [D]; D counts the elements of one latent."""
+    penalty: Tensor | None = None
+    """What the loss adds to the objective and the ELBO never holds, [B] or [K, B], such as a commitment loss."""
+    reconstruction: Tensor | None = None
+    """The decoder's mean, [B, ...] or [K, B, ...], with gradient: what a discriminator or a perceptual loss reads."""
 
 
 # DDP (static graph) and FSDP hook a forward's result, and find only tensors that PyTorch knows how to reach: without

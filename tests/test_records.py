@@ -38,6 +38,13 @@ def apply_to_dataclass(record: Any, function: Callable[[Tensor], Any]) -> Any:
     [
         Batch(x=torch.rand(3, 2), target=torch.rand(3, 2), lengths=torch.tensor([1, 2, 2])),
         VAETerms(z=torch.rand(3, 2), rate=torch.rand(3), distortion=torch.rand(3)),
+        VAETerms(
+            z=torch.rand(3, 2),
+            rate=torch.rand(3),
+            distortion=torch.rand(3),
+            penalty=torch.rand(3),
+            reconstruction=torch.rand(3, 4),
+        ),
         DiagonalGaussian(torch.rand(3, 2), torch.rand(3, 2)),
     ],
     ids=lambda record: type(record).__name__,

@@ -39,13 +39,14 @@ def log_window(log: MetricsLog, strategy: Strategy, state: TrainState, window: W
     """Write the means over the global batches since the last call; all ranks together."""
     examples = (state.step - window.first_step) * config.global_batch_size
     seconds = window.seconds()
-    loss, elbo, rate, distortion = (strategy.all_reduce_sum(window.sums) / examples).tolist()
+    loss, elbo, rate, distortion, *penalty = (strategy.all_reduce_sum(window.sums) / examples).tolist()
     bounds = {"loss_nats": loss, "elbo_nats": elbo, "rate_nats": rate, "distortion_nats": distortion}
     unit = getattr(strategy.model, "distortion_unit", "nats")
     if unit != "nats":  # a deterministic autoencoder's: no bound
         bounds = {"squared_error" if unit == "squared error" else "distortion_nats": distortion}
     values: dict[str, float | int | None] = {
         **bounds,
+        **dict(zip(("penalty",), penalty, strict=False)),
         "kl_weight": kl_weight_at(config.objective, state.step - 1),
         "lr": lr_at(config, state.step - 1),
         "grad_norm": window.grad_norm.item(),

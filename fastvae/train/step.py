@@ -36,11 +36,12 @@ def train_step(
     gradient before they change the weights; without one, a gradient that is not finite is skipped.
 
     Returns:
-        The step's report, and a float32 ``[4]`` with this rank's sums of loss, ELBO, rate and distortion in nats.
+        The step's report, and a float32 ``[4]`` with this rank's sums of loss, ELBO, rate and distortion in nats;
+        ``[5]`` for a model with a penalty, whose sum comes last.
     """
     scale = strategy.world.world_size / config.global_batch_size
     free_bits = free_bits_ahead(strategy, micro_batches, config) if len(micro_batches) > 1 else None
-    sums = torch.zeros(4, device=strategy.world.device)
+    sums: Tensor | None = None
     for index, micro in enumerate(micro_batches):
         with strategy.accumulate(last=index == len(micro_batches) - 1):
             with autocast(strategy.world.device, config.precision):
@@ -49,8 +50,10 @@ def train_step(
                 free_bits = _free_bits(strategy, terms.rate_per_dimension, config)
             objective = build_objective(config.objective, terms, kl_weight=kl_weight, free_bits=free_bits)
             strategy.backward(objective.loss.sum() * scale)
-        parts = (objective.loss, objective.elbo, objective.rate, objective.distortion)
-        sums += torch.stack([part.detach() for part in parts]).sum(1)
+        parts = (objective.loss, objective.elbo, objective.rate, objective.distortion, objective.penalty)
+        part_sums = torch.stack([part.detach().float() for part in parts if part is not None]).sum(1)
+        sums = part_sums if sums is None else sums + part_sums
+    assert sums is not None  # every rank has a micro-batch, which may be empty
     accept = None if guard is None else partial(guard.accept, sums[0])
     return strategy.step(config.max_grad_norm, accept), sums
 

@@ -25,7 +25,7 @@ class Totals:
 
         Args:
             report: what the step did.
-            sums: float32 ``[4]``, its sums of loss, ELBO, rate and distortion.
+            sums: float32 ``[4]``, its sums of loss, ELBO, rate and distortion; ``[5]`` with a penalty.
             ema_weight: of this step in the moving average, see `EMA.weight_at`.
         """
         if self.ema is not None:

@@ -24,20 +24,27 @@ class Window:
     """Sums since the last line of the log, kept on the device so that a step needs no host sync."""
 
     def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(4, device=device)
+        self._sums = torch.zeros(5, device=device)
+        self._num_columns = 4
         self.grad_norm = torch.zeros((), device=device)
         self.restart(0)
 
     def restart(self, step: int) -> None:
         """Begin again, in the same memory, after so many steps of the run."""
         self.first_step = step
-        self.sums.zero_()
+        self._sums.zero_()
         self._started = time.perf_counter()
 
     def add(self, report: StepReport, sums: Tensor) -> None:
         """Take in a step, on the device alone: a captured step does it, too."""
-        self.sums += sums
+        self._num_columns = len(sums)
+        self._sums[: self._num_columns] += sums
         self.grad_norm = report.grad_norm
+
+    @property
+    def sums(self) -> Tensor:
+        """float32 [4], of loss, ELBO, rate and distortion; [5] with the penalty, for a model that has one."""
+        return self._sums[: self._num_columns]
 
     def seconds(self) -> float:
         return time.perf_counter() - self._started
