@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +24,10 @@ class Evaluate(Settings):
     device: Literal["cpu", "cuda"] = "cpu"
     """Where to compute."""
     json: bool = False
-    """Print one JSON object instead of a table."""
+    """Print one JSON object instead of a table, with the lists by latent dimension."""
 
     def __call__(self) -> int:
-        values = dataclasses.asdict(run.load(self.run, device=self.device).evaluate(self.num_samples))
+        values = run.load(self.run, device=self.device).evaluate(self.num_samples).known()
         print(json.dumps(values) if self.json else evaluation_table(values))
         return 0
 
@@ -37,7 +36,7 @@ class Evaluate(Settings):
 class Score(Settings):
     """Write how unlikely each example is, in nats: a CSV file with its number and minus its bound.
 
-    Of a deterministic autoencoder it is the squared error.
+    Of a model that estimates no ELBO, such as a deterministic autoencoder, it is the distortion: the squared error.
     """
 
     run: RunDirectory
@@ -55,13 +54,15 @@ class Score(Settings):
         out = output_file(self.out)
         loaded = run.load(self.run, device=self.device)
         values = loaded.score(self.data or "test", num_samples=self.num_samples)
-        unit = getattr(loaded.model, "distortion_unit", "nats")
+        from fastvae.generative import AnyModel  # here: it imports PyTorch
+
+        model = AnyModel(loaded.model)
         score = "negative_elbo_nats" if self.num_samples == 1 else "nll_nats"
         with out.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["example", score if unit == "nats" else unit.replace(" ", "_")])
+            writer.writerow(["example", score if model.estimates_elbo else model.distortion_name])
             writer.writerows((row, f"{value:.6f}") for row, value in enumerate(values.tolist()))
-        print(f"{out}  {len(values)} examples, mean {values.mean():.4f} {unit}")
+        print(f"{out}  {len(values)} examples, mean {values.mean():.4f} {model.distortion_unit}")
         return 0
 
 

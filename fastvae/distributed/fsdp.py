@@ -23,6 +23,7 @@ from torch.distributed.tensor import DTensor
 from fastvae.distributed.config import FSDPConfig
 from fastvae.distributed.strategy import BuildOptimizer, TorchStrategy, broadcast_from_first, compare_replicas
 from fastvae.distributed.world import World
+from fastvae.generative import AnyModel
 
 
 class FSDPStrategy(TorchStrategy):
@@ -74,8 +75,8 @@ class FSDPStrategy(TorchStrategy):
                 ignored_params=whole,
             )
         root = fully_shard(model, mesh=mesh, mp_policy=self._root_policy, offload_policy=offload, ignored_params=whole)
-        if hasattr(model, "encode"):
-            register_fsdp_forward_method(model, "encode")  # free bits look at the encoder alone
+        for method in AnyModel(model).forward_methods:
+            register_fsdp_forward_method(model, method)
         return root
 
     def accumulate(self, last: bool) -> AbstractContextManager[object]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 from fastvae.data import Data, evaluation_batches
 from fastvae.distributed import Strategy
 from fastvae.evaluate import Evaluation, evaluate
+from fastvae.generative import AnyModel
 from fastvae.objective import kl_weight_at
 from fastvae.ops import backend
 from fastvae.train.config import TrainConfig
@@ -40,10 +40,10 @@ def log_window(log: MetricsLog, strategy: Strategy, state: TrainState, window: W
     examples = (state.step - window.first_step) * config.global_batch_size
     seconds = window.seconds()
     loss, elbo, rate, distortion, *penalty = (strategy.all_reduce_sum(window.sums) / examples).tolist()
-    bounds = {"loss_nats": loss, "elbo_nats": elbo, "rate_nats": rate, "distortion_nats": distortion}
-    unit = getattr(strategy.model, "distortion_unit", "nats")
-    if unit != "nats":  # a deterministic autoencoder's: no bound
-        bounds = {"squared_error" if unit == "squared error" else "distortion_nats": distortion}
+    model = AnyModel(strategy.model)
+    bounds = {model.distortion_name: distortion}
+    if model.estimates_elbo:
+        bounds = {"loss_nats": loss, "elbo_nats": elbo, "rate_nats": rate, "distortion_nats": distortion}
     values: dict[str, float | int | None] = {
         **bounds,
         **dict(zip(("penalty",), penalty, strict=False)),
@@ -54,14 +54,14 @@ def log_window(log: MetricsLog, strategy: Strategy, state: TrainState, window: W
         "examples_per_s": examples / seconds,
     }
     log.write("train", state.step, values)
-    summary = f"ELBO {elbo:.3f} nats" if "elbo_nats" in bounds else f"{unit} {distortion:.4f}"
+    summary = f"ELBO {elbo:.3f} nats" if model.estimates_elbo else f"{model.distortion_name} {distortion:.4f}"
     log.advance(state.step, f"{examples / seconds:,.0f} examples/s", summary)
 
 
 def log_evaluation(log: MetricsLog, kind: str, step: int, evaluation: Evaluation) -> None:
     """Write an evaluation's numbers."""
-    values = {name: value for name, value in asdict(evaluation).items() if isinstance(value, int | float)}
-    lists = {name: value for name, value in asdict(evaluation).items() if isinstance(value, tuple)}
+    values = {name: value for name, value in evaluation.known().items() if isinstance(value, int | float)}
+    lists = {name: value for name, value in evaluation.known().items() if isinstance(value, tuple)}
     log.write(kind, step, values, lists)
 
 

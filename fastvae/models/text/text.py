@@ -49,11 +49,15 @@ class TextVAE(VAE):
         ValueError: a rate, the temperature or one of the search's numbers is out of its range.
     """
 
+    draws_at_temperature = True
+    decoder: RecurrentDecoder | TransformerDecoder
+    likelihood: Categorical
+
     def __init__(
         self,
         encoder: nn.Module,
-        decoder: nn.Module,
-        likelihood: nn.Module,
+        decoder: RecurrentDecoder | TransformerDecoder,
+        likelihood: Categorical,
         latent_dim: int | None = None,
         *,
         max_length: int,
@@ -122,7 +126,7 @@ class TextVAE(VAE):
         if noise_key is None:
             return self._search(z, condition, lengths)
         uniform = self._uniform(noise_key, len(z))
-        state = self.decoder.start(z, condition)  # type: ignore[operator]
+        state = self.decoder.start(z, condition)
         tokens = torch.full((len(z),), BEGIN, device=z.device)
         written: list[Tensor] = []
         for place in range(self.max_length + 1):
@@ -138,7 +142,7 @@ class TextVAE(VAE):
     def _search(self, z: Tensor, condition: Tensor | None, lengths: Tensor | None) -> Tensor:
         """The sentence of each latent that a beam search finds."""
         each = partial(torch.repeat_interleave, repeats=self.beam_width, dim=0)
-        state = self.decoder.start(each(z), None if condition is None else each(condition))  # type: ignore[operator]
+        state = self.decoder.start(each(z), None if condition is None else each(condition))
         return beam_search(
             partial(self._next, lengths=None if lengths is None else each(lengths)),
             state,
@@ -151,8 +155,8 @@ class TextVAE(VAE):
 
     def _next(self, state: Any, tokens: Tensor, place: int, lengths: Tensor | None) -> tuple[Tensor, Any]:
         """Log probabilities [N, V] of the token at a place, -inf where it may not stand, and the state there."""
-        features, state = self.decoder.step(state, tokens)  # type: ignore[operator]
-        scores = self.likelihood.log_probs(features)  # type: ignore[operator]
+        features, state = self.decoder.step(state, tokens)
+        scores = self.likelihood.log_probs(features)
         shortest, longest = (1, self.max_length) if lengths is None else (lengths, lengths)
         end = scores[:, END].masked_fill(torch.as_tensor(place < shortest, device=scores.device), -torch.inf)
         must_end = torch.as_tensor(place >= longest, device=scores.device).expand(len(scores))
