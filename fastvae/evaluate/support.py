@@ -1,4 +1,4 @@
-"""Whether a likelihood can be that of the data: asked once, before the first step."""
+"""Whether the data lie in the likelihood's support: checked once, before the first step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def support_of(model: nn.Module) -> Support | None:
 
 
 def check_support(model: nn.Module, data: Data) -> None:
-    """Look once at the targets, all of those in memory and some thousands of others, as the model's likelihood does.
+    """Check the targets once: all of those in memory, and some thousands of others.
 
     Raises:
         ValueError: one is outside of the likelihood's support, and its example is named; or the data are drawn as 0
@@ -45,7 +45,7 @@ def check_support(model: nn.Module, data: Data) -> None:
 
 
 def check_examples(model: nn.Module, data: Data, source: Source, name: str) -> None:
-    """The same of other examples, which a finished run is asked about.
+    """The same for other examples that are given to a finished run.
 
     Raises:
         ValueError: a number is outside of the likelihood's support.
@@ -58,7 +58,7 @@ def check_examples(model: nn.Module, data: Data, source: Source, name: str) -> N
 
 
 def _is_certain(pixels: Preprocess, support: Support) -> bool:
-    """Whether every target is in the support by how it is made, so that nobody needs to look."""
+    """Whether every target is in the support by construction."""
     in_unit = pixels.levels is not None or pixels.binarize
     if support.levels is not None:
         return support.levels == pixels.exact_levels

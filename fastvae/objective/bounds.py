@@ -30,7 +30,7 @@ class Objective:
 
 @dataclass(frozen=True, kw_only=True)
 class FreeBits:
-    """Which latent dimensions pay for their rate: those whose mean KL over the GLOBAL batch is above the floor."""
+    """Which latent dimensions add to the loss: those whose mean KL over the GLOBAL batch is above the floor."""
 
     floor_nats: float
     """The KL that each dimension has without cost."""
@@ -43,7 +43,7 @@ def kl_weight_at(config: ObjectiveConfig, step: int) -> float:
 
     A linear warm-up goes from ``kl_weight_start`` to ``kl_weight`` in ``kl_warmup_steps`` (Bowman et al. 2016, arXiv
     1511.06349); the cyclical schedule starts it again every ``kl_cycle_steps`` (Fu et al. 2019, arXiv 1903.10145).
-    Both count from the end of the autoencoder's steps, which have the weight of the start (Li et al. 2019, arXiv
+    Both count from the end of the autoencoder steps, whose weight is ``kl_weight_start`` (Li et al. 2019, arXiv
     1909.00868).
     """
     if step < config.autoencoder_steps:
@@ -60,7 +60,7 @@ def kl_weight_at(config: ObjectiveConfig, step: int) -> float:
 def build_objective(
     config: ObjectiveConfig, terms: VAETerms, *, kl_weight: float | Tensor = 1.0, free_bits: FreeBits | None = None
 ) -> Objective:
-    """The objective that ``config`` asks for: `iw_bound` where it has several samples, `elbo` otherwise."""
+    """The objective of ``config``: `iw_bound` with several samples, `elbo` otherwise."""
     if config.num_samples > 1:
         return iw_bound(terms, kl_weight)
     return elbo(terms, kl_weight, free_bits=free_bits)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import fastvae
+from fastvae import cli
 from fastvae.commands.numbers import evaluation_table
 from fastvae.data import Data, build_data
 from fastvae.generative import AnyModel
@@ -103,6 +104,16 @@ def loaded(trained: fastvae.Run, data: Data) -> LoadedRun:
     )
     device = torch.device("cpu")
     return LoadedRun(directory=trained.directory, config=config, data=data, model=trained.model.eval(), device=device)
+
+
+def test_sampling_by_command_is_refused(
+    trained: fastvae.Run, digits: Data, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["sample", str(trained.directory)]) == 2
+    assert "the run was started from Python with its own" in capsys.readouterr().err
+    monkeypatch.setattr(fastvae.run, "load", lambda *_, **__: loaded(trained, digits))
+    assert cli.main(["sample", str(trained.directory)]) == 2
+    assert "VQVAE has no draw_prior: it cannot sample; a VAE can" in capsys.readouterr().err
 
 
 def test_what_it_cannot_do_is_refused_by_name(trained: fastvae.Run, digits: Data) -> None:
