@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from torch import Tensor, nn
 
+from fastvae.likelihoods import Likelihood
 from fastvae.records import Batch, DistortionUnit, Draw, HasMean, KeyedBatch, VAETerms
 
 
@@ -28,7 +29,8 @@ class AnyModel:
         self.estimates_elbo: bool = getattr(module, "estimates_elbo", self.distortion_unit == "nats")
         self.latent_shape: tuple[int, ...] | None = getattr(module, "latent_shape", None)
         self.draws_at_temperature: bool = getattr(module, "draws_at_temperature", False)
-        self.likelihood: nn.Module | None = getattr(module, "likelihood", None)
+        likelihood = getattr(module, "likelihood", None)
+        self.likelihood = likelihood if isinstance(likelihood, Likelihood) else None
         parameters = inspect.signature(module.forward).parameters
         self.takes_draw = "draw" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         if self.distortion_unit not in get_args(DistortionUnit):

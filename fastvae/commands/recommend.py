@@ -14,7 +14,7 @@ from fastvae.settings import Settings
 
 if TYPE_CHECKING:
     from fastvae.applications.recommendation import Suggestion
-    from fastvae.data.catalogue import Catalogue
+    from fastvae.data.interactions.catalogue import Catalogue
 
 
 @dataclass(frozen=True)

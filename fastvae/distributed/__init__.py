@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from fastvae.distributed.build import STRATEGIES, StrategyOptions, build_strategy
     from fastvae.distributed.config import DDPConfig, FSDPConfig
     from fastvae.distributed.deepspeed_settings import DeepSpeedConfig
-    from fastvae.distributed.failure import Failure, PeerFailed
+    from fastvae.distributed.failure import Failure, PeerFailed, is_peer_error
     from fastvae.distributed.side_group import SideGroup
     from fastvae.distributed.strategy import StepReport, Strategy, read_whole, write_tensors
     from fastvae.distributed.world import World, enter_world, world_from_environment
@@ -27,6 +27,7 @@ __all__ = [
     "World",
     "build_strategy",
     "enter_world",
+    "is_peer_error",
     "read_whole",
     "world_from_environment",
     "write_tensors",
@@ -38,7 +39,7 @@ __getattr__, __dir__ = lazy_names(
         "build": ("STRATEGIES", "StrategyOptions", "build_strategy"),
         "config": ("DDPConfig", "FSDPConfig"),
         "deepspeed_settings": ("DeepSpeedConfig",),
-        "failure": ("Failure", "PeerFailed"),
+        "failure": ("Failure", "PeerFailed", "is_peer_error"),
         "side_group": ("SideGroup",),
         "strategy": ("StepReport", "Strategy", "read_whole", "write_tensors"),
         "world": ("World", "enter_world", "world_from_environment"),

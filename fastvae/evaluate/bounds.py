@@ -219,7 +219,7 @@ def _log_jacobian(model: AnyModel, of_data: float | None) -> float | None:
 
     A density of binary pixels as they are is not one, nor is a probability of pixels to which noise was added.
     """
-    if bool(getattr(model.likelihood, "is_discrete", False)):
+    if model.likelihood is not None and model.likelihood.is_discrete:
         return 0.0
     support = support_of(model.module)
     return None if support is not None and of_data is not None and support.is_density != (of_data > 0) else of_data

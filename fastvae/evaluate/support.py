@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fastvae.data import Data, Source, load_examples
-from fastvae.data.preprocess import Preprocess
+from fastvae.data.pixels.preprocess import Preprocess
 from fastvae.data.views import looked_at
 from fastvae.generative import AnyModel
 from fastvae.likelihoods.support import Support
@@ -17,8 +17,8 @@ _ROWS = 1024  # examples that are looked at together
 
 def support_of(model: nn.Module) -> Support | None:
     """The support of a model's likelihood; None where it has no likelihood, or one that names no support."""
-    support = getattr(AnyModel(model).likelihood, "support", None)
-    return support if isinstance(support, Support) else None
+    likelihood = AnyModel(model).likelihood
+    return None if likelihood is None else likelihood.support
 
 
 def check_support(model: nn.Module, data: Data) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fastvae.data import Loader
-from fastvae.data.staging import Layout
+from fastvae.data.loading.staging import Layout
 from fastvae.distributed import StepReport, Strategy
 from fastvae.objective import kl_weight_at
 from fastvae.train.config import TrainConfig
