@@ -46,13 +46,6 @@ class AnyModel:
         """What the distortion is called in metrics and tables, with its unit."""
         return "distortion_nats" if self.distortion_unit == "nats" else "squared_error"
 
-    @property
-    def forward_methods(self) -> tuple[str, ...]:
-        """The declared ones, or ``encode`` where the model has it."""
-        default = ("encode",) if self.can("encode") else ()
-        declared: tuple[str, ...] = getattr(self.module, "forward_methods", default)
-        return declared
-
     def can(self, method: str) -> bool:
         """Whether the model has this method of `GenerativeModel`."""
         return callable(getattr(self.module, method, None))

@@ -143,8 +143,6 @@ class GenerativeModel(Protocol):
     """Unit of the distortion."""
     latent_shape: tuple[int, ...] | None
     """Shape of one example's z; None where it is not known."""
-    forward_methods: tuple[str, ...]
-    """Methods beside ``forward`` that read parameters and are called while the model trains: FSDP gathers for them."""
     draws_at_temperature: bool
     """Whether ``generate`` takes a temperature."""
 

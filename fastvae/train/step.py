@@ -41,7 +41,8 @@ def train_step(
         ``[5]`` for a model with a penalty, whose sum comes last.
     """
     scale = strategy.world.world_size / config.global_batch_size
-    free_bits = free_bits_ahead(strategy, micro_batches, config) if len(micro_batches) > 1 else None
+    several = len(micro_batches) > 1
+    free_bits = free_bits_ahead(strategy, strategy.trained, micro_batches, config) if several else None
     sums: Tensor | None = None
     for index, micro in enumerate(micro_batches):
         with strategy.accumulate(last=index == len(micro_batches) - 1):
@@ -108,12 +109,14 @@ def _free_bits(strategy: Strategy, per_dimension: Tensor | None, config: TrainCo
 
 
 @torch.no_grad()
-def free_bits_ahead(strategy: Strategy, micro_batches: Sequence[KeyedBatch], config: TrainConfig) -> FreeBits | None:
+def free_bits_ahead(
+    strategy: Strategy, model: nn.Module, micro_batches: Sequence[KeyedBatch], config: TrainConfig
+) -> FreeBits | None:
     """The same under accumulation, where the first backward comes before the last forward: one pass of the encoder."""
     if config.objective.free_bits is None:
         return None
-    model = AnyModel(strategy.trained)
+    able = AnyModel(model)
     with autocast(strategy.world.device, config.precision):
-        found = [model.kl_per_dimension(model.encode(micro.batch)) for micro in micro_batches]
+        found = [able.kl_per_dimension(able.encode(micro.batch)) for micro in micro_batches]
     known = [per_dimension for per_dimension in found if per_dimension is not None]
     return _free_bits(strategy, torch.stack(known).sum(0) if known else None, config)

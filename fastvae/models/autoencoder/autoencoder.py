@@ -25,7 +25,6 @@ class AutoEncoder(nn.Module):
     distortion_unit: DistortionUnit = "squared error"
     latent_shape: tuple[int, ...] | None = None
     draws_at_temperature = False
-    forward_methods: tuple[str, ...] = ("encode",)
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
         super().__init__()

@@ -44,7 +44,6 @@ class VAE(nn.Module):
     estimates_elbo = True
     distortion_unit: DistortionUnit = "nats"
     draws_at_temperature = False
-    forward_methods: tuple[str, ...] = ("encode", "kl_per_dimension")
 
     def __init__(
         self,

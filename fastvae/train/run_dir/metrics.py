@@ -24,10 +24,10 @@ from fastvae.train.run_dir.run_dir import RunDir
 class Window:
     """Sums since the last line of the log, kept on the device so that a step needs no host sync."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._sums = torch.zeros(5, device=device)
-        self._num_columns = 4
-        self.grad_norm = torch.zeros((), device=device)
+    def __init__(self, device: torch.device, width: int) -> None:
+        self._sums = torch.zeros(width, device=device)
+        self._num_columns = width
+        self.grad_norms: dict[str, Tensor] = {}  # [] of each player's last step
         self.restart(0)
 
     def restart(self, step: int) -> None:
@@ -36,15 +36,15 @@ class Window:
         self._sums.zero_()
         self._started = time.perf_counter()
 
-    def add(self, report: StepReport, sums: Tensor) -> None:
+    def add(self, reports: Mapping[str, StepReport], sums: Tensor) -> None:
         """Take in a step, on the device alone: a captured step does it, too."""
         self._num_columns = len(sums)
         self._sums[: self._num_columns] += sums
-        self.grad_norm = report.grad_norm
+        self.grad_norms |= {name: report.grad_norm for name, report in reports.items()}
 
     @property
     def sums(self) -> Tensor:
-        """float32 [4], of loss, ELBO, rate and distortion; [5] with the penalty, for a model that has one."""
+        """float32, one sum for each column of the task that its steps give."""
         return self._sums[: self._num_columns]
 
     def seconds(self) -> float:
