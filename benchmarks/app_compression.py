@@ -37,6 +37,7 @@ from fastvae.applications.compression import compress_file, decompress_file
 from fastvae.data.pixels.preprocess import binarize_pixels, pixel_noise
 from fastvae.ops import noise_key
 from fastvae.recipes import find_recipe
+from fastvae.records import Draw
 from fastvae.run import LoadedRun, start
 
 Pixels = NDArray[np.uint8]
@@ -89,7 +90,7 @@ def elbo_bits(run: LoadedRun, pixels: Pixels, num_draws: int = 4) -> float:
     for draw in range(num_draws):
         for first in range(0, len(pixels), 1000):
             x = torch.from_numpy(pixels[first : first + 1000]).float().view(-1, *run.data.event_shape) / (levels - 1)
-            terms = run.model(x, noise_key(draw, 0, first), evaluation=True)
+            terms = run.model(x, noise_key(draw, 0, first), Draw(evaluation=True))
             total += float((terms.rate + terms.distortion).double().sum())
     return total / num_draws / pixels.size / math.log(2)
 

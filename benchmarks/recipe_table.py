@@ -30,7 +30,7 @@ def describe(run_dir: Path) -> dict[str, Any]:
     batch = config["train"]["global_batch_size"]
     seconds = sum((b - a) * batch / rate for a, b, rate in zip(steps, steps[1:], rates, strict=False))
     row = {"recipe": config["recipe"], "seed": config["seed"], "steps": steps[-1], "training_s": round(seconds)}
-    return row | {"K": evaluation["num_samples"]} | {name: evaluation[name] for name in COLUMNS}
+    return row | {"K": evaluation["num_samples"]} | {name: evaluation.get(name) for name in COLUMNS}
 
 
 def table(rows: list[dict[str, Any]]) -> str:

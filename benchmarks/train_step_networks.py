@@ -14,7 +14,7 @@ import fastvae
 from fastvae import ops
 from fastvae.distributions import DiagonalGaussian
 from fastvae.nn import MLPDecoder, MLPEncoder
-from fastvae.records import Batch, VAETerms
+from fastvae.records import Batch, Draw, VAETerms
 
 LATENT_DIM = 20
 
@@ -119,7 +119,8 @@ def _log_normal(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
 class FusedTwoLayers(TwoLayers):
     """The same bound with our operators, which return each sample with its log ratio to N(0, I)."""
 
-    def forward(self, batch: Batch, noise_key: Tensor, num_samples: int = 1, **options: int | bool) -> VAETerms:
+    def forward(self, batch: Batch, noise_key: Tensor, draw: Draw = Draw()) -> VAETerms:
+        num_samples = draw.num_samples
         shape = (num_samples, len(batch.x))
         z1, ratio1 = DiagonalGaussian(*self.q1(batch.x)).rsample_log_ratio(noise_key, num_samples)
         # The K * B samples of the second layer are numbered as rows of one site, which is acceptable in a benchmark.
@@ -132,7 +133,7 @@ class FusedTwoLayers(TwoLayers):
         logits = self.px(z1.flatten(0, 1)).unflatten(0, shape)
         terms = (z1, ratio1 + ratio2.view(shape) + to_prior, ops.bernoulli_nll(logits, batch.target))
         z, rate, distortion = (term[0] if num_samples == 1 else term for term in terms)
-        return VAETerms(z=z, rate=rate, distortion=distortion, rate_per_dimension=None)
+        return VAETerms(z=z, rate=rate, distortion=distortion)
 
 
 def _vae(parts: Callable[[], tuple[nn.Module, nn.Module]]) -> Callable[[], nn.Module]:

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from fastvae import records as records
     from fastvae import run as run
     from fastvae.data import Data, DataConfig, build_data
-    from fastvae.distributions import DiagonalGaussian, kl_divergence
+    from fastvae.distributions import DiagonalGaussian, GaussianPrior, Prior, StandardNormal, kl_divergence
     from fastvae.likelihoods import Bernoulli, Gaussian
     from fastvae.models import VAE, AutoEncoder, ModelConfig, ModelInputs, build_model
     from fastvae.nn import MLPDecoder, MLPEncoder
     from fastvae.objective import ObjectiveConfig, elbo, iw_bound
     from fastvae.ops import noise_key
-    from fastvae.records import Batch, VAETerms
+    from fastvae.records import Batch, Draw, VAETerms
     from fastvae.run import LoadedRun, RunConfig, load
     from fastvae.train import Run, TrainConfig, load_weights, train
 
@@ -41,15 +41,19 @@ __all__ = [
     "Data",
     "DataConfig",
     "DiagonalGaussian",
+    "Draw",
     "Gaussian",
+    "GaussianPrior",
     "LoadedRun",
     "MLPDecoder",
     "MLPEncoder",
     "ModelConfig",
     "ModelInputs",
     "ObjectiveConfig",
+    "Prior",
     "Run",
     "RunConfig",
+    "StandardNormal",
     "TrainConfig",
     "VAETerms",
     "__version__",
@@ -68,13 +72,13 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "data": ("Data", "DataConfig", "build_data"),
-        "distributions": ("DiagonalGaussian", "kl_divergence"),
+        "distributions": ("DiagonalGaussian", "GaussianPrior", "Prior", "StandardNormal", "kl_divergence"),
         "likelihoods": ("Bernoulli", "Gaussian"),
         "models": ("VAE", "AutoEncoder", "ModelConfig", "ModelInputs", "build_model"),
         "nn": ("MLPDecoder", "MLPEncoder"),
         "objective": ("ObjectiveConfig", "elbo", "iw_bound"),
         "ops": ("noise_key",),
-        "records": ("Batch", "VAETerms"),
+        "records": ("Batch", "Draw", "VAETerms"),
         "run": ("LoadedRun", "RunConfig", "load"),
         "train": ("Run", "TrainConfig", "load_weights"),
     },

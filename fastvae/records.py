@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.utils.data._utils.collate import collate, default_collate_fn_map
 
 PAD, BEGIN, END, UNKNOWN = 0, 1, 2, 3
-"""Ids of the tokens that are no text: padding, the start and the end of a sentence, a word that is not known."""
+"""IDs of the special tokens: padding, the start and the end of a sentence, an unknown word."""
 
+DistortionUnit = Literal["nats", "squared error"]
+"""Units of a distortion: nats per example, or the squared error summed over an example's values."""
 
 Record = TypeVar("Record")
 
@@ -32,7 +34,7 @@ class Batch:
 
     x: Tensor  # [B, ...] what the encoder reads
     target: Tensor  # [B, ...] what the likelihood scores; x itself unless the data say otherwise
-    condition: Tensor | None = None  # [B, ...] what encoder and decoder are told beside x
+    condition: Tensor | None = None  # [B, ...] what encoder and decoder read with x
     mask: Tensor | None = None  # [B, ...] 1 where target counts, 0 where it does not
     lengths: Tensor | None = None  # [B] int64, for sequences
     rows: Tensor | None = None  # [B] int64, each example's index in its data set
@@ -53,14 +55,41 @@ class Batch:
         return replace(self, **{name: t.pin_memory() for name, t in tensors.items() if t is not None})
 
 
+class Draw(NamedTuple):
+    """How a forward pass draws z, and what else it gives: the third argument of a model's ``forward``.
+
+    A named tuple and not a dataclass, because it must be immutable to be a default argument, and Lightning Fabric
+    refuses frozen dataclasses among the arguments of a forward.
+    """
+
+    num_samples: int = 1
+    """K draws of z for each example; with 1 the rate is in closed form where the prior has one."""
+    first_sample: int = 0
+    """Index of the first draw, so that chunks of one large K continue each other bit for bit."""
+    evaluation: bool = False
+    """Draw from the noise of evaluation, which training never sees; nothing is dropped out."""
+    per_dimension: bool = False
+    """Also give ``VAETerms.rate_per_dimension``; with K = 1 only."""
+    reconstruction: bool = False
+    """Also give ``VAETerms.reconstruction``."""
+
+
 @dataclass(eq=False, kw_only=True)
 class VAETerms:
-    """What one forward pass of a VAE gives: the two halves of the ELBO, apart, in nats per example."""
+    """What one forward pass of a model gives: the two halves of the ELBO, and apart from it what else is minimised."""
 
-    z: Tensor  # [B, D], or [K, B, D] with K importance samples
-    rate: Tensor  # [B] KL(q(z|x) || p(z)); with K samples [K, B] log q(z|x) - log p(z)
-    distortion: Tensor  # [B] or [K, B], -log p(x|z)
-    rate_per_dimension: Tensor | None = None  # [D] KL of each latent dimension, summed over the B examples
+    z: Tensor
+    """Latents [B, ...], or [K, B, ...] with K importance samples."""
+    rate: Tensor
+    """KL(q(z|x) || p(z)), [B] nats; with K samples log q(z|x) - log p(z) of each, [K, B]."""
+    distortion: Tensor
+    """-log p(x|z), [B] or [K, B], in nats; a model without a likelihood gives another error here."""
+    rate_per_dimension: Tensor | None = None
+    """KL of each latent dimension, summed over the B examples, [D]; D counts the elements of one latent."""
+    penalty: Tensor | None = None
+    """What the loss adds to the objective and the ELBO never holds, [B] or [K, B], such as a commitment loss."""
+    reconstruction: Tensor | None = None
+    """The decoder's mean, [B, ...] or [K, B, ...], with gradient: what a discriminator or a perceptual loss reads."""
 
 
 # DDP (static graph) and FSDP hook a forward's result, and find only tensors that PyTorch knows how to reach: without
@@ -91,6 +120,59 @@ def stack_records(records: Sequence[Record], *, collate_fn_map: Any = None) -> R
 
 
 default_collate_fn_map.update({Batch: stack_records, VAETerms: stack_records})
+
+
+@runtime_checkable
+class HasMean(Protocol):
+    """A posterior of any form, by its mean."""
+
+    mu: Tensor
+    """[B, ...]."""
+
+
+class GenerativeModel(Protocol):
+    """What fastvae calls of a model. `fastvae.VAE` has all of it.
+
+    A model of one's own must have ``forward`` alone, ``forward(batch, noise_key)`` at the least; whatever else of this
+    it has is used, and what it has not is refused by name where it is asked for (`fastvae.generative.AnyModel`).
+    """
+
+    estimates_elbo: bool
+    """Whether -(rate + distortion) is a bound on log p(x). A model that says False reports no ELBO and no NLL."""
+    distortion_unit: DistortionUnit
+    """Unit of the distortion."""
+    latent_shape: tuple[int, ...] | None
+    """Shape of one example's z; None where it is not known."""
+    draws_at_temperature: bool
+    """Whether ``generate`` takes a temperature."""
+
+    def forward(self, batch: Batch, noise_key: Tensor, draw: Draw = Draw()) -> VAETerms:
+        """Rate and distortion of each example."""
+        ...
+
+    def encode(self, batch: Batch) -> Any:
+        """The posterior of each example, which has ``mu`` and ``logvar`` [B, ...], or its code [B, ...] alone."""
+        ...
+
+    def kl_per_dimension(self, posterior: Any) -> Tensor | None:
+        """KL to the prior of each latent dimension, summed over the B examples, [D]; None without a closed form."""
+        ...
+
+    def generate(self, z: Tensor, condition: Tensor | None = None, noise_key: Tensor | None = None) -> Tensor:
+        """Examples [N, ...] of latents [N, ...]."""
+        ...
+
+    def reconstruct(self, batch: Batch) -> Tensor:
+        """Each example through the latent and back, [B, ...]."""
+        ...
+
+    def draw_prior(self, num: int, noise_key: Tensor) -> Tensor:
+        """Latents from the prior, [num, ...]."""
+        ...
+
+    def sample(self, num: int, noise_key: Tensor, *, condition: Tensor | None = None) -> Tensor:
+        """New examples, [num, ...]."""
+        ...
 
 
 class KeyedBatch(Protocol):

@@ -24,6 +24,7 @@ LEVELS = (
     {"train"},
     {"evaluate", "figures"},
     {"models", "objective", "data", "distributed"},
+    {"generative"},
     {"nn", "distributions", "likelihoods", "records", "bench"},
     {"ops"},
     {"model_inputs", "settings", "lazy", "_version"},

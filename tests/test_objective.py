@@ -49,6 +49,21 @@ def test_elbo_is_the_mean_over_samples():
     assert objective.rate.shape == objective.distortion.shape == (6,)
 
 
+@pytest.mark.parametrize(("objective", "shape"), [(elbo, (6,)), (elbo, (3, 6)), (iw_bound, (3, 6))])
+def test_a_penalty_is_in_the_loss_and_not_in_the_elbo(objective, shape):
+    terms = terms_of(*shape)
+    plain = objective(terms, 0.5)
+    terms.penalty = torch.rand(shape, dtype=torch.float64, requires_grad=True)
+    found, mean = objective(terms, 0.5), terms.penalty.reshape(-1, 6).mean(0)
+    torch.testing.assert_close(found.loss, plain.loss + mean)
+    assert torch.equal(found.elbo, plain.elbo)
+    torch.testing.assert_close(found.penalty, mean.detach())
+    assert not found.penalty.requires_grad
+    assert plain.penalty is None
+    found.loss.sum().backward()
+    assert terms.penalty.grad.sum() == pytest.approx(6)
+
+
 def test_only_the_loss_has_a_gradient():
     terms = terms_of(3, 6, requires_grad=True)
     for objective in (elbo(terms), iw_bound(terms)):

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 import fastvae
-from fastvae import VAE, Batch, DiagonalGaussian, VAETerms
+from fastvae import VAE, Batch, DiagonalGaussian, Draw, VAETerms
 
 KEY = fastvae.noise_key(0, 3)
 
@@ -38,6 +38,13 @@ def apply_to_dataclass(record: Any, function: Callable[[Tensor], Any]) -> Any:
     [
         Batch(x=torch.rand(3, 2), target=torch.rand(3, 2), lengths=torch.tensor([1, 2, 2])),
         VAETerms(z=torch.rand(3, 2), rate=torch.rand(3), distortion=torch.rand(3)),
+        VAETerms(
+            z=torch.rand(3, 2),
+            rate=torch.rand(3),
+            distortion=torch.rand(3),
+            penalty=torch.rand(3),
+            reconstruction=torch.rand(3, 4),
+        ),
         DiagonalGaussian(torch.rand(3, 2), torch.rand(3, 2)),
     ],
     ids=lambda record: type(record).__name__,
@@ -66,6 +73,32 @@ def test_fabric_style_mixed_precision_gives_the_same_gradients() -> None:
         gradients.append(torch.autograd.grad((terms.rate + terms.distortion).mean(), list(model.parameters())))
         assert posterior.kl_divergence().shape == (4,)
     assert all(map(torch.equal, *gradients))
+
+
+def apply_to_collection(value: Any, function: Callable[[Tensor], Any]) -> Any:
+    """What Lightning's ``apply_to_collection`` does with the arguments of a forward, named tuples included."""
+    if isinstance(value, tuple):
+        parts = [apply_to_collection(part, function) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    if dataclasses.is_dataclass(value):
+        return apply_to_dataclass(value, function)
+    return function(value) if isinstance(value, Tensor) else value
+
+
+@pytest.mark.parametrize("draw", [Draw(), Draw(3, first_sample=2), Draw(per_dimension=True, reconstruction=True)])
+def test_a_draw_goes_through_frameworks(draw: Draw) -> None:
+    model, x = small_vae().eval(), torch.rand(4, 16)
+    batch = Batch(x=x, target=x)
+    expected = model(batch, KEY, draw)
+    arguments = apply_to_collection((batch, KEY, draw), lambda tensor: tensor)
+    assert isinstance(arguments[2], Draw)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    exported = torch.export.export(model, (batch, KEY), {"draw": draw}).module()
+    for found in (model(*arguments), compiled(batch, KEY, draw=draw), exported(batch, KEY, draw=draw)):
+        assert torch.equal(found.z, expected.z)
+        torch.testing.assert_close(found.rate, expected.rate)
+        assert (found.rate_per_dimension is None) == (not draw.per_dimension)
+        assert (found.reconstruction is None) == (not draw.reconstruction)
 
 
 class Examples(Dataset[Batch]):

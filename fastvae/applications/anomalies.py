@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastvae import ops
 from fastvae.applications.config import ANOMALY_SAMPLES
 from fastvae.data import Data, MicroBatch
 from fastvae.data.table.columns import TABLE_FILE, columns_from_bytes
+from fastvae.generative import AnyModel
 from fastvae.likelihoods import BoundTable
 from fastvae.models import VAE
 from fastvae.run import Examples, LoadedRun
@@ -57,15 +57,15 @@ def score_rows(
         num_samples: number of samples of z that the column terms are averaged over.
     """
     latent, columns = [], []
-    stream = ops.stream(ops.Use.LATENT, ops.LatentSite.Z, evaluation=True)
     for micro in batches:
         batch = micro.batch
         posterior = model.encode(batch)
-        z, _ = posterior.rsample_log_ratio(micro.key, num_samples, stream=stream)
-        bound = model.decode(z, batch)
+        z, rate, _ = model.prior.rsample_rate(posterior, micro.key, num_samples=num_samples, evaluation=True)
+        bound = model.decode(z.view(num_samples, *posterior.mu.shape), batch)
         assert isinstance(bound, BoundTable)
         columns.append(-bound.log_prob_per_column(batch.target, batch.mask).double().mean(0).cpu())
-        latent.append(posterior.kl_divergence().double().cpu())
+        kl = model.prior.kl(posterior)
+        latent.append((rate.view(num_samples, -1).mean(0) if kl is None else kl).double().cpu())
     rates, shares = torch.cat(latent), torch.cat(columns)
     return Scores(rates + shares.sum(1), rates, shares, tuple(names))
 
@@ -83,13 +83,14 @@ def require_table(run: LoadedRun) -> VAE:
     """The model of a run that was trained on a table.
 
     Raises:
-        ValueError: the run was not trained on a table.
+        ValueError: the run was not trained on a table, or its model estimates no ELBO.
     """
     if run.data.kind != "table" or not isinstance(run.model, VAE):
         raise ValueError(
             f"{run.directory} was not trained on a table: its data are of kind {run.data.kind}; train a run on a table"
             " with `fastvae train anomaly-table`"
         )
+    AnyModel(run.model).require_elbo("say how unlikely a row is")
     return run.model
 
 

@@ -140,7 +140,7 @@ def _judge(features: _Features, train_labels: Array, test_labels: Array, config:
 
 
 def _means(run: LoadedRun, source: Source) -> Array:
-    return _array(run.encode(source)["mu"])
+    return _array(run.encode(source)["mu"].flatten(1))
 
 
 def _inputs(run: LoadedRun, source: Source) -> Array:

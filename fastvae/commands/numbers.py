@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +23,10 @@ class Evaluate(Settings):
     device: Device = "auto"
     """Where to compute; auto takes the GPU where there is one."""
     json: bool = False
-    """Print one JSON object instead of a table."""
+    """Print one JSON object instead of a table, with the lists by latent dimension."""
 
     def __call__(self) -> int:
-        values = dataclasses.asdict(load_run(self.run, self.device).evaluate(self.num_samples))
+        values = load_run(self.run, self.device).evaluate(self.num_samples).known()
         print(json.dumps(values) if self.json else evaluation_table(values))
         return 0
 
@@ -37,7 +36,8 @@ class Score(Settings):
     """Write how unlikely each example is, in nats: a CSV file with its number and minus its bound.
 
     Rows of a table have their number in the file, 1 below the header, as in `anomaly-report`; other examples count from
-    0, as in `interpolate`. Of a deterministic autoencoder it is the squared error.
+    0, as in `interpolate`. Of a model that estimates no ELBO, such as a deterministic autoencoder, it is the distortion:
+    the squared error.
     """
 
     run: RunDirectory
@@ -56,15 +56,18 @@ class Score(Settings):
         loaded = load_run(self.run, self.device)
         source = loaded.source(self.data or "test")
         values = loaded.score(source, num_samples=self.num_samples)
-        unit = getattr(loaded.model, "distortion_unit", "nats")
+        from fastvae.generative import AnyModel  # here: it imports PyTorch
+
+        model = AnyModel(loaded.model)
         score = "negative_elbo_nats" if self.num_samples == 1 else "nll_nats"
         is_table = loaded.data.kind == "table"
         numbers = row_numbers(source) if is_table else range(len(values))
         with out.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["row" if is_table else "example", score if unit == "nats" else unit.replace(" ", "_")])
+            name = score if model.estimates_elbo else model.distortion_name
+            writer.writerow(["row" if is_table else "example", name])
             writer.writerows((n, f"{value:.6f}") for n, value in zip(numbers, values.tolist(), strict=True))
-        print(f"{out}  {len(values)} examples, mean {values.mean():.4f} {unit}")
+        print(f"{out}  {len(values)} examples, mean {values.mean():.4f} {model.distortion_unit}")
         return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -14,8 +13,9 @@ from torch import Tensor, nn
 
 from fastvae.evaluate.latent import LatentMoments
 from fastvae.evaluate.support import support_of
+from fastvae.generative import AnyModel
 from fastvae.objective import log_mean_exp
-from fastvae.records import KeyedBatch, VAETerms
+from fastvae.records import Draw, KeyedBatch
 
 Reduce = Callable[[Tensor], Tensor]  # the sum of a tensor over all ranks
 
@@ -25,18 +25,38 @@ class Evaluation:
     """Means over a data set, all ranks' examples together. None where a number has no meaning for model or data."""
 
     num_examples: int
-    num_samples: int  # K draws of z for each example
-    elbo_nats: float | None = None  # -(rate + distortion)
-    nll_nats: float | None = None  # minus the importance-weighted bound of K draws; minus the ELBO with one
-    nll_standard_error_nats: float | None = None  # of nll_nats, from its spread over the examples
-    rate_nats: float | None = None  # KL(q(z|x) || N(0, I)) in closed form
-    distortion_nats: float | None = None  # -log p(x|z), mean over the draws
-    bits_per_dim: float | None = None  # of discrete data, from nll_nats
-    active_units: int | None = None  # latent dimensions whose posterior mean varies over the data
-    latent_units: int | None = None  # latent dimensions in all
-    kl_per_dimension_nats: tuple[float, ...] | None = None  # the rate, by latent dimension
-    mutual_information_nats: float | None = None  # between x and z under q, of the first 1024 examples: at most 6.93
-    squared_error: float | None = None  # a deterministic autoencoder's only number, a sum over an example's values
+    """Examples of all ranks."""
+    num_samples: int
+    """K draws of z for each example."""
+    elbo_nats: float | None = None
+    """-(rate + distortion)."""
+    nll_nats: float | None = None
+    """Minus the importance-weighted bound of K draws; minus the ELBO with one."""
+    nll_standard_error_nats: float | None = None
+    """Of nll_nats, from its spread over the examples."""
+    rate_nats: float | None = None
+    """KL(q(z|x) || p(z)): in closed form where the prior has one, else of one draw."""
+    distortion_nats: float | None = None
+    """-log p(x|z), mean over the draws."""
+    bits_per_dim: float | None = None
+    """Of discrete data, from nll_nats."""
+    active_units: int | None = None
+    """Latent dimensions whose posterior mean has a variance above 0.01 over the data, in units of z whatever the
+    prior's scale."""
+    latent_units: int | None = None
+    """Latent dimensions in all."""
+    kl_per_dimension_nats: tuple[float, ...] | None = None
+    """The rate, by latent dimension; None where the prior has no closed form of it."""
+    mutual_information_nats: float | None = None
+    """Between x and z under q, of the first 1024 examples: at most 6.93. The prior has no part in it."""
+    squared_error: float | None = None
+    """The distortion of a model whose distortion is one, a sum over an example's values."""
+    penalty: float | None = None
+    """What the loss adds to the objective, in the units of the loss; None for a model without a penalty."""
+
+    def known(self) -> dict[str, Any]:
+        """The numbers that have a meaning for the model and the data, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @torch.no_grad()
@@ -55,9 +75,9 @@ def evaluate(
     The noise is that of evaluation and belongs to each example, so that no score depends on batch size, rank or chunk.
 
     Args:
-        model: any module with ``forward(batch, noise_key) -> VAETerms``, not wrapped. It gets ``evaluation=True`` where
-            its forward takes that. One that takes no ``num_samples`` (and ``first_sample``), and a deterministic one,
-            is evaluated with one draw whatever is asked; the result's ``num_samples`` says so.
+        model: any module with ``forward(batch, noise_key) -> VAETerms``, not wrapped. Where its forward takes a
+            ``draw`` it is called with evaluation's (`fastvae.Draw`). One that takes none, and one that estimates no
+            ELBO, is evaluated with one sample whatever ``num_samples`` is; the result's ``num_samples`` says so.
         batches: records with ``batch`` and ``key``; a rank may have none.
         num_samples: K draws for each example, at most 65536 (Burda et al. 2016, arXiv 1509.00519, equation 8).
         chunk_rows: draws times examples that are decoded at a time, which bounds the memory; a chunk has two draws at
@@ -73,13 +93,14 @@ def evaluate(
     """
     if num_samples < 1 or chunk_rows < 1:
         raise ValueError(f"evaluate: num_samples and chunk_rows must be at least 1, got {num_samples} and {chunk_rows}")
-    if _is_deterministic(model) or not _takes(model, "num_samples"):
+    able = AnyModel(model)
+    if not (able.estimates_elbo and able.takes_draw):
         num_samples = 1
     reduce = all_reduce_sum if all_reduce_sum is not None else _identity
     was_training = model.training
     model.eval()
     try:
-        sums, moments, device = _local_sums(model, batches, num_samples, chunk_rows)
+        sums, moments, device = _local_sums(able, batches, num_samples, chunk_rows)
     finally:
         model.train(was_training)
     totals = reduce(sums.to(device))
@@ -88,11 +109,11 @@ def evaluate(
         raise ValueError(
             "evaluate: batches must hold at least one example over all ranks, got 0; check the data's size"
         )
-    nll, nll_square, rate, distortion = (totals[1:] / num_examples).tolist()
-    if _is_deterministic(model):
-        if getattr(model, "distortion_unit", None) == "squared error":
-            return Evaluation(squared_error=distortion, num_examples=num_examples, num_samples=num_samples)
-        return Evaluation(distortion_nats=distortion, num_examples=num_examples, num_samples=num_samples)
+    nll, nll_square, rate, distortion, mean_penalty, share_with_penalty = (totals[1:] / num_examples).tolist()
+    penalty = mean_penalty if share_with_penalty else None
+    if not able.estimates_elbo:
+        found = {able.distortion_name: distortion, "penalty": penalty}
+        return Evaluation(num_examples=num_examples, num_samples=num_samples, **found)
     use = moments.reduce(num_examples, reduce, device)
     return Evaluation(
         num_examples=num_examples,
@@ -102,7 +123,8 @@ def evaluate(
         nll_standard_error_nats=math.sqrt(max(nll_square - nll * nll, 0.0) / num_examples),
         rate_nats=rate,
         distortion_nats=distortion,
-        bits_per_dim=_bits_per_dim(nll, _log_jacobian(model, log_jacobian_nats), event_numel),
+        bits_per_dim=_bits_per_dim(nll, _log_jacobian(able, log_jacobian_nats), event_numel),
+        penalty=penalty,
         **(asdict(use) if use is not None else {}),
     )
 
@@ -113,56 +135,69 @@ def scores(
 ) -> Iterator[Tensor]:
     """Of each example, batch by batch, [B] float64 nats: minus the ELBO, or with several samples minus the bound.
 
-    The same numbers at every call, whatever the batches and chunks: the noise belongs to the example.
+    Of a model that estimates no ELBO it is the distortion, in its unit. The same numbers at every call, whatever the
+    batches and chunks: the noise belongs to the example.
 
     Args:
         model: as for `evaluate`, in evaluation mode.
         batches: records with ``batch`` and ``key``.
         num_samples: K draws for each example.
         chunk_rows: as for `evaluate`.
+
+    Raises:
+        ValueError: several samples of a model that estimates no ELBO, or whose forward takes no draw.
     """
+    able = AnyModel(model)
+    if num_samples > 1:
+        able.require_elbo(f"be scored with num_samples={num_samples}")
+        able.require_draw(f"be scored with num_samples={num_samples}")
     for keyed in batches:
-        yield _score(model, keyed, num_samples, chunk_rows)[0].double()
+        scored = _score(able, keyed, num_samples, chunk_rows)
+        yield (scored.nll if able.estimates_elbo else scored.distortion).double()
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Of each example, [B]: minus the bound, the rate, the mean distortion and the penalty."""
+
+    nll: Tensor
+    rate: Tensor
+    distortion: Tensor
+    penalty: Tensor | None
 
 
 def _local_sums(
-    model: nn.Module, batches: Iterable[KeyedBatch], num_samples: int, chunk_rows: int
+    model: AnyModel, batches: Iterable[KeyedBatch], num_samples: int, chunk_rows: int
 ) -> tuple[Tensor, LatentMoments, torch.device]:
-    """Over this rank's examples: their number and the sums of nll, its square, rate and distortion, [5] float64."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    sums, moments = torch.zeros(5, dtype=torch.float64, device=device), LatentMoments()
+    """Over this rank's examples the sums of 1, nll, its square, rate, distortion, penalty and 1 if there is a penalty.
+
+    [7] float64; a rank without examples does not know whether the model has a penalty.
+    """
+    device = next((p.device for p in model.module.parameters()), torch.device("cpu"))
+    sums, moments = torch.zeros(7, dtype=torch.float64, device=device), LatentMoments()
     for keyed in batches:
-        nll, rate, distortion = (t.double() for t in _score(model, keyed, num_samples, chunk_rows))
-        sums += torch.stack((torch.ones_like(nll), nll, nll.square(), rate, distortion)).sum(1)
-        moments.observe(model, keyed)
+        scored = _score(model, keyed, num_samples, chunk_rows)
+        nll, rate, distortion = (t.double() for t in (scored.nll, scored.rate, scored.distortion))
+        one, has_penalty = torch.ones_like(nll), scored.penalty is not None
+        penalty = torch.zeros_like(nll) if scored.penalty is None else scored.penalty.double()
+        sums += torch.stack((one, nll, nll.square(), rate, distortion, penalty, one * has_penalty)).sum(1)
+        if model.estimates_elbo:
+            moments.observe(model, keyed)
     return sums, moments, device
 
 
-def _score(model: nn.Module, keyed: KeyedBatch, num_samples: int, chunk_rows: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Minus the bound, the rate in closed form and the mean distortion of each example, each [B] nats."""
-    single = _terms(model, keyed)
+def _score(model: AnyModel, keyed: KeyedBatch, num_samples: int, chunk_rows: int) -> _Scored:
+    """What `_Scored` holds; rate and penalty are those of one draw."""
+    single = model.terms(keyed, Draw(evaluation=True))
     if num_samples == 1:
-        return single.rate + single.distortion, single.rate, single.distortion
+        return _Scored(single.rate + single.distortion, single.rate, single.distortion, single.penalty)
     log_weights, distortion = [], torch.zeros_like(single.distortion, dtype=torch.float64)
     for first_sample, num in _chunks(num_samples, chunk_rows // max(len(keyed.batch), 1)):
-        terms = _terms(model, keyed, num_samples=num, first_sample=first_sample)
+        terms = model.terms(keyed, Draw(num_samples=num, first_sample=first_sample, evaluation=True))
         # K numbers for an example are kept, not K images: the mean over them all is then the same for every chunk.
         log_weights.append(-(terms.rate + terms.distortion).double())
         distortion += terms.distortion.double().sum(0)
-    return -log_mean_exp(torch.cat(log_weights)), single.rate, distortion / num_samples
-
-
-def _terms(model: nn.Module, keyed: KeyedBatch, **options: int) -> VAETerms:
-    """One forward pass, with the keywords that are not at their defaults and that the model's forward takes."""
-    keywords: dict[str, Any] = {name: value for name, value in options.items() if value}
-    if _takes(model, "evaluation"):
-        keywords["evaluation"] = True
-    return model(keyed.batch, keyed.key, **keywords)
-
-
-def _takes(model: nn.Module, keyword: str) -> bool:
-    parameters = inspect.signature(model.forward).parameters
-    return keyword in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return _Scored(-log_mean_exp(torch.cat(log_weights)), single.rate, distortion / num_samples, single.penalty)
 
 
 def _chunks(num_samples: int, largest: int) -> Iterator[tuple[int, int]]:
@@ -179,18 +214,14 @@ def _bits_per_dim(nll_nats: float, log_jacobian_nats: float | None, event_numel:
     return (nll_nats + log_jacobian_nats) / (event_numel * math.log(2))
 
 
-def _is_deterministic(model: nn.Module) -> bool:
-    return getattr(model, "distortion_unit", "nats") != "nats"
-
-
-def _log_jacobian(model: nn.Module, of_data: float | None) -> float | None:
+def _log_jacobian(model: AnyModel, of_data: float | None) -> float | None:
     """What makes the model's log probability one of the discrete data; None where it is none of them.
 
     A density of binary pixels as they are is not one, nor is a probability of pixels to which noise was added.
     """
-    if bool(getattr(getattr(model, "likelihood", None), "is_discrete", False)):
+    if model.likelihood is not None and model.likelihood.is_discrete:
         return 0.0
-    support = support_of(model)
+    support = support_of(model.module)
     return None if support is not None and of_data is not None and support.is_density != (of_data > 0) else of_data
 
 

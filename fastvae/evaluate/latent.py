@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fastvae import ops
 from fastvae.distributions import DiagonalGaussian
-from fastvae.records import Batch, KeyedBatch
+from fastvae.generative import AnyModel
+from fastvae.records import HasMean, KeyedBatch
 
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016 (arXiv 1509.00519, section 5.2): below it a dimension says nothing about x
 INFORMATION_EXAMPLES = 1024  # how many the mutual information is estimated from; its estimate cannot exceed their log
@@ -21,10 +22,14 @@ INFORMATION_EXAMPLES = 1024  # how many the mutual information is estimated from
 class LatentUse:
     """What the latent dimensions are used for, over all ranks' examples."""
 
-    latent_units: int  # D
-    active_units: int  # dimensions whose posterior mean varies over the data
-    kl_per_dimension_nats: tuple[float, ...] | None = None  # mean over the examples; None where q(z|x) is no Gaussian
-    mutual_information_nats: float | None = None  # between x and z under q; at most log of INFORMATION_EXAMPLES
+    latent_units: int
+    """D, the elements of one latent."""
+    active_units: int
+    """Dimensions whose posterior mean varies over the data."""
+    kl_per_dimension_nats: tuple[float, ...] | None = None
+    """KL to the prior, mean over the examples; None where q(z|x) is no Gaussian or the prior has no closed form."""
+    mutual_information_nats: float | None = None
+    """Between x and z under q; at most log of INFORMATION_EXAMPLES. None where q(z|x) is no Gaussian."""
 
 
 class LatentMoments:
@@ -33,23 +38,25 @@ class LatentMoments:
     def __init__(self) -> None:
         self.sums: Tensor | None = None  # [3, D]: of mu, of mu squared and of the KL; None before the first batch
         self.seed = 0
-        self._is_gaussian = True
+        self._is_gaussian = self._has_kl = True
         self._first: list[tuple[int, Tensor]] = []  # (index, [B, 2 D] mu and logvar) of the data set's first examples
 
-    def observe(self, model: nn.Module, keyed: KeyedBatch) -> None:
-        """Count the posteriors of some examples, where the model gives any."""
-        posterior = _posterior(model, keyed.batch)
-        mu = getattr(posterior, "mu", None)
-        if not isinstance(mu, Tensor):
+    def observe(self, model: AnyModel, keyed: KeyedBatch) -> None:
+        """Count the posteriors of some examples, where the model encodes."""
+        if not model.can("encode"):
             return
+        posterior = model.encode(keyed.batch)
         if not isinstance(posterior, DiagonalGaussian):
             self._is_gaussian = False
-            self.add(mu.flatten(1))
+            if isinstance(posterior, HasMean):
+                self.add(posterior.mu.flatten(1))
             return
-        self.add(mu.flatten(1), posterior.kl_per_dimension().flatten())
+        kl_per_dimension = model.kl_per_dimension(posterior)
+        self._has_kl &= kl_per_dimension is not None
+        self.add(posterior.mu.flatten(1), kl_per_dimension)
         self.seed, _, index = keyed.key.tolist()
         if index < INFORMATION_EXAMPLES:
-            rows = torch.cat((mu.flatten(1), posterior.logvar.flatten(1)), dim=1).double()
+            rows = torch.cat((posterior.mu.flatten(1), posterior.logvar.flatten(1)), dim=1).double()
             self._first.append((index, rows[: INFORMATION_EXAMPLES - index]))
 
     def add(self, mu: Tensor, kl_per_dimension: Tensor | None = None) -> None:
@@ -67,8 +74,9 @@ class LatentMoments:
         A rank without examples does not know D, so the ranks that know say it first.
         """
         known = 0 if self.sums is None else self.sums.shape[1]
-        mine = torch.tensor([known, known > 0, not self._is_gaussian], dtype=torch.float64, device=device)
-        num_dims, num_knowing, num_others = all_reduce_sum(mine).tolist()
+        flags = [known, known > 0, not self._is_gaussian, not self._has_kl]
+        mine = torch.tensor(flags, dtype=torch.float64, device=device)
+        num_dims, num_knowing, num_others, num_without_kl = all_reduce_sum(mine).tolist()
         if not num_knowing:
             return None
         num_units = round(num_dims / num_knowing)
@@ -85,7 +93,7 @@ class LatentMoments:
         return LatentUse(
             latent_units=num_units,
             active_units=active,
-            kl_per_dimension_nats=tuple((sums[2] / num_examples).tolist()),
+            kl_per_dimension_nats=None if num_without_kl else tuple((sums[2] / num_examples).tolist()),
             mutual_information_nats=mutual_information(mu, logvar, ops.noise_key(int(seed), device=device)),
         )
 
@@ -119,8 +127,3 @@ def mutual_information(mu: Tensor, logvar: Tensor, noise_key: Tensor) -> float:
     log_q = -0.5 * square
     information = log_q.diagonal() - torch.logsumexp(log_q, dim=1) + math.log(len(mu))
     return float(information.mean())
-
-
-def _posterior(model: nn.Module, batch: Batch) -> object:
-    encode = getattr(model, "encode", None)
-    return encode(batch) if encode is not None else None

@@ -1,4 +1,4 @@
-"""How well a recommender ranks what users held back: the published protocol, on users that no training has seen."""
+"""How well a recommender ranks held-out items: the published protocol, on users who are not in the training set."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def evaluate_ranking(
         score: the recommender.
         source: held-out users, an `InteractionSource`.
         share: part of each user's items that is held out.
-        seed: which items; a function of user and item, so that every recommender meets the same split.
+        seed: which items; a function of user and item, so that the split is the same for every recommender.
         batch_size: users at a time; no result depends on it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Whether a likelihood can be that of the data: asked once, before the first step."""
+"""Whether the data lie in the likelihood's support: checked once, before the first step."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import nn
 from fastvae.data import Data, Source, load_examples
 from fastvae.data.pixels.preprocess import Preprocess
 from fastvae.data.views import looked_at
+from fastvae.generative import AnyModel
 from fastvae.likelihoods.support import Support
 from fastvae.records import Batch
 
@@ -15,13 +16,13 @@ _ROWS = 1024  # examples that are looked at together
 
 
 def support_of(model: nn.Module) -> Support | None:
-    """The support of a model's likelihood; None where it has no likelihood, or one that does not say."""
-    support = getattr(getattr(model, "likelihood", None), "support", None)
-    return support if isinstance(support, Support) else None
+    """The support of a model's likelihood; None where it has no likelihood, or one that names no support."""
+    likelihood = AnyModel(model).likelihood
+    return None if likelihood is None else likelihood.support
 
 
 def check_support(model: nn.Module, data: Data) -> None:
-    """Look once at the targets, all of those in memory and some thousands of others, as the model's likelihood does.
+    """Check the targets once: all of those in memory, and some thousands of others.
 
     Raises:
         ValueError: one is outside of the likelihood's support, and its example is named; or the data are drawn as 0
@@ -44,7 +45,7 @@ def check_support(model: nn.Module, data: Data) -> None:
 
 
 def check_examples(model: nn.Module, data: Data, source: Source, name: str) -> None:
-    """The same of other examples, which a finished run is asked about.
+    """The same for other examples that are given to a finished run.
 
     Raises:
         ValueError: a number is outside of the likelihood's support.
@@ -57,7 +58,7 @@ def check_examples(model: nn.Module, data: Data, source: Source, name: str) -> N
 
 
 def _is_certain(pixels: Preprocess, support: Support) -> bool:
-    """Whether every target is in the support by how it is made, so that nobody needs to look."""
+    """Whether every target is in the support by construction."""
     in_unit = pixels.levels is not None or pixels.binarize
     if support.levels is not None:
         return support.levels == pixels.exact_levels

@@ -23,6 +23,7 @@ _CURVES = {  # name in metrics.jsonl: title, unit
     "rate_nats": ("rate, KL(q(z|x) || p(z))", "nats per example"),
     "distortion_nats": ("distortion, -log p(x|z)", "nats per example"),
     "squared_error": ("squared error", "sum over an example's values"),
+    "penalty": ("penalty", "in the units of the loss"),
 }
 
 

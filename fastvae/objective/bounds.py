@@ -16,18 +16,26 @@ from fastvae.records import VAETerms
 class Objective:
     """What a training step minimises, and what it reports, for each of B examples."""
 
-    loss: Tensor  # [B] nats, with gradient; its sum over the GLOBAL batch over that batch's size is what is minimised
-    elbo: Tensor  # [B] nats, -(rate + distortion), whatever the weight on the rate; detached
-    rate: Tensor  # [B] nats, mean over samples; detached
-    distortion: Tensor  # [B] nats, mean over samples; detached
+    loss: Tensor
+    """[B] nats, with gradient. What is minimised is its sum over the GLOBAL batch, divided by that batch's size."""
+    elbo: Tensor
+    """[B] nats, -(rate + distortion), whatever the weight on the rate and without the penalty; detached."""
+    rate: Tensor
+    """[B] nats, mean over samples; detached."""
+    distortion: Tensor
+    """[B] nats, mean over samples; detached."""
+    penalty: Tensor | None = None
+    """[B], mean over samples; detached. None for a model without one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FreeBits:
-    """Which latent dimensions pay for their rate: those whose mean KL over the GLOBAL batch is above the floor."""
+    """Which latent dimensions add to the loss: those whose mean KL over the GLOBAL batch is above the floor."""
 
-    floor_nats: float  # what each dimension may use for nothing
-    mask: Tensor  # [D] bool, True where the KL is above the floor; constant in the gradient
+    floor_nats: float
+    """The KL that each dimension has without cost."""
+    mask: Tensor
+    """[D] bool, True where the KL is above the floor; constant in the gradient."""
 
 
 def kl_weight_at(config: ObjectiveConfig, step: int) -> float:
@@ -35,7 +43,7 @@ def kl_weight_at(config: ObjectiveConfig, step: int) -> float:
 
     A linear warm-up goes from ``kl_weight_start`` to ``kl_weight`` in ``kl_warmup_steps`` (Bowman et al. 2016, arXiv
     1511.06349); the cyclical schedule starts it again every ``kl_cycle_steps`` (Fu et al. 2019, arXiv 1903.10145).
-    Both count from the end of the autoencoder's steps, which have the weight of the start (Li et al. 2019, arXiv
+    Both count from the end of the autoencoder steps, whose weight is ``kl_weight_start`` (Li et al. 2019, arXiv
     1909.00868).
     """
     if step < config.autoencoder_steps:
@@ -52,7 +60,7 @@ def kl_weight_at(config: ObjectiveConfig, step: int) -> float:
 def build_objective(
     config: ObjectiveConfig, terms: VAETerms, *, kl_weight: float | Tensor = 1.0, free_bits: FreeBits | None = None
 ) -> Objective:
-    """The objective that ``config`` asks for: `iw_bound` where it has several samples, `elbo` otherwise."""
+    """The objective of ``config``: `iw_bound` with several samples, `elbo` otherwise."""
     if config.num_samples > 1:
         return iw_bound(terms, kl_weight)
     return elbo(terms, kl_weight, free_bits=free_bits)
@@ -60,6 +68,8 @@ def build_objective(
 
 def elbo(terms: VAETerms, kl_weight: float | Tensor = 1.0, *, free_bits: FreeBits | None = None) -> Objective:
     """The (negative) evidence lower bound, ``distortion + kl_weight * rate`` (Kingma and Welling 2013, equation 3).
+
+    The terms' penalty is added to the loss, and never to the reported ELBO.
 
     Args:
         terms: of one forward pass; with K samples their mean is the estimate.
@@ -72,12 +82,14 @@ def elbo(terms: VAETerms, kl_weight: float | Tensor = 1.0, *, free_bits: FreeBit
     """
     rate, distortion = _mean_over_samples(terms.rate), _mean_over_samples(terms.distortion)
     paid = rate if free_bits is None else _paid_rate(terms, free_bits)
-    return _objective(distortion + kl_weight * paid, rate, distortion)
+    return _objective(terms, distortion + kl_weight * paid)
 
 
 def iw_bound(terms: VAETerms, kl_weight: float | Tensor = 1.0) -> Objective:
     """The (negative) importance-weighted bound, ``-log mean_k exp(-distortion_k - rate_k)`` (Burda et al. 2016,
     arXiv 1509.00519, equation 8).
+
+    The terms' penalty is added to the loss.
 
     Args:
         terms: of one forward pass with K > 1 samples, rate and distortion [K, B].
@@ -92,7 +104,7 @@ def iw_bound(terms: VAETerms, kl_weight: float | Tensor = 1.0) -> Objective:
             " call the model with num_samples of at least 2"
         )
     loss = -log_mean_exp(-terms.distortion - kl_weight * terms.rate)
-    return _objective(loss, _mean_over_samples(terms.rate), _mean_over_samples(terms.distortion))
+    return _objective(terms, loss)
 
 
 def log_mean_exp(log_weights: Tensor) -> Tensor:
@@ -120,6 +132,13 @@ def _mean_over_samples(nats: Tensor) -> Tensor:
     return nats.mean(0) if nats.dim() == 2 else nats
 
 
-def _objective(loss: Tensor, rate: Tensor, distortion: Tensor) -> Objective:
-    rate, distortion = rate.detach(), distortion.detach()
-    return Objective(loss=loss, elbo=-(rate + distortion), rate=rate, distortion=distortion)
+def _objective(terms: VAETerms, loss: Tensor) -> Objective:
+    rate, distortion = (_mean_over_samples(part).detach() for part in (terms.rate, terms.distortion))
+    penalty = None if terms.penalty is None else _mean_over_samples(terms.penalty)
+    return Objective(
+        loss=loss if penalty is None else loss + penalty,
+        elbo=-(rate + distortion),
+        rate=rate,
+        distortion=distortion,
+        penalty=None if penalty is None else penalty.detach(),
+    )

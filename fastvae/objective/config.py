@@ -14,22 +14,22 @@ class ObjectiveConfig(Settings):
     """What is minimised."""
 
     num_samples: int = 1
-    """Draws of z for each example; more than 1 trains the importance-weighted bound (IWAE)."""
+    """Samples of z for each example; more than 1 trains the importance-weighted bound (IWAE)."""
     kl_weight: float = 1.0
     """Weight on the rate, once the schedule has reached it; 1 is the ELBO."""
     kl_schedule: Literal["constant", "linear", "cyclical"] = "constant"
-    """How the weight gets there: at once, over a linear warm-up from 0, or over one at the start of every cycle."""
+    """How the weight reaches it: at once, by a linear warm-up, or by one at the start of every cycle."""
     kl_warmup_steps: int = 0
-    """Steps of the linear warm-up, of the run or of each cycle."""
+    """Steps of the linear warm-up of the run or of each cycle."""
     kl_cycle_steps: int | None = None
     """Steps of one cycle of the cyclical schedule, its warm-up included."""
     kl_weight_start: float = 0.0
-    """Weight that a warm-up starts from, and that an autoencoder's steps have: above 0 it bounds what z holds."""
+    """Weight at the start of a warm-up and during the autoencoder steps; above 0 it bounds the information in z."""
     autoencoder_steps: int = 0
-    """Steps at the start that train encoder and decoder as an autoencoder, at the weight that a warm-up starts from;
-    then the decoder starts anew, and the schedule begins."""
+    """Steps of autoencoder pre-training, at the weight of the warm-up's start; then the decoder is re-initialised, and
+    the schedule begins."""
     free_bits: float | None = None
-    """Nats of KL that each latent dimension may use for nothing; None for none."""
+    """Nats of KL that each latent dimension has without cost; None for none."""
 
     def __post_init__(self) -> None:
         if self.num_samples < 1:
@@ -49,6 +49,6 @@ class ObjectiveConfig(Settings):
             )
         if self.free_bits is not None and (not 0 <= self.free_bits < math.inf or self.num_samples > 1):
             raise ValueError(
-                "ObjectiveConfig: free_bits must be a number >= 0 and wants num_samples=1, where the KL is exact,"
+                "ObjectiveConfig: free_bits must be a number >= 0 and requires num_samples=1, where the KL is exact,"
                 f" got free_bits={self.free_bits}, num_samples={self.num_samples}"
             )

@@ -1,4 +1,7 @@
-"""Ways through a latent space: between two examples, along a dimension, along what labels say."""
+"""Paths through a latent space: between two examples, along a dimension, along the direction of an attribute.
+
+A latent may have any shape; its dimensions are its elements, by their flattened index.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,28 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fastvae.data import Data
 from fastvae.data.condition import ConditionField, LengthField
+from fastvae.generative import AnyModel
 from fastvae.records import Batch
 
 
 def between(first: Tensor, second: Tensor, steps: int) -> Tensor:
-    """Evenly spaced points from ``first`` [D] to ``second`` [D], both included: [steps, D].
+    """Evenly spaced points from ``first`` to ``second``, of one shape [...], both included: [steps, ...].
 
     Raises:
         ValueError: fewer than two steps.
     """
     if steps < 2:
         raise ValueError(f"interpolate: steps must be at least 2, both ends included, got {steps}")
-    return first + torch.linspace(0, 1, steps, device=first.device).unsqueeze(1) * (second - first)
+    places = torch.linspace(0, 1, steps, device=first.device)
+    return first + places.view(-1, *(1 for _ in first.shape)) * (second - first)
 
 
 def along(start: Tensor, directions: Tensor, steps: int, span: float) -> Tensor:
-    """From ``start - span * direction`` to ``start + span * direction`` for each direction [R, D]: [R, steps, D].
+    """From ``start - span * direction`` to ``start + span * direction`` for each direction [R, ...]: [R, steps, ...].
 
     Raises:
         ValueError: fewer than two steps, or a span that is no finite number.
@@ -35,7 +40,7 @@ def along(start: Tensor, directions: Tensor, steps: int, span: float) -> Tensor:
     if not math.isfinite(span):
         raise ValueError(f"traverse: span must be a finite number, got {span}")
     offsets = torch.linspace(-span, span, steps, device=start.device)
-    return start + offsets[None, :, None] * directions[:, None]
+    return start + offsets.view(-1, *(1 for _ in start.shape)) * directions.unsqueeze(1)
 
 
 def check_num(what: str, num: int) -> None:
@@ -44,29 +49,29 @@ def check_num(what: str, num: int) -> None:
         raise ValueError(f"{what}: num must be at least 1, got {num}")
 
 
-def check_width(what: str, latents: Tensor, width: int | None) -> None:
-    """ValueError unless the latents [..., D] have the model's D; None is a model that has no one D."""
-    if width is not None and latents.shape[-1:] != (width,):
-        raise ValueError(f"{what}: must have the model's {width} latent dimensions, got shape {list(latents.shape)}")
+def check_shape(what: str, latents: Tensor, shape: tuple[int, ...] | None) -> None:
+    """ValueError unless the latents [N, ...] have the model's shape; None is a model that names none."""
+    if shape is not None and latents.shape[1:] != shape:
+        raise ValueError(f"{what}: must have the model's latent shape {list(shape)}, got {list(latents.shape[1:])}")
 
 
-def drawing(model: nn.Module, temperature: float | None) -> dict[str, float]:
-    """What ``model.generate`` is told of the draws of tokens; nothing where the model's own temperature is taken.
+def drawing(model: AnyModel, temperature: float | None) -> dict[str, float]:
+    """The options of ``model.generate`` for drawing tokens; none where the model's own temperature is used.
 
     Raises:
         ValueError: the model draws no tokens, or the temperature is not a positive number.
     """
     if temperature is None:
         return {}
-    if not hasattr(model, "temperature"):
-        raise ValueError(f"sample: only a model of sentences draws at a temperature, not {type(model).__name__}")
+    if not model.draws_at_temperature:
+        raise ValueError(f"sample: only a model of sentences draws at a temperature, not {model.name}")
     if not 0 < temperature < math.inf:
         raise ValueError(f"sample: temperature must be a positive number, got {temperature}")
     return {"temperature": temperature}
 
 
 def around(mean: Tensor, noise: Tensor, strength: float) -> Tensor:
-    """``mean`` [D] plus ``strength`` times ``noise`` [N, D].
+    """``mean`` [...] plus ``strength`` times ``noise`` [N, ...].
 
     Raises:
         ValueError: a strength that is no finite number.
@@ -89,22 +94,22 @@ def repeated(condition: Tensor | None, num: int) -> Tensor | None:
 
 
 def widest_dimensions(means: Tensor, num: int) -> list[int]:
-    """The dimensions whose posterior means [N, D] vary most over the data, the widest first.
+    """The dimensions whose posterior means [N, ...] vary most over the data, the widest first.
 
     Raises:
-        ValueError: less than one dimension is asked for.
+        ValueError: ``num`` is below 1.
     """
     if num < 1:
         raise ValueError(f"traverse: dimensions must be at least 1, got {num}")
-    order: list[int] = means.var(0, correction=0).argsort(descending=True).tolist()
+    order: list[int] = means.flatten(1).var(0, correction=0).argsort(descending=True).tolist()
     return order[:num]
 
 
 def mean_difference(means: Tensor, has_it: Tensor) -> Tensor:
-    """From the mean latent of the examples without an attribute to that of those with it, [D].
+    """From the mean latent of the examples without an attribute to that of those with it, [...].
 
     Args:
-        means: posterior means [N, D].
+        means: posterior means [N, ...].
         has_it: bool [N].
 
     Raises:
@@ -117,8 +122,8 @@ def mean_difference(means: Tensor, has_it: Tensor) -> Tensor:
 
 
 def unit_directions(dimensions: Sequence[int], scales: Tensor) -> Tensor:
-    """One direction for each dimension, as long as that dimension's scale [D]: [R, D]."""
-    return torch.diag(scales)[list(dimensions)]
+    """One direction for each of R dimensions, as long as that dimension's scale [...]: [R, ...]."""
+    return torch.diag(scales.flatten())[list(dimensions)].unflatten(1, scales.shape)
 
 
 def having(data: Data, attribute: str) -> Tensor:

@@ -22,9 +22,11 @@ from fastvae.data import (
 from fastvae.data.condition import Value
 from fastvae.data.views import take
 from fastvae.distributions import DiagonalGaussian
+from fastvae.distributions.priors import prior_noise
 from fastvae.evaluate import Evaluation, check_examples, evaluate, scores
 from fastvae.figures import find_renderer
-from fastvae.ops import GenerationSite, Use, noise_key, philox_normal, stream
+from fastvae.generative import AnyModel, mean_of
+from fastvae.ops import noise_key
 from fastvae.records import Batch
 from fastvae.run import latents
 from fastvae.run.config import RunConfig
@@ -35,10 +37,12 @@ _MAX_MEANS = 10_000  # examples whose posterior means say how a latent space lie
 
 @dataclass(frozen=True)
 class Rows:
-    """Ways through the latent space, each a row of decoded examples."""
+    """Paths through the latent space, each a row of decoded examples."""
 
-    examples: Tensor  # [R, S, ...]
-    names: tuple[str, ...]  # R: what changes along the row
+    examples: Tensor
+    """[R, S, ...]."""
+    names: tuple[str, ...]
+    """R: what changes along the row."""
 
 
 @dataclass(frozen=True)
@@ -98,35 +102,39 @@ class LoadedRun:
     def score(self, examples: Examples = "test", *, num_samples: int = 1) -> Tensor:
         """Of each example, [N] float64 nats: minus the ELBO, or with several samples minus the tighter bound.
 
-        Large is unlikely. The same numbers at every call: the noise belongs to the run's seed and the example's place.
+        Large is unlikely. Of a model that estimates no ELBO it is the distortion, in its unit. The same numbers at
+        every call: the noise belongs to the run's seed and the example's place.
         """
         if num_samples < 1:
             raise ValueError(f"score: num_samples must be at least 1, got {num_samples}")
         found = torch.cat(list(scores(self.model, self.batches(examples), num_samples=num_samples))).cpu()
-        wild = (~found.isfinite()).nonzero().flatten().tolist()
-        if wild:
+        not_finite = (~found.isfinite()).nonzero().flatten().tolist()
+        if not_finite:
             raise ValueError(
-                f"score: example {wild[0]} scores {float(found[wild[0]])}, and {len(wild) - 1} others are not finite;"
-                " are the examples on the scale of the training's?"
+                f"score: example {not_finite[0]} scores {float(found[not_finite[0]])}, and {len(not_finite) - 1} others"
+                " are not finite; are the examples on the scale of the training's?"
             )
         return found
 
     @torch.no_grad()
     def encode(self, examples: Examples = "test") -> dict[str, Tensor]:
-        """Posterior means and log variances ``[N, D]``, and labels ``[N]`` where the data have them."""
-        posteriors = [self.model.encode(micro.batch) for micro in self.batches(examples)]  # type: ignore[operator]
-        found = {"mu": torch.cat([_mean(p) for p in posteriors]).float().cpu()}
-        if not isinstance(posteriors[0], Tensor):
+        """Posterior means and log variances ``[N, ...]``, and labels ``[N]`` where the data have them.
+
+        Of a model that encodes to a code, or to a posterior of another form, there are the means alone.
+        """
+        posteriors = [self._able.encode(micro.batch) for micro in self.batches(examples)]
+        found = {"mu": torch.cat([mean_of(p) for p in posteriors]).float().cpu()}
+        if isinstance(posteriors[0], DiagonalGaussian):
             found["logvar"] = torch.cat([p.logvar for p in posteriors]).float().cpu()
         labels = self.source(examples).labels
         return found if labels is None else {**found, "label": labels}
 
     def decode(self, z: Tensor, *, seed: int | None = None, **condition: Value | None) -> Tensor:
-        """What the model makes of latents [N, D], as `VAE.generate` gives it.
+        """Examples of latents [N, ...], as `VAE.generate` gives them.
 
         A model that writes token after token draws them by a seed; without one it takes the most probable.
         """
-        latents.check_width("decode: z", z, self._latent_dim)
+        latents.check_shape("decode: z", z, self._able.latent_shape)
         return self._generate(z, self._conditions(len(z), condition), seed)
 
     def sample(
@@ -143,43 +151,41 @@ class LoadedRun:
         Args:
             num: how many.
             seed: which ones.
-            shift: [D] added to every latent, such as a multiple of `attribute_direction`.
+            shift: [...], added to every latent, such as a multiple of `attribute_direction`.
             temperature: of the tokens' draws: below 1 likely ones are preferred; None takes the run's own.
             condition: values of the run's conditions.
 
         Raises:
             ValueError: the model has no prior or draws no tokens, or a condition is unknown.
         """
-        self._require("draw_prior", "sample")
+        self._able.require("draw_prior", "sample")
         latents.check_num("sample", num)
-        z = self.model.draw_prior(num, noise_key(seed, device=self.device))  # type: ignore[operator]
+        z = self._able.draw_prior(num, noise_key(seed, device=self.device))
         if shift is not None:
-            latents.check_width("sample: shift", shift, z.shape[1])
+            latents.check_shape("sample: shift", shift.unsqueeze(0), tuple(z.shape[1:]))
             z = z + shift.to(self.device)
-        told = self._conditions(num, condition)
-        return self._generate(z, told, seed, **latents.drawing(self.model, temperature))
+        return self._generate(z, self._conditions(num, condition), seed, **latents.drawing(self._able, temperature))
 
     def vary(self, index: int, num: int = 16, *, strength: float = 0.5, seed: int = 0) -> Tensor:
         """Variations of a test example, [num, ...]: its mean latent plus normal noise of that strength."""
         latents.check_num("vary", num)
         mu, condition = self._latents(torch.tensor([index]))
-        site = stream(Use.GENERATION, GenerationSite.PRIOR)
-        noise = philox_normal(noise_key(seed, device=self.device), num, mu.shape[1], stream=site)
+        noise = prior_noise(num, tuple(mu.shape[1:]), noise_key(seed, device=self.device))
         return self._generate(latents.around(mu[0], noise, strength), latents.repeated(condition, num), seed)
 
     @torch.no_grad()
     def reconstruct(self, num: int = 24, examples: Examples = "test") -> tuple[Tensor, Tensor]:
         """The first examples and what the model makes of them, each [num, ...]."""
-        self._require("reconstruct", "reconstruct")
+        self._able.require("reconstruct", "reconstruct")
         latents.check_num("reconstruct", num)
         batch = self.batch(torch.arange(min(num, len(self.source(examples)))), examples)
-        return latents.shown(batch), self.model.reconstruct(batch)  # type: ignore[operator]
+        return latents.shown(batch), self._able.reconstruct(batch)
 
     def interpolate(self, first: int, second: int, *, steps: int = 9) -> Tensor:
         """On a straight line between the mean latents of two test examples, [steps, ...]; their conditions too."""
         mu, condition = self._latents(torch.tensor([first, second]))
-        told = None if condition is None else latents.between(condition[0], condition[1], steps)
-        return self._generate(latents.between(mu[0], mu[1], steps), told, seed=None)
+        conditions = None if condition is None else latents.between(condition[0], condition[1], steps)
+        return self._generate(latents.between(mu[0], mu[1], steps), conditions, seed=None)
 
     def traverse(
         self,
@@ -191,10 +197,11 @@ class LoadedRun:
         start: int | None = None,
         **condition: Value | None,
     ) -> Rows:
-        """Along latent dimensions, or along what an attribute changes, all else fixed.
+        """Along latent dimensions, or along the direction of an attribute, all else fixed.
 
         Args:
-            dimensions: how many; those whose mean latents vary most over the data.
+            dimensions: how many; those whose mean latents vary most over the data. Those of a latent of shape
+                [C, H, W] are its elements, by their flattened index.
             steps: examples in a row.
             span: how far to either side, in standard deviations of the mean latents, or in an attribute's mean
                 differences.
@@ -206,9 +213,9 @@ class LoadedRun:
         if start is not None:
             if any(value is not None for value in condition.values()):
                 raise ValueError(f"traverse: start takes the example's own condition; leave out {', '.join(condition)}")
-            (base,), told = self._latents(torch.tensor([start]))
+            (base,), given = self._latents(torch.tensor([start]))
         else:
-            base, told = means.mean(0).to(self.device), self._conditions(1, condition)
+            base, given = means.mean(0).to(self.device), self._conditions(1, condition)
         names: tuple[str, ...]
         if attribute is not None:
             names, directions = (attribute,), self.attribute_direction(attribute).unsqueeze(0)
@@ -216,11 +223,11 @@ class LoadedRun:
             widest = latents.widest_dimensions(means, dimensions)
             names, directions = tuple(f"z{d}" for d in widest), latents.unit_directions(widest, means.std(0))
         z = latents.along(base, directions.to(self.device), steps, span)
-        flat = self._generate(z.flatten(0, 1), latents.repeated(told, z.shape[0] * steps), seed=None)
+        flat = self._generate(z.flatten(0, 1), latents.repeated(given, z.shape[0] * steps), seed=None)
         return Rows(flat.unflatten(0, (len(names), steps)), names)
 
     def attribute_direction(self, attribute: str) -> Tensor:
-        """From the mean latent of the training examples without an attribute to that of those with it, [D].
+        """From the mean latent of the training examples without an attribute to that of those with it, [...].
 
         Args:
             attribute: ``label=3`` (or ``3``) for a class against all others; the name of a number alone for those
@@ -247,17 +254,13 @@ class LoadedRun:
 
     @torch.no_grad()
     def _generate(self, z: Tensor, condition: Tensor | None, seed: int | None, **how: float) -> Tensor:
-        """What the model makes of latents; without a seed nothing is drawn."""
-        self._require("generate", "decode")
+        """Examples of latents; without a seed nothing is drawn."""
         key = None if seed is None else noise_key(seed, device=self.device)
-        examples: Tensor = self.model.generate(z.to(self.device), condition, key, **how)  # type: ignore[operator]
-        return examples
+        return self._able.generate(z.to(self.device), condition, key, **how)
 
     @property
-    def _latent_dim(self) -> int | None:
-        """D of the latents that `decode` takes; None where a model does not say."""
-        width: int | None = getattr(self.model, "latent_dim", None)
-        return width
+    def _able(self) -> AnyModel:
+        return AnyModel(self.model)
 
     def _conditions(self, num: int, values: dict[str, Value | None]) -> Tensor | None:
         named = {name: value for name, value in values.items() if value is not None}
@@ -269,19 +272,10 @@ class LoadedRun:
 
     @torch.no_grad()
     def _latents(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Mean latents [N, D] and conditions of some test examples."""
+        """Mean latents [N, ...] and conditions of some test examples."""
         batch = self.batch(indices)
-        return _mean(self.model.encode(batch)), batch.condition  # type: ignore[operator]
+        return mean_of(self._able.encode(batch)), batch.condition
 
     def _means(self, split: str = "test") -> dict[str, Tensor]:
         source = self.source(split)
         return self.encode(source if len(source) <= _MAX_MEANS else take(source, torch.arange(_MAX_MEANS)))
-
-    def _require(self, ability: str, what: str) -> None:
-        if not hasattr(self.model, ability):
-            raise ValueError(f"{type(self.model).__name__} has no {ability}: it cannot {what}; a VAE can")
-
-
-def _mean(posterior: Tensor | DiagonalGaussian) -> Tensor:
-    """The mean latent [B, D] of what a model's encode gives: an autoencoder's is the code itself."""
-    return posterior if isinstance(posterior, Tensor) else posterior.mu.flatten(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from fastvae.data import Data, evaluation_batches
@@ -65,22 +64,22 @@ def log_window(
     examples = (state.step - window.first_step) * generator.config.global_batch_size
     seconds = window.seconds()
     means = (generator.strategy.all_reduce_sum(window.sums) / examples).tolist()
-    values: dict[str, float | int | None] = {**dict(zip(columns, means, strict=True)), **numbers}
+    means_by_name = dict(zip(columns, means, strict=False))  # a step may leave out the last columns
+    values: dict[str, float | int | None] = {**means_by_name, **numbers}
     for name in players:
         if name in window.grad_norms:
             values[column(name, "grad_norm")] = window.grad_norms[name].item()
         values[column(name, "skipped_steps")] = int(state.players[name].skipped_steps.item())
     values["examples_per_s"] = examples / seconds
     log.write("train", state.step, values)
-    means_by_name = dict(zip(columns, means, strict=True))
     shown = "elbo_nats" if "elbo_nats" in means_by_name else columns[0]
     log.advance(state.step, f"{examples / seconds:,.0f} examples/s", f"{shown} {means_by_name[shown]:.4g}")
 
 
 def log_evaluation(log: MetricsLog, kind: str, step: int, evaluation: Evaluation) -> None:
     """Write an evaluation's numbers."""
-    values = {name: value for name, value in asdict(evaluation).items() if isinstance(value, int | float)}
-    lists = {name: value for name, value in asdict(evaluation).items() if isinstance(value, tuple)}
+    values = {name: value for name, value in evaluation.known().items() if isinstance(value, int | float)}
+    lists = {name: value for name, value in evaluation.known().items() if isinstance(value, tuple)}
     log.write(kind, step, values, lists)
 
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from fastvae.distributed import StepReport, Strategy
+from fastvae.generative import AnyModel
 from fastvae.objective import FreeBits, ObjectiveConfig, build_objective, free_bits_mask
-from fastvae.records import KeyedBatch, VAETerms
+from fastvae.records import Draw, KeyedBatch, VAETerms
 from fastvae.train.config import TrainConfig
 
 
@@ -36,12 +37,13 @@ def train_step(
     gradient before they change the weights; without one, a gradient that is not finite is skipped.
 
     Returns:
-        The step's report, and a float32 ``[4]`` with this rank's sums of loss, ELBO, rate and distortion in nats.
+        The step's report, and a float32 ``[4]`` with this rank's sums of loss, ELBO, rate and distortion in nats;
+        ``[5]`` for a model with a penalty, whose sum comes last.
     """
     scale = strategy.world.world_size / config.global_batch_size
     several = len(micro_batches) > 1
     free_bits = free_bits_ahead(strategy, strategy.trained, micro_batches, config) if several else None
-    sums = torch.zeros(4, device=strategy.world.device)
+    sums: Tensor | None = None
     for index, micro in enumerate(micro_batches):
         with strategy.accumulate(last=index == len(micro_batches) - 1):
             with autocast(strategy.world.device, config.precision):
@@ -50,8 +52,10 @@ def train_step(
                 free_bits = _free_bits(strategy, terms.rate_per_dimension, config)
             objective = build_objective(config.objective, terms, kl_weight=kl_weight, free_bits=free_bits)
             strategy.backward(objective.loss.sum() * scale)
-        parts = (objective.loss, objective.elbo, objective.rate, objective.distortion)
-        sums += torch.stack([part.detach() for part in parts]).sum(1)
+        parts = (objective.loss, objective.elbo, objective.rate, objective.distortion, objective.penalty)
+        part_sums = torch.stack([part.detach().float() for part in parts if part is not None]).sum(1)
+        sums = part_sums if sums is None else sums + part_sums
+    assert sums is not None  # every rank has a micro-batch, which may be empty
     accept = None if guard is None else partial(guard.accept, sums[0])
     return strategy.step(config.max_grad_norm, accept), sums
 
@@ -62,14 +66,29 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def forward(module: nn.Module, micro: KeyedBatch, config: ObjectiveConfig) -> VAETerms:
-    """The model's terms; a module that takes ``(batch, noise_key)`` only serves where no option asks for more."""
-    options: dict[str, object] = {}
-    if config.num_samples > 1:
-        options["num_samples"] = config.num_samples
-    if config.free_bits is not None:
-        options["per_dimension"] = True
+    """The model's terms; a module that takes ``(batch, noise_key)`` only is called so, see `check_objective`."""
+    draw = _draw(config)
+    options: dict[str, Draw] = {} if draw == Draw() else {"draw": draw}
     terms: VAETerms = module(micro.batch, micro.key, **options)
     return terms
+
+
+def check_objective(model: nn.Module, config: ObjectiveConfig) -> None:
+    """Check, before the first step, that the model's forward can give what the objective needs.
+
+    Raises:
+        ValueError: it takes ``(batch, noise_key)`` only, and the objective needs samples or a rate per dimension.
+    """
+    if _draw(config) != Draw() and not AnyModel(model).takes_draw:
+        raise ValueError(
+            f"train.objective: num_samples={config.num_samples}, free_bits={config.free_bits} need a model with"
+            f" forward(batch, noise_key, draw), got {type(model).__name__} with forward(batch, noise_key); use"
+            " num_samples=1 and no free bits, or give its forward a draw (fastvae.Draw)"
+        )
+
+
+def _draw(config: ObjectiveConfig) -> Draw:
+    return Draw(num_samples=config.num_samples, per_dimension=config.free_bits is not None)
 
 
 def _free_bits(strategy: Strategy, per_dimension: Tensor | None, config: TrainConfig) -> FreeBits | None:
@@ -82,7 +101,8 @@ def _free_bits(strategy: Strategy, per_dimension: Tensor | None, config: TrainCo
         return None
     if per_dimension is None:
         raise ValueError(
-            "train.objective.free_bits needs a model whose forward gives rate_per_dimension; set it to None"
+            "train.objective.free_bits needs a model with a KL per latent dimension (rate_per_dimension of its forward;"
+            " with accumulation kl_per_dimension too), got none; set it to None"
         )
     mean = strategy.all_reduce_sum(per_dimension) / config.global_batch_size
     return FreeBits(floor_nats=floor, mask=free_bits_mask(mean, floor))
@@ -95,6 +115,8 @@ def free_bits_ahead(
     """The same under accumulation, where the first backward comes before the last forward: one pass of the encoder."""
     if config.objective.free_bits is None:
         return None
+    able = AnyModel(model)
     with autocast(strategy.world.device, config.precision):
-        per_dimension = [model.encode(micro.batch).kl_per_dimension() for micro in micro_batches]  # type: ignore[operator]
-    return _free_bits(strategy, torch.stack(per_dimension).sum(0), config)
+        found = [able.kl_per_dimension(able.encode(micro.batch)) for micro in micro_batches]
+    known = [per_dimension for per_dimension in found if per_dimension is not None]
+    return _free_bits(strategy, torch.stack(known).sum(0) if known else None, config)

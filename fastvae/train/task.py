@@ -44,6 +44,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from fastvae.distributed import StepReport
+from fastvae.generative import AnyModel
 from fastvae.objective import kl_weight_at
 from fastvae.records import KeyedBatch
 from fastvae.train.config import GENERATOR, TrainConfig
@@ -59,14 +60,15 @@ class StepResult:
     reports: Mapping[str, StepReport]
     """By name, of each player that was updated; the others' moving averages stay as they are."""
     sums: Tensor
-    """float32 ``[len(columns)]``: each column summed over this rank's examples; the log divides by their number."""
+    """float32, of each column in order: its sum over this rank's examples; the log divides by their number."""
 
 
 class Task(Protocol):
     """How a step is taken."""
 
     columns: tuple[str, ...]
-    """Names of the numbers that each step sums up; ``metrics.jsonl`` has their means under these names."""
+    """Names of the numbers that each step sums up; ``metrics.jsonl`` has their means under these names. The steps may
+    leave out the last ones, all of them alike: `ELBOTask` has a penalty where its model has one."""
     opponents: tuple[PlayerSpec, ...] = ()
     """The models that are trained besides the one that `fastvae.train` is given."""
 
@@ -108,13 +110,15 @@ class ELBOTask(Task):
 
     Args:
         model: the model that is to be trained.
+
+    Raises:
+        ValueError: what the model says of its distortion and its ELBO is contradictory.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.columns: tuple[str, ...] = ("loss_nats", "elbo_nats", "rate_nats", "distortion_nats")
-        unit = getattr(model, "distortion_unit", "nats")
-        if unit != "nats":  # a deterministic autoencoder's: no bound
-            self.columns = ("squared_error" if unit == "squared error" else "distortion_nats",)
+        self._model = AnyModel(model)
+        distortion = ("loss_nats", "elbo_nats", "rate_nats") if self._model.estimates_elbo else ()
+        self.columns: tuple[str, ...] = (*distortion, self._model.distortion_name, "penalty")
 
     def step(
         self, players: Mapping[str, Player], micro_batches: Sequence[KeyedBatch], numbers: Mapping[str, float | Tensor]
@@ -123,15 +127,17 @@ class ELBOTask(Task):
         player = players[GENERATOR]
         judge = player.judge or player.guard
         report, sums = train_step(player.strategy, micro_batches, player.config, numbers["kl_weight"], judge)
-        return StepResult(reports={GENERATOR: report}, sums=sums[-len(self.columns) :])
+        return StepResult(reports={GENERATOR: report}, sums=sums if self._model.estimates_elbo else sums[3:])
 
     def numbers(self, config: TrainConfig, step: int) -> dict[str, float]:
         """The weight of the rate."""
         return {"kl_weight": kl_weight_at(config.objective, step)}
 
     def methods(self, config: TrainConfig) -> tuple[str, ...]:
-        """Under accumulation, free bits look at the encoder alone."""
-        return ("encode",) if config.objective.free_bits is not None and config.accumulation > 1 else ()
+        """Under accumulation, free bits read the posterior and its KL before the first backward."""
+        if config.objective.free_bits is None or config.accumulation == 1:
+            return ()
+        return tuple(name for name in ("encode", "kl_per_dimension") if self._model.can(name))
 
     def explain(
         self, player: Player, micro_batches: Sequence[KeyedBatch], numbers: Mapping[str, float | Tensor]

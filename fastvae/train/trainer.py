@@ -34,6 +34,7 @@ from fastvae.train.run_dir.saving import Saver
 from fastvae.train.run_dir.status import write_status
 from fastvae.train.run_dir.weights import write_weights
 from fastvae.train.state import copy_into
+from fastvae.train.step import check_objective
 from fastvae.train.stepping import Step, build_step
 from fastvae.train.task import ELBOTask, Task
 from fastvae.train.totals import Totals
@@ -76,8 +77,10 @@ def train(
     result (to float round-off) do not depend on how many.
 
     Args:
-        model: any module with ``forward(batch, noise_key) -> VAETerms``, such as ``fastvae.VAE``. It is trained in
-            place and should be built alike on every rank; DDP starts from rank 0's weights.
+        model: any module with ``forward(batch, noise_key) -> VAETerms``, such as ``fastvae.VAE``; one that takes a
+            ``draw`` (`fastvae.Draw`) too can be trained with several samples or free bits, and
+            ``estimates_elbo = False`` says that it has no bound to report. It is trained in place and should be built
+            alike on every rank; DDP starts from rank 0's weights.
         data: a ``fastvae.data.Data``, or an array, tensor or indexable data set (or a pair: train, test).
         config: the settings; the defaults where None.
         task: how a step is taken, and which models are trained besides ``model``, such as a discriminator; None trains
@@ -128,6 +131,8 @@ def train(
         products = stack.enter_context(matmul_library(config.matmul, model, rows, world.device))
         data = as_data(data)
         check_support(model, data)
+        if isinstance(own_task, ELBOTask):
+            check_objective(model, config.objective)
         trainer = _Trainer(own_task, specs, strategies, data, config, run_dir, seed, saver)
         recorder.state = trainer.state
         run = trainer.run(stop, products, log)
@@ -270,7 +275,7 @@ class _Trainer:
         copy_into(self.strategy.full_precision_parameters(), self.state.players[GENERATOR].ema)
         with self.strategy.whole_model() as model:
             if self.world.is_main:
-                write_atomic(RunDir(self.run_dir).evaluation, dump_json(asdict(evaluation)))
+                write_atomic(RunDir(self.run_dir).evaluation, dump_json(evaluation.known()))
                 write_weights(RunDir(self.run_dir).weights, model)
                 write_pictures(self.run_dir, model, self.data, self.seed)
         self.world.barrier()

@@ -23,6 +23,7 @@ from fastvae.applications.compression.container import LosslessHeader, read_cont
 from fastvae.applications.compression.lossy import LatentQuantiser
 from fastvae.data import Data, DataConfig, as_data, build_data
 from fastvae.models import ModelConfig, ModelInputs, build_model
+from fastvae.records import Draw
 from fastvae.run import LoadedRun, RunConfig
 from fastvae.train import TrainConfig
 
@@ -100,7 +101,7 @@ def test_compressed_size_is_the_negative_elbo(likelihood: str, tmp_path: Path) -
     bits = 32 * (len(words) - header.initial_words)
     x = repeated.float() / ((2 if likelihood == "bernoulli" else 17) - 1)
     with torch.no_grad():
-        terms = run.model(x, ops.noise_key(0), num_samples=64)
+        terms = run.model(x, ops.noise_key(0), Draw(num_samples=64))
     negative_elbo_bits = float((terms.rate + terms.distortion).mean(0).sum()) / np.log(2)
     assert bits == pytest.approx(negative_elbo_bits, rel=0.01)
 

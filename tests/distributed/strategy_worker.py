@@ -22,6 +22,7 @@ from torch import Tensor, nn
 import fastvae
 from fastvae.distributed import World, enter_world
 from fastvae.ops import philox_integers
+from fastvae.records import Draw
 from fastvae.train import trainer
 
 BASE = {
@@ -45,9 +46,9 @@ class RecordingVAE(fastvae.VAE):
     poison_step: int | None = None
     drift_step: int | None = None
 
-    def forward(self, batch: Any, noise_key: Tensor, *samples: int, **options: Any) -> fastvae.VAETerms:
-        terms = super().forward(batch, noise_key, *samples, **options)
-        if torch.compiler.is_compiling() or options.get("evaluation") or not torch.is_grad_enabled():
+    def forward(self, batch: Any, noise_key: Tensor, draw: Draw = Draw()) -> fastvae.VAETerms:
+        terms = super().forward(batch, noise_key, draw)
+        if torch.compiler.is_compiling() or draw.evaluation or not torch.is_grad_enabled():
             return terms
         _, step, first_row = noise_key.tolist()
         for row, words in enumerate(philox_integers(noise_key, len(batch.x), LATENT_DIM)):

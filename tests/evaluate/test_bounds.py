@@ -12,7 +12,7 @@ from fastvae.evaluate import evaluate
 from fastvae.likelihoods import Gaussian
 from fastvae.models import VAE, ModelConfig, build_model
 from fastvae.nn import LinearEncoder, MLPDecoder
-from fastvae.records import Batch, VAETerms
+from fastvae.records import Batch, Draw, VAETerms
 
 
 @dataclass
@@ -102,7 +102,7 @@ def test_one_sample_is_the_elbo():
 
 def test_the_noise_is_that_of_evaluation():
     model, x = small_model(), images(10)
-    terms = model(x, ops.noise_key(0), evaluation=True)
+    terms = model(x, ops.noise_key(0), Draw(evaluation=True))
     result = evaluate(model, batches_of(x, 10))
     assert result.distortion_nats == pytest.approx(terms.distortion.mean().item())
     assert result.distortion_nats != pytest.approx(model(x, ops.noise_key(0)).distortion.mean().item())

@@ -5,7 +5,7 @@ from fastvae import ops
 from fastvae.models import AutoEncoder, ModelConfig, build_model
 from fastvae.nn import MLPDecoder, MLPEncoder
 from fastvae.objective import elbo
-from fastvae.records import Batch
+from fastvae.records import Batch, Draw
 
 CONFIG = ModelConfig(family="autoencoder", hidden_dim=(9,), latent_dim=3)
 
@@ -50,4 +50,4 @@ def test_an_encoder_of_pairs_gives_its_mean_as_the_code():
 @pytest.mark.parametrize("options", [{"num_samples": 2}, {"per_dimension": True}])
 def test_what_only_a_vae_can_do_is_refused(options):
     with pytest.raises(ValueError, match=r"AutoEncoder: draws nothing and has no rate.*or a VAE"):
-        build_model(CONFIG, (1, 4, 4))(images(2), ops.noise_key(0), **options)
+        build_model(CONFIG, (1, 4, 4))(images(2), ops.noise_key(0), Draw(**options))

@@ -3,7 +3,7 @@ import torch
 
 from fastvae import ops
 from fastvae.models import ModelConfig, ModelInputs, build_model
-from fastvae.records import Batch
+from fastvae.records import Batch, Draw
 
 KEY = ops.noise_key(1, 2, 0)
 INPUTS = ModelInputs(event_shape=(1, 4, 4), condition_dim=3)
@@ -25,7 +25,7 @@ def row(batch, i):
 
 def test_every_sample_of_an_example_has_that_examples_condition():
     model, batch = model_of(), batch_of(4)
-    terms = model(batch, KEY, num_samples=3)
+    terms = model(batch, KEY, Draw(num_samples=3))
     for i in range(4):
         output = model.decoder(terms.z[:, i], batch.condition[i].expand(3, 3))
         expected = torch.nn.functional.binary_cross_entropy_with_logits(

@@ -7,7 +7,7 @@ from fastvae import ops
 from fastvae.models import ModelConfig, ModelInputs, build_model
 from fastvae.models.config import HierarchyConfig
 from fastvae.objective import elbo, iw_bound
-from fastvae.records import Batch
+from fastvae.records import Batch, Draw
 
 KEY = ops.noise_key(1, 2, 0)
 CONFIG = ModelConfig(
@@ -43,7 +43,7 @@ def test_the_weights_are_those_of_the_published_network():
 
 def test_weights_of_the_prior_over_the_posterior_average_to_one():
     """E_q[p(z1, z2) / q(z1, z2 | x)] = 1 whatever the networks: every density in the rate is a density."""
-    terms = model_of(scale=0.5)(images(2), KEY, num_samples=60_000)
+    terms = model_of(scale=0.5)(images(2), KEY, Draw(num_samples=60_000))
     assert terms.rate.std() > 0.2
     torch.testing.assert_close((-terms.rate).exp().mean(0), torch.ones(2), atol=0.05, rtol=0)
 
@@ -56,15 +56,15 @@ def test_with_a_standard_normal_between_the_layers_it_is_the_plain_vae():
                 parameter.zero_()
     posterior, x = model.encode(images(4)), images(4)
     _, expected = posterior.rsample_log_ratio(KEY, 5, stream=ops.stream(ops.Use.LATENT))
-    torch.testing.assert_close(model(x, KEY, num_samples=5).rate, expected)
+    torch.testing.assert_close(model(x, KEY, Draw(num_samples=5)).rate, expected)
 
 
 def test_a_sample_belongs_to_its_example_and_its_number():
     model, x = model_of(), images(6)
-    whole = model(x, KEY, num_samples=4)
-    first, rest = (model(x, KEY, num_samples=n, first_sample=f) for n, f in ((2, 0), (2, 2)))
+    whole = model(x, KEY, Draw(num_samples=4))
+    first, rest = (model(x, KEY, Draw(num_samples=n, first_sample=f)) for n, f in ((2, 0), (2, 2)))
     torch.testing.assert_close(torch.cat([first.rate, rest.rate]), whole.rate)
-    half = model(x[3:], ops.noise_key(1, 2, 3), num_samples=4)
+    half = model(x[3:], ops.noise_key(1, 2, 3), Draw(num_samples=4))
     torch.testing.assert_close(half.rate, whole.rate[:, 3:])
     torch.testing.assert_close(half.distortion, whole.distortion[:, 3:])
     single = model(x, KEY)
@@ -75,7 +75,7 @@ def test_a_sample_belongs_to_its_example_and_its_number():
 def test_every_weight_learns_from_either_bound():
     for num_samples, objective in ((1, elbo), (3, iw_bound)):
         model = model_of()
-        objective(model(images(4), KEY, num_samples=num_samples)).loss.sum().backward()
+        objective(model(images(4), KEY, Draw(num_samples=num_samples))).loss.sum().backward()
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
@@ -106,7 +106,7 @@ def test_samples_come_from_the_learned_prior():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: model_of()(images(2), KEY, per_dimension=True), "no rate per dimension"),
+        (lambda: model_of()(images(2), KEY, Draw(per_dimension=True)), "no rate per dimension"),
         (lambda: HierarchyConfig(latent_dim=0), "at least 1, got 0"),
     ],
 )

@@ -9,7 +9,7 @@ from torch import Tensor
 from fastvae import ModelConfig, build_model, noise_key
 from fastvae.data.interactions.source import InteractionSource
 from fastvae.models import MultDAE, MultVAE, RecommenderConfig
-from fastvae.records import Batch
+from fastvae.records import Batch, Draw
 
 CONFIG = ModelConfig(
     family="recommender",
@@ -66,10 +66,10 @@ def test_a_few_steps_make_the_users_items_likelier(network: str, counts: Tensor)
 
 
 def test_a_vae_has_a_bound_with_samples_and_a_dae_refuses_them(counts: Tensor) -> None:
-    terms = model_of("mult-vae").eval()(counts, noise_key(0), 3)
+    terms = model_of("mult-vae").eval()(counts, noise_key(0), Draw(3))
     assert terms.rate.shape == terms.distortion.shape == (3, 40)
     with pytest.raises(ValueError, match="MultDAE: draws nothing"):
-        model_of("mult-dae")(counts, noise_key(0), 3)
+        model_of("mult-dae")(counts, noise_key(0), Draw(3))
 
 
 def test_dropout_is_checked() -> None:

@@ -11,7 +11,7 @@ import torch
 from fastvae import noise_key
 from fastvae.data import Data, DataConfig, Loader, TextDataConfig, build_data
 from fastvae.models import ModelConfig, ModelInputs, TextConfig, TextVAE, build_model
-from fastvae.records import BEGIN, END, PAD, UNKNOWN, Batch
+from fastvae.records import BEGIN, END, PAD, UNKNOWN, Batch, Draw
 from tests import corpus
 
 NETWORKS = ["gru", "lstm", "transformer"]
@@ -54,18 +54,18 @@ def test_a_score_does_not_depend_on_the_padding_nor_on_the_company(data: Data, n
     model, batch, key = build(data, network).eval(), first_batch(data), noise_key(0)
     longer = padded(batch, 13 - batch.x.shape[1])  # a transformer has no more positions
     for samples in (1, 3):
-        whole, other = (model(b, key, samples, evaluation=True) for b in (batch, longer))
+        whole, other = (model(b, key, Draw(samples, evaluation=True)) for b in (batch, longer))
         torch.testing.assert_close(whole.distortion, other.distortion)
         torch.testing.assert_close(whole.rate, other.rate)
     parts = {f: getattr(batch, f)[4:8] for f in ("x", "target", "condition", "mask", "lengths")}
-    alone = model(Batch(**parts), noise_key(0, 0, 4), evaluation=True)
-    torch.testing.assert_close(alone.distortion, model(batch, key, evaluation=True).distortion[4:8])
+    alone = model(Batch(**parts), noise_key(0, 0, 4), Draw(evaluation=True))
+    torch.testing.assert_close(alone.distortion, model(batch, key, Draw(evaluation=True)).distortion[4:8])
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_distortion_is_that_of_every_token_given_those_before(data: Data, network: str) -> None:
     model, batch = build(data, network).eval(), first_batch(data, 3)
-    terms = model(batch, noise_key(0), evaluation=True)
+    terms = model(batch, noise_key(0), Draw(evaluation=True))
     state = model.decoder.start(terms.z, batch.condition)
     tokens, nats = torch.full((3,), BEGIN), torch.zeros(3)
     for target in batch.target.unbind(1):
@@ -126,7 +126,9 @@ def test_words_are_dropped_in_training_only(data: Data) -> None:
     assert torch.equal(model(batch, key).rate, plain(batch, key).rate)  # the encoder reads every word
     assert not torch.allclose(model(batch, key).distortion, plain(batch, key).distortion)
     assert torch.equal(model(batch, key).distortion, model(batch, key).distortion)
-    assert torch.equal(model(batch, key, evaluation=True).distortion, plain(batch, key, evaluation=True).distortion)
+    assert torch.equal(
+        model(batch, key, Draw(evaluation=True)).distortion, plain(batch, key, Draw(evaluation=True)).distortion
+    )
 
 
 def test_decode_reads_a_batch_and_numbers_are_no_tokens(data: Data) -> None:

@@ -9,7 +9,7 @@ from fastvae.likelihoods import Bernoulli, Gaussian
 from fastvae.models import VAE, ModelConfig, build_model
 from fastvae.nn import MLPDecoder, MLPEncoder
 from fastvae.objective import elbo, iw_bound
-from fastvae.records import Batch
+from fastvae.records import Batch, Draw
 
 KEY = ops.noise_key(1, 2, 0)
 CONFIGS = {
@@ -31,7 +31,7 @@ def model_of(name):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_terms_are_the_textbooks(name):
     model, x = model_of(name), images(6)
-    terms = model(x, KEY, per_dimension=True)
+    terms = model(x, KEY, Draw(per_dimension=True))
     mu, logvar = model.encoder(x)
     z = mu + torch.exp(logvar / 2) * ops.philox_normal(KEY, 6, 3, stream=ops.stream(ops.Use.LATENT))
     torch.testing.assert_close(terms.z, z)
@@ -51,7 +51,7 @@ def test_the_terms_are_the_textbooks(name):
 @pytest.mark.parametrize("num_samples", [2, 5])
 def test_samples_give_log_ratios_and_distortions_of_each(name, num_samples):
     model, x = model_of(name), images(6)
-    terms = model(x, KEY, num_samples)
+    terms = model(x, KEY, Draw(num_samples))
     assert terms.z.shape == (num_samples, 6, 3)
     assert terms.rate.shape == terms.distortion.shape == (num_samples, 6)
     posterior = model.encode(x)
@@ -64,11 +64,11 @@ def test_samples_give_log_ratios_and_distortions_of_each(name, num_samples):
 
 def test_chunks_of_samples_continue_each_other():
     model, x = model_of("bernoulli"), images(6)
-    whole = model(x, KEY, 7)
-    parts = [model(x, KEY, num, first_sample=first) for first, num in ((0, 2), (2, 3), (5, 2))]
+    whole = model(x, KEY, Draw(7))
+    parts = [model(x, KEY, Draw(num, first_sample=first)) for first, num in ((0, 2), (2, 3), (5, 2))]
     assert torch.equal(whole.z, torch.cat([part.z for part in parts]))
     torch.testing.assert_close(whole.distortion, torch.cat([part.distortion for part in parts]))
-    single = model(x, KEY, first_sample=3)
+    single = model(x, KEY, Draw(first_sample=3))
     torch.testing.assert_close(single.z, whole.z[3])
 
 
@@ -82,8 +82,8 @@ def test_the_batch_split_changes_no_term():
 
 def test_evaluation_draws_other_noise_than_training():
     model, x = model_of("bernoulli"), images(4)
-    assert not torch.equal(model(x, KEY).z, model(x, KEY, evaluation=True).z)
-    assert torch.equal(model(x, KEY, evaluation=True).z, model(x, KEY, evaluation=True).z)
+    assert not torch.equal(model(x, KEY).z, model(x, KEY, Draw(evaluation=True)).z)
+    assert torch.equal(model(x, KEY, Draw(evaluation=True)).z, model(x, KEY, Draw(evaluation=True)).z)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -91,7 +91,7 @@ def test_evaluation_draws_other_noise_than_training():
 @pytest.mark.parametrize("size", [0, 1, 6])
 def test_every_parameter_gets_a_gradient(name, num_samples, size):
     model = model_of(name)
-    terms = model(images(size), KEY, num_samples)
+    terms = model(images(size), KEY, Draw(num_samples))
     objective = elbo(terms) if num_samples == 1 else iw_bound(terms)
     assert objective.loss.shape == (size,)
     objective.loss.sum().backward()
@@ -104,7 +104,7 @@ def test_every_parameter_gets_a_gradient(name, num_samples, size):
 def test_the_global_generator_is_never_read():
     model, before = model_of("bernoulli"), torch.get_rng_state()
     elbo(model(images(4), KEY)).loss.sum().backward()
-    model(images(4), KEY, 3)
+    model(images(4), KEY, Draw(3))
     model.sample(3, KEY, draw_pixels=True)
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -124,8 +124,8 @@ def test_autocast_keeps_the_terms_in_float32():
     for name in CONFIGS:
         model, x = model_of(name), images(32)
         with torch.autocast("cpu", torch.bfloat16):
-            terms = model(x, KEY, per_dimension=True)
-            samples = model(x, KEY, 3)
+            terms = model(x, KEY, Draw(per_dimension=True))
+            samples = model(x, KEY, Draw(3))
         exact = model(x, KEY)
         for value in (terms.rate, terms.distortion, terms.rate_per_dimension, samples.rate, samples.distortion):
             assert value.dtype == torch.float32
@@ -178,7 +178,7 @@ class ConvDecoder(nn.Module):
 def test_any_encoder_and_decoder_will_do(likelihood):
     model, x = VAE(ConvEncoder(), ConvDecoder(), likelihood), images(6)
     assert model(x, KEY).distortion.shape == (6,)
-    assert model(x, KEY, 4).distortion.shape == (4, 6)
+    assert model(x, KEY, Draw(4)).distortion.shape == (4, 6)
     with pytest.raises(ValueError, match="latent_dim=D"):
         model.sample(2, KEY)
     assert VAE(ConvEncoder(), ConvDecoder(), likelihood, latent_dim=3).sample(2, KEY).shape == (2, 1, 4, 4)
@@ -188,5 +188,5 @@ def test_any_encoder_and_decoder_will_do(likelihood):
 def test_a_flat_decoder_scores_shaped_targets(num_samples):
     model = VAE(MLPEncoder(16, 8, 3), MLPDecoder(3, 8, 16), Bernoulli())
     for size in (1, 6):
-        terms = model(images(size), KEY, num_samples)
+        terms = model(images(size), KEY, Draw(num_samples))
         assert terms.distortion.shape == terms.rate.shape

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from fastvae.applications.compression.pixel_file import Pixels
 from fastvae.data import Data, Preprocess
+from fastvae.distributions import StandardNormal
 from fastvae.likelihoods import PixelLikelihood
 from fastvae.models import VAE
 
@@ -56,10 +57,11 @@ class IntegerVAE:
 
     def __init__(self, model: torch.nn.Module, data: Data) -> None:
         preprocess = data.preprocess
-        if not isinstance(model, VAE) or model.latent_dim is None:
+        if not isinstance(model, VAE) or model.latent_shape is None or model.latent_dim is None:
             raise ValueError(f"compression needs a VAE with a latent dimension, got {type(model).__name__}")
-        if type(model).forward is not VAE.forward:
-            raise ValueError(f"compression needs one layer of latents under N(0, I), got a {type(model).__name__}")
+        if type(model).forward is not VAE.forward or type(model.prior) is not StandardNormal:
+            found = f"a {type(model).__name__} with prior {type(model.prior).__name__}"
+            raise ValueError(f"compression needs one layer of latents under N(0, I), got {found}")
         if getattr(data, "conditions", None) is not None:
             raise ValueError(
                 f"{data.name}: compression does not support conditions; train the model without data.condition"
@@ -70,7 +72,7 @@ class IntegerVAE:
         self._preprocess = preprocess
         self.event_shape = tuple(data.event_shape)
         self.num_pixels = math.prod(self.event_shape)
-        self.latent_dim = model.latent_dim
+        self.latent_dim, self._latent_shape = model.latent_dim, model.latent_shape
         self.levels = 2 if preprocess.binarize else preprocess.levels
 
     def check_pixels(self, pixels: Pixels) -> None:
@@ -93,7 +95,8 @@ class IntegerVAE:
     def expected_pixels(self, z: Tensor) -> Pixels:
         """The levels nearest to the mean of p(x|z) for latents [B, D]: uint8 [B, P]."""
         with one_thread():
-            mean = _finite(self._model.decode(z.double()).mean, "reconstructions").reshape(len(z), self.num_pixels)
+            z = z.double().view(-1, *self._latent_shape)
+            mean = _finite(self._model.decode(z).mean, "reconstructions").reshape(len(z), self.num_pixels)
         if self._preprocess.dequantize:
             levels = torch.floor(mean * self.levels)
         else:
@@ -105,7 +108,8 @@ class IntegerVAE:
         """Mean and log variance of q(z|x), each float64 [B, D], for ``pixels`` [B, P]."""
         with one_thread():
             posterior = self._model.encode(self.inputs(pixels))
-        return _finite(posterior.mu, "posterior means"), _finite(posterior.logvar, "posterior variances")
+        mu, logvar = posterior.mu.flatten(1), posterior.logvar.flatten(1)
+        return _finite(mu, "posterior means"), _finite(logvar, "posterior variances")
 
     def posterior(self, pixels: Pixels, step: float) -> GridPosterior:
         """q(z|x) for ``pixels`` [B, P] on a grid with the given step."""
@@ -119,7 +123,7 @@ class IntegerVAE:
 
     def pixel_code(self, grid_points: Integers, step: float) -> PixelCode:
         """p(x|z) for latents ``grid_points`` [B * D] in units of a grid step."""
-        z = torch.from_numpy(grid_points.astype(np.float64)).view(-1, self.latent_dim) * step
+        z = torch.from_numpy(grid_points.astype(np.float64)).view(-1, *self._latent_shape) * step
         with one_thread():
             return PixelCode(self._model, z, self.levels, self.num_pixels)
 

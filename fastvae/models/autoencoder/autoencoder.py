@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from fastvae.models.vae.vae import as_batch, given
-from fastvae.records import Batch, VAETerms
+from fastvae.records import Batch, DistortionUnit, Draw, VAETerms
 
 
 class AutoEncoder(nn.Module):
     """Encoder and decoder trained by squared error; no noise, no prior, no likelihood.
 
-    It honours a VAE's ``forward``, so that the same loop trains it: the rate is 0 and the distortion the squared error
-    of each example, summed over its pixels. That is no number of nats: `distortion_unit` says so.
+    It has a VAE's ``forward``, so that the same loop trains it: the rate is 0 and the distortion the squared error of
+    each example, summed over its pixels. It estimates no ELBO.
 
     Args:
         encoder: from x [B, ...] to a code [B, D], such as `fastvae.nn.MLP`. Of a pair (mu, logvar) the mean is the
@@ -21,7 +21,10 @@ class AutoEncoder(nn.Module):
         decoder: from the code [B, D] to a reconstruction [B, ...].
     """
 
-    distortion_unit = "squared error"
+    estimates_elbo = False
+    distortion_unit: DistortionUnit = "squared error"
+    latent_shape: tuple[int, ...] | None = None
+    draws_at_temperature = False
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
         super().__init__()
@@ -45,37 +48,37 @@ class AutoEncoder(nn.Module):
         """The reconstruction [N, ...] of each code [N, D]; no noise is drawn."""
         return self.decode(z, condition=None if condition is None else condition.expand(len(z), -1))
 
-    def forward(
-        self,
-        batch: Batch | Tensor,
-        noise_key: Tensor | None = None,
-        num_samples: int = 1,
-        *,
-        first_sample: int = 0,
-        evaluation: bool = False,
-        per_dimension: bool = False,
-    ) -> VAETerms:
+    def forward(self, batch: Batch | Tensor, noise_key: Tensor | None = None, draw: Draw = Draw()) -> VAETerms:
         """The code, a rate of 0 and the squared error, each [B]; the noise key is not read.
 
         Raises:
-            ValueError: more than one sample is asked of a model that draws none, or a rate per dimension.
+            ValueError: more than one sample, or a rate per dimension, is asked for: the model draws nothing.
         """
-        self.refuse_draws(num_samples, per_dimension)
+        self.refuse_draws(draw)
         batch = as_batch(batch)
         code = self.encode(batch)
-        target = batch.target.flatten(1)
-        error = (self.decode(code, batch).flatten(1).float() - target.float()).square()
+        target, reconstruction = batch.target.flatten(1), self.decode(code, batch)
+        error = (reconstruction.flatten(1).float() - target.float()).square()
         if batch.mask is not None:
             error = torch.where(batch.mask.expand_as(batch.target).flatten(1).bool(), error, 0.0)
         distortion = error.sum(1)
-        return VAETerms(z=code, rate=torch.zeros_like(distortion), distortion=distortion)
+        return VAETerms(
+            z=code,
+            rate=torch.zeros_like(distortion),
+            distortion=distortion,
+            reconstruction=reconstruction if draw.reconstruction else None,
+        )
 
-    def refuse_draws(self, num_samples: int, per_dimension: bool) -> None:
-        """ValueError where more than one sample is asked of a model that draws none, or a rate per dimension."""
-        if num_samples != 1 or per_dimension:
+    def refuse_draws(self, draw: Draw) -> None:
+        """Check that one sample is asked for and no rate per dimension.
+
+        Raises:
+            ValueError: more is asked for, of a model that draws nothing.
+        """
+        if draw.num_samples != 1 or draw.per_dimension:
             raise ValueError(
-                f"{type(self).__name__}: draws nothing and has no rate, got num_samples={num_samples},"
-                f" per_dimension={per_dimension}; use num_samples=1 and no free bits, or a VAE"
+                f"{type(self).__name__}: draws nothing and has no rate, got num_samples={draw.num_samples},"
+                f" per_dimension={draw.per_dimension}; use num_samples=1 and no free bits, or a VAE"
             )
 
     @torch.no_grad()

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from fastvae.distributions import DiagonalGaussian
 from fastvae.models.autoencoder.autoencoder import AutoEncoder
 from fastvae.models.vae.vae import VAE, as_batch, given
-from fastvae.records import Batch, VAETerms
+from fastvae.records import Batch, DistortionUnit, Draw, VAETerms
 
 
 class MultVAE(VAE):
     """Mult-VAE (Liang et al. 2018, arXiv 1802.05814): a VAE with a multinomial likelihood and input dropout.
 
-    In training the encoder loses items of x by the batch's key, and the likelihood scores all of them. In evaluation
-    it is the VAE that it looks like.
+    In training the batch's key decides which items of x the encoder does not see; the likelihood scores all of them.
+    In evaluation nothing is dropped.
 
     Args:
         encoder: `fastvae.nn.BagEncoder`, or any that takes (x, condition, noise_key).
@@ -27,7 +27,7 @@ class MultVAE(VAE):
     """
 
     def encode(self, batch: Batch | Tensor) -> DiagonalGaussian:
-        """The posterior of each example; in a step of training that of examples that have lost items."""
+        """The posterior of each example; in training, of the example without its dropped items."""
         batch = as_batch(batch)
         mu, logvar = self.encoder(batch.x, batch.condition, batch.dropout_key)
         return DiagonalGaussian(mu, logvar)
@@ -44,7 +44,7 @@ class MultDAE(AutoEncoder):
         latent_dim: not used; a builder gives it to every model.
     """
 
-    distortion_unit = "nats without a rate"
+    distortion_unit: DistortionUnit = "nats"
 
     def __init__(
         self, encoder: nn.Module, decoder: nn.Module, likelihood: nn.Module, latent_dim: int | None = None
@@ -62,21 +62,18 @@ class MultDAE(AutoEncoder):
         """The probability of each item [N, V] for each code [N, D]; no noise is drawn."""
         return self.likelihood(self.decoder(z, *given(condition))).mean
 
-    def forward(
-        self,
-        batch: Batch | Tensor,
-        noise_key: Tensor | None = None,
-        num_samples: int = 1,
-        *,
-        first_sample: int = 0,
-        evaluation: bool = False,
-        per_dimension: bool = False,
-    ) -> VAETerms:
-        """The code, a rate of 0 and the multinomial's -log p, each [B]; the key decides which items are lost."""
-        self.refuse_draws(num_samples, per_dimension)
+    def forward(self, batch: Batch | Tensor, noise_key: Tensor | None = None, draw: Draw = Draw()) -> VAETerms:
+        """The code, a rate of 0 and the multinomial's -log p, each [B]; the key decides which items are dropped."""
+        self.refuse_draws(draw)
         batch = as_batch(batch)
         if self.training:
             batch = replace(batch, dropout_key=noise_key)
         code = self.encode(batch)
-        distortion = -self.likelihood(self.decode(code, batch)).log_prob(batch.target, mask=batch.mask)
-        return VAETerms(z=code, rate=torch.zeros_like(distortion), distortion=distortion)
+        likelihood = self.likelihood(self.decode(code, batch))
+        distortion = -likelihood.log_prob(batch.target, mask=batch.mask)
+        return VAETerms(
+            z=code,
+            rate=torch.zeros_like(distortion),
+            distortion=distortion,
+            reconstruction=likelihood.mean if draw.reconstruction else None,
+        )

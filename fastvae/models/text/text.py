@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from fastvae import ops
-from fastvae.likelihoods import BoundCategorical, draw_tokens
+from fastvae.likelihoods import BoundCategorical, Categorical, draw_tokens
 from fastvae.models.text.beam import beam_search
 from fastvae.models.vae.vae import VAE, as_batch
-from fastvae.nn import drop_tokens
+from fastvae.nn import RecurrentDecoder, TransformerDecoder, drop_tokens
 from fastvae.records import BEGIN, END, PAD, UNKNOWN, Batch
 
 
@@ -39,11 +39,15 @@ class TextVAE(VAE):
         ValueError: a rate, the temperature or one of the search's numbers is out of its range.
     """
 
+    draws_at_temperature = True
+    decoder: RecurrentDecoder | TransformerDecoder
+    likelihood: Categorical
+
     def __init__(
         self,
         encoder: nn.Module,
-        decoder: nn.Module,
-        likelihood: nn.Module,
+        decoder: RecurrentDecoder | TransformerDecoder,
+        likelihood: Categorical,
         latent_dim: int | None = None,
         *,
         max_length: int,
@@ -112,7 +116,7 @@ class TextVAE(VAE):
         if noise_key is None:
             return self._search(z, condition, lengths)
         uniform = self._uniform(noise_key, len(z))
-        state = self.decoder.start(z, condition)  # type: ignore[operator]
+        state = self.decoder.start(z, condition)
         tokens = torch.full((len(z),), BEGIN, device=z.device)
         written: list[Tensor] = []
         for place in range(self.max_length + 1):
@@ -128,7 +132,7 @@ class TextVAE(VAE):
     def _search(self, z: Tensor, condition: Tensor | None, lengths: Tensor | None) -> Tensor:
         """The sentence of each latent that a beam search finds."""
         each = partial(torch.repeat_interleave, repeats=self.beam_width, dim=0)
-        state = self.decoder.start(each(z), None if condition is None else each(condition))  # type: ignore[operator]
+        state = self.decoder.start(each(z), None if condition is None else each(condition))
         return beam_search(
             partial(self._next, lengths=None if lengths is None else each(lengths)),
             state,
@@ -141,8 +145,8 @@ class TextVAE(VAE):
 
     def _next(self, state: Any, tokens: Tensor, place: int, lengths: Tensor | None) -> tuple[Tensor, Any]:
         """Log probabilities [N, V] of the token at a place, -inf where it may not stand, and the state there."""
-        features, state = self.decoder.step(state, tokens)  # type: ignore[operator]
-        scores = self.likelihood.log_probs(features)  # type: ignore[operator]
+        features, state = self.decoder.step(state, tokens)
+        scores = self.likelihood.log_probs(features)
         shortest, longest = (1, self.max_length) if lengths is None else (lengths, lengths)
         end = scores[:, END].masked_fill(torch.as_tensor(place < shortest, device=scores.device), -torch.inf)
         must_end = torch.as_tensor(place >= longest, device=scores.device).expand(len(scores))

@@ -1,39 +1,96 @@
-"""The variational autoencoder: any encoder, any decoder, a likelihood, and the prior N(0, I)."""
+"""The variational autoencoder: any encoder, any decoder, a likelihood and a prior."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from fastvae import ops
-from fastvae.distributions import DiagonalGaussian
+from fastvae.distributions import DiagonalGaussian, Prior, StandardNormal
+from fastvae.distributions.priors import as_shape
 from fastvae.likelihoods import BoundLikelihood
-from fastvae.records import Batch, VAETerms
+from fastvae.records import Batch, DistortionUnit, Draw, VAETerms
+
+
+@runtime_checkable
+class _NamesLatentDim(Protocol):
+    """An encoder that says how many latent dimensions it gives."""
+
+    latent_dim: int
 
 
 class VAE(nn.Module):
     """A variational autoencoder (Kingma and Welling 2013, arXiv 1312.6114).
 
     Args:
-        encoder: from x [B, ...] to the pair (mu, logvar), each [B, D]. It is called with (x, condition [B, C]) where
-            the batch has a condition.
-        decoder: from z [N, D] to the likelihood's parameters [N, ...]; K samples arrive as N = K * B rows, and with
+        encoder: from x [B, ...] to the pair (mu, logvar), each [B, D] or of another shape [B, ...]. It is called with
+            (x, condition [B, C]) where the batch has a condition.
+        decoder: from z [N, ...] to the likelihood's parameters [N, ...]; K samples arrive as N = K * B rows, and with
             them, where there is one, the condition [N, C].
         likelihood: from those parameters to p(x|z), such as `fastvae.Bernoulli()` or `fastvae.Gaussian()`.
-        latent_dim: D, which `sample` needs; taken from ``encoder.latent_dim`` where the encoder has one.
+        latent_dim: D, or the shape of one latent such as (4, 8, 8), which `sample` needs; taken from the prior, or from
+            ``encoder.latent_dim``, where one of them has it. Latents of more than one dimension must have it here or in
+            the prior.
+        prior: p(z), see `fastvae.distributions.Prior`: both the KL and samples follow it; None is N(0, I).
+
+    Raises:
+        TypeError: the prior is no `Prior`.
+        ValueError: prior and ``latent_dim`` have different shapes.
     """
 
+    estimates_elbo = True
+    distortion_unit: DistortionUnit = "nats"
+    draws_at_temperature = False
+
     def __init__(
-        self, encoder: nn.Module, decoder: nn.Module, likelihood: nn.Module, latent_dim: int | None = None
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: nn.Module,
+        latent_dim: int | tuple[int, ...] | None = None,
+        *,
+        prior: Prior | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihood
-        known = getattr(encoder, "latent_dim", None)
-        self.latent_dim: int | None = latent_dim if latent_dim is not None else known
+        shape = as_shape(latent_dim)
+        if prior is not None and not isinstance(prior, Prior):
+            raise TypeError(
+                f"VAE: prior must be a fastvae.distributions.Prior, got {type(prior).__name__}; subclass it"
+            )
+        if shape is None and prior is not None:
+            shape = prior.latent_shape
+        if shape is None and isinstance(encoder, _NamesLatentDim):
+            shape = as_shape(encoder.latent_dim)
+        if prior is None or (type(prior) is StandardNormal and prior.latent_shape is None):
+            prior = StandardNormal(shape)
+        if prior.latent_shape != shape:
+            raise ValueError(f"VAE: the prior must have the latents' shape {shape}, got {prior.latent_shape}")
+        self.prior = prior
+        self.latent_shape: tuple[int, ...] | None = shape
+
+    def __init_subclass__(cls) -> None:
+        """Refuse a prior that samples would follow and the KL would not.
+
+        Raises:
+            TypeError: the class overrides `draw_prior` alone.
+        """
+        super().__init_subclass__()
+        if "draw_prior" in cls.__dict__ and cls.forward is VAE.forward:
+            raise TypeError(
+                f"{cls.__name__}: draw_prior may be overridden together with forward only, because the KL is that to"
+                " self.prior; give VAE(..., prior=...) a fastvae.distributions.Prior"
+            )
+
+    @property
+    def latent_dim(self) -> int | None:
+        """D, the number of latent dimensions: the elements of one latent; None where it is not known."""
+        return None if self.latent_shape is None else math.prod(self.latent_shape)
 
     def encode(self, batch: Batch | Tensor) -> DiagonalGaussian:
         """The posterior q(z|x) of each example of ``batch`` (a record, or x [B, ...] itself)."""
@@ -47,8 +104,8 @@ class VAE(nn.Module):
         """The likelihood p(x|z) of each latent.
 
         Args:
-            z: [B, D], or [K, B, D], which the decoder sees as [K * B, D].
-            batch: what the decoder may read beside z: this one reads its condition, a subclass's may read more.
+            z: [B, ...], or [K, B, ...], which the decoder reads as [K * B, ...].
+            batch: what the decoder may read with z: this one reads its condition, a subclass's may read more.
             condition: [B, C], where there is no batch to take it from.
 
         Returns:
@@ -56,61 +113,59 @@ class VAE(nn.Module):
         """
         if condition is None and isinstance(batch, Batch):
             condition = batch.condition
-        if condition is not None and z.dim() > 2:
-            condition = condition.expand(*z.shape[:-1], -1).flatten(0, -2)
-        output = self.decoder(z.flatten(0, -2), *given(condition))
-        return self.likelihood(output.unflatten(0, z.shape[:-1]))
+        samples = z.shape[: z.dim() - self._num_latent_axes]  # (B,) or (K, B)
+        if condition is not None and len(samples) > 1:
+            condition = condition.expand(*samples, -1).flatten(0, -2)
+        output = self.decoder(z.flatten(0, len(samples) - 1), *given(condition))
+        return self.likelihood(output.unflatten(0, samples))
 
-    def forward(
-        self,
-        batch: Batch | Tensor,
-        noise_key: Tensor,
-        num_samples: int = 1,
-        *,
-        first_sample: int = 0,
-        evaluation: bool = False,
-        per_dimension: bool = False,
-    ) -> VAETerms:
+    def forward(self, batch: Batch | Tensor, noise_key: Tensor, draw: Draw = Draw()) -> VAETerms:
         """The rate and the distortion of each example, in nats: the one entry that DDP and the like wrap.
 
         Args:
             batch: a record, or x [B, ...] itself, which then is the target too.
             noise_key: int64 [3], see `fastvae.noise_key`.
-            num_samples: K draws of z for each example.
-            first_sample: index of the first draw, so that chunks of one large K continue each other.
-            evaluation: draw from the evaluation noise, which training never sees.
-            per_dimension: also give ``rate_per_dimension``, from the same pass; with K = 1 only.
+            draw: how many samples, of which noise, and what else is given, see `fastvae.Draw`.
 
         Returns:
-            With K = 1 the rate in closed form, [B]; with more the rate of each draw, log q - log p, [K, B].
+            With K = 1 the rate [B], in closed form where the prior has one; with more the rate of each draw,
+            log q - log p, [K, B].
+
+        Raises:
+            ValueError: the encoder's latents have another shape than the model's.
         """
         batch = as_batch(batch)
-        if self.training and not evaluation:
+        if self.training and not draw.evaluation:
             batch = replace(batch, dropout_key=noise_key)
         posterior = self.encode(batch)
-        sample = 0 if num_samples > 1 else first_sample
-        stream = ops.stream(ops.Use.LATENT, ops.LatentSite.Z, sample, evaluation)
-        rate_per_dimension = None
-        if num_samples == 1 and per_dimension:
-            z, rate, rate_per_dimension = posterior.rsample_kl_per_dimension(noise_key, stream=stream)
-        elif num_samples == 1:
-            z, rate = posterior.rsample_kl(noise_key, stream=stream)
-        else:
-            z, rate = posterior.rsample_log_ratio(noise_key, num_samples, stream=stream, first_sample=first_sample)
-        log_likelihood = self.decode(z, batch).log_prob(batch.target, mask=batch.mask)
+        self._check_shape(posterior.mu)
+        z, rate, rate_per_dimension = self.prior.rsample_rate(
+            posterior,
+            noise_key,
+            num_samples=draw.num_samples,
+            first_sample=draw.first_sample,
+            evaluation=draw.evaluation,
+            per_dimension=draw.per_dimension,
+        )
+        likelihood = self.decode(z, batch)
         return VAETerms(
             z=z,
             rate=rate,
-            distortion=-log_likelihood.reshape(rate.shape),
+            distortion=-likelihood.log_prob(batch.target, mask=batch.mask).reshape(rate.shape),
             rate_per_dimension=rate_per_dimension,
+            reconstruction=likelihood.mean if draw.reconstruction else None,
         )
+
+    def kl_per_dimension(self, posterior: DiagonalGaussian) -> Tensor | None:
+        """KL to the prior of each latent dimension, summed over the examples, [D] nats; None without a closed form."""
+        return self.prior.kl_per_dimension(posterior)
 
     @torch.no_grad()
     def generate(self, z: Tensor, condition: Tensor | None = None, noise_key: Tensor | None = None) -> Tensor:
         """What a person would look at: the mean of p(x|z) for each latent; a subclass may decode otherwise.
 
         Args:
-            z: [N, D].
+            z: [N, ...].
             condition: [N, C], or [C] for all; None for a model that takes none.
             noise_key: int64 [3], for a subclass that draws; this one draws nothing.
 
@@ -126,17 +181,12 @@ class VAE(nn.Module):
         return self.generate(self.encode(batch).mu, batch.condition)
 
     def draw_prior(self, num: int, noise_key: Tensor) -> Tensor:
-        """Latents from the prior N(0, I), [num, D]; a subclass with another prior draws from that.
+        """Latents from the prior, [num, ...].
 
         Raises:
-            ValueError: the model does not know its latent dimension.
+            ValueError: the model does not know the latents' shape.
         """
-        if self.latent_dim is None:
-            raise ValueError(
-                "VAE.sample: latent_dim must be known, got None; build the model with VAE(..., latent_dim=D)"
-            )
-        stream = ops.stream(ops.Use.GENERATION, ops.GenerationSite.PRIOR)
-        return ops.philox_normal(noise_key, num, self.latent_dim, stream=stream)
+        return self.prior.rsample(num, noise_key)
 
     @torch.no_grad()
     def sample(
@@ -154,6 +204,19 @@ class VAE(nn.Module):
         if draw_pixels:
             return self.decode(z, condition=_for_each(condition, num)).sample(noise_key)
         return self.generate(z, condition, noise_key)
+
+    @property
+    def _num_latent_axes(self) -> int:
+        return 1 if self.latent_shape is None else len(self.latent_shape)
+
+    def _check_shape(self, mu: Tensor) -> None:
+        found = tuple(mu.shape[1:])
+        if len(found) != self._num_latent_axes or (self.latent_shape is not None and found != self.latent_shape):
+            known = "[D]" if self.latent_shape is None else list(self.latent_shape)
+            raise ValueError(
+                f"VAE: the encoder's latents must have the model's shape {known}, got {list(found)}; build the model"
+                f" with VAE(..., latent_dim={found})"
+            )
 
 
 def given(condition: Tensor | None) -> tuple[Tensor, ...]:

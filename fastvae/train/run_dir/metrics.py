@@ -25,20 +25,27 @@ class Window:
     """Sums since the last line of the log, kept on the device so that a step needs no host sync."""
 
     def __init__(self, device: torch.device, width: int) -> None:
-        self.sums = torch.zeros(width, device=device)
+        self._sums = torch.zeros(width, device=device)
+        self._num_columns = width
         self.grad_norms: dict[str, Tensor] = {}  # [] of each player's last step
         self.restart(0)
 
     def restart(self, step: int) -> None:
         """Begin again, in the same memory, after so many steps of the run."""
         self.first_step = step
-        self.sums.zero_()
+        self._sums.zero_()
         self._started = time.perf_counter()
 
     def add(self, reports: Mapping[str, StepReport], sums: Tensor) -> None:
         """Take in a step, on the device alone: a captured step does it, too."""
-        self.sums += sums
+        self._num_columns = len(sums)
+        self._sums[: self._num_columns] += sums
         self.grad_norms |= {name: report.grad_norm for name, report in reports.items()}
+
+    @property
+    def sums(self) -> Tensor:
+        """float32, one sum for each column of the task that its steps give."""
+        return self._sums[: self._num_columns]
 
     def seconds(self) -> float:
         return time.perf_counter() - self._started

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fastvae import figures
 from fastvae.data import DESCRIPTION, Data, Source, describe, evaluation_batches
 from fastvae.data.stamp import why_changed
+from fastvae.generative import AnyModel, mean_of
 from fastvae.ops import noise_key
 from fastvae.records import Batch
 from fastvae.train.run_dir.files import write_atomic
@@ -52,14 +53,15 @@ def write_pictures(run_dir: Path, model: nn.Module, data: Data, seed: int) -> No
     title = data.name
     paths = RunDir(run_dir)
     figures.save_curves(paths.curves, paths.metrics, title=title)
-    if hasattr(model, "encode"):
+    able = AnyModel(model)
+    if able.can("encode"):
         means, labels = latents_of_test_set(model, data, seed, limit=_MAX_LATENTS)
         if means.shape[1] > 0:
             figures.save_latents(paths.latents, means, labels, data.label_names, title=title)
     suffix = figures.find_renderer(data).suffix
-    if hasattr(model, "reconstruct"):
+    if able.can("reconstruct"):
         write_reconstructions(paths.examples("reconstructions", suffix), model, data, num=24, seed=seed)
-    if hasattr(model, "sample"):
+    if able.can("sample"):
         write_samples(paths.examples("samples", suffix), model, data, num=64, seed=seed)
 
 
@@ -69,9 +71,8 @@ def write_reconstructions(path: Path, model: nn.Module, data: Data, *, num: int,
     Raises:
         ValueError: the model reconstructs nothing.
     """
-    _require(model, "reconstruct")
     batch = first_examples(data, data.test, num, seed, device_of(model))
-    reconstructions = model.reconstruct(batch)  # type: ignore[operator]
+    reconstructions = AnyModel(model).reconstruct(batch)
     title = f"{data.name}: reconstructions"
     figures.find_renderer(data).write_pairs(path, batch.target, reconstructions, data, title=title)
 
@@ -82,17 +83,11 @@ def write_samples(path: Path, model: nn.Module, data: Data, *, num: int, seed: i
     Raises:
         ValueError: the model draws nothing.
     """
-    _require(model, "sample")
     device = device_of(model)
-    told = {} if data.conditions is None else {"condition": data.conditions.vectors(num).to(device)}
-    samples = model.sample(num, noise_key(seed, device=device), **told)  # type: ignore[operator]
+    given = {} if data.conditions is None else {"condition": data.conditions.vectors(num).to(device)}
+    samples = AnyModel(model).sample(num, noise_key(seed, device=device), **given)
     title = f"{data.name}: samples from the prior"
     figures.find_renderer(data).write_examples(path, samples, data, title=title)
-
-
-def _require(model: nn.Module, ability: str) -> None:
-    if not hasattr(model, ability):
-        raise ValueError(f"{type(model).__name__} has no {ability}: it cannot give this picture; a VAE can")
 
 
 def first_examples(data: Data, source: Source, num: int, seed: int, device: torch.device) -> Batch:
@@ -108,8 +103,9 @@ def latents_of_test_set(model: nn.Module, data: Data, seed: int, *, limit: int) 
     """Posterior means of the first ``limit`` test examples, [N, D], and their labels [N] where there are any."""
     size = min(limit, len(data.test), _ENCODED_AT_A_TIME)
     batches = evaluation_batches(data.test, data.preprocess, batch_size=size, seed=seed, device=device_of(model))
-    posteriors = [model.encode(micro.batch) for micro in islice(batches, -(-limit // size))]  # type: ignore[operator]
-    means = torch.cat([p if isinstance(p, Tensor) else p.mu for p in posteriors]).flatten(1)[:limit]
+    able = AnyModel(model)
+    found = [mean_of(able.encode(micro.batch)) for micro in islice(batches, -(-limit // size))]
+    means = torch.cat(found).flatten(1)[:limit]
     labels = data.test.labels
     return means, None if labels is None else labels[: len(means)]
 

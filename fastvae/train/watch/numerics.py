@@ -75,7 +75,8 @@ def diagnose(strategy: Strategy, micro_batches: Sequence[KeyedBatch], config: Tr
             terms = forward(watched, micro, config.objective)
         loss = build_objective(config.objective, terms, kl_weight=kl_weight, free_bits=free_bits).loss
         loss.sum().div(config.global_batch_size).backward()
-        found = _not_finite({"rate": terms.rate, "distortion": terms.distortion, "loss": loss})
+        parts = {"rate": terms.rate, "distortion": terms.distortion, "penalty": terms.penalty, "loss": loss}
+        found = _not_finite(parts)
         finding.terms += [name for name in found if name not in finding.terms]
     finding.gradients = _not_finite({name: p.grad for name, p in watched.named_parameters()})
     finding.module = probe.culprit()

@@ -1,4 +1,4 @@
-"""Distributions over latents: the diagonal Gaussian that encoders give and priors are."""
+"""The diagonal Gaussian: what encoders give."""
 
 from __future__ import annotations
 
@@ -91,9 +91,13 @@ class DiagonalGaussian:
         """KL to N(0, I) in closed form: [B] nats per example."""
         return _sum_trailing(self._kl_per_element(), self.mu.dim() - 1)
 
-    def kl_per_dimension(self) -> Tensor:
-        """KL to N(0, I) of each latent dimension, summed over the B examples: [D] nats."""
-        return self._kl_per_element().flatten(1).sum(0)
+    def kl_per_dimension(self, prior: DiagonalGaussian | None = None) -> Tensor:
+        """KL to ``prior`` (None: N(0, I)) of each latent dimension, summed over the B examples: [D] nats.
+
+        D counts the elements of one latent: the dimensions of one of shape [C, H, W] are its flattened elements.
+        """
+        per_element = self._kl_per_element() if prior is None else _kl_of_elements(self, prior)
+        return per_element.flatten(1).sum(0)
 
     def _kl_per_element(self) -> Tensor:
         return _kl_per_element(_at_least_float32(self.mu), _at_least_float32(self.logvar))
@@ -119,10 +123,13 @@ def kl_divergence(posterior: DiagonalGaussian, prior: DiagonalGaussian) -> Tenso
     With l the difference of the log variances and m that of the means in units of the prior's standard deviation,
     each dimension gives ``(m^2 + expm1(l) - l) / 2``: the formula for N(0, I), moved and scaled.
     """
+    return _sum_trailing(_kl_of_elements(posterior, prior), posterior.mu.dim() - 1)
+
+
+def _kl_of_elements(posterior: DiagonalGaussian, prior: DiagonalGaussian) -> Tensor:
     prior_logvar = _at_least_float32(prior.logvar)
     mean_shift = (_at_least_float32(posterior.mu) - prior.mu) * torch.exp(-0.5 * prior_logvar)
-    per_element = _kl_per_element(mean_shift, _at_least_float32(posterior.logvar) - prior_logvar)
-    return _sum_trailing(per_element, posterior.mu.dim() - 1)
+    return _kl_per_element(mean_shift, _at_least_float32(posterior.logvar) - prior_logvar)
 
 
 def _kl_per_element(mu: Tensor, logvar: Tensor) -> Tensor:

@@ -1,0 +1,128 @@
+"""Any module as a `GenerativeModel`: the one place that looks at what a user's model has."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, get_args
+
+from torch import Tensor, nn
+
+from fastvae.likelihoods import Likelihood
+from fastvae.records import Batch, DistortionUnit, Draw, HasMean, KeyedBatch, VAETerms
+
+
+class AnyModel:
+    """A model with defaults for what it does not declare; what it cannot do is refused by name.
+
+    Args:
+        module: the model, not wrapped.
+
+    Raises:
+        ValueError: ``distortion_unit`` is none of the known units, or ``estimates_elbo`` contradicts it.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.name = type(module).__name__
+        self.distortion_unit: DistortionUnit = getattr(module, "distortion_unit", "nats")
+        self.estimates_elbo: bool = getattr(module, "estimates_elbo", self.distortion_unit == "nats")
+        self.latent_shape: tuple[int, ...] | None = getattr(module, "latent_shape", None)
+        self.draws_at_temperature: bool = getattr(module, "draws_at_temperature", False)
+        likelihood = getattr(module, "likelihood", None)
+        self.likelihood = likelihood if isinstance(likelihood, Likelihood) else None
+        parameters = inspect.signature(module.forward).parameters
+        self.takes_draw = "draw" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        if self.distortion_unit not in get_args(DistortionUnit):
+            known = " or ".join(map(repr, get_args(DistortionUnit)))
+            raise ValueError(f"{self.name}.distortion_unit must be {known}, got {self.distortion_unit!r}")
+        if self.estimates_elbo and self.distortion_unit != "nats":
+            raise ValueError(
+                f"{self.name}: a model whose distortion is a {self.distortion_unit} must say estimates_elbo = False"
+            )
+
+    @property
+    def distortion_name(self) -> str:
+        """What the distortion is called in metrics and tables, with its unit."""
+        return "distortion_nats" if self.distortion_unit == "nats" else "squared_error"
+
+    def can(self, method: str) -> bool:
+        """Whether the model has this method of `GenerativeModel`."""
+        return callable(getattr(self.module, method, None))
+
+    def require(self, method: str, purpose: str) -> None:
+        """Check that the model has a method.
+
+        Raises:
+            ValueError: it has not.
+        """
+        if not self.can(method):
+            raise ValueError(f"{self.name} has no {method}: it cannot {purpose}; a VAE can")
+
+    def require_elbo(self, purpose: str) -> None:
+        """Check that the model estimates the ELBO.
+
+        Raises:
+            ValueError: it does not.
+        """
+        if not self.estimates_elbo:
+            raise ValueError(f"{self.name} estimates no ELBO: it cannot {purpose}; use a VAE")
+
+    def require_draw(self, purpose: str) -> None:
+        """Check that the model's forward takes a draw.
+
+        Raises:
+            ValueError: it takes ``(batch, noise_key)`` alone.
+        """
+        if not self.takes_draw:
+            raise ValueError(
+                f"{self.name}.forward takes (batch, noise_key) alone: it cannot {purpose};"
+                " give it a third argument draw (fastvae.Draw)"
+            )
+
+    def terms(self, keyed: KeyedBatch, draw: Draw) -> VAETerms:
+        """One forward pass. A model that takes ``(batch, noise_key)`` alone draws as it does in training."""
+        options: dict[str, Draw] = {"draw": draw} if self.takes_draw and draw != Draw() else {}
+        terms: VAETerms = self.module(keyed.batch, keyed.key, **options)
+        return terms
+
+    def encode(self, batch: Batch) -> Any:
+        """See `GenerativeModel.encode`."""
+        return self._method("encode", "encode")(batch)
+
+    def kl_per_dimension(self, posterior: Any) -> Tensor | None:
+        """See `GenerativeModel.kl_per_dimension`; None for a model that does not say, whose prior is not known."""
+        if not self.can("kl_per_dimension"):
+            return None
+        kl: Tensor | None = self._method("kl_per_dimension", "tell the rate by dimension")(posterior)
+        return kl
+
+    def generate(self, z: Tensor, condition: Tensor | None = None, key: Tensor | None = None, **how: float) -> Tensor:
+        """See `GenerativeModel.generate`."""
+        examples: Tensor = self._method("generate", "decode")(z, condition, key, **how)
+        return examples
+
+    def reconstruct(self, batch: Batch) -> Tensor:
+        """See `GenerativeModel.reconstruct`."""
+        examples: Tensor = self._method("reconstruct", "reconstruct")(batch)
+        return examples
+
+    def draw_prior(self, num: int, noise_key: Tensor) -> Tensor:
+        """See `GenerativeModel.draw_prior`."""
+        z: Tensor = self._method("draw_prior", "sample")(num, noise_key)
+        return z
+
+    def sample(self, num: int, noise_key: Tensor, **options: Any) -> Tensor:
+        """See `GenerativeModel.sample`."""
+        examples: Tensor = self._method("sample", "sample")(num, noise_key, **options)
+        return examples
+
+    def _method(self, name: str, purpose: str) -> Callable[..., Any]:
+        self.require(name, purpose)
+        method: Callable[..., Any] = getattr(self.module, name)
+        return method
+
+
+def mean_of(posterior: Tensor | HasMean) -> Tensor:
+    """The mean latents [B, ...] of what a model's `encode` gives: a code is its own mean."""
+    return posterior if isinstance(posterior, Tensor) else posterior.mu
