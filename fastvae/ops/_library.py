@@ -94,6 +94,16 @@ def call(op: Any, functions: Functions, args: tuple[Any, ...], needs_grad: bool)
         return op(*args)
 
 
+def variation(data: Tensor) -> Tensor | None:
+    """Zeros of the data's shape whose derivative by the data is 1; None where no derivative by the data is wanted.
+
+    The likelihood operators have no gradient by their data. Adding these zeros to an argument, where the function
+    depends on the data in the same way as on it, gives the data their derivatives and leaves every value as it is.
+    """
+    wanted = (data.requires_grad and torch.is_grad_enabled()) or is_transformed()
+    return data - data.detach() if wanted and data.is_floating_point() else None
+
+
 def register_autograd(
     forward: Any,
     backward: Any,

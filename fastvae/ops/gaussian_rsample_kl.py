@@ -11,7 +11,7 @@ from typing import Any, Literal, overload
 from torch import Tensor
 
 from fastvae.ops import reference
-from fastvae.ops._checks import check_choice, check_gaussian, check_prior
+from fastvae.ops._checks import check_choice, check_gaussian, check_prior, promoted
 from fastvae.ops._library import call, define, define_backward, register_autograd
 from fastvae.ops._transforms import RowDims
 
@@ -152,6 +152,7 @@ def gaussian_rsample_kl(
     Raises:
         TypeError: A wrong type or dtype. ValueError: A wrong shape or device, or a number out of its range.
     """
+    mu, logvar, prior_mu, prior_logvar = promoted(mu, logvar, prior_mu, prior_logvar)
     check_gaussian("gaussian_rsample_kl", mu, logvar, key, stream)
     needs_grad = mu.requires_grad or logvar.requires_grad
     if prior_mu is None and prior_logvar is None and reduction == "example":
