@@ -51,7 +51,7 @@ def mnist_iwae() -> RunConfig:
 def mnist_iwae_2l() -> RunConfig:
     """The two-layer network of Burda et al. 2016: q 784-200-200-z100, 100-100-100-z50, tanh; 50 epochs."""
     base = mnist_iwae()
-    return replace(base, recipe="mnist-iwae-2l", model=replace(base.model, network="hierarchical", latent_dim=100))
+    return replace(base, recipe="mnist-iwae-2l", model=replace(base.model, family="hierarchical", latent_dim=100))
 
 
 def mnist_class() -> RunConfig:

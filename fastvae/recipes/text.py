@@ -22,6 +22,7 @@ def sst2_sentences() -> RunConfig:
     return RunConfig(
         recipe="sst2-sentences",
         model=ModelConfig(
+            family="text",
             network="lstm",
             likelihood="tokens",
             hidden_dim=(256,),

@@ -26,8 +26,9 @@ from fastvae.train.run_dir.files import dump_json, write_atomic
 from fastvae.train.run_dir.lock import hold_together
 from fastvae.train.run_dir.logs import FailureRecorder, RankLog, rank_log
 from fastvae.train.run_dir.metrics import MetricsLog, Window
-from fastvae.train.run_dir.results import check_same_data, write_data_state, write_pictures
-from fastvae.train.run_dir.resume import plain
+from fastvae.train.run_dir.new import new_run_dir
+from fastvae.train.run_dir.results import write_data_state, write_pictures
+from fastvae.train.run_dir.resume import Resume, plain
 from fastvae.train.run_dir.run_dir import RunDir
 from fastvae.train.run_dir.saving import Saver
 from fastvae.train.run_dir.status import write_status
@@ -63,11 +64,12 @@ def train(
     data: Any,
     config: TrainConfig | None = None,
     *,
-    run_dir: str | Path = "runs/custom",
+    run_dir: str | Path | None = None,
+    resume: Resume = True,
     seed: int = 0,
     description: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Train ``model`` on ``data``; the same call again goes on from the newest checkpoint of ``run_dir``.
+    """Train ``model`` on ``data``; the same call with the same ``run_dir`` goes on from its newest checkpoint.
 
     The same script serves one process and, under torchrun, many: the noise, the order of the examples and so the
     result (to float round-off) do not depend on how many.
@@ -77,7 +79,10 @@ def train(
             place and should be built alike on every rank; DDP starts from rank 0's weights.
         data: a ``fastvae.data.Data``, or an array, tensor or indexable data set (or a pair: train, test).
         config: the settings; the defaults where None.
-        run_dir: where everything about the run is written.
+        run_dir: where everything about the run is written; None makes a new directory below ``runs``. A directory
+            belongs to one run: other data, another model or other settings are refused.
+        resume: True goes on with the run of ``run_dir`` where there is one; False refuses a directory that holds one;
+            "must" refuses one without a checkpoint.
         seed: of noise and order, in ``[0, 2**32)``.
         description: what ``config.yaml`` and the checkpoints say of model and data beside the settings.
 
@@ -87,7 +92,7 @@ def train(
         PeerFailed: another rank failed first or is gone; the message names it and its host.
     """
     config = config or TrainConfig()
-    run_dir = Path(run_dir)
+    run_dir = Path(run_dir) if run_dir is not None else new_run_dir()
     resolved = {"seed": seed, "model": None, "data": None, **(description or {}), "train": asdict(config)}
     with ExitStack() as stack:
         log = stack.enter_context(rank_log(run_dir))
@@ -98,7 +103,7 @@ def train(
         lock = stack.enter_context(hold_together(run_dir, world))
         strategy = build_strategy(config.strategy, world, _strategy_options(config))
         stack.callback(strategy.close)
-        saver = Saver(run_dir, strategy, config, plain(resolved), lock)
+        saver = Saver(run_dir, strategy, config, plain(resolved), lock, resume)
         stack.callback(saver.close)
         rows = -(-config.global_batch_size // (world.world_size * config.accumulation))
         products = stack.enter_context(matmul_library(config.matmul, model, rows, world.device))
@@ -145,12 +150,11 @@ class _Trainer:
             accumulation=config.accumulation,
             device=self.world.device,
         )
+        saver.identify(model, data)
         self.strategy.setup(model, partial(build_optimizer, config))
         self.restart_decoder = DecoderRestart(strategy, config)
         self.ema = EMA(config.ema, self.strategy.full_precision_parameters()) if config.ema is not None else None
         self.state = saver.resume(self.ema.average if self.ema is not None else {})
-        if saver.saved_step is not None:
-            check_same_data(run_dir, data)
         if self.world.is_main:
             write_data_state(run_dir, data)
         self.guard = Guard(

@@ -6,16 +6,17 @@ import platform
 import shutil
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastvae._version import __version__
+from fastvae.data import Data
 from fastvae.distributed import SideGroup, Strategy, write_tensors
 from fastvae.objective import kl_weight_at
 from fastvae.train.config import TrainConfig
@@ -31,8 +32,11 @@ from fastvae.train.run_dir.checkpoint import (
     temporary_of,
 )
 from fastvae.train.run_dir.files import write_atomic
-from fastvae.train.run_dir.lock import RunLock
-from fastvae.train.run_dir.resume import check_same_run
+from fastvae.train.run_dir.identity import check_belongs, identify
+from fastvae.train.run_dir.lock import RunLock, this_launch
+from fastvae.train.run_dir.record import read_record, write_record
+from fastvae.train.run_dir.results import check_same_data
+from fastvae.train.run_dir.resume import Resume, check_resume, check_same_run
 from fastvae.train.run_dir.run_dir import RunDir
 from fastvae.train.state import TrainState
 
@@ -57,10 +61,14 @@ class Saver:
         config: TrainConfig,
         resolved: Mapping[str, Any],
         lock: RunLock | None,
+        resume: Resume = True,
     ) -> None:
         self._run_dir, self._root = run_dir, RunDir(run_dir).checkpoints
         self._strategy, self._world = strategy, strategy.world
         self._config, self._resolved, self._lock = config, resolved, lock
+        self._resume = resume
+        self._data: Data | None = None  # this and the next are rank 0's, once `identify` was called
+        self._belongs_to: Mapping[str, Any] = {}
         self._side = SideGroup(self._world)
         self._writing: threading.Thread | None = None
         self._error: str | None = None  # of the save that ended last, the same on all ranks
@@ -71,19 +79,53 @@ class Saver:
         """Whether a background save has failed, and nobody has been told; a rank may know it before the others."""
         return self._error is not None
 
+    def identify(self, model: nn.Module, data: Data) -> None:
+        """Take note of what the run is made of, before a strategy wraps the model; all but rank 0 do nothing."""
+        if self._world.is_main:
+            self._data, self._belongs_to = data, identify(model, data)
+
     def resume(self, averages: dict[str, Tensor]) -> TrainState:
-        """The state to go on from: the newest valid checkpoint of this same run, or step 0."""
+        """The state to go on from: the newest valid checkpoint of this same run, or step 0.
+
+        Raises:
+            ValueError: on all ranks: the directory holds another run, one of another format, or one where there must
+                be none, or none where there must be one.
+        """
+        self._check(partial(check_resume, self._run_dir, self._resume))
         checkpoint = self._newest()
         if checkpoint is not None:
             check_same_run(checkpoint, self._resolved, self._run_dir)
-        if self._world.is_main:
-            write_atomic(RunDir(self._run_dir).config, yaml.safe_dump(self._resolved, sort_keys=False))
-        self._world.barrier()
+        self._check(partial(self._begin, checkpoint is not None))
         if checkpoint is None:
             return TrainState.start(self._world.device, averages)
         self._strategy.load(checkpoint.path, averages)
         self.saved_step = checkpoint.step
         return TrainState.start(self._world.device, averages, checkpoint.scalars)
+
+    def _begin(self, is_resumed: bool) -> None:
+        """Make the directory this run's."""
+        if self._resume == "must" and not is_resumed:
+            raise ValueError(f"train: {self._run_dir} has no valid checkpoint to resume from; use resume=True")
+        paths = RunDir(self._run_dir)
+        record = read_record(self._run_dir)
+        if record is not None and (is_resumed or paths.weights.exists()):
+            assert self._data is not None, "identify comes before resume"
+            check_same_data(self._run_dir, self._data)
+            check_belongs(self._run_dir, record, self._belongs_to)
+        write_record(self._run_dir, {**self._belongs_to, "launch": this_launch()})
+        write_atomic(paths.config, yaml.safe_dump(self._resolved, sort_keys=False))
+
+    def _check(self, work: Callable[[], None]) -> None:
+        """Do something on rank 0, and raise its ValueError on all ranks."""
+        error = None
+        if self._world.is_main:
+            try:
+                work()
+            except ValueError as problem:
+                error = str(problem)
+        error = self._world.broadcast_text(error)
+        if error is not None:
+            raise ValueError(error)
 
     def _newest(self) -> Checkpoint | None:
         """The newest checkpoint that verifies, the same on all ranks; one that does not is named and passed over."""
