@@ -171,7 +171,7 @@ def check_choice(where: str, name: str, value: str, choices: Iterable[str]) -> N
 
 
 def check_size(where: str, name: str, value: int) -> None:
-    if not isinstance(value, int):
+    if not isinstance(value, int | torch.SymInt):
         raise TypeError(f"{where}: {name} must be an integer, got {type(value).__name__}")
     if value < 0:
         raise ValueError(f"{where}: {name} must be at least 0, got {value}")

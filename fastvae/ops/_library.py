@@ -25,6 +25,7 @@ from fastvae.ops._transforms import (
 NAMESPACE = "fastvae"
 LIBRARY = torch.library.Library(NAMESPACE, "DEF")
 _operators: list[str] = []
+_references: dict[Any, Callable[..., Any]] = {}
 
 
 def define(schema: str, reference: Callable[..., Any], fake: Callable[..., Any]) -> Any:
@@ -33,7 +34,14 @@ def define(schema: str, reference: Callable[..., Any], fake: Callable[..., Any])
     LIBRARY.impl(name, reference, "CompositeExplicitAutograd")
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=LIBRARY)
     _operators.append(name)
-    return getattr(getattr(torch.ops, NAMESPACE), name).default
+    op = getattr(getattr(torch.ops, NAMESPACE), name).default
+    _references[op] = reference
+    return op
+
+
+def decompositions() -> dict[Any, Callable[..., Any]]:
+    """Every operator in plain PyTorch, for ``ExportedProgram.run_decompositions``: a program that needs no fastvae."""
+    return dict(_references)
 
 
 def define_backward(schema: str, reference: Callable[..., Any], *inputs: str) -> Any:
