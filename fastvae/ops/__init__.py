@@ -25,4 +25,4 @@ from fastvae.ops.philox import philox_uniform as philox_uniform
 from fastvae.ops.philox import philox_uniform_at as philox_uniform_at
 
 native = _native
-"""What is known of the native library: `loaded`, `reason`, `build_info`, `BUILD_COMMAND`."""
+"""The state of the native library: `loaded`, `reason`, `build_info`, `BUILD_COMMAND`."""

@@ -1,4 +1,4 @@
-"""What the operators ask of their input, said once and in the same words on every backend: rule, value, remedy."""
+"""The checks of the operators' input, in one place and with the same messages on every backend: rule, value, remedy."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def promoted_parameter(output: Any, parameter: Any) -> tuple[Any, ...]:
 
 
 def check_same(where: str, name: str, x: Tensor, like_name: str, like: Tensor) -> None:
-    """``x`` must be as ``like`` is: shape, dtype and device."""
+    """``x`` must have the shape, dtype and device of ``like``."""
     check_tensor(where, name, x)
     if not same_shape(x.shape, like.shape):
         raise ValueError(f"{where}: {name} must have {like_name}'s shape {list(like.shape)}, got {list(x.shape)}")

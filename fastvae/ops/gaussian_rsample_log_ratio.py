@@ -52,7 +52,8 @@ def gaussian_rsample_log_ratio(
     through z, mu and logvar.
 
     Sample k draws from the stream's sample first_sample + k, so that a draw in chunks equals the whole draw bit for
-    bit, and sample 0 has the noise of ``gaussian_rsample_kl``. Precision, huge logvar and NaN are as there.
+    bit, and sample 0 has the noise of ``gaussian_rsample_kl``. Precision, huge logvar, NaN, mixed
+    dtypes and ``vmap`` are as there.
 
     Args:
         mu: ``[B, ...]`` means of q(z|x); float32, bfloat16, float16 or float64, any strides.
