@@ -13,7 +13,7 @@ from fastvae.commands.anomaly_report import AnomalyReport
 from fastvae.commands.checkpoints import Checkpoints, verify_resume
 from fastvae.commands.cluster import Status, outcome, submit
 from fastvae.commands.compression import Compress, Decompress
-from fastvae.commands.examples import Interpolate, Reconstruct, Sample, Traverse
+from fastvae.commands.examples import Decode, Interpolate, Reconstruct, Sample, Traverse
 from fastvae.commands.export import Export
 from fastvae.commands.machine import Bench, Doctor
 from fastvae.commands.numbers import Encode, Evaluate, Score
@@ -30,6 +30,7 @@ COMMANDS: dict[str, type[Callable[[], int]]] = {
     "traverse": Traverse,
     "score": Score,
     "encode": Encode,
+    "decode": Decode,
     "recommend": Recommend,
     "probe": Probe,
     "anomaly-report": AnomalyReport,

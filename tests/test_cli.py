@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import fastvae
@@ -86,6 +87,68 @@ def test_encode_writes_posteriors_and_labels(run_dir: Path, tmp_path: Path) -> N
     with np.load(out, allow_pickle=False) as latents:
         assert latents["mu"].shape == latents["logvar"].shape == (360, 3)
         assert set(latents["label"]) == set(range(10))
+
+
+def test_decode_gives_back_what_encode_wrote(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    latents, out = tmp_path / "z.npz", tmp_path / "new" / "x.npz"
+    assert cli.main(["encode", str(run_dir), "--out", str(latents), "--device=cpu"]) == 0
+    assert cli.main(["decode", str(run_dir), "--data", str(latents), "--out", str(out)]) == 0
+    with np.load(out) as decoded, np.load(latents) as encoded:
+        expected = fastvae.load(run_dir).decode(torch.from_numpy(encoded["mu"])).numpy()
+        assert np.array_equal(decoded["examples"], expected)
+        np.save(tmp_path / "z.npy", encoded["mu"][:5])
+    assert cli.main(["decode", str(run_dir), "--data", str(tmp_path / "z.npy"), "--out", str(tmp_path / "x.png")]) == 0
+    with Image.open(tmp_path / "x.png") as picture:
+        assert min(picture.size) > 10
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("latents", "expected"),
+    [
+        (np.zeros((4, 2)), "must have the model's 3 latent dimensions, got shape [4, 2]"),
+        (np.zeros(3), "must hold mu or z, numbers [N, D], got float64 of shape [3]"),
+        (np.full((2, 3), np.nan), "must hold finite latents"),
+        (np.array([["a", "b", "c"]]), "must hold mu or z"),
+        (b"no array", "cannot be read as a .npz or .npy file"),
+    ],
+)
+def test_latents_that_cannot_be_decoded_are_refused(
+    latents: np.ndarray | bytes, expected: str, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "z.npy"
+    if isinstance(latents, bytes):
+        path.write_bytes(latents)
+    else:
+        np.save(path, latents)
+    assert cli.main(["decode", str(run_dir), "--data", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert error.count("\n") == 1
+
+
+def test_samples_are_written_as_their_name_says(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["sample", str(run_dir), "--num=5", "--out", str(tmp_path / "x.npz")]) == 0
+    with np.load(tmp_path / "x.npz") as written:
+        assert np.array_equal(written["examples"], fastvae.load(run_dir).sample(5).numpy())
+    for command, name in (("sample", "x.npy"), ("reconstruct", "x.npz"), ("sample", "x.csv")):
+        assert cli.main([command, str(run_dir), "--out", str(tmp_path / name)]) == 2
+        assert f"examples of digits become a file .png, got {name}" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
+@pytest.mark.parametrize(
+    "command", ["sample", "reconstruct", "traverse", "evaluate", "encode --out=x.npz", "score --out=x"]
+)
+def test_a_device_that_is_not_there_is_refused(
+    command: str, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name, *words = command.split()
+    assert cli.main([name, str(run_dir), *words, "--device=cuda"]) == 2
+    assert "PyTorch sees no GPU here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

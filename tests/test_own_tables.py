@@ -78,6 +78,9 @@ def test_rows_are_numbered_as_in_the_file(run_dir: Path, tmp_path: Path, capsys:
     assert latent_nats == pytest.approx([latent[row["row"]] for row in found], abs=1e-5)
     worst = max(found, key=lambda row: float(row["score_nats"]))
     assert int(worst["row"]) % 20 == 8  # an anomaly; rows are numbered from 1
+    assert cli.main(["score", str(run_dir), f"--out={tmp_path / 'plain.csv'}"]) == 0
+    with (tmp_path / "plain.csv").open(encoding="utf-8") as file:
+        assert [row["row"] for row in csv.DictReader(file)] == [row["row"] for row in found]
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split()[0] == worst["row"]
 

@@ -41,10 +41,10 @@ def parse(
     Raises:
         UsageError: an option is unknown, and the message has the nearest name; or a value breaks a rule.
     """
-    parsed, strange = _read(kind, words, command, {} if default is None else {"default": default})
-    if strange:
+    parsed, unread = _read(kind, words, command, {} if default is None else {"default": default})
+    if unread:
         known = [f"--{name}" for each in (kind, *beside) for name in option_names(each)] + [*others]
-        raise UsageError(unknown("option", strange[0].split("=")[0], known) + f"; see fastvae {command} --help")
+        raise UsageError(unknown("option", unread[0].split("=")[0], known) + f"; see fastvae {command} --help")
     return parsed
 
 

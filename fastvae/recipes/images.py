@@ -55,9 +55,9 @@ def mnist_iwae_2l() -> RunConfig:
 
 
 def mnist_class() -> RunConfig:
-    """A VAE told the digit, 784-500-500-5: `fastvae sample RUN --label 3`; 20 epochs.
+    """A VAE conditioned on the digit, 784-500-500-5: `fastvae sample RUN --label 3`; 20 epochs.
 
-    With few latent dimensions what the label says is not said again by z, and a draw from the prior fits every label.
+    With few latent dimensions z does not encode the label again, and a prior sample fits every label.
     """
     base = mnist()
     return replace(

@@ -13,9 +13,9 @@ from fastvae.train import TrainConfig
 
 
 def movielens_100k() -> RunConfig:
-    """Mult-VAE (Liang et al. 2018) on the films that 943 people liked; ``fastvae recommend`` asks it.
+    """Mult-VAE (Liang et al. 2018) on the films that 943 people liked; ``fastvae recommend`` queries it.
 
-    So few users carry no hidden layers: the network is items-200-items. The rate's weight ends at the published .2.
+    For so few users it has no hidden layers: items-200-items. The rate's weight ends at the published .2.
     """
     return RunConfig(
         recipe="movielens-100k",

@@ -6,10 +6,19 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fastvae.distributed import DDPConfig, DeepSpeedConfig, FSDPConfig
+from fastvae.distributed import (
+    DDPConfig,
+    DeepSpeedConfig,
+    FSDPConfig,
+    StrategyName,
+    StrategyOptions,
+    find_strategy,
+)
 from fastvae.objective import ObjectiveConfig
 from fastvae.settings import Settings, setting
 
+GENERATOR = "generator"
+"""The player that `fastvae.train` is given as ``model``: it is evaluated, and its weights are the run's result."""
 MatmulLibrary = Literal["auto", "default"]
 
 
@@ -56,15 +65,11 @@ class CollapseConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(Settings):
-    """How a model is trained. Counts are in optimizer steps and in examples over all processes."""
+class OptimConfig(Settings):
+    """How one model's parameters are updated. `TrainConfig` is one, for the model that `train` is given."""
 
-    steps: int = setting(1000, changes_result=False)
-    """Optimizer steps of the whole run."""
-    global_batch_size: int = 128
-    """Examples in one optimizer step, over all processes and micro-batches together."""
-    accumulation: int = setting(1, changes_result=False)
-    """Micro-batches that each process splits its share of a global batch into; saves memory, changes no result."""
+    _where = "optim"  # how messages name it
+
     optimizer: Literal["adamw", "adam"] = "adamw"
     """AdamW (decoupled weight decay) or Adam; both fused."""
     lr: float = 1e-3
@@ -83,6 +88,35 @@ class TrainConfig(Settings):
     """Adam's addition to the denominator."""
     max_grad_norm: float | None = None
     """Clip the gradient of the global batch to this 2-norm; None leaves it as it is."""
+
+    def __post_init__(self) -> None:
+        self._require(math.isfinite(self.lr) and self.lr > 0, "lr", "must be a positive number")
+        self._require(self.warmup_steps >= 0, "warmup_steps", "must be at least 0")
+        for name in ("weight_decay", "adam_eps"):
+            value = getattr(self, name)
+            self._require(math.isfinite(value) and value >= 0, name, "must be a number >= 0")
+        for name in ("beta1", "beta2"):
+            self._require(0 <= getattr(self, name) < 1, name, "must be in [0, 1)")
+        norm = self.max_grad_norm
+        self._require(norm is None or norm > 0, "max_grad_norm", "must be positive, or None for off")
+
+    def _require(self, holds: bool, name: str, rule: str) -> None:
+        if not holds:
+            raise ValueError(f"{self._where}.{name} {rule}, got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(OptimConfig):
+    """How a model is trained. Counts are in optimizer steps and in examples over all processes."""
+
+    _where = "train"
+
+    steps: int = 1000
+    """Optimizer steps of the whole run."""
+    global_batch_size: int = 128
+    """Examples in one optimizer step, over all processes and micro-batches together."""
+    accumulation: int = 1
+    """Micro-batches that each process splits its share of a global batch into; saves memory, changes no result."""
     ema: float | None = None
     """Decay of an exponential moving average of the weights, which evaluation then uses; None for off."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -99,7 +133,7 @@ class TrainConfig(Settings):
     a deterministic way stops the run by its name. On a CPU runs are exact without it."""
     device: Literal["auto", "cpu", "cuda"] = setting("auto", changes_result=False)
     """Where to train; auto takes the GPU where there is one."""
-    strategy: Literal["auto", "single", "ddp", "fsdp", "deepspeed"] = setting("auto", changes_result=False)
+    strategy: StrategyName = setting("auto", changes_result=False)
     """How processes cooperate; auto is single for one process and ddp for more."""
     ddp: DDPConfig = field(default_factory=DDPConfig)
     """Settings of strategy ddp."""
@@ -141,35 +175,39 @@ class TrainConfig(Settings):
     """Stop at the first step that is not finite, and name the first module that made a NaN or an infinity."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("steps", "global_batch_size", "accumulation", "log_every", "keep_checkpoints", "eval_batch_size"):
             _require(getattr(self, name) >= 1, name, "must be at least 1", getattr(self, name))
         for name in ("eval_every", "checkpoint_every", "keep_every", "check_replicas"):
             value = getattr(self, name)
             _require(value is None or value >= 1, name, "must be at least 1, or None for off", value)
         _require(self.final_samples >= 1, "final_samples", "must be at least 1", self.final_samples)
-        _require(math.isfinite(self.lr) and self.lr > 0, "lr", "must be a positive number", self.lr)
-        _require(self.warmup_steps >= 0, "warmup_steps", "must be at least 0", self.warmup_steps)
-        for name in ("weight_decay", "adam_eps"):
-            value = getattr(self, name)
-            _require(math.isfinite(value) and value >= 0, name, "must be a number >= 0", value)
-        for name in ("beta1", "beta2"):
-            _require(0 <= getattr(self, name) < 1, name, "must be in [0, 1)", getattr(self, name))
-        norm = self.max_grad_norm
-        _require(norm is None or norm > 0, "max_grad_norm", "must be positive, or None for off", norm)
         _require(self.ema is None or 0 < self.ema < 1, "ema", "must be in (0, 1), or None for off", self.ema)
-        static = self.ddp.static_graph
-        _require(not static or self.accumulation == 1, "ddp.static_graph", "wants accumulation 1, or False", static)
-        single = self.strategy in ("auto", "single")
-        _require(not self.capture or single, "capture", f"wants strategy single, not {self.strategy}", self.capture)
-        engine = self.strategy == "deepspeed"
-        _require(
-            not (engine and self.compile), "compile", "is not for strategy deepspeed; set it to False", self.compile
-        )
+        for option, rule in find_strategy(self.strategy).refuse(self.strategy_options(self)):
+            name = "objective.autoencoder_steps" if option == "edits_optimizer_state" else option
+            raise ValueError(f"train.{name} {rule}")
         _require(self.grace_seconds > 0, "grace_seconds", "must be positive", self.grace_seconds)
-        autoencoder = self.objective.autoencoder_steps
-        name = "objective.autoencoder_steps"
-        _require(not (engine and autoencoder), name, "is not for strategy deepspeed; set it to 0", autoencoder)
         _require(math.isfinite(self.timeout) and self.timeout > 0, "timeout", "must be a positive number", self.timeout)
+
+    def strategy_options(self, optim: OptimConfig, num_players: int = 1) -> StrategyOptions:
+        """What this run requires of the strategy of one of its models.
+
+        Args:
+            optim: how that model is updated.
+            num_players: models that the run trains.
+        """
+        return StrategyOptions(
+            precision=self.precision,
+            accumulation=self.accumulation,
+            max_grad_norm=optim.max_grad_norm,
+            compile=self.compile,
+            capture=self.capture,
+            edits_optimizer_state=self.objective.autoencoder_steps > 0,
+            num_players=num_players,
+            ddp=self.ddp,
+            fsdp=self.fsdp,
+            deepspeed=self.deepspeed,
+        )
 
 
 def _require(holds: bool, name: str, rule: str, value: object) -> None:
