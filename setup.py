@@ -1,22 +1,22 @@
-"""Build fastvae: its Python files, and from csrc/, with ninja, up to three shared objects that lie in the package.
+"""Build fastvae: its Python files, and from csrc/, with ninja, up to three shared objects inside the package.
 
     libfastvae_cpu.so     the CPU kernels: every .cpp of csrc but module.cpp
     libfastvae_cuda.so    the CUDA kernels: every .cu, where torch is a CUDA build and nvcc is of the same major version
-    _C.<python>.so        module.cpp: known answers for the tests, where pybind11 is; fastvae works without it
+    _C.<python>.so        module.cpp: known answers for the tests, if pybind11 is installed; fastvae works without it
 The libraries have no Python symbol and use torch's stable ABI of 2.10 only, so that one build serves every Python and
 every later torch.
 
 FASTVAE_BUILD says how much the build matters:
-    auto      (default) build where a C++ compiler, ninja and torch are found; else, or when the build fails, install
-              without the libraries: the reference in plain PyTorch runs, and says why;
+    auto      (default) build if a C++ compiler, ninja and torch are found; otherwise, or if the build fails, install
+              without the libraries: the reference in plain PyTorch then runs and reports the reason;
     require   fail loudly when a library cannot be built;
     off       do not try.
 TORCH_CUDA_ARCH_LIST, such as 8.0;9.0+PTX, chooses the GPUs; CXX the compiler; MAX_JOBS limits the processes.
 FASTVAE_SANITIZE, such as address,undefined, builds for a debugging run under the compiler's sanitizers.
 
-What happened is written to fastvae/_build_info.json, which ships in the wheel: pip hides what this file prints.
-torch is no build requirement on purpose: pip would download gigabytes into its isolated environment. The headers of the
-torch in the target environment serve; it is not imported.
+The outcome is written to fastvae/_build_info.json, which ships in the wheel, because pip hides what this file prints.
+torch is deliberately not a build requirement: pip would download gigabytes into its isolated environment. The build
+uses the headers of the torch in the target environment, and does not import it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ import site
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -58,8 +60,32 @@ SANITIZE = [f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all", "-O1", "-g1
 SEE_MORE = "for the compiler's messages run: FASTVAE_BUILD=require pip install -v --no-build-isolation ."
 
 
-class Obstacle(Exception):
-    """What keeps something from being built, in words for the user."""
+# The story
+
+
+def main() -> None:
+    """Plan what can be built here, and hand setuptools the commands that build it."""
+    info: dict[str, Any] = {
+        "built": False,
+        "reason": None,  # why there are no CPU kernels
+        "mode": build_mode(),
+        "python": platform.python_version(),
+        "torch": None,
+        "torch_target_version": "2.10",
+        "compiler": None,
+        "cuda": False,
+        "cuda_reason": None,  # why there are no CUDA kernels
+        "cuda_version": None,  # nvcc's
+        "cuda_architectures": None,
+        "module": False,
+        "module_reason": None,  # why there is no fastvae._C
+    }
+    native = plan(info) if will_build() else None
+    setup(
+        # An extension tells setuptools that the wheel is for this platform; ninja builds it and the libraries.
+        ext_modules=[Extension("fastvae._C", ["csrc/module.cpp"])] if native else [],
+        cmdclass={"build_ext": native_command(native, info), "build_py": python_command(info)},
+    )
 
 
 def build_mode() -> str:
@@ -75,17 +101,226 @@ def will_build() -> bool:
     return not {"build", "build_ext", "install", "develop", "bdist_wheel", "editable_wheel"}.isdisjoint(sys.argv)
 
 
-def output_of(*command: str) -> str:
-    """What a program prints."""
+def plan(info: dict[str, Any]) -> NinjaFile | None:
+    """What is to be built; None where nothing is. ``info`` records why a part is left out."""
+    ninja = NinjaFile()
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise Obstacle(f"{command[0]} fails ({error})") from error
+        if info["mode"] == "off":
+            raise Obstacle("FASTVAE_BUILD=off was set when it was installed")
+        compiler, torch = find_compiler(), find_torch()
+        find_ninja()
+        info.update(torch=torch.version, compiler=output_of(*compiler.split(), "--version").splitlines()[0])
+        with optional(info, "cuda_reason"):  # first, because its files take longest
+            add_cuda(ninja, torch, info)
+        add_cpu(ninja, torch)
+        with optional(info, "module_reason"):
+            add_module(ninja)
+    except Obstacle as obstacle:
+        if info["mode"] == "require":
+            raise SystemExit(f"setup.py: FASTVAE_BUILD=require, but {obstacle}") from obstacle
+        info["reason"] = str(obstacle)
+        return None
+    return ninja
+
+
+@contextmanager
+def optional(info: dict[str, Any], reason: str) -> Iterator[None]:
+    """A part that may be left out; ``info[reason]`` records why it is."""
+    try:
+        yield
+    except Obstacle as obstacle:
+        info[reason] = str(obstacle)
+
+
+class Obstacle(Exception):
+    """The reason why something cannot be built, in words for the user."""
+
+
+# The three shared objects
+
+
+def add_cpu(ninja: NinjaFile, torch: Torch) -> None:
+    """libfastvae_cpu.so."""
+    sources = sorted(path for path in ROOT.glob("csrc/**/*.cpp") if path.name != "module.cpp")
+    if not sources:
+        raise Obstacle("csrc is missing from this source tree")
+    command = cxx_command(*STABLE_ABI, f"-I{ROOT / 'csrc'}", f"-I{torch.home / 'include'}")
+    # With clang the program, not the library, defines the symbols of the sanitizers.
+    strict = [] if SANITIZERS else ["-Wl,--no-undefined"]
+    ninja.add(CPU, sources, command, link_command(*strict, f"-L{torch.home / 'lib'}", "-ltorch_cpu"))
+
+
+def add_cuda(ninja: NinjaFile, torch: Torch, info: dict[str, Any]) -> None:
+    """libfastvae_cuda.so, or an Obstacle."""
+    sources = sorted(ROOT.glob("csrc/**/*.cu"))
+    if not sources:
+        raise Obstacle("csrc holds no CUDA kernels")
+    nvcc, info["cuda_version"] = find_nvcc(torch)
+    architectures = choose_architectures(nvcc)
+    info["cuda_architectures"] = ";".join(architectures)
+    chosen = os.environ.get("CXX")  # else nvcc has its own host compiler
+    host = [f"-ccbin={chosen}"] if chosen and " " not in chosen else []
+    include = [f"-I{ROOT / 'csrc'}", f"-I{torch.home / 'include'}"]
+    command = [nvcc, *NVCC_FLAGS, *STABLE_ABI, *host, *architecture_flags(architectures), *include]
+    # --cudart=shared: all copies of libcudart of one major version have the same soname, so the loader reuses the one
+    # that torch has loaded, and the process has one CUDA runtime.
+    link = [nvcc, "-shared", "--cudart=shared", *host, "$in", "-Xlinker=--no-undefined"]
+    link += [f"-L{torch.home / 'lib'}", "-ltorch_cpu", "-ltorch_cuda"]
+    ninja.add(CUDA, sources, command, link)
+
+
+def add_module(ninja: NinjaFile) -> None:
+    """fastvae._C, or an Obstacle; the Python interpreter defines the symbols that are missing at link time."""
+    if find_spec("pybind11") is None:
+        raise Obstacle("pybind11 was not found at build time (pip install pybind11)")
+    folders = [ROOT / "csrc", import_module("pybind11").get_include(), sysconfig.get_path("include")]
+    ninja.add(MODULE, [ROOT / "csrc" / "module.cpp"], cxx_command(*(f"-I{path}" for path in folders)), link_command())
+
+
+def cxx_command(*flags: object) -> list[str]:
+    """The compiler with the user's flags, then ours."""
+    theirs = [*os.environ.get("CPPFLAGS", "").split(), *os.environ.get("CXXFLAGS", "").split()]
+    return [*find_compiler().split(), *theirs, *CXX_FLAGS, *SANITIZE, *map(str, flags)]
+
+
+def link_command(*libraries: str) -> list[str]:
+    """The command that links objects to a shared object."""
+    theirs = os.environ.get("LDFLAGS", "").split()
+    return [*find_compiler().split(), "-shared", *SANITIZE, *theirs, "$in", *libraries]
+
+
+# The commands of setuptools
+
+
+def native_command(ninja: NinjaFile | None, info: dict[str, Any]) -> type[build_ext]:
+    """The build_ext command."""
+
+    class BuildNative(build_ext):
+        def run(self) -> None:
+            # One lasting folder, also for editable installs: ninja then compiles only what changed.
+            tags = [sysconfig.get_platform(), str(sys.implementation.cache_tag), *SANITIZERS.split(",")]
+            built = []
+            if ninja is not None:
+                built = build(ninja, ROOT / "build" / "-".join(["temp", *filter(None, tags)]), info)
+                names = {path.name for path in built}
+                info.update(built=CPU in names, cuda=CUDA in names, module=MODULE in names)
+            for home in self.homes():
+                install(home, built, info)
+
+        def homes(self) -> list[Path]:
+            return [Path(self.build_lib, "fastvae"), *([ROOT / "fastvae"] if self.inplace else [])]
+
+        def get_outputs(self) -> list[str]:
+            home = self.homes()[0]
+            return [str(path) for path in (*home.glob("*.so"), *home.glob("_build_info.json"))]
+
+        def get_output_mapping(self) -> dict[str, str]:
+            return {}
+
+    return BuildNative
+
+
+def python_command(info: dict[str, Any]) -> type[build_py]:
+    """The build_py command: the Python files, launch/ as the package's data, and the build's record."""
+
+    class BuildPython(build_py):
+        def run(self) -> None:
+            built = Path(self.build_lib, "fastvae")
+            if self.editable_mode:
+                super().run()
+                if not self.distribution.has_ext_modules():  # otherwise build_ext writes the record
+                    install(ROOT / "fastvae", [], info)
+                return
+            # setuptools never removes: a deleted module, or a library of an earlier build, would slip into the wheel.
+            shutil.rmtree(built, ignore_errors=True)
+            super().run()
+            if (ROOT / "launch").is_dir():
+                shutil.copytree(ROOT / "launch", built / "launch")
+            install(built, [], info)
+
+    return BuildPython
+
+
+def build(ninja: NinjaFile, folder: Path, info: dict[str, Any]) -> list[Path]:
+    """Run ninja; returns what was built. The failure of one target does not stop the others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "build.ninja").write_text("\n".join(ninja.lines) + "\n")
+    jobs = [f"-j{os.environ['MAX_JOBS']}"] if os.environ.get("MAX_JOBS") else []
+    command = [find_ninja(), "-C", str(folder), *jobs]
+    subprocess.run([*command, "-k0"], check=False)
+    built = []
+    for target in ninja.targets:
+        again = subprocess.run([*command, target], capture_output=True, text=True, check=False)
+        if again.returncode == 0:
+            built.append(folder / target)
+            continue
+        if info["mode"] == "require":
+            raise CompileError(f"{target}: {again.stdout}{again.stderr}")
+        prefix = {CPU: "", CUDA: "cuda_", MODULE: "module_"}[target]
+        info[f"{prefix}reason"] = f"the build failed: {first_error(again.stdout)}; {SEE_MORE}"
+    return built
+
+
+def first_error(output: str) -> str:
+    """The first error of the compiler or the linker in ninja's output."""
+    lines = [line.strip() for line in output.splitlines()]
+    errors = [line for line in lines if re.search(r"\berror\b|\bfatal\b|undefined reference", line, re.IGNORECASE)]
+    return next((line for line in errors if " -c " not in line), lines[-1] if lines else "ninja printed nothing")
+
+
+def install(home: Path, built: list[Path], info: dict[str, Any]) -> None:
+    """Copy what was built and its record into a package folder, and remove the libraries of earlier builds."""
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "_build_info.json").write_text(json.dumps(info, indent=2) + "\n")
+    for path in built:
+        shutil.copy2(path, home / f"{path.name}.new")
+        (home / f"{path.name}.new").replace(home / path.name)  # never written over: a process may run it
+    kept = {path.name for path in built}
+    for stale in [*home.glob("libfastvae_*.so"), *home.glob("_C*.so")]:
+        if stale.name not in kept:
+            stale.unlink()
+
+
+# The text of build.ninja
+
+
+class NinjaFile:
+    """The text of build.ninja, and the files that it makes."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.targets: list[str] = []
+
+    def add(self, target: str, sources: list[Path], compile_command: list[str], link_command: list[str]) -> None:
+        """A shared object of these sources; ``$in`` in the link's command is its objects."""
+        name = target.split(".")[0]
+        compiles = f"{self.command(compile_command)} -c $in -o $out -MD -MF $out.d"
+        self.lines += [f"rule compile-{name}", f"  command = {compiles}", "  description = $out"]
+        self.lines += ["  depfile = $out.d", "  deps = gcc"]
+        links = f"{self.command(link_command)} -o $out"
+        self.lines += [f"rule link-{name}", f"  command = {links}", "  description = $out"]
+        objects = []
+        for source in sources:
+            objects.append(str(Path(name, source.relative_to(ROOT / "csrc")).with_suffix(".o")))
+            self.lines += [f"build {objects[-1]}: compile-{name} {self.path(source)}"]
+        self.lines += [f"build {target}: link-{name} {' '.join(objects)}"]
+        self.targets.append(target)
+
+    @staticmethod
+    def command(words: list[str]) -> str:
+        return " ".join(word if word == "$in" else shlex.quote(word).replace("$", "$$") for word in words)
+
+    @staticmethod
+    def path(path: Path) -> str:
+        return re.sub(r"([$ :])", r"$\1", str(path))
+
+
+# What is found here
 
 
 @dataclass(frozen=True, kw_only=True)
 class Torch:
-    """The torch whose headers are compiled against and whose libraries are linked."""
+    """The PyTorch that the libraries are compiled and linked against."""
 
     home: Path
     version: str
@@ -102,10 +337,10 @@ def find_torch() -> Torch:
     if spec is None or spec.origin is None:
         raise Obstacle("torch was not found at build time")
     home = Path(spec.origin).parent
-    said = runpy.run_path(str(home / "version.py"))
-    if tuple(int(part) for part in said["__version__"].split(".")[:2]) < (2, 10):
-        raise Obstacle(f"torch {said['__version__']} is older than 2.10, whose stable ABI the kernels use")
-    return Torch(home=home, version=said["__version__"], cuda=said["cuda"])
+    version = runpy.run_path(str(home / "version.py"))
+    if tuple(int(part) for part in version["__version__"].split(".")[:2]) < (2, 10):
+        raise Obstacle(f"torch {version['__version__']} is older than 2.10, whose stable ABI the kernels use")
+    return Torch(home=home, version=version["__version__"], cuda=version["cuda"])
 
 
 def find_compiler() -> str:
@@ -154,7 +389,7 @@ def choose_architectures(nvcc: str) -> list[str]:
 
 
 def architecture_flags(architectures: list[str]) -> list[str]:
-    """What nvcc compiles for: machine code for each architecture, and PTX where it says +PTX."""
+    """The flags of nvcc: machine code for each architecture, and PTX for those with +PTX."""
     flags = []
     for architecture in architectures:
         number = architecture.removesuffix("+PTX").replace(".", "")
@@ -164,222 +399,13 @@ def architecture_flags(architectures: list[str]) -> list[str]:
     return flags
 
 
-class NinjaFile:
-    """The text of build.ninja, and the files that it makes."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.targets: list[str] = []
-
-    def add(self, target: str, sources: list[Path], compile_command: list[str], link_command: list[str]) -> None:
-        """A shared object of these sources; ``$in`` in the link's command is its objects."""
-        name = target.split(".")[0]
-        compiles = f"{self.command(compile_command)} -c $in -o $out -MD -MF $out.d"
-        self.lines += [f"rule compile-{name}", f"  command = {compiles}", "  description = $out"]
-        self.lines += ["  depfile = $out.d", "  deps = gcc"]
-        links = f"{self.command(link_command)} -o $out"
-        self.lines += [f"rule link-{name}", f"  command = {links}", "  description = $out"]
-        objects = []
-        for source in sources:
-            objects.append(str(Path(name, source.relative_to(ROOT / "csrc")).with_suffix(".o")))
-            self.lines += [f"build {objects[-1]}: compile-{name} {self.path(source)}"]
-        self.lines += [f"build {target}: link-{name} {' '.join(objects)}"]
-        self.targets.append(target)
-
-    @staticmethod
-    def command(words: list[str]) -> str:
-        return " ".join(word if word == "$in" else shlex.quote(word).replace("$", "$$") for word in words)
-
-    @staticmethod
-    def path(path: Path) -> str:
-        return re.sub(r"([$ :])", r"$\1", str(path))
-
-
-def cxx_command(*flags: object) -> list[str]:
-    """The compiler with the user's flags, then ours."""
-    theirs = [*os.environ.get("CPPFLAGS", "").split(), *os.environ.get("CXXFLAGS", "").split()]
-    return [*find_compiler().split(), *theirs, *CXX_FLAGS, *SANITIZE, *map(str, flags)]
-
-
-def link_command(*libraries: str) -> list[str]:
-    """What makes a shared object of objects."""
-    theirs = os.environ.get("LDFLAGS", "").split()
-    return [*find_compiler().split(), "-shared", *SANITIZE, *theirs, "$in", *libraries]
-
-
-def add_cuda(ninja: NinjaFile, torch: Torch, info: dict[str, Any]) -> None:
-    """libfastvae_cuda.so, or an Obstacle."""
-    sources = sorted(ROOT.glob("csrc/**/*.cu"))
-    if not sources:
-        raise Obstacle("csrc holds no CUDA kernels")
-    nvcc, info["cuda_version"] = find_nvcc(torch)
-    architectures = choose_architectures(nvcc)
-    info["cuda_architectures"] = ";".join(architectures)
-    chosen = os.environ.get("CXX")  # else nvcc has its own host compiler
-    host = [f"-ccbin={chosen}"] if chosen and " " not in chosen else []
-    include = [f"-I{ROOT / 'csrc'}", f"-I{torch.home / 'include'}"]
-    command = [nvcc, *NVCC_FLAGS, *STABLE_ABI, *host, *architecture_flags(architectures), *include]
-    # --cudart=shared: every libcudart of one major version, pip's or the system's, has the same soname, so the loader
-    # takes the one that torch has loaded, and the process keeps one CUDA runtime.
-    link = [nvcc, "-shared", "--cudart=shared", *host, "$in", "-Xlinker=--no-undefined"]
-    link += [f"-L{torch.home / 'lib'}", "-ltorch_cpu", "-ltorch_cuda"]
-    ninja.add(CUDA, sources, command, link)
-
-
-def add_cpu(ninja: NinjaFile, torch: Torch) -> None:
-    """libfastvae_cpu.so."""
-    sources = sorted(path for path in ROOT.glob("csrc/**/*.cpp") if path.name != "module.cpp")
-    if not sources:
-        raise Obstacle("csrc is missing from this source tree")
-    command = cxx_command(*STABLE_ABI, f"-I{ROOT / 'csrc'}", f"-I{torch.home / 'include'}")
-    # clang leaves the symbols of its sanitizers to the program.
-    strict = [] if SANITIZERS else ["-Wl,--no-undefined"]
-    ninja.add(CPU, sources, command, link_command(*strict, f"-L{torch.home / 'lib'}", "-ltorch_cpu"))
-
-
-def add_module(ninja: NinjaFile) -> None:
-    """fastvae._C, or an Obstacle; Python itself defines the symbols that it lacks."""
-    if find_spec("pybind11") is None:
-        raise Obstacle("pybind11 was not found at build time (pip install pybind11)")
-    folders = [ROOT / "csrc", import_module("pybind11").get_include(), sysconfig.get_path("include")]
-    ninja.add(MODULE, [ROOT / "csrc" / "module.cpp"], cxx_command(*(f"-I{path}" for path in folders)), link_command())
-
-
-def plan(info: dict[str, Any]) -> NinjaFile | None:
-    """What is to be built, and None where nothing is; ``info`` learns why."""
-    if not will_build():
-        return None
-    ninja = NinjaFile()
+def output_of(*command: str) -> str:
+    """The standard output of a program."""
     try:
-        if info["mode"] == "off":
-            raise Obstacle("FASTVAE_BUILD=off was set when it was installed")
-        compiler, torch = find_compiler(), find_torch()
-        find_ninja()
-        info.update(torch=torch.version, compiler=output_of(*compiler.split(), "--version").splitlines()[0])
-        try:  # the CUDA kernels first: their files take longest
-            add_cuda(ninja, torch, info)
-        except Obstacle as obstacle:
-            info["cuda_reason"] = str(obstacle)
-        add_cpu(ninja, torch)
-        try:
-            add_module(ninja)
-        except Obstacle as obstacle:
-            info["module_reason"] = str(obstacle)
-    except Obstacle as obstacle:
-        if info["mode"] == "require":
-            raise SystemExit(f"setup.py: FASTVAE_BUILD=require, but {obstacle}") from obstacle
-        info["reason"] = str(obstacle)
-        return None
-    return ninja
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Obstacle(f"{command[0]} fails ({error})") from error
 
 
-def build(ninja: NinjaFile, folder: Path, info: dict[str, Any]) -> list[Path]:
-    """Run ninja; returns what was built. A target that fails costs no other one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "build.ninja").write_text("\n".join(ninja.lines) + "\n")
-    jobs = [f"-j{os.environ['MAX_JOBS']}"] if os.environ.get("MAX_JOBS") else []
-    command = [find_ninja(), "-C", str(folder), *jobs]
-    subprocess.run([*command, "-k0"], check=False)
-    built = []
-    for target in ninja.targets:
-        again = subprocess.run([*command, target], capture_output=True, text=True, check=False)
-        if again.returncode == 0:
-            built.append(folder / target)
-            continue
-        if info["mode"] == "require":
-            raise CompileError(f"{target}: {again.stdout}{again.stderr}")
-        prefix = {CPU: "", CUDA: "cuda_", MODULE: "module_"}[target]
-        info[f"{prefix}reason"] = f"the build failed: {first_error(again.stdout)}; {SEE_MORE}"
-    return built
-
-
-def first_error(output: str) -> str:
-    """The compiler's or the linker's own line, of ninja's output."""
-    lines = [line.strip() for line in output.splitlines()]
-    told = [line for line in lines if re.search(r"\berror\b|\bfatal\b|undefined reference", line, re.IGNORECASE)]
-    return next((line for line in told if " -c " not in line), lines[-1] if lines else "ninja printed nothing")
-
-
-def install(home: Path, built: list[Path], info: dict[str, Any]) -> None:
-    """Put into a package folder what was built and its record, and remove what earlier builds left there."""
-    home.mkdir(parents=True, exist_ok=True)
-    (home / "_build_info.json").write_text(json.dumps(info, indent=2) + "\n")
-    for path in built:
-        shutil.copy2(path, home / f"{path.name}.new")
-        (home / f"{path.name}.new").replace(home / path.name)  # never written over: a process may run it
-    kept = {path.name for path in built}
-    for stale in [*home.glob("libfastvae_*.so"), *home.glob("_C*.so")]:
-        if stale.name not in kept:
-            stale.unlink()
-
-
-def native_command(ninja: NinjaFile | None, info: dict[str, Any]) -> type[build_ext]:
-    """The build_ext command."""
-
-    class BuildNative(build_ext):
-        def run(self) -> None:
-            # One lasting folder, also for editable installs: ninja then compiles only what changed.
-            tags = [sysconfig.get_platform(), str(sys.implementation.cache_tag), *SANITIZERS.split(",")]
-            built = []
-            if ninja is not None:
-                built = build(ninja, ROOT / "build" / "-".join(["temp", *filter(None, tags)]), info)
-                names = {path.name for path in built}
-                info.update(built=CPU in names, cuda=CUDA in names, module=MODULE in names)
-            for home in self.homes():
-                install(home, built, info)
-
-        def homes(self) -> list[Path]:
-            return [Path(self.build_lib, "fastvae"), *([ROOT / "fastvae"] if self.inplace else [])]
-
-        def get_outputs(self) -> list[str]:
-            home = self.homes()[0]
-            return [str(path) for path in (*home.glob("*.so"), *home.glob("_build_info.json"))]
-
-        def get_output_mapping(self) -> dict[str, str]:
-            return {}
-
-    return BuildNative
-
-
-def python_command(info: dict[str, Any]) -> type[build_py]:
-    """The build_py command: the Python files, launch/ as the package's data, and the build's record."""
-
-    class BuildPython(build_py):
-        def run(self) -> None:
-            built = Path(self.build_lib, "fastvae")
-            if self.editable_mode:
-                super().run()
-                if not self.distribution.has_ext_modules():  # else build_ext knows more
-                    install(ROOT / "fastvae", [], info)
-                return
-            # setuptools never removes: a deleted module, or a library of an earlier build, would slip into the wheel.
-            shutil.rmtree(built, ignore_errors=True)
-            super().run()
-            if (ROOT / "launch").is_dir():
-                shutil.copytree(ROOT / "launch", built / "launch")
-            install(built, [], info)
-
-    return BuildPython
-
-
-build_info: dict[str, Any] = {
-    "built": False,
-    "reason": None,  # why there are no CPU kernels
-    "mode": build_mode(),
-    "python": platform.python_version(),
-    "torch": None,
-    "torch_target_version": "2.10",
-    "compiler": None,
-    "cuda": False,
-    "cuda_reason": None,  # why there are no CUDA kernels
-    "cuda_version": None,  # nvcc's
-    "cuda_architectures": None,
-    "module": False,
-    "module_reason": None,  # why there is no fastvae._C
-}
-native = plan(build_info)
-setup(
-    # setuptools learns that the wheel is of this platform; ninja builds it, and the libraries beside it.
-    ext_modules=[Extension("fastvae._C", ["csrc/module.cpp"])] if native else [],
-    cmdclass={"build_ext": native_command(native, build_info), "build_py": python_command(build_info)},
-)
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-// What libfastvae_cpu.so says of itself, as C functions for ctypes: the library has no Python symbol. Loading it registers the kernels.
+// Information about libfastvae_cpu.so as C functions for ctypes, because the library has no Python symbol. Loading it registers the kernels.
 #include <exception>
 #include <string>
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 
 from fastvae import __version__
 from fastvae.commands.anomaly_report import AnomalyReport
-from fastvae.commands.checkpoints import Checkpoints, Export, verify_resume
+from fastvae.commands.checkpoints import Checkpoints, verify_resume
 from fastvae.commands.cluster import Status, outcome, submit
 from fastvae.commands.compression import Compress, Decompress
 from fastvae.commands.examples import Decode, Interpolate, Reconstruct, Sample, Traverse
+from fastvae.commands.export import Export
 from fastvae.commands.machine import Bench, Doctor
 from fastvae.commands.numbers import Encode, Evaluate, Score
 from fastvae.commands.parsing import UsageError, is_first_process, parse, unknown

@@ -1,5 +1,5 @@
-// What memory safety needs of a kernel's arguments, in the words of the Python checks (fastvae/ops/_checks.py), which come first and say
-// more: these also hold for callers of torch.ops.fastvae.
+// The checks of a kernel's arguments that memory safety requires, with the messages of the Python checks (fastvae/ops/_checks.py). Those
+// come first and are more precise; these also protect direct callers of torch.ops.fastvae.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -23,7 +23,7 @@ inline bool is_floating(ScalarType type) {
   return type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::BFloat16 || type == ScalarType::Half;
 }
 
-// What sums over columns come in: float64 for float64, else float32.
+// The dtype of sums over columns: float64 for float64, else float32.
 inline ScalarType sum_type(ScalarType type) { return type == ScalarType::Double ? type : ScalarType::Float; }
 
 inline bool same_device(const Tensor& a, const Tensor& b) {

@@ -1,4 +1,4 @@
-// The arguments of the likelihood operators: what their shapes mean, and what memory safety needs of them.
+// The arguments of the likelihood operators: the meaning of their shapes, and the checks that memory safety requires.
 #pragma once
 
 #include "common/checks.h"

@@ -1,4 +1,4 @@
-"""`fastvae checkpoints`, `export` and `verify-resume`: what is saved, where it can go, and whether it holds."""
+"""`fastvae checkpoints` and `verify-resume`: what is saved, and whether a resumed run equals one without a stop."""
 
 from __future__ import annotations
 
@@ -46,25 +46,6 @@ class Checkpoints(Settings):
             state = "valid" if self.verify else "complete (--verify reads the checksums)"
             print(f"{found.step:10d}  {found.size_bytes / 2**20:10.2f}  {saved}  {state}")
         return 0 if all_valid else 1
-
-
-@dataclass(frozen=True)
-class Export(Settings):
-    """Write a run's weights, averaged where it keeps an average, from its newest valid checkpoint to one file."""
-
-    run: RunDirectory
-    """The run directory."""
-    to: Path
-    """The safetensors file; `--weights FILE` starts a run from it, `fastvae.load_weights` puts it into a model."""
-    step: int | None = None
-    """The checkpoint of this step; None is the newest."""
-
-    def __call__(self) -> int:
-        from fastvae.train import export_weights  # here: it imports PyTorch
-
-        step = export_weights(self.run, self.to, step=self.step)
-        print(f"{self.to}: the weights of step {step}")
-        return 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,12 +111,15 @@ class Likelihood(nn.Module):
 def aligned(where: str, output: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Events flattened to P numbers: output [B, P] or [K, B, P], target and mask [B, P]."""
     batch, event = target.shape[0], math.prod(target.shape[1:])
-    has_samples = output.dim() > 1 and output.shape[1] == batch and math.prod(output.shape[2:]) == event
+    # Sizes of events are compared first: `torch.export` must not learn that a dynamic batch differs from one of them.
+    is_targets = output.dim() == target.dim() and math.prod(output.shape[1:]) == event and output.shape[0] == batch
+    has_events = not is_targets and output.dim() > 1 and math.prod(output.shape[2:]) == event
     # With one example and one sample both readings fit; the target's own shape decides, then the plain one.
-    if output.shape[1:] != target.shape and output.shape[:1] == (batch,) and math.prod(output.shape[1:]) == event:
-        output = output.reshape(batch, event)
-    elif has_samples:
+    both_fit = batch == 1 and output.shape[0] == 1 and output.shape[1:] != target.shape
+    if has_events and output.shape[1] == batch and not both_fit:
         output = output.reshape(output.shape[0], batch, event)
+    elif output.shape[:1] == (batch,) and math.prod(output.shape[1:]) == event:
+        output = output.reshape(batch, event)
     else:
         raise ValueError(
             f"{where}: the decoder's output must hold the target's {event} values for each of {batch} examples,"

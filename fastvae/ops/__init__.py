@@ -3,6 +3,7 @@
 from fastvae.ops import _native
 from fastvae.ops._backend import Backend as Backend
 from fastvae.ops._backend import backend as backend
+from fastvae.ops._library import decompositions as decompositions
 from fastvae.ops.bernoulli_nll import bernoulli_nll as bernoulli_nll
 from fastvae.ops.discretized_logistic_nll import discretized_logistic_nll as discretized_logistic_nll
 from fastvae.ops.gaussian_nll import gaussian_nll as gaussian_nll
@@ -24,4 +25,4 @@ from fastvae.ops.philox import philox_uniform as philox_uniform
 from fastvae.ops.philox import philox_uniform_at as philox_uniform_at
 
 native = _native
-"""What is known of the native library: `loaded`, `reason`, `build_info`, `BUILD_COMMAND`."""
+"""The state of the native library: `loaded`, `reason`, `build_info`, `BUILD_COMMAND`."""

@@ -1,4 +1,4 @@
-"""Which kernels run: asked of the dispatcher itself, for each operator and device."""
+"""Which kernels run, as the dispatcher itself reports for each operator and device."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ _DEVICES = ("CPU", "CUDA")
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """What runs when an operator is called on a kind of device."""
+    """The kernel that runs when an operator is called on a kind of device."""
 
-    operator: str  # as in torch.ops.fastvae
-    device: str  # "cpu" or "cuda"
+    operator: str
+    """Its name in ``torch.ops.fastvae``."""
+    device: str
+    """cpu or cuda."""
     name: Literal["native", "reference"]
-    reason: str  # why; for the reference, the loader's own message
+    """The backend."""
+    reason: str
+    """The reason; for the reference, the loader's own message."""
 
 
 def backend() -> tuple[Backend, ...]:

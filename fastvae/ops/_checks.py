@@ -1,9 +1,11 @@
-"""What the operators ask of their input, said once and in the same words on every backend: rule, value, remedy."""
+"""The checks of the operators' input, in one place and with the same messages on every backend: rule, value, remedy."""
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +14,14 @@ FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _MAX_COLUMNS = 2**34  # a counter word holds column // 4
 _MAX_STREAM = 2**32
 MAX_SAMPLES = 2**16  # the sample has sixteen bits of the stream
+
+
+def same_shape(a: Sequence[int], b: Sequence[int]) -> bool:
+    """Whether two shapes are equal: a size is compared only with its counterpart, the last ones first.
+
+    ``torch.export`` guards on every comparison, and must not learn that a dynamic batch differs from an event's size.
+    """
+    return len(a) == len(b) and all(m == n for m, n in zip(reversed(a), reversed(b), strict=True))
 
 
 def check_tensor(where: str, name: str, value: object) -> None:
@@ -57,10 +67,25 @@ def check_floating(where: str, name: str, x: Tensor) -> None:
         )
 
 
+def promoted(*tensors: Any) -> tuple[Any, ...]:
+    """Under autocast, the tensors in their widest dtype, as torch's own operators take them; else as they are."""
+    given = [x for x in tensors if isinstance(x, Tensor) and x.dtype in FLOATING]
+    if len({x.dtype for x in given}) < 2 or not torch.is_autocast_enabled(given[0].device.type):
+        return tensors
+    widest = functools.reduce(torch.promote_types, (x.dtype for x in given))
+    return tuple(x.to(widest) if isinstance(x, Tensor) and x.dtype in FLOATING else x for x in tensors)
+
+
+def promoted_parameter(output: Any, parameter: Any) -> tuple[Any, ...]:
+    """The same of a decoder's output and a likelihood's parameter, which may be float32 whatever the output is."""
+    is_allowed = isinstance(parameter, Tensor) and parameter.dtype == torch.float32
+    return (output, parameter) if is_allowed else promoted(output, parameter)
+
+
 def check_same(where: str, name: str, x: Tensor, like_name: str, like: Tensor) -> None:
-    """``x`` must be as ``like`` is: shape, dtype and device."""
+    """``x`` must have the shape, dtype and device of ``like``."""
     check_tensor(where, name, x)
-    if x.shape != like.shape:
+    if not same_shape(x.shape, like.shape):
         raise ValueError(f"{where}: {name} must have {like_name}'s shape {list(like.shape)}, got {list(x.shape)}")
     if x.dtype != like.dtype:
         raise TypeError(f"{where}: {name} must have {like_name}'s dtype {like.dtype}, got {x.dtype}; convert one")
@@ -82,7 +107,7 @@ def check_gaussian(where: str, mu: Tensor, logvar: Tensor, key: Tensor, stream: 
 def check_prior(where: str, name: str, x: Tensor, mu: Tensor) -> None:
     """A prior's parameter has mu's shape or that of one example, mu's dtype and device."""
     check_tensor(where, name, x)
-    if x.shape == mu.shape[1:]:
+    if same_shape(x.shape, mu.shape[1:]):
         x = x.expand(mu.shape)
     check_same(where, name, x, "mu", mu)
 
@@ -95,7 +120,7 @@ def check_output(where: str, name: str, output: Tensor, target_name: str, target
         raise ValueError(
             f"{where}: {target_name} must have shape [B, ...], got []; add the dimension with unsqueeze(0)"
         )
-    if output.shape != target.shape and output.shape[1:] != target.shape:
+    if not same_shape(output.shape, target.shape) and not same_shape(output.shape[1:], target.shape):
         raise ValueError(
             f"{where}: {name} must have {target_name}'s shape {list(target.shape)}, or [K, *that] of K samples, "
             f"got {list(output.shape)}; reshape one"
@@ -104,8 +129,6 @@ def check_output(where: str, name: str, output: Tensor, target_name: str, target
         raise ValueError(
             f"{where}: {target_name} must be on {name}'s device {output.device}, got {target.device}; move one"
         )
-    if target.requires_grad:
-        raise ValueError(f"{where}: {target_name} is data and gets no gradient; give {target_name}.detach()")
 
 
 def check_mask(where: str, mask: Tensor | None, target: Tensor) -> Tensor | None:
@@ -130,7 +153,8 @@ def check_spread(where: str, name: str, parameter: Tensor, output_name: str, out
             f"{where}: {name} must have {output_name}'s dtype {output.dtype} or be float32, got {parameter.dtype}; "
             "convert it"
         )
-    if parameter.numel() != 1 and parameter.shape not in (output.shape, target.shape[1:]):
+    fits = parameter.numel() == 1 or same_shape(parameter.shape, target.shape[1:])
+    if not fits and not same_shape(parameter.shape, output.shape):
         raise ValueError(
             f"{where}: {name} must be one number, or have an example's shape {list(target.shape[1:])} or "
             f"{output_name}'s shape {list(output.shape)}, got {list(parameter.shape)}; expand it"
@@ -147,7 +171,7 @@ def check_choice(where: str, name: str, value: str, choices: Iterable[str]) -> N
 
 
 def check_size(where: str, name: str, value: int) -> None:
-    if not isinstance(value, int):
+    if not isinstance(value, int | torch.SymInt):
         raise TypeError(f"{where}: {name} must be an integer, got {type(value).__name__}")
     if value < 0:
         raise ValueError(f"{where}: {name} must be at least 0, got {value}")

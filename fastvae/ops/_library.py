@@ -25,6 +25,7 @@ from fastvae.ops._transforms import (
 NAMESPACE = "fastvae"
 LIBRARY = torch.library.Library(NAMESPACE, "DEF")
 _operators: list[str] = []
+_references: dict[Any, Callable[..., Any]] = {}
 
 
 def define(schema: str, reference: Callable[..., Any], fake: Callable[..., Any]) -> Any:
@@ -33,7 +34,14 @@ def define(schema: str, reference: Callable[..., Any], fake: Callable[..., Any])
     LIBRARY.impl(name, reference, "CompositeExplicitAutograd")
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=LIBRARY)
     _operators.append(name)
-    return getattr(getattr(torch.ops, NAMESPACE), name).default
+    op = getattr(getattr(torch.ops, NAMESPACE), name).default
+    _references[op] = reference
+    return op
+
+
+def decompositions() -> dict[Any, Callable[..., Any]]:
+    """Every operator in plain PyTorch, for ``ExportedProgram.run_decompositions``: a program that needs no fastvae."""
+    return dict(_references)
 
 
 def define_backward(schema: str, reference: Callable[..., Any], *inputs: str) -> Any:
@@ -92,6 +100,16 @@ def call(op: Any, functions: Functions, args: tuple[Any, ...], needs_grad: bool)
         return functions.plain.apply(*args)
     with below_autograd():
         return op(*args)
+
+
+def variation(data: Tensor) -> Tensor | None:
+    """Zeros of the data's shape whose derivative by the data is 1; None where no derivative by the data is wanted.
+
+    The likelihood operators have no gradient by their data. Adding these zeros to an argument, where the function
+    depends on the data in the same way as on it, gives the data their derivatives and leaves every value as it is.
+    """
+    wanted = (data.requires_grad and torch.is_grad_enabled()) or is_transformed()
+    return data - data.detach() if wanted and data.is_floating_point() else None
 
 
 def register_autograd(

@@ -1,4 +1,4 @@
-"""The only file that loads the native libraries; it keeps the reason where it cannot.
+"""The only file that loads the native libraries; where it cannot, it keeps the reason.
 
 Loading ``libfastvae_cpu.so`` and ``libfastvae_cuda.so`` registers their kernels under the operators' names, and the
 dispatcher prefers them to the reference. The CUDA library is loaded where torch's CUDA and this machine's GPUs fit it.
@@ -71,7 +71,7 @@ def _recorded() -> dict[str, Any]:
 
 
 def _register(library: Path) -> str | None:
-    """Register a library's kernels; or why that fails."""
+    """Register a library's kernels; returns the reason if that fails."""
     if not library.exists():
         return f"{library.name} was not built"
     try:
@@ -96,7 +96,7 @@ def _cpu_capability() -> str:
 
 
 def _load_cpu(choice: str, recorded: dict[str, Any]) -> tuple[bool, str]:
-    """What `loaded` and `reason` become."""
+    """The values of `loaded` and `reason`."""
     if choice == "reference":
         return False, "FASTVAE_BACKEND=reference"
     why = _register(_CPU)
@@ -111,7 +111,7 @@ def _load_cpu(choice: str, recorded: dict[str, Any]) -> tuple[bool, str]:
 
 
 def _load_cuda(choice: str, recorded: dict[str, Any]) -> tuple[bool, str]:
-    """What `cuda_loaded` and `cuda_reason` become."""
+    """The values of `cuda_loaded` and `cuda_reason`."""
     if not loaded:
         return False, reason
     gpus = compute_capabilities() if torch.version.cuda else []

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastvae.ops import reference
 from fastvae.ops._checks import check_mask, check_output
-from fastvae.ops._library import call, define, define_backward, is_transformed, register_autograd
+from fastvae.ops._library import call, define, define_backward, is_transformed, register_autograd, variation
 from fastvae.ops._transforms import RowDims
 
 
@@ -88,14 +88,14 @@ def bernoulli_nll(logits: Tensor, target: Tensor, mask: Tensor | None = None) ->
     Args:
         logits: ``[B, ...]``, or ``[K, B, ...]`` of K importance samples; float32, bfloat16, float16 or float64.
         target: ``[B, ...]`` of floats in [0, 1] (the expectation over such pixels), of bool, or of uint8, which counts
-            as value / 255. It gets no gradient.
+            as value / 255.
         mask: ``[B, ...]``, True (or not 0) where a pixel counts. Elsewhere even a NaN counts nothing.
 
     Returns:
         ``[B]`` or ``[K, B]`` nats, float32 (float64 for float64).
 
     Raises:
-        TypeError: A wrong type or dtype. ValueError: A wrong shape or device, or a target that requires a gradient.
+        TypeError: A wrong type or dtype. ValueError: A wrong shape or device.
     """
     check_output("bernoulli_nll", "logits", logits, "target", target)
     mask = check_mask("bernoulli_nll", mask, target)
@@ -106,7 +106,22 @@ def bernoulli_nll(logits: Tensor, target: Tensor, mask: Tensor | None = None) ->
                 "convert 0 and 1 with target.bool()"
             )
         target = target.float()
+    change = variation(target)
+    if change is not None:
+        return _nll(logits, target.detach(), mask) + _by_target(logits, change, mask)
+    return _nll(logits, target, mask)
+
+
+def _by_target(logits: Tensor, change: Tensor, mask: Tensor | None) -> Tensor:
+    """-sum_d l_d change_d: the likelihood is linear in the target, with the slope -l."""
+    terms = -logits.to(reference.compute_dtype(logits)) * change
+    terms = terms if mask is None else torch.where(mask, terms, 0.0)
+    return terms.flatten(logits.dim() - change.dim() + 1).sum(-1) if change.dim() > 1 else terms
+
+
+def _nll(logits: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
     if _pays_in_forward(logits, mask):
-        return _GradientInForward.apply(logits, target)
+        gradient_in_forward: Tensor = _GradientInForward.apply(logits, target)
+        return gradient_in_forward
     nll: Tensor = call(_forward, _function, (logits, target, mask), logits.requires_grad)
     return nll

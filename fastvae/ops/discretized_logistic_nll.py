@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from fastvae.ops import reference
-from fastvae.ops._checks import check_levels, check_mask, check_output, check_spread
-from fastvae.ops._library import call, define, define_backward, register_autograd
+from fastvae.ops._checks import check_levels, check_mask, check_output, check_spread, promoted_parameter
+from fastvae.ops._library import call, define, define_backward, register_autograd, variation
 from fastvae.ops._transforms import RowDims
 
 
@@ -58,7 +58,8 @@ def discretized_logistic_nll(
         mean: ``[B, ...]``, or ``[K, B, ...]`` of K importance samples; float32, bfloat16, float16 or float64.
         log_scale: Log of the logistic's scale: one number, one for each dimension (the shape of an example), or mean's
             shape; mean's dtype or float32.
-        target: ``[B, ...]`` levels 0 .. num_levels - 1, as uint8, as other integers or as floats.
+        target: ``[B, ...]`` levels 0 .. num_levels - 1, as uint8, as other integers or as floats. The
+            gradient by a float level is that of its cell's place.
         mask: ``[B, ...]``, True (or not 0) where a pixel counts. Elsewhere even a NaN counts nothing.
         num_levels: L, at least 2.
 
@@ -68,10 +69,14 @@ def discretized_logistic_nll(
     Raises:
         TypeError: A wrong type or dtype. ValueError: A wrong shape or device, or fewer than two levels.
     """
+    mean, log_scale = promoted_parameter(mean, log_scale)
     check_output("discretized_logistic_nll", "mean", mean, "target", target)
     check_spread("discretized_logistic_nll", "log_scale", log_scale, "mean", mean, target)
     check_levels("discretized_logistic_nll", num_levels)
     mask = check_mask("discretized_logistic_nll", mask, target)
+    change = variation(target)
+    if change is not None:  # level t lies at 2 t / (L - 1) - 1, and the mass of its cell depends on that place - mean
+        target, mean = target.detach(), mean - (change * (2 / (num_levels - 1))).to(mean.dtype)
     target = target if target.dtype in (mean.dtype, torch.uint8) else target.float()
     needs_grad = mean.requires_grad or log_scale.requires_grad
     nll: Tensor = call(_forward, _function, (mean, log_scale, target, mask, num_levels), needs_grad)

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from fastvae.ops import reference
-from fastvae.ops._checks import check_floating, check_mask, check_output, check_spread
-from fastvae.ops._library import call, define, define_backward, register_autograd
+from fastvae.ops._checks import check_floating, check_mask, check_output, check_spread, promoted_parameter
+from fastvae.ops._library import call, define, define_backward, register_autograd, variation
 from fastvae.ops._transforms import RowDims
 
 
@@ -49,7 +49,7 @@ def gaussian_nll(mean: Tensor, target: Tensor, logvar: Tensor, mask: Tensor | No
 
     Args:
         mean: ``[B, ...]``, or ``[K, B, ...]`` of K importance samples; float32, bfloat16, float16 or float64.
-        target: ``[B, ...]`` floating. It gets no gradient.
+        target: ``[B, ...]`` floating.
         logvar: Log variance: one number, one for each dimension (the shape of an example), or mean's shape; mean's
             dtype or float32.
         mask: ``[B, ...]``, True (or not 0) where a value counts. Elsewhere even a NaN counts nothing.
@@ -58,12 +58,16 @@ def gaussian_nll(mean: Tensor, target: Tensor, logvar: Tensor, mask: Tensor | No
         ``[B]`` or ``[K, B]`` nats, float32 (float64 for float64).
 
     Raises:
-        TypeError: A wrong type or dtype. ValueError: A wrong shape or device, or a target that requires a gradient.
+        TypeError: A wrong type or dtype. ValueError: A wrong shape or device.
     """
+    mean, logvar = promoted_parameter(mean, logvar)
     check_output("gaussian_nll", "mean", mean, "target", target)
     check_floating("gaussian_nll", "target", target)
     check_spread("gaussian_nll", "logvar", logvar, "mean", mean, target)
     mask = check_mask("gaussian_nll", mask, target)
+    change = variation(target)
+    if change is not None:  # the density depends on target - mean
+        target, mean = target.detach(), mean - change.to(mean.dtype)
     target = target if target.dtype == mean.dtype else target.float()
     needs_grad = mean.requires_grad or logvar.requires_grad
     nll: Tensor = call(_forward, _function, (mean, target, logvar, mask), needs_grad)

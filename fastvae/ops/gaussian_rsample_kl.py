@@ -1,6 +1,6 @@
 """Draw z = mu + exp(logvar/2) * noise and reduce KL(q(z|x) || p(z)) in one pass.
 
-Two operators: ``gaussian_rsample_kl`` for what nearly every call wants, p(z) = N(0, I) and a KL per example, and
+There are two operators: ``gaussian_rsample_kl`` for the common case, p(z) = N(0, I) and a KL per example, and
 ``gaussian_rsample_kl_full`` for a learned prior and other reductions.
 """
 
@@ -11,7 +11,7 @@ from typing import Any, Literal, overload
 from torch import Tensor
 
 from fastvae.ops import reference
-from fastvae.ops._checks import check_choice, check_gaussian, check_prior
+from fastvae.ops._checks import check_choice, check_gaussian, check_prior, promoted
 from fastvae.ops._library import call, define, define_backward, register_autograd
 from fastvae.ops._transforms import RowDims
 
@@ -127,13 +127,17 @@ def gaussian_rsample_kl(
     """Sample a diagonal Gaussian by reparameterisation and compute its KL divergence from the prior, in one pass.
 
     z = mu + exp(logvar/2) * noise,  KL = sum_d (mu_d**2 + exp(logvar_d) - 1 - logvar_d) / 2
-    (Kingma & Welling 2014, arXiv:1312.6114, equation 10 and appendix B) against N(0, I); against a prior of its own,
+    (Kingma & Welling 2014, arXiv:1312.6114, equation 10 and appendix B) against N(0, I); against another prior,
     KL = sum_d ((mu_d - prior_mu_d)**2 exp(-prior_logvar_d) + exp(l_d) - 1 - l_d) / 2 with l = logvar - prior_logvar.
 
     The noise is ``philox_normal(key, B, D, stream=stream)`` (in float64 for float64 input): the same whatever the
     batch split, backend, device and number of threads. Nothing but the input is kept for the backward pass.
     Sums run in float32, and KL is never negative. logvar is not clamped: above 88 (in float32) KL and its gradient
-    are infinite, above 177 z is too. NaN propagates, within its own row.
+    are infinite, above 177 z is too. NaN propagates, within its own row. Under autocast mixed dtypes are promoted.
+
+    ``torch.func.vmap`` over N examples of B rows is a call with N * B rows: example i draws the noise of the rows from
+    first_row + i * B on, so that a mapped function of one row, ``gaussian_rsample_kl(mu[None], logvar[None], key)``,
+    equals the call on the whole batch bit for bit. Keys that are mapped too are used as they are.
 
     Args:
         mu: ``[B, ...]`` means of q(z|x); float32, bfloat16, float16 or float64, any strides.
@@ -152,6 +156,7 @@ def gaussian_rsample_kl(
     Raises:
         TypeError: A wrong type or dtype. ValueError: A wrong shape or device, or a number out of its range.
     """
+    mu, logvar, prior_mu, prior_logvar = promoted(mu, logvar, prior_mu, prior_logvar)
     check_gaussian("gaussian_rsample_kl", mu, logvar, key, stream)
     needs_grad = mu.requires_grad or logvar.requires_grad
     if prior_mu is None and prior_logvar is None and reduction == "example":

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from fastvae.ops import reference
-from fastvae.ops._checks import check_gaussian, check_samples
+from fastvae.ops._checks import check_gaussian, check_samples, promoted
 from fastvae.ops._library import call, define, define_backward, register_autograd
 from fastvae.ops._transforms import RowDims
 
@@ -52,7 +52,8 @@ def gaussian_rsample_log_ratio(
     through z, mu and logvar.
 
     Sample k draws from the stream's sample first_sample + k, so that a draw in chunks equals the whole draw bit for
-    bit, and sample 0 has the noise of ``gaussian_rsample_kl``. Precision, huge logvar and NaN are as there.
+    bit, and sample 0 has the noise of ``gaussian_rsample_kl``. Precision, huge logvar, NaN, mixed
+    dtypes and ``vmap`` are as there.
 
     Args:
         mu: ``[B, ...]`` means of q(z|x); float32, bfloat16, float16 or float64, any strides.
@@ -68,6 +69,7 @@ def gaussian_rsample_log_ratio(
     Raises:
         TypeError: A wrong type or dtype. ValueError: A wrong shape or device, or a number out of its range.
     """
+    mu, logvar = promoted(mu, logvar)
     check_gaussian("gaussian_rsample_log_ratio", mu, logvar, key, stream)
     check_samples("gaussian_rsample_log_ratio", num_samples, first_sample, stream)
     args = (mu, logvar, key, num_samples, stream, first_sample)

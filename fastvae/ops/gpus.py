@@ -1,6 +1,6 @@
 """The GPUs of this machine, and which compiled code runs on them.
 
-NVIDIA's management library is asked, so that CUDA is not initialised: a process may still fork afterwards.
+It queries NVIDIA's management library, so that CUDA is not initialised and the process may still fork afterwards.
 """
 
 from __future__ import annotations

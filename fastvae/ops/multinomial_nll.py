@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastvae.ops import reference
 from fastvae.ops._checks import check_output
-from fastvae.ops._library import call, define, define_backward, register_autograd
+from fastvae.ops._library import call, define, define_backward, register_autograd, variation
 from fastvae.ops._transforms import RowDims
 
 
@@ -74,18 +74,22 @@ def multinomial_nll(logits: Tensor, counts: Tensor) -> Tensor:
 
     Args:
         logits: ``[B, V]``, or ``[K, B, V]`` of K importance samples; float32, bfloat16, float16 or float64.
-        counts: ``[B, V]``, dense or ``torch.sparse_csr``, of floats or integers. They get no gradient.
+        counts: ``[B, V]``, dense or ``torch.sparse_csr``, of floats or integers. Compressed counts
+            get no gradient.
 
     Returns:
         ``[B]`` or ``[K, B]`` nats, float32 (float64 for float64).
 
     Raises:
-        TypeError: A wrong type or dtype. ValueError: A wrong shape or device, or counts that require a gradient.
+        TypeError: A wrong type or dtype. ValueError: A wrong shape or device, or compressed counts that require a
+            gradient.
     """
     check_output("multinomial_nll", "logits", logits, "counts", counts)
     if counts.dim() != 2 or counts.shape[1] == 0:
         raise ValueError(f"multinomial_nll: counts must have shape [B, V], V at least 1, got {list(counts.shape)}")
     if counts.layout == torch.sparse_csr:
+        if counts.requires_grad:
+            raise ValueError("multinomial_nll: counts in compressed rows get no gradient; give counts.detach()")
         with torch._C._DisableFuncTorch():  # torch.func has no sparse tensors; their parts, which are data, it takes
             crow_indices, col_indices, values = counts.crow_indices(), counts.col_indices(), counts.values()
         args = (logits, crow_indices, col_indices, _usable(values, logits))
@@ -95,8 +99,15 @@ def multinomial_nll(logits: Tensor, counts: Tensor) -> Tensor:
         raise ValueError(
             f"multinomial_nll: counts must be dense or sparse_csr, got {counts.layout}; use .to_sparse_csr()"
         )
-    nll, _, _ = call(_forward, _function, (logits, _usable(counts, logits)), logits.requires_grad)
-    return nll
+    change = variation(counts)
+    nll, _, _ = call(_forward, _function, (logits, _usable(counts.detach(), logits)), logits.requires_grad)
+    return nll if change is None else nll + _by_counts(logits, change)
+
+
+def _by_counts(logits: Tensor, change: Tensor) -> Tensor:
+    """-sum_v change_v log softmax(logits)_v: the likelihood is linear in the counts."""
+    log_softmax = torch.log_softmax(logits.to(reference.compute_dtype(logits)), dim=-1)
+    return -(log_softmax.clamp(min=torch.finfo(log_softmax.dtype).min) * change).sum(-1)
 
 
 def _usable(counts: Tensor, logits: Tensor) -> Tensor:

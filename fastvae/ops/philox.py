@@ -1,7 +1,6 @@
-"""The noise alone: Philox4x32-10's words, as integers, as uniforms and as normals.
+"""The noise by itself: the words of Philox4x32-10 as integers, uniforms and normals.
 
-Element (i, j) is a function of the key, the row first_row + i of the global batch, the column j and the stream; of
-nothing else.
+Element (i, j) is a function only of the key, the row first_row + i of the global batch, the column j and the stream.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ for _op in (_normal, _uniform, _integers):  # keys that are mapped have their ow
 
 
 def philox_normal(key: Tensor, rows: int, columns: int, *, stream: int = 0, out: Tensor | None = None) -> Tensor:
-    """Standard normal noise, a pure function of its arguments: what the operators named ``rsample`` scale and add.
+    """Standard normal noise, a pure function of its arguments; the operators named ``rsample`` scale and add it.
 
     Words 0 and 1 of a Philox block give its first two columns by Box & Muller (1958), cosine first, and words 2 and 3
     the other two. |noise| <= 6.77, and never infinite.
@@ -99,7 +98,7 @@ def philox_integers(key: Tensor, rows: int, columns: int, *, stream: int = 0) ->
 
 
 def philox_uniform_at(key: Tensor, rows: Tensor, columns: Tensor, *, stream: int = 0) -> Tensor:
-    """Elements of ``philox_uniform`` alone, bit for bit: what sparse data need, whose dense noise would not fit.
+    """Single elements of ``philox_uniform``, bit for bit: for sparse data, whose dense noise would not fit in memory.
 
     Args:
         key: int64 ``[3]`` from ``noise_key``.

@@ -6,6 +6,7 @@ from fastvae.lazy import lazy_names
 
 if TYPE_CHECKING:
     from fastvae.run.config import RunConfig, read_config
+    from fastvae.run.export import export_part, export_program
     from fastvae.run.loaded import Examples, LoadedRun
     from fastvae.run.loading import load
     from fastvae.run.starting import build_run_model, start
@@ -15,6 +16,8 @@ __all__ = [
     "LoadedRun",
     "RunConfig",
     "build_run_model",
+    "export_part",
+    "export_program",
     "load",
     "read_config",
     "start",
@@ -24,6 +27,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "config": ("RunConfig", "read_config"),
+        "export": ("export_part", "export_program"),
         "loaded": ("Examples", "LoadedRun"),
         "loading": ("load",),
         "starting": ("build_run_model", "start"),

@@ -91,11 +91,29 @@ class Preprocess:
             return average
         return (average + 0.5) / self.levels if self.dequantize else average / (self.levels - 1)
 
-    def _transform(self, raw: Tensor, key: Tensor, indices: Tensor, evaluation: bool) -> Tensor:
+    def apply(self, raw: Tensor, key: Tensor | None, *, evaluation: bool = False) -> Tensor:
+        """``x`` of consecutive examples: row ``i`` has the noise of row ``key[2] + i``, in evaluation too.
+
+        Args:
+            raw: ``[B, *event_shape]``, as above.
+            key: as above; it may be None where no noise is drawn.
+            evaluation: the evaluation bit of the noise stream.
+        """
         if not (self.dequantize or self.binarize):
+            return self._with_noise(raw, None)
+        assert key is not None
+        use = stream(Use.PIXELS, PixelSite.PIXELS, evaluation=evaluation)
+        u = philox_uniform(key, raw.shape[0], math.prod(raw.shape[1:]), stream=use)
+        return self._with_noise(raw, u.view(raw.shape))
+
+    def _transform(self, raw: Tensor, key: Tensor, indices: Tensor, evaluation: bool) -> Tensor:
+        draws = self.dequantize or self.binarize
+        return self._with_noise(raw, pixel_noise(key, raw, indices if evaluation else None) if draws else None)
+
+    def _with_noise(self, raw: Tensor, u: Tensor | None) -> Tensor:
+        if u is None:
             x = raw.to(torch.float32)  # 0 .. 255 times the rounded 1/255 ends at 1.0 exactly
             return x if self.levels in (None, 2) else x.mul_(1.0 / (self.levels - 1))
-        u = pixel_noise(key, raw, indices if evaluation else None)
         if self.binarize:
             return binarize_pixels(raw, u, self.levels)
         assert self.levels is not None

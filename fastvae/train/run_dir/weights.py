@@ -8,6 +8,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
+from fastvae._version import __version__
 from fastvae.train.config import GENERATOR
 from fastvae.train.run_dir.checkpoint import (
     Checkpoint,
@@ -18,6 +19,8 @@ from fastvae.train.run_dir.checkpoint import (
 from fastvae.train.run_dir.files import replacing
 from fastvae.train.run_dir.run_dir import RunDir, checkpoint_paths, step_of
 
+METADATA = {"format": "pt", "fastvae_version": __version__}
+"""In every safetensors file of weights; other libraries read the format."""
 _ATTEMPTS = 20  # a run that goes on may remove a checkpoint while it is read; there is a newer one then
 
 
@@ -75,7 +78,7 @@ def _weights_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
 def write_weights(path: Path, model: nn.Module) -> None:
     """Write a model's weights to a safetensors file; a reader, or a crash, sees the old file or the new one."""
     with replacing(path) as temporary:
-        safetensors.torch.save_model(model, str(temporary))
+        safetensors.torch.save_model(model, str(temporary), METADATA)
 
 
 def export_weights(run_dir: str | Path, to: Path, *, step: int | None = None) -> int:
@@ -86,7 +89,7 @@ def export_weights(run_dir: str | Path, to: Path, *, step: int | None = None) ->
     """
     step, tensors = read_weights(Path(run_dir), step)
     with replacing(to) as temporary:
-        safetensors.torch.save_file(tensors, str(temporary))
+        safetensors.torch.save_file(tensors, str(temporary), METADATA)
     return step
 
 
