@@ -18,6 +18,7 @@ from fastvae.data.source import DatasetSource, TensorSource
 from fastvae.train.run_dir.identity import identify
 from fastvae.train.run_dir.record import FORMAT
 from fastvae.train.run_dir.run_dir import RunDir
+from tests import runs
 
 EXAMPLES = np.random.default_rng(0).random((64, 6)).astype(np.float32)
 
@@ -29,10 +30,7 @@ def vae(width: int = 4, activation: type[torch.nn.Module] = torch.nn.ReLU) -> fa
 
 
 def train(run_dir: Path | None, model: torch.nn.Module | None = None, data: Any = EXAMPLES, **options: Any) -> Any:
-    resume = options.pop("resume", True)
-    settings = {"steps": 2, "global_batch_size": 8, "final_samples": 1, "device": "cpu", **options}
-    config = fastvae.TrainConfig(**settings)
-    return fastvae.train(model or vae(), data, config, run_dir=run_dir, resume=resume)
+    return runs.train(run_dir, model or vae(), data, **{"steps": 2, "global_batch_size": 8, **options})
 
 
 @pytest.fixture(scope="module")
