@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from fastvae.train.run_dir.run_dir import RunDir
 from tests import launching, runs
 from tests.faults.program import Program, wait_until
 from tests.runs import free_port
 
+HELD = Path(launching.__file__).parent / "faults" / "held.py"
 OPTIONS = (
     "--train.steps=400 --train.checkpoint-every=60 --train.log-every=20 --train.final-samples=1 --train.eval-every=200"
     " --model.hidden-dim 32 --train.device=cpu"
@@ -21,10 +21,6 @@ OPTIONS = (
 
 def words(run_dir: Path) -> list[str]:
     return ["train", "digits", f"--run-dir={run_dir}", *OPTIONS]
-
-
-def steps_are_logged(run_dir: Path) -> bool:
-    return RunDir(run_dir).metrics.exists() and RunDir(run_dir).metrics.read_text().count("\n") >= 3
 
 
 def run(program: Program, run_dir: Path, ranks: int = 1) -> str:
@@ -53,18 +49,18 @@ def undisturbed(program: Program, tmp_path_factory: pytest.TempPathFactory) -> d
 def test_signal_saves_and_resume_is_bit_exact(
     program: Program, undisturbed: dict[int, Path], tmp_path: Path, number: signal.Signals, exit_code: int
 ) -> None:
-    process = program.start(*words(tmp_path / "stopped"), output=tmp_path / "output.txt")
-    wait_until(lambda: steps_are_logged(tmp_path / "stopped"))
-    process.kill(number)
+    hook = f"fastvae.train.step:forward 100 {number.name}"
+    process = program.start(*words(tmp_path / "stopped"), output=tmp_path / "output.txt", FAULT_HOOK=hook)
     assert process.wait() == exit_code, process.text()
     assert_goes_on(program, tmp_path / "stopped", undisturbed[1], number)
 
 
 def test_signal_to_torchrun(program: Program, undisturbed: dict[int, Path], tmp_path: Path) -> None:
     """Its exit code is 1 whatever its workers did: status.json says how the run stands."""
-    line = launching.command(["-m", "fastvae", *words(tmp_path / "stopped")], 2)
-    process = subprocess.Popen(line, env=launching.environment(), stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: process.poll() is not None or steps_are_logged(tmp_path / "stopped"))
+    line = launching.command([str(HELD), *words(tmp_path / "stopped")], 2)
+    environment = launching.environment() | {"HELD": str(tmp_path)}
+    process = subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: process.poll() is not None or all((tmp_path / rank).exists() for rank in "01"))
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1, stderr
@@ -75,7 +71,7 @@ def assert_goes_on(program: Program, stopped: Path, undisturbed: Path, number: s
     """The stopped run was saved, and the same command ends it with the bits of the undisturbed one."""
     status = runs.status(stopped)
     assert status["state"] == "preempted"
-    assert 0 < status["step"] < 400
+    assert status["step"] == 100
     assert status["reason"] == number.name
     assert not (stopped / "model.safetensors").exists()
     assert f"from the checkpoint of step {status['step']}" in run(program, stopped, ranks)
