@@ -1,5 +1,6 @@
 # make train    set up, then train on real handwritten digits: two processes, under two minutes
 # make test     set up, then everything that CI runs
+# make test-full    the slow tests too, at most 90 minutes
 # make setup    .venv with pinned dependencies and the native libraries; a second call finds nothing to do
 # make faults   inject every fault as often as it takes, and print the table (minutes)
 # make deepspeed    DeepSpeed too, without its compiled operators; its tests then run
@@ -10,6 +11,7 @@ PYTHON ?= python3
 RECIPE ?= digits
 GPU_PYTHON ?=
 ARGS ?=
+SELECT = -m 'not slow'
 DEEPSPEED ?= 0.19.8
 
 BIN := .venv/bin
@@ -23,7 +25,7 @@ BACKEND := $(if $(COMPILER),native,reference)
 BUILT := .venv/.built-$(BACKEND)
 SOURCES := setup.py pyproject.toml fastvae/_version.py $(wildcard csrc/* csrc/*/* csrc/*/*/*)
 
-.PHONY: setup deepspeed train test faults gpu-kit lint bench clean
+.PHONY: setup deepspeed train test test-full faults gpu-kit lint bench clean
 
 setup: $(BUILT)
 
@@ -56,7 +58,11 @@ ifneq ($(COMPILER),)
 else
 	@echo "no C++ compiler on PATH: the .cu files are not compiled, and the reference is tested alone"
 endif
-	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal $(SELECT) $(ARGS)
+
+# All tests, those that are marked slow too: at most 90 minutes on two cores.
+test-full: SELECT :=
+test-full: test
 
 faults: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults --faults-full --timeout 3600 \

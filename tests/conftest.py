@@ -5,10 +5,13 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+
+from tests.faults.program import Program, build_shim
 
 os.environ["MPLBACKEND"] = "Agg"
 
@@ -59,3 +62,11 @@ def pytest_report_header() -> str:
     from fastvae.ops import _native
 
     return f"fastvae backend: {'native' if _native.loaded else 'reference'} ({_native.reason})"
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """The program, imported once: it is forked wherever a test starts it as a process of its own."""
+    served = Program.serve(build_shim(tmp_path_factory.mktemp("shim")))
+    yield served
+    served.close()

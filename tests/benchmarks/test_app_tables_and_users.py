@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 
 from tests.benchmarks.test_app_images import DATA, needs_mnist, run_script
+from tests.faults.program import Program
 
 needs_adbench = pytest.mark.skipif(not (DATA / "adbench").is_dir(), reason=f"no adbench/ in {DATA}; set FASTVAE_DATA")
 
 
 @needs_adbench
-def test_anomalies_in_tables(tmp_path: Path) -> None:
-    rows = run_script("app_anomalies.py", tmp_path, "--tables", "WBC", "breastw", "--seeds", "1", "--only", "tables")
+def test_anomalies_in_tables(tmp_path: Path, program: Program) -> None:
+    rows = run_script(
+        program, "app_anomalies.py", tmp_path, "--tables", "WBC", "breastw", "--seeds", "1", "--only", "tables"
+    )
     values = {row["figure"]: row["value"] for row in rows}
     assert values["WBC: AUROC"] > 0.95
     assert values["breastw: AUROC"] > 0.95
@@ -23,9 +26,11 @@ def test_anomalies_in_tables(tmp_path: Path) -> None:
 
 
 @needs_mnist
-def test_anomalies_with_held_out_digits(tmp_path: Path) -> None:
+def test_anomalies_with_held_out_digits(tmp_path: Path, program: Program) -> None:
     for digit in ("0", "6"):
-        rows = run_script("app_anomalies.py", tmp_path, "--only=mnist", f"--digits={digit}", "--steps-mnist=100")
+        rows = run_script(
+            program, "app_anomalies.py", tmp_path, "--only=mnist", f"--digits={digit}", "--steps-mnist=100"
+        )
     assert [row["figure"] for row in rows] == [f"MNIST without {digit}: AUROC of {digit}" for digit in "06"]
     assert [row["bar"] for row in rows] == ["", ""]  # the requirement is for the mean of all ten
     assert all(0.6 < row["value"] < 1 for row in rows)
@@ -43,9 +48,9 @@ def write_ratings(path: Path, num_users: int = 200, per_genre: int = 20) -> Path
     return path
 
 
-def test_recommenders_are_compared_with_popularity_and_ease(tmp_path: Path) -> None:
+def test_recommenders_are_compared_with_popularity_and_ease(tmp_path: Path, program: Program) -> None:
     path = write_ratings(tmp_path / "genres.csv")
-    rows = run_script("app_recommendation.py", tmp_path, f"--path={path}", "--steps=100", "--folds=0")
+    rows = run_script(program, "app_recommendation.py", tmp_path, f"--path={path}", "--steps=100", "--folds=0")
     values = {row["figure"].removeprefix("genres, "): row["value"] for row in rows}
     assert values["EASE: recall_20"] > values["popularity: recall_20"] + 0.2
     assert all(values[f"{name}: NDCG@100 over EASE's"] > 0.9 for name in ("Mult-VAE", "Mult-DAE"))
@@ -53,9 +58,9 @@ def test_recommenders_are_compared_with_popularity_and_ease(tmp_path: Path) -> N
     assert not any(row["bar"] for row in rows)  # the requirement is for MovieLens
 
 
-def test_a_large_recommender_is_measured(tmp_path: Path) -> None:
+def test_a_large_recommender_is_measured(tmp_path: Path, program: Program) -> None:
     options = ["--users=4000", "--items=3000", "--train-seconds=1"]
-    rows = run_script("app_recommendation_scale.py", tmp_path, *options)
+    rows = run_script(program, "app_recommendation_scale.py", tmp_path, *options)
     values = {row["figure"].rpartition(": ")[2]: row["value"] for row in rows}
     assert values.keys() == {"loader, users/s", "encoder, users/s", "training, users/s", "peak memory, GiB"}
     assert rows[-1]["met"] is True

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ import safetensors.torch
 import torch
 
 from tests import launching
+from tests.runs import free_port
 
 LAUNCH = launching.ROOT / "launch"
 OPTIONS = (
@@ -39,12 +39,6 @@ def finish(process: subprocess.Popen[str]) -> str:
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output[-6000:]
     return output
-
-
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +105,7 @@ def test_make_shares_the_cores_whatever_the_threads(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("ip") is None, reason="needs iproute2 to find the interface")
 def test_multinode_with_two_agents_on_this_host(tmp_path: Path, one: Path) -> None:
-    variables = {"HEAD": "localhost", "NODES": "2", "PROCESSES": "1", "PORT": free_port()}
+    variables = {"HEAD": "localhost", "NODES": "2", "PROCESSES": "1", "PORT": str(free_port())}
     agents = [start("multinode.sh", tmp_path / "run", **variables) for _ in range(2)]
     outputs = [finish(agent) for agent in agents]
     assert "2 x cpu, ddp" in "".join(outputs)
@@ -119,9 +113,9 @@ def test_multinode_with_two_agents_on_this_host(tmp_path: Path, one: Path) -> No
 
 
 @pytest.mark.skipif(bool(launching.deepspeed_lacks()), reason=launching.deepspeed_lacks())
-@pytest.mark.parametrize("settings", ["zero1.json", "zero2.json", "zero3-offload.json"])
+@pytest.mark.parametrize("settings", ["zero2.json", "zero3-offload.json"])  # zero1.json: below
 def test_deepspeed(tmp_path: Path, one: Path, settings: str) -> None:
-    output = finish(start("deepspeed.sh", tmp_path / "run", SETTINGS=str(LAUNCH / settings), PORT=free_port()))
+    output = finish(start("deepspeed.sh", tmp_path / "run", SETTINGS=str(LAUNCH / settings), PORT=str(free_port())))
     assert "2 x cpu, deepspeed" in output
     assert_same(tmp_path / "run", one)
 
@@ -134,7 +128,7 @@ def test_deepspeed_with_a_hostfile(tmp_path: Path, one: Path) -> None:
     (tmp_path / "ssh").chmod(0o755)
     path = os.pathsep.join([str(tmp_path), launching.environment()["PATH"]])
     variables = {"HOSTFILE": str(tmp_path / "hosts"), "SETTINGS": str(LAUNCH / "zero1.json"), "PATH": path}
-    variables["PORT"] = free_port()
+    variables["PORT"] = str(free_port())
     assert "2 x cpu, deepspeed" in finish(start("deepspeed.sh", tmp_path / "run", **variables))
     assert_same(tmp_path / "run", one)
 

@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 
 from tests import launching
+from tests.runs import metrics
 
 WORKER = Path(__file__).with_name("split_worker.py")
 WORLDS = {1: [1, 4], 2: [1, 4], 3: [1]}  # world size: micro-batches a step
@@ -34,17 +35,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def metrics(run: Path) -> list[dict[str, float]]:
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [record for record in records if record["kind"] == "train"]
-
-
 @pytest.mark.parametrize("objective", ["elbo", "free-bits", "iwae"])
 @pytest.mark.parametrize(("world_size", "accumulation", "batch_size"), SPLITS)
 def test_same_training_run(runs: Path, objective: str, world_size: int, accumulation: int, batch_size: int) -> None:
     whole = runs / "1" / f"{objective}_1_{batch_size}"
     split = runs / str(world_size) / f"{objective}_{accumulation}_{batch_size}"
-    first_whole, first_split = metrics(whole)[0], metrics(split)[0]
+    first_whole, first_split = metrics(whole, "train")[0], metrics(split, "train")[0]
     for name in ("loss_nats", "elbo_nats", "rate_nats", "distortion_nats", "grad_norm"):
         assert first_split[name] == pytest.approx(first_whole[name], rel=1e-6), name
     whole_weights = safetensors.torch.load_file(whole / "model.safetensors")

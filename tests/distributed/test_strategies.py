@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 
 from tests import launching
+from tests.runs import metrics
 
 WORKER = Path(__file__).with_name("strategy_worker.py")
 
@@ -78,14 +79,9 @@ def train(root: Path, jobs: list[dict[str, Any]], *, num_processes: int) -> None
     launching.run([str(WORKER), str(path)], num_processes=num_processes)
 
 
-def metrics(run: Path) -> list[dict[str, float]]:
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [record for record in records if record["kind"] == "train"]
-
-
 def assert_same_run(run: Path, one: Path, precision: str = "fp32") -> None:
     first, last, weight = TOLERANCES[precision]
-    ours, theirs = metrics(run), metrics(one)
+    ours, theirs = metrics(run, "train"), metrics(one, "train")
     for name in ("loss_nats", "rate_nats", "distortion_nats", "grad_norm"):
         assert ours[0][name] == pytest.approx(theirs[0][name], rel=first), name
     if theirs[-1]["loss_nats"] is not None:
@@ -122,7 +118,7 @@ def test_the_matrix_can_fail(runs: Path) -> None:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_nan_on_one_rank_is_skipped_on_all(runs: Path, strategy: str) -> None:
-    assert metrics(runs / strategy / "poison")[-1]["skipped_steps"] == 1
+    assert metrics(runs / strategy / "poison", "train")[-1]["skipped_steps"] == 1
     assert_weights(runs / strategy / "poison", runs / "one" / "poison", atol=2e-6)
 
 
@@ -137,7 +133,7 @@ def test_options_do_not_change_the_result(runs: Path, variant: str) -> None:
 
 
 def test_compressed_gradients_are_near(runs: Path) -> None:
-    ours, theirs = metrics(runs / "compressed"), metrics(runs / "one" / key_of("fp32", None))
+    ours, theirs = metrics(runs / "compressed", "train"), metrics(runs / "one" / key_of("fp32", None), "train")
     assert ours[0]["grad_norm"] == pytest.approx(theirs[0]["grad_norm"], rel=4e-3)
     assert ours[0]["grad_norm"] != pytest.approx(theirs[0]["grad_norm"], rel=1e-6)
     assert ours[-1]["loss_nats"] == pytest.approx(theirs[-1]["loss_nats"], rel=1e-4)
@@ -198,8 +194,8 @@ def chains(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("chain", CHAINS)
 def test_checkpoints_move_between_strategies_and_world_sizes(chains: Path, chain: str) -> None:
     """Weights (they are the averaged ones) and losses are those of one process that never stopped."""
-    assert [record["step"] for record in metrics(chains / chain)] == list(range(1, 13))
-    for ours, theirs in zip(metrics(chains / chain), metrics(chains / "one"), strict=True):
+    assert [record["step"] for record in metrics(chains / chain, "train")] == list(range(1, 13))
+    for ours, theirs in zip(metrics(chains / chain, "train"), metrics(chains / "one", "train"), strict=True):
         assert ours["loss_nats"] == pytest.approx(theirs["loss_nats"], rel=1e-5)
     assert_weights(chains / chain, chains / "one", atol=5e-6)
 

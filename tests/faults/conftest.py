@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.program import Program, build_shim
+from tests.faults.program import build_shim
 from tests.faults.table import Fault, collect, heading, table
 
 
@@ -50,10 +50,3 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if library is None:
         pytest.skip("no C compiler: faults cannot be injected into system calls")
     return library
-
-
-@pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    served = Program.serve(build_shim(tmp_path_factory.mktemp("shim")))
-    yield served
-    served.close()

@@ -3,7 +3,7 @@
 Reads one JSON request a line, ``{"id": N, "words": [...], "environment": {...}, "output": path}``, and answers with N
 and the child's process id; ``{"id": N, "wait": pid}`` waits for its end and answers with N and the status. The child is
 the program itself: its own process, ``fastvae.cli.main``, and an exit code. Only the pictures at the end of a run are
-left out: they are slow, and not what is tested.
+left out: they are slow, and not what is tested. With ``"script"`` and ``"folder"`` the child is that Python script.
 """
 
 from __future__ import annotations
@@ -12,16 +12,25 @@ import functools
 import importlib
 import json
 import os
+import runpy
 import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
-import sklearn.datasets  # noqa: F401 (imported here once, not in every child)
+import matplotlib.pyplot  # noqa: F401 (this and the next are imported once, here, instead of in every child)
+import sklearn.datasets  # noqa: F401
+import torch._dynamo
+import torch.distributed.checkpoint
+import torch.utils.tensorboard  # noqa: F401
 
+import fastvae
 from fastvae import cli
 from fastvae.train import trainer
+
+_NEEDED_BY_EVERY_RUN = (fastvae.build_data, fastvae.build_model)  # imports them
 
 
 def signal_inside(hook: str) -> None:
@@ -53,8 +62,19 @@ def child(request: dict[str, Any]) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     if hook := request["environment"].get("FAULT_HOOK"):
         signal_inside(hook)
+    if "script" in request:
+        run_script(Path(request["script"]), request["words"], request["folder"])
     trainer.write_pictures = lambda *_: None
     sys.exit(cli.main(request["words"]))
+
+
+def run_script(script: Path, words: list[str], folder: str) -> NoReturn:
+    """Become ``python SCRIPT WORDS``, started in a folder."""
+    os.chdir(folder)
+    sys.argv = [str(script), *words]
+    sys.path[0] = str(script.parent)
+    runpy.run_path(str(script), run_name="__main__")
+    sys.exit(0)
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import launching
+from tests.runs import free_port
 
 SERVER = Path(__file__).with_name("forkserver.py")
 SHIM = Path(__file__).with_name("shim.c")
@@ -93,6 +93,13 @@ class Program:
         self.running.add(pid)
         return Process(pid, output, self)
 
+    def start_script(self, script: Path, *words: str, folder: Path, output: Path, **environment: str) -> Process:
+        """Start ``python SCRIPT WORDS`` in a folder."""
+        place = {"script": str(script), "folder": str(folder)}
+        pid = self._ask({"words": list(words), "environment": environment, "output": str(output), **place})
+        self.running.add(pid)
+        return Process(pid, output, self)
+
     def wait(self, pid: int) -> int:
         self.running.discard(pid)
         try:
@@ -127,13 +134,6 @@ class Program:
         if check and any(codes):
             raise AssertionError(f"exit codes {codes}\n" + "\n".join(process.text()[-3000:] for process in processes))
         return codes
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on at the moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def logged_step(run_dir: Path) -> int:

@@ -22,8 +22,9 @@ import torch
 import yaml
 from PIL import Image
 
-from tests.faults.program import Program, free_port
+from tests.faults.program import Program
 from tests.faults.table import Fault
+from tests.runs import free_port
 
 MEMORY_BYTES = 3 * 2**29  # that a refusal may allocate beside what the program has when it starts
 BATCH = "--train.global-batch-size=16"

@@ -10,6 +10,7 @@ import pytest
 
 from tests import launching
 from tests.faults.table import Fault
+from tests.runs import metrics
 
 WORKER = Path(__file__).with_name("numbers_worker.py")
 STRATEGIES: dict[str, dict[str, Any]] = {"one process": {}, "ddp": {"strategy": "ddp"}, "fsdp": {"strategy": "fsdp"}}
@@ -60,10 +61,6 @@ def results(run: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(run.glob("rank_*.json"))]
 
 
-def records(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
 @pytest.mark.parametrize("strategy", STRATEGIES, indirect=True)
 def test_a_step_with_bad_numbers_changes_no_parameter_on_any_rank(runs: Path, strategy: str, fault: Fault) -> None:
     """Rows 13 and 14: a NaN, an infinite loss with finite gradients, and a batch times 1e4; the clean steps count."""
@@ -71,11 +68,11 @@ def test_a_step_with_bad_numbers_changes_no_parameter_on_any_rank(runs: Path, st
     for seen in results(run):
         assert seen["ended"] == "done"
         assert [step for step, changed in enumerate(seen["changed"]) if not changed] == sorted(SKIPPED)
-    kinds = {r["step"] - 1: r["kind"] for r in records(run) if r["kind"].startswith("skipped")}
+    kinds = {r["step"] - 1: r["kind"] for r in metrics(run) if r["kind"].startswith("skipped")}
     assert sorted(kinds) == sorted(SKIPPED)
     assert kinds[12] == kinds[14] == kinds[15] == "skipped_not_finite"
     assert kinds[25] == "skipped_spike"
-    assert [r["skipped_steps"] for r in records(run) if r["kind"] == "train"][-1] == len(SKIPPED)
+    assert [r["skipped_steps"] for r in metrics(run) if r["kind"] == "train"][-1] == len(SKIPPED)
     fault.row(13, f"NaN or infinite loss on one rank ({strategy})", injected=3, lost="the step")
     fault.row(14, f"loss spike: a batch times 1e4 ({strategy})", injected=2, lost="the step")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from fastvae.verify import children, compare
 from tests import launching
 from tests.faults.program import OPTIONS, Process, Program, logged_step, wait_until
 from tests.faults.table import Fault
+from tests.runs import metrics
 
 STEPS = ("--train.steps=300", "--train.checkpoint-every=10")
 
@@ -153,8 +153,7 @@ def test_a_rank_hangs_under_torchrun(fault: Fault, tmp_path: Path) -> None:
 
 
 def losses(run_dir: Path) -> dict[int, float]:
-    records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return {record["step"]: record["loss_nats"] for record in records if record["kind"] == "train"}
+    return {record["step"]: record["loss_nats"] for record in metrics(run_dir, "train")}
 
 
 def test_world_size_changes(fault: Fault, program: Program, tmp_path: Path) -> None:

@@ -80,6 +80,12 @@ class Jobs:
         for pid in self.cluster.trainers(self.ids[name]):
             os.kill(pid, number)
 
+    def have_pending(self, name: str, number: int) -> bool:
+        """Whether a signal has come to a job's training processes, which are held: they do not know it yet."""
+        found = [Path(f"/proc/{pid}/status").read_text() for pid in self.cluster.trainers(self.ids[name])]
+        pending = [int(line.split()[1], 16) for text in found for line in text.splitlines() if line[:6] == "ShdPnd"]
+        return bool(pending) and all(mask >> (number - 1) & 1 for mask in pending)
+
     def has_checkpoint(self, name: str) -> bool:
         return (self.cluster.work / name / "checkpoints" / FIRST_CHECKPOINT).exists()
 
@@ -101,8 +107,9 @@ def jobs(cluster: Cluster) -> Jobs:
     hold(jobs, {"limit", "two", "power", "requeue"})
     jobs.ranks["two"] = {t["RANK"]: t["SLURMD_NODENAME"] for t in cluster.trainers(jobs.ids["two"]).values()}
     jobs.signal("two", signal.SIGCONT)
-    jobs.signal("requeue", signal.SIGCONT)
     cluster.run("scontrol", "requeue", jobs.ids["requeue"])
+    jobs.wait("requeue", "is asked to stop", lambda: jobs.have_pending("requeue", signal.SIGTERM))
+    jobs.signal("requeue", signal.SIGCONT)
     hours, minutes, _ = map(int, jobs.fields("limit")["RunTime"].split(":"))
     cluster.run("scontrol", "update", f"JobId={jobs.ids['limit']}", f"TimeLimit={60 * hours + minutes + 2}")
     return jobs

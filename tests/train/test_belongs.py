@@ -16,8 +16,10 @@ import fastvae
 from fastvae import cli
 from fastvae.data.source import DatasetSource, TensorSource
 from fastvae.train.run_dir.identity import identify
+from fastvae.train.run_dir.new import new_run_dir
 from fastvae.train.run_dir.record import FORMAT
 from fastvae.train.run_dir.run_dir import RunDir
+from tests import runs
 
 EXAMPLES = np.random.default_rng(0).random((64, 6)).astype(np.float32)
 
@@ -29,10 +31,7 @@ def vae(width: int = 4, activation: type[torch.nn.Module] = torch.nn.ReLU) -> fa
 
 
 def train(run_dir: Path | None, model: torch.nn.Module | None = None, data: Any = EXAMPLES, **options: Any) -> Any:
-    resume = options.pop("resume", True)
-    settings = {"steps": 2, "global_batch_size": 8, "final_samples": 1, "device": "cpu", **options}
-    config = fastvae.TrainConfig(**settings)
-    return fastvae.train(model or vae(), data, config, run_dir=run_dir, resume=resume)
+    return runs.train(run_dir, model or vae(), data, **{"steps": 2, "global_batch_size": 8, **options})
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +176,13 @@ def test_a_run_goes_on_and_is_evaluated_from_elsewhere(tmp_path: Path, monkeypat
     assert json.loads((new / "run" / "status.json").read_text())["step"] == 4
     np.save(new / "own.npy", one_number_changed())
     assert cli.main(words) == 2
+
+
+def test_processes_without_a_directory_agree_on_one_or_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="run_dir must be given where several processes train"):
+        new_run_dir()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "4711")
+    first, second = new_run_dir(), new_run_dir()
+    assert first.name.startswith("custom-4711-")
+    assert first != second

@@ -12,22 +12,13 @@ from safetensors.torch import load_file
 
 import fastvae
 from fastvae.train.run_dir.checkpoint import CheckpointError, read_checkpoint
+from tests import runs
 
-CONFIG = fastvae.TrainConfig(
-    steps=30, checkpoint_every=10, keep_checkpoints=3, final_samples=1, ema=0.9, global_batch_size=16, device="cpu"
-)
-
-
-def build() -> tuple[fastvae.VAE, fastvae.Data]:
-    data = fastvae.build_data(fastvae.DataConfig(name="digits"), 0)
-    model_config = fastvae.ModelConfig(hidden_dim=(16,), latent_dim=4, likelihood="gaussian")
-    return fastvae.build_model(model_config, data.event_shape), data
+SETTINGS = {"steps": 30, "checkpoint_every": 10, "keep_checkpoints": 3, "ema": 0.9}
 
 
 def train(run_dir: Path, **changes: object) -> fastvae.Run:
-    model, data = build()
-    settings = {name: getattr(CONFIG, name) for name in CONFIG.__dataclass_fields__}
-    return fastvae.train(model, data, fastvae.TrainConfig(**{**settings, **changes}), run_dir=run_dir)
+    return runs.train(run_dir, **{**SETTINGS, **changes})
 
 
 @pytest.fixture

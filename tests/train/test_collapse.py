@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +10,14 @@ import torch
 
 import fastvae
 from fastvae.train.watch.collapse import CollapseConfig
+from tests import runs
+from tests.runs import metrics
 
 
 def train(run_dir: Path, kl_weight: float, **settings: Any) -> None:
-    data = fastvae.build_data(fastvae.DataConfig(name="digits"), 0)
-    model = fastvae.build_model(
-        fastvae.ModelConfig(hidden_dim=(16,), latent_dim=20, likelihood="gaussian"), data.event_shape, seed=0
-    )
-    config = fastvae.TrainConfig(
-        lr=1e-2,
-        global_batch_size=64,
-        eval_every=20,
-        final_samples=1,
-        device="cpu",
-        checkpoint_every=20,
-        objective=fastvae.ObjectiveConfig(kl_weight=kl_weight),
-        **settings,
-    )
-    fastvae.train(model, data, config, run_dir=run_dir)
-
-
-def records(run_dir: Path, kind: str) -> list[dict[str, Any]]:
-    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
-    return [record for record in map(json.loads, lines) if record["kind"] == kind]
+    objective = fastvae.ObjectiveConfig(kl_weight=kl_weight)
+    options = {"lr": 1e-2, "global_batch_size": 64, "eval_every": 20, "checkpoint_every": 20, "objective": objective}
+    runs.train(run_dir, runs.small_vae(latent_dim=20), **options, **settings)
 
 
 def test_a_collapsed_run_says_so_once_and_a_resumed_one_goes_on_counting(
@@ -45,15 +29,15 @@ def test_a_collapsed_run_says_so_once_and_a_resumed_one_goes_on_counting(
     said = capsys.readouterr().err
     assert said.count("posterior collapse: 0 of 20 latent units were active at the last 3 evaluations") == 1
     assert "--train.objective.kl-schedule linear" in said
-    [warning] = records(tmp_path, "posterior_collapse")
+    [warning] = metrics(tmp_path, "posterior_collapse")
     assert (warning["step"], warning["active_units"], warning["latent_units"]) == (60, 0, 20)
 
 
 def test_a_run_that_uses_its_latent_is_left_in_peace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(tmp_path, 0.01, steps=80)
     assert "posterior collapse" not in capsys.readouterr().err
-    assert not records(tmp_path, "posterior_collapse")
-    evaluation = records(tmp_path, "evaluation")[-1]
+    assert not metrics(tmp_path, "posterior_collapse")
+    evaluation = metrics(tmp_path, "evaluation")[-1]
     assert len(evaluation["kl_per_dimension_nats"]) == 20
     assert sum(evaluation["kl_per_dimension_nats"]) == pytest.approx(evaluation["rate_nats"], rel=1e-5)
     assert 1 < evaluation["mutual_information_nats"] <= torch.tensor(360.0).log()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
-from tests import launching
+from tests import launching, runs
+from tests.faults.program import Program, wait_until
+from tests.runs import free_port
 
+HELD = Path(launching.__file__).parent / "faults" / "held.py"
 OPTIONS = (
     "--train.steps=400 --train.checkpoint-every=60 --train.log-every=20 --train.final-samples=1 --train.eval-every=200"
     " --model.hidden-dim 32 --train.device=cpu"
@@ -22,61 +23,75 @@ def words(run_dir: Path) -> list[str]:
     return ["train", "digits", f"--run-dir={run_dir}", *OPTIONS]
 
 
-def signal_when_training(run_dir: Path, number: signal.Signals, num_processes: int) -> tuple[int, str]:
-    """Start, wait until some steps are logged, send the signal, and give exit code and stderr."""
-    line = launching.command(["-m", "fastvae", *words(run_dir)], num_processes)
-    process = subprocess.Popen(line, env=launching.environment(), stderr=subprocess.PIPE, text=True)
-    metrics = run_dir / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not (metrics.exists() and metrics.read_text().count("\n") >= 3):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
-    return process.returncode, stderr
+def run(program: Program, run_dir: Path, ranks: int = 1) -> str:
+    """Run to the end as processes that find each other as under torchrun; what rank 0 said."""
+    port = str(free_port())
+    processes = []
+    for rank in range(ranks):
+        world = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
+        place = {**world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port} if ranks > 1 else {}
+        output = run_dir.with_name(f"{run_dir.name}{rank}.txt")
+        processes.append(program.start(*words(run_dir), output=output, **place))
+    assert [process.wait() for process in processes] == [0] * ranks, processes[0].text()
+    return processes[0].text()
 
 
-@pytest.mark.parametrize(
-    ("number", "num_processes", "exit_code"),
-    [
-        (signal.SIGTERM, 1, 143),
-        (signal.SIGINT, 1, 130),
-        (signal.SIGUSR1, 1, 138),
-        (signal.SIGTERM, 2, 1),  # torchrun exits 1 whatever its workers did: status.json says how the run stands
-    ],
-)
+@pytest.fixture(scope="module")
+def undisturbed(program: Program, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """The run that nobody stops, of one process and of two."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    for ranks in (1, 2):
+        run(program, root / f"ranks{ranks}", ranks)
+    return {ranks: root / f"ranks{ranks}" for ranks in (1, 2)}
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)])
 def test_signal_saves_and_resume_is_bit_exact(
-    tmp_path: Path, number: signal.Signals, num_processes: int, exit_code: int
+    program: Program, undisturbed: dict[int, Path], tmp_path: Path, number: signal.Signals, exit_code: int
 ) -> None:
-    undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
-    launching.fastvae(*words(undisturbed), num_processes=num_processes)
-    code, stderr = signal_when_training(stopped, number, num_processes)
-    assert code == exit_code, stderr
-    status = json.loads((stopped / "status.json").read_text())
+    hook = f"fastvae.train.step:forward 100 {number.name}"
+    process = program.start(*words(tmp_path / "stopped"), output=tmp_path / "output.txt", FAULT_HOOK=hook)
+    assert process.wait() == exit_code, process.text()
+    assert_goes_on(program, tmp_path / "stopped", undisturbed[1], number)
+
+
+def test_signal_to_torchrun(program: Program, undisturbed: dict[int, Path], tmp_path: Path) -> None:
+    """Its exit code is 1 whatever its workers did: status.json says how the run stands."""
+    line = launching.command([str(HELD), *words(tmp_path / "stopped")], 2)
+    environment = launching.environment() | {"HELD": str(tmp_path)}
+    process = subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: process.poll() is not None or all((tmp_path / rank).exists() for rank in "01"))
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1, stderr
+    assert_goes_on(program, tmp_path / "stopped", undisturbed[2], signal.SIGTERM, ranks=2)
+
+
+def assert_goes_on(program: Program, stopped: Path, undisturbed: Path, number: signal.Signals, ranks: int = 1) -> None:
+    """The stopped run was saved, and the same command ends it with the bits of the undisturbed one."""
+    status = runs.status(stopped)
     assert status["state"] == "preempted"
-    assert 0 < status["step"] < 400
+    assert status["step"] == 100
     assert status["reason"] == number.name
     assert not (stopped / "model.safetensors").exists()
-    result = launching.fastvae(*words(stopped), num_processes=num_processes)
-    assert f"from the checkpoint of step {status['step']}" in result.stderr
-    assert json.loads((stopped / "status.json").read_text())["state"] == "done"
-    assert (stopped / "model.safetensors").read_bytes() == (undisturbed / "model.safetensors").read_bytes()
-    for name in ("evaluation.json",):
-        assert (stopped / name).read_text() == (undisturbed / name).read_text()
+    assert f"from the checkpoint of step {status['step']}" in run(program, stopped, ranks)
+    assert runs.status(stopped)["state"] == "done"
+    for name in ("model.safetensors", "evaluation.json"):
+        assert (stopped / name).read_bytes() == (undisturbed / name).read_bytes()
     assert logged(stopped) == logged(undisturbed)
 
 
 def logged(run_dir: Path) -> list[tuple[str, int]]:
     """Kind and step of every record: none is missing, none is there twice."""
-    records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [(record["kind"], record["step"]) for record in records]
+    return [(record["kind"], record["step"]) for record in runs.metrics(run_dir)]
 
 
-def test_the_same_command_after_the_end_changes_nothing(tmp_path: Path) -> None:
-    command = ["train", "digits", f"--run-dir={tmp_path}", *OPTIONS, "--train.steps=20"]
-    launching.fastvae(*command)
-    weights = (tmp_path / "model.safetensors").read_bytes()
-    result = launching.fastvae(*command)
-    assert "already at step 20" in result.stderr
-    assert (tmp_path / "model.safetensors").read_bytes() == weights
+def test_the_same_command_after_the_end_changes_nothing(program: Program, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    said = []
+    for name in ("first", "second"):
+        process = program.start(*words(run_dir), "--train.steps=20", output=tmp_path / name)
+        assert process.wait() == 0, process.text()
+        said.append(((run_dir / "model.safetensors").read_bytes(), process.text()))
+    assert said[0][0] == said[1][0]
+    assert "already at step 20" in said[1][1]

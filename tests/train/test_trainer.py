@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 import fastvae
 from fastvae.train import TrainingDiverged
+from tests.runs import metrics
 
 SMALL = fastvae.TrainConfig(steps=60, lr=1e-2, global_batch_size=16, final_samples=1, log_every=10, device="cpu")
 
@@ -45,11 +46,10 @@ class OwnData(Dataset[Tensor]):
 
 
 def losses(run_dir: Path) -> list[float]:
-    records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [record["loss_nats"] for record in records if record["kind"] == "train"]
+    return [record["loss_nats"] for record in metrics(run_dir, "train")]
 
 
-def test_any_module_and_any_indexable_data(tmp_path: Path) -> None:
+def test_any_module_and_any_indexable_data(tmp_path: Path, pictures: None) -> None:
     run = fastvae.train(OwnModel(), OwnData(), SMALL, run_dir=tmp_path)
     assert run.status == "done"
     assert run.exit_code == 0
