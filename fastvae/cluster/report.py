@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from fastvae.cluster.client import ask_slurm, job_of, queued_jobs
+from fastvae.train.run_dir.record import read_record
 from fastvae.train.run_dir.run_dir import RunDir
 from fastvae.train.run_dir.status import read_status
 
@@ -20,8 +21,9 @@ def describe_run(run_dir: Path) -> str:
     """State, reason, failures, newest checkpoint, last metrics and Slurm job of a run, one a line.
 
     Raises:
-        ValueError: the directory holds no run, or Slurm cannot be asked.
+        ValueError: the directory holds no run, or one of another format, or Slurm cannot be asked.
     """
+    read_record(run_dir)  # refuses a directory of another format
     status, job_id = read_status(run_dir), job_of(run_dir)
     if status is None and job_id is None:
         name = RunDir(run_dir).status.name
@@ -40,7 +42,17 @@ def list_runs(root: Path) -> str:
         raise ValueError(f"status: no runs below {root}; give a run directory, or train one: fastvae train digits")
     queue = queued_jobs()
     width = max(len(str(run)) for run in runs)
-    return "\n".join(f"{run!s:{width}}  {_summary(run):32} {queue.get(job_of(run) or '', '')}".rstrip() for run in runs)
+    lines = (f"{run!s:{width}}  {_summary_or_reason(run):32} {queue.get(job_of(run) or '', '')}" for run in runs)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _summary_or_reason(run_dir: Path) -> str:
+    """The summary of a run, or why there is none: a list shows the other runs all the same."""
+    try:
+        read_record(run_dir)
+    except ValueError as error:
+        return str(error).removeprefix(f"{run_dir} ")
+    return _summary(run_dir)
 
 
 def describe_job(job_id: str) -> str:

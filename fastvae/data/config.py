@@ -26,7 +26,7 @@ class DataConfig(Settings):
     table."""
     dir: Path | None = setting(None, changes_result=False)
     """Folder that holds mnist/ and the like; by default $FASTVAE_DATA, then the cache, then a download."""
-    path: Path | None = None
+    path: Path | None = setting(None, changes_result=False)  # what the path holds is compared, wherever it lies
     """Your own file or folder, in place of the data by name: read as data of their kind; images, numbers and the name
     file are recognised by what it holds."""
     condition: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ class DataConfig(Settings):
     """Spread each pixel over its cell, so that densities have bits per dimension; by default for digits only."""
     test_every: int = 10
     """For file, where it holds no test set: every so many-th example, counted from 0, is a test example."""
-    max_gib: float = setting(4.0, changes_result=False)
+    max_gib: float = setting(4.0, changes_result=False, advanced=True)
     """The most memory that your own data may take, in GiB."""
     images: ImagesConfig = field(default_factory=ImagesConfig)
     """For folders of images: how they are read."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import os
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from fastvae.data.kinds import ANY
 from fastvae.models import ModelConfig
 from fastvae.settings import Settings
 from fastvae.train import TrainConfig
+from fastvae.train.run_dir.record import read_record
 from fastvae.train.run_dir.run_dir import RunDir
 
 _MAX_CONFIG_BYTES = 2**20  # far above what a run writes
@@ -77,10 +79,13 @@ class _PlainLoader(yaml.SafeLoader):
 def read_config(directory: Path) -> RunConfig:
     """The configuration that a run directory holds.
 
+    Where the run directory was moved together with files that it names, they are found at their new place.
+
     Raises:
         ValueError: there is none, or it is not one of this version's; the message says what is wrong.
     """
     path = RunDir(directory).config
+    record = read_record(directory)
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_CONFIG_BYTES)
@@ -97,6 +102,29 @@ def read_config(directory: Path) -> RunConfig:
             "build the model there and load model.safetensors into it"
         )
     try:
-        return dacite.from_dict(RunConfig, fields, dacite.Config(cast=[Path, tuple], strict=True))
+        config = dacite.from_dict(RunConfig, fields, dacite.Config(cast=[Path, tuple], strict=True))
+        return _relocated(config, Path(str(record and record.get("directory"))), directory)
     except (dacite.DaciteError, ValueError, TypeError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())[:_MAX_MESSAGE]}") from None
+
+
+def _relocated(value: Any, before: Path, now: Path) -> Any:
+    """A configuration whose missing paths are those at the same place relative to the moved run directory.
+
+    Args:
+        value: the configuration, or a field of it.
+        before: the run directory when it was written.
+        now: the run directory now.
+    """
+    if isinstance(value, Path) and not value.exists():
+        moved = Path(os.path.normpath(now.absolute() / os.path.relpath(value, before)))
+        return moved if moved.exists() else value
+    if isinstance(value, Settings):
+        changes = {}
+        for each in fields(value):  # type: ignore[arg-type]  # every Settings is a dataclass
+            old = getattr(value, each.name)
+            new = _relocated(old, before, now)
+            if new is not old:
+                changes[each.name] = new
+        return replace(value, **changes) if changes else value  # type: ignore[type-var]
+    return value

@@ -17,7 +17,7 @@ from fastvae.train.run_dir.resume import check_same_run, plain
 
 RESOLVED = {**plain(dataclasses.asdict(RECIPES["digits"]())), "run_dir": None}
 WITHOUT_EFFECT = """
-data.dir data.download data.max_gib
+data.dir data.path data.download data.max_gib data.interactions.titles
 train.steps train.accumulation train.compile train.capture train.matmul train.device train.strategy train.timeout
 train.check_replicas train.ddp.bucket_mib train.ddp.static_graph train.fsdp.reshard_after_forward train.fsdp.cpu_offload
 train.deepspeed.stage train.deepspeed.offload_optimizer train.deepspeed.offload_parameters train.deepspeed.file

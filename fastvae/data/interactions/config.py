@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastvae.settings import Settings
+from fastvae.settings import Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class InteractionsConfig(Settings):
     """Part of the users that is held out for the test, in (0, 1)."""
     fold: int = 0
     """Which part: 0 .. 1 / test_share - 1; the folds share no user."""
-    titles: Path | None = None
+    titles: Path | None = setting(None, changes_result=False)
     """File with the items' titles; None looks beside the interactions for one."""
     user: str | None = None
     """Column of the users: its name, or its number from 1 where the first line is no header; None finds a usual

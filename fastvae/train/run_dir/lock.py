@@ -134,7 +134,7 @@ def this_process() -> dict[str, Any]:
         "pid_namespace": _namespace(),
         "pid": os.getpid(),
         "started": _start_ticks(os.getpid()),
-        "launch": _launch(),
+        "launch": this_launch(),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
 
@@ -143,9 +143,8 @@ def why_stale(path: Path, holder: Mapping[str, Any] | None) -> str | None:
     """Why a lock may be taken over, in words; None if its run may live."""
     me = this_process()
     if holder is not None:
-        theirs, ours = holder.get("launch"), me["launch"]
-        if theirs and ours and theirs["name"] == ours["name"] and theirs["restart"] < ours["restart"]:
-            return f"this is a later start of the same {ours['name']}"
+        if is_earlier_start(holder.get("launch")):
+            return f"this is a later start of the same {me['launch']['name']}"
         seen_from_here = all(holder.get(key) == me[key] for key in ("boot", "pid_namespace"))
         if seen_from_here and holder.get("started") is not None:
             if _start_ticks(int(holder.get("pid", 0))) != holder.get("started"):
@@ -192,8 +191,8 @@ def _age_s(path: Path) -> float:
         probe.unlink(missing_ok=True)
 
 
-def _launch() -> dict[str, Any] | None:
-    """The job that this process is a start of, and which start; None where no launcher says so."""
+def this_launch() -> dict[str, Any] | None:
+    """The name of the job that started this process, and how often it was started again; None without a job."""
     for name, identity, restart in (
         ("Slurm job", "SLURM_JOB_ID", "SLURM_RESTART_COUNT"),
         ("torchrun", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"),
@@ -203,6 +202,12 @@ def _launch() -> dict[str, Any] | None:
             starts = [int(os.environ.get(key, "0") or 0) for key in (restart, "TORCHELASTIC_RESTART_COUNT")]
             return {"name": f"{name} {value}", "restart": starts}
     return None
+
+
+def is_earlier_start(launch: Mapping[str, Any] | None) -> bool:
+    """Whether a launch, as `this_launch` gave it then, is an earlier start of the job that started this process."""
+    ours = this_launch()
+    return bool(launch and ours and launch["name"] == ours["name"] and launch["restart"] < ours["restart"])
 
 
 def _start_ticks(pid: int) -> int | None:

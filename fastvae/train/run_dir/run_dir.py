@@ -22,6 +22,11 @@ class RunDir:
         return self.path / "config.yaml"
 
     @property
+    def record(self) -> Path:
+        """The format of the directory, and which model and data it belongs to."""
+        return self.path / "run.json"
+
+    @property
     def status(self) -> Path:
         """How the run stands."""
         return self.path / "status.json"
