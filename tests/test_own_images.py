@@ -102,3 +102,20 @@ def test_class_names_are_available_without_the_folder(run_dir: Path) -> None:
         assert fastvae.load(run_dir).sample(2, label="horse").shape == (2, 1, 8, 8)
     finally:
         (run_dir.parent / "elsewhere").rename(images)
+
+
+def test_a_folder_of_photographs_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "photos").mkdir()
+    noise = np.random.default_rng(0)
+    for number in range(12):
+        pixels = noise.integers(0, 256, (20 + number, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{number:02}.jpg")
+    words = ["train", "images", f"--run-dir={tmp_path / 'run'}", "--train.steps=2", "--train.global-batch-size=4"]
+    words += ["--train.final-samples=1", "--data.images.size=16", "--data.images.fit=pad", "--model.conv.channels=8"]
+    assert cli.main(words) == 2
+    assert "needs a path (--data.path)" in capsys.readouterr().err
+    assert cli.main([*words, f"--data.path={tmp_path / 'photos'}"]) == 0
+    assert "12 resized to 16 x 16" in capsys.readouterr().err
+    run = fastvae.load(tmp_path / "run")
+    assert run.sample(2).shape == (2, 3, 16, 16)
+    assert len(run.score(tmp_path / "photos")) == 12

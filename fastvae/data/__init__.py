@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fastvae.data.loading.prefetch import LoadError, Prefetcher
     from fastvae.data.order import order_index, share
     from fastvae.data.pixels.arrays import as_data
+    from fastvae.data.pixels.config import ImagesConfig
     from fastvae.data.pixels.preprocess import Preprocess
     from fastvae.data.preprocess import Preprocessor
     from fastvae.data.registry import build_data, find_renderer, read_source
@@ -34,6 +35,7 @@ __all__ = [
     "Field",
     "Form",
     "Handlers",
+    "ImagesConfig",
     "Kind",
     "LoadError",
     "Loader",
@@ -80,6 +82,7 @@ __getattr__, __dir__ = lazy_names(
         "order": ("order_index", "share"),
         "loading.prefetch": ("LoadError", "Prefetcher"),
         "pixels.arrays": ("as_data",),
+        "pixels.config": ("ImagesConfig",),
         "pixels.preprocess": ("Preprocess",),
         "preprocess": ("Preprocessor",),
         "registry": ("build_data", "find_renderer", "read_source"),

@@ -1,10 +1,10 @@
-"""Images: MNIST and Fashion-MNIST of 28 x 28, CIFAR-10 of 32 x 32 in colour, Frey faces of 28 x 20 pixels."""
+"""Images: MNIST and Fashion-MNIST of 28 x 28, CIFAR-10 of 32 x 32 in colour, Frey faces of 28 x 20, your own."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from fastvae.data import DataConfig
+from fastvae.data import DataConfig, ImagesConfig
 from fastvae.models import ModelConfig
 from fastvae.nn import ConvConfig
 from fastvae.objective import ObjectiveConfig
@@ -100,6 +100,18 @@ def cifar10() -> RunConfig:
         recipe="cifar10",
         model=replace(base.model, conv=ConvConfig(channels=(48, 96)), latent_dim=128),
         data=DataConfig(name="cifar10"),
+    )
+
+
+def images() -> RunConfig:
+    """Your own photographs: ``--data.path FOLDER``; each becomes 64 x 64 pixels (``--data.images.size``, ``.fit``)."""
+    base = fashion_mnist_conv()
+    return replace(
+        base,
+        recipe="images",
+        model=replace(base.model, conv=ConvConfig(channels=(32, 64, 128)), latent_dim=64),
+        data=DataConfig(name="pixels", images=ImagesConfig(size=64)),
+        train=replace(base.train, steps=5000, global_batch_size=64, checkpoint_every=1000),
     )
 
 

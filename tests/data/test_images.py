@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fastvae.data.pixels.config import Fit, ImagesConfig
 from fastvae.data.pixels.images import load_folder
 
 LIMIT = 2**24
@@ -145,3 +147,49 @@ def test_no_change_to_a_file_does_anything_but_parse_or_raise(
         assert len(every(tmp_path)) == 1
     except ValueError as error:
         assert str(tmp_path) in str(error)  # noqa: PT017 (both outcomes are right)
+
+
+def test_photographs_of_several_sizes_become_squares(tmp_path: Path) -> None:
+    pixels = np.zeros((40, 80, 3), np.uint8)
+    pixels[:, 20:60] = 200  # the centre, which a square crop holds
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    Image.fromarray(pixels.transpose(1, 0, 2)).save(tmp_path / "b.png")
+    with pytest.raises(ValueError, match=r"--data\.images\.size 64"):
+        load_folder(tmp_path, max_bytes=LIMIT)
+    read = {
+        fit: load_folder(tmp_path, max_bytes=LIMIT, config=ImagesConfig(size=16, fit=fit, background="#ff0000"))
+        for fit in get_args(Fit)
+    }
+    for fit, source in read.items():
+        assert (source.event_shape, source.dtype) == ((3, 16, 16), torch.uint8)
+        assert f"2 resized to 16 x 16 (--data.images.fit {fit})" in source.notes[-1]
+    wide, tall = read["centre-crop"][torch.arange(2)]
+    for square in (wide, tall):  # the filter reads a little beyond the square
+        assert 180 <= int(square.min()) <= int(square.max()) <= 210
+    wide, tall = read["pad"][torch.arange(2)]
+    assert wide[:, 0].T.unique(dim=0).tolist() == [[255, 0, 0]] == tall[:, :, 0].T.unique(dim=0).tolist()
+    assert wide[:, 8, 8].tolist() == [200] * 3
+    wide, tall = read["stretch"][torch.arange(2)]
+    assert wide[0, 8].tolist() == tall[0, :, 8].tolist()
+    assert (int(wide[0, 8, 0]), int(wide[0, 8, 8])) == (0, 200)
+
+
+@pytest.mark.parametrize("fit", get_args(Fit))
+def test_a_large_or_thin_photograph_is_resized(tmp_path: Path, fit: Fit) -> None:
+    """Of more pixels than are read as they are; upright, as its EXIF data say."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    picture = Image.new("L", (6000, 3000), 255)
+    picture.paste(0, (0, 0, 3000, 3000))
+    picture.save(tmp_path / "a.jpg", exif=exif)
+    Image.new("L", (4000, 1), 90).save(tmp_path / "b.png")
+    images = load_folder(tmp_path, max_bytes=LIMIT, config=ImagesConfig(size=8, fit=fit))[torch.arange(2)]
+    assert images[0, 0, 1, 4] < 20 < 235 < images[0, 0, 6, 4]
+    assert int(images[1].min()) <= 90
+    with pytest.raises(ValueError, match=r"a\.jpg: 6000 x 3000 pixels are more than the limit"):
+        load_folder(tmp_path, max_bytes=LIMIT)
+
+
+def test_a_size_is_positive() -> None:
+    with pytest.raises(ValueError, match="size must be at least 1 pixel, or None, got 0"):
+        ImagesConfig(size=0)

@@ -1,4 +1,4 @@
-"""One image file with Pillow: upright, on a background, 8 bits deep, or refused."""
+"""One image file with Pillow: upright, on a background, of one size, 8 bits deep, or refused."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from PIL import Image, ImageColor, ImageOps
 from torch import Tensor
 
 MAX_PIXELS = 2**24  # 4096 x 4096; far above what a VAE reads, far below what fills a memory
+MAX_RESIZED_PIXELS = 2**26  # of an image that is resized: more than a camera makes, below Pillow's own limit
 
 _GREY_MODES = ("1", "L", "LA", "La")
 _COLOUR_MODES = ("RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV")
@@ -65,12 +67,36 @@ def image_extensions() -> tuple[str, ...]:
     return (*usual, *sorted(read - set(usual)))
 
 
-def read_header(path: Path, file: BytesIO | None = None) -> Header:
+@dataclass(frozen=True, kw_only=True)
+class Resize:
+    """How images of any size become squares of one."""
+
+    size: int
+    """Side of the square in pixels."""
+    fit: Literal["centre-crop", "pad", "stretch"] = "centre-crop"
+    """Cut the longer side, pad the shorter one with the background, or stretch both."""
+
+    def __call__(self, image: Image.Image, background: str) -> Image.Image:
+        """The square of a grey or colour image."""
+        square, method = (self.size, self.size), Image.Resampling.LANCZOS
+        if self.fit == "stretch":
+            return image.resize(square, method)
+        if self.fit == "centre-crop":
+            return ImageOps.fit(image, square, method)
+        scale = self.size / max(image.size)
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        padded = Image.new(image.mode, square, ImageColor.getcolor(background, image.mode))
+        padded.paste(image.resize((width, height), method), ((self.size - width) // 2, (self.size - height) // 2))
+        return padded
+
+
+def read_header(path: Path, file: BytesIO | None = None, *, max_pixels: int = MAX_PIXELS) -> Header:
     """What the file says of its image.
 
     Args:
-        path: the file, or what it is called where ``file`` is given.
+        path: the file, or its name for messages where ``file`` is given.
         file: its bytes.
+        max_pixels: the most pixels that it may have.
 
     Raises:
         ValueError: it is damaged, too large or deeper than 8 bits.
@@ -78,8 +104,8 @@ def read_header(path: Path, file: BytesIO | None = None) -> Header:
     try:
         with _only_bombs_warn(), _opened(path, file) as image:
             size, mode = image.size, image.mode
-            if size[0] * size[1] > MAX_PIXELS:
-                raise _Refused(f"{size[0]} x {size[1]} pixels are more than the limit of {MAX_PIXELS}; resize it first")
+            if size[0] * size[1] > max_pixels:
+                raise _Refused(f"{size[0]} x {size[1]} pixels are more than the limit of {max_pixels}; resize it first")
             depth = _depth(image, path, file)
             if mode not in _GREY_MODES + _COLOUR_MODES or depth is not None:
                 got = f"{depth} in Pillow's mode {mode!r}" if mode in _COLOUR_MODES else f"Pillow's mode {mode!r}"
@@ -99,23 +125,43 @@ def read_header(path: Path, file: BytesIO | None = None) -> Header:
         raise ValueError(f"{path}: not an image that Pillow reads ({_one_line(error)})") from None
 
 
-def read_pixels(path: Path, header: Header, *, is_grey: bool, background: str, file: BytesIO | None = None) -> Tensor:
+def read_pixels(
+    path: Path,
+    header: Header,
+    *,
+    is_grey: bool,
+    background: str,
+    resize: Resize | None = None,
+    file: BytesIO | None = None,
+) -> Tensor:
     """The pixels uint8 ``[C, H, W]``, upright, transparent ones on the background; C is 1 for ``is_grey``, else 3.
+
+    Args:
+        path: the file, or its name for messages where ``file`` is given.
+        header: what `read_header` gave for it.
+        is_grey: whether the pixels are wanted in one channel.
+        background: the colour behind transparent pixels, and of padding.
+        resize: what makes it a square; None keeps its size.
+        file: its bytes.
 
     Raises:
         ValueError: the file is damaged, or another than its header was read of.
     """
     try:
         with _only_bombs_warn(), _opened(path, file) as image:
+            is_changed = sorted(image.size) != sorted(header.size)
+            if resize is not None:
+                image.draft(None, (2 * resize.size, 2 * resize.size))  # a JPEG's decoder makes a smaller image, sooner
             image.load()  # which turns a TIFF
             upright = image if image.format == "TIFF" else ImageOps.exif_transpose(image)
             if header.is_transparent:
                 upright = _composited(upright, background)
-            pixels = np.array(upright.convert("L" if is_grey else "RGB"))
+            converted = upright.convert("L" if is_grey else "RGB")
+            pixels = np.array(converted if resize is None else resize(converted, background))
     except _DECODER_ERRORS as error:
         raise ValueError(f"{path}: the image is truncated or damaged ({_one_line(error)})") from None
-    width, height = header.size
-    if pixels.shape[:2] != (height, width):
+    width, height = header.size if resize is None else (resize.size, resize.size)
+    if is_changed or pixels.shape[:2] != (height, width):
         raise ValueError(f"{path}: changed while the folder was read")
     return torch.from_numpy(pixels).view(height, width, -1).permute(2, 0, 1)
 

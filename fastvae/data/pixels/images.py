@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from fastvae.data.files.folders import Listing, list_folder
-from fastvae.data.files.image_files import Header, image_extensions, read_header, read_pixels
+from fastvae.data.files.image_files import (
+    MAX_PIXELS,
+    MAX_RESIZED_PIXELS,
+    Header,
+    Resize,
+    image_extensions,
+    read_header,
+    read_pixels,
+)
 from fastvae.data.pixels.config import ImagesConfig
 from fastvae.data.source import TensorSource
 
@@ -21,8 +29,9 @@ def load_folder(
     """All images of a folder and its sub-folders, uint8 ``[N, C, H, W]``, sorted by path.
 
     C is 1 if all images are grey, else 3. Images are turned upright as their EXIF data say, transparent pixels lie on
-    a background. If the images lie in sub-folders, each folder's place among the classes is the label. Files that do
-    not end like an image, or whose name begins with a dot, are passed over, and counted in the source's ``notes``.
+    a background, and images of several sizes become squares of one where the configuration has a size. If the images
+    lie in sub-folders, each folder's place among the classes is the label. Files that do not end like an image, or
+    whose name begins with a dot, are passed over, and counted in the source's ``notes``.
 
     Args:
         folder: the folder.
@@ -36,8 +45,10 @@ def load_folder(
     """
     config = config or ImagesConfig()
     listing = _images_of(folder)
-    headers = [read_header(path) for path in listing.paths]
-    size = _common_size(listing.paths, headers)
+    resize = None if config.size is None else Resize(size=config.size, fit=config.fit)
+    max_pixels = MAX_PIXELS if resize is None else MAX_RESIZED_PIXELS
+    headers = [read_header(path, max_pixels=max_pixels) for path in listing.paths]
+    size = _common_size(listing.paths, headers) if resize is None else (resize.size, resize.size)
     is_grey = all(header.is_grey for header in headers)
     shape = (len(headers), 1 if is_grey else 3, size[1], size[0])
     if np.prod(shape, dtype=object) > max_bytes:
@@ -47,7 +58,7 @@ def load_folder(
         )
     images = torch.empty(shape, dtype=torch.uint8)
     for image, path, header in zip(images, listing.paths, headers, strict=True):
-        image.copy_(read_pixels(path, header, is_grey=is_grey, background=config.background))
+        image.copy_(read_pixels(path, header, is_grey=is_grey, background=config.background, resize=resize))
     source = TensorSource(images, _labels(folder, listing.paths, classes), name=str(folder))
     guesses = source.notes if source.levels == 2 else ()
     source.notes = (
@@ -85,7 +96,7 @@ def _common_size(paths: Sequence[Path], headers: Sequence[Header]) -> tuple[int,
         if header.size != size:
             raise ValueError(
                 f"{path}: all images must have one size; this one is {header.size[0]} x {header.size[1]} pixels, "
-                f"{paths[0].name} is {size[0]} x {size[1]}; resize or crop them first"
+                f"{paths[0].name} is {size[0]} x {size[1]}; --data.images.size 64 resizes all to 64 x 64"
             )
     return size
 
@@ -99,6 +110,10 @@ def _details(listing: Listing, headers: Sequence[Header], config: ImagesConfig) 
             f"with transparency, on {config.background} (--data.images.background)",
         ),
         (sum(header.is_animated for header in headers), "with several pictures, of which the first is read"),
+        (
+            0 if config.size is None else sum(header.size != (config.size, config.size) for header in headers),
+            f"resized to {config.size} x {config.size} (--data.images.fit {config.fit})",
+        ),
     )
     details = [f"{number:,} {what}" for number, what in counted if number]
     names = {path.relative_to(listing.folder).parts[0] for path in listing.paths if path.parent != listing.folder}
