@@ -199,7 +199,7 @@ def test_the_commands_write_files(run_dir: Path, tmp_path: Path, capsys: pytest.
         (["--condition", "speaker"], "must be NAME=VALUE, such as speaker=george, got 'speaker'"),
         (["--label=3", "--condition", "label=4"], "label is named twice, as 3 and 4; leave one out"),
         (["--like=1", "--num=0"], "num must be at least 1, got 0"),
-        (["--out=samples.txt"], "examples of digits become a file .png, got samples.txt; name such, or a folder"),
+        (["--out=samples.txt"], "examples of digits become a file .png, got samples.txt; name one, or a folder"),
         (["--temperature=0.5"], "only a model of sentences draws at a temperature, not VAE"),
         (["--strength=2"], "belongs to --like or --attribute"),
         (["--like=1", "--strength=nan"], "--strength: must be a finite number, got nan"),
