@@ -18,7 +18,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import sklearn.datasets  # noqa: F401 (imported here once, not in every child)
+# Imported here once, not in every child: a second of work that a busy machine makes many of.
+import sklearn.datasets  # noqa: F401
+import torch._dynamo
+import torch.utils.tensorboard  # noqa: F401
 
 from fastvae import cli
 from fastvae.train import trainer

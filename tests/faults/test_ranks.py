@@ -18,6 +18,7 @@ from tests import launching
 from tests.faults.program import OPTIONS, Process, Program, logged_step, wait_until
 from tests.faults.table import Fault
 
+STEP = "fastvae.train.stepping:train_step"
 STEPS = ("--train.steps=300", "--train.checkpoint-every=10")
 
 
@@ -26,9 +27,8 @@ def test_a_rank_dies(fault: Fault, program: Program, tmp_path: Path) -> None:
     program.run(tmp_path / "whole", *STEPS, ranks=2)
     for victim in (0, 1) if fault.full else (1,):
         run_dir = tmp_path / f"killed{victim}"
-        processes = program.train(run_dir, *STEPS, ranks=2)
-        wait_until(lambda d=run_dir: logged_step(d) >= 20)  # type: ignore[misc]
-        processes[victim].kill(signal.SIGKILL)
+        processes = program.train(run_dir, *STEPS, ranks=2, hooks={victim: f"{STEP} 23 SIGKILL"})
+        wait_until(lambda p=processes[victim]: p.state == "Z")  # type: ignore[misc]
         killed_at = time.monotonic()
         assert processes[victim].wait() == -signal.SIGKILL
         survivor = processes[1 - victim]
@@ -83,8 +83,8 @@ PLACES = {  # where a rank stops itself: the rank, the function and which of its
     "before the ranks meet": (1, "fastvae.distributed.world:meet 1"),
     "as the group is formed": (0, "torch.distributed:init_process_group 1"),
     "as the group for saves is formed": (1, "torch.distributed:new_group 1"),
-    "a step": (1, "fastvae.train.stepping:train_step 23"),
-    "a step of the rank that serves the store": (0, "fastvae.train.stepping:train_step 23"),
+    "a step": (1, f"{STEP} 23"),
+    "a step of the rank that serves the store": (0, f"{STEP} 23"),
     "a log line": (0, "fastvae.train.trainer:log_window 17"),
     "an evaluation": (1, "fastvae.train.trainer:evaluate_test_set 2"),
     "the beginning of a save": (1, "fastvae.train.run_dir.saving:write_tensors 2"),
