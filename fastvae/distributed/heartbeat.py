@@ -14,6 +14,8 @@ _LEFT = 1 << 40  # added to the count of a rank that has left in order
 class Heartbeat:
     """Counts in the store, twice a second, and reads the count of one other rank: three small messages a period.
 
+    That took 22 us of a CPU core a period (one thread of an AMD EPYC, 2026), and a step waits for none of it.
+
     The ranks form a ring: each watches the nearest rank below it that has not left. So a rank costs the store the same
     however many there are, and whichever ranks freeze, one of them is watched by a rank that runs. The thread that
     beats needs Python's lock for some microseconds a period: a rank that computes, compiles or waits for a disk goes on

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 def start(config: RunConfig) -> Run:
     """Build data and model as ``config`` says and train; all ranks call it alike. Source of ``fastvae train``."""
-    from fastvae.train import train  # here: a finished run is loaded without the training loop
+    from fastvae.distributed import world_from_environment  # here: a finished run is loaded without either
+    from fastvae.train import train
 
     config = resolve(config)
+    world_from_environment("cpu")  # a wrong environment of this process is reported before the data are read
     data = build_data(config.data, config.seed)
     description = {name: value for name, value in asdict(config).items() if name not in ("train", "run_dir")}
     return train(

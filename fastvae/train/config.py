@@ -144,7 +144,9 @@ class TrainConfig(OptimConfig):
     check_replicas: int | None = setting(None, changes_result=False, advanced=True)
     """Steps between checks that all ranks hold the same weights, bit for bit; None for off."""
     timeout: float = setting(600.0, changes_result=False, advanced=True)
-    """Seconds that a process waits for a silent peer before it gives up and says which one it is."""
+    """Seconds that a process waits for another one, to start, in a collective, or for a sign of life (each sends one
+    twice a second); then the run ends within 5 s more, and the error names the rank. A rank that works that long while
+    others wait, or that stays that long in one call that keeps Python's lock, ends the run too."""
     log_every: int = setting(50, changes_result=False)
     """Steps between lines in metrics.jsonl."""
     eval_every: int | None = setting(None, changes_result=False)

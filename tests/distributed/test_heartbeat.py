@@ -1,0 +1,67 @@
+"""The ring of heartbeats: who watches whom, and what counts as silence."""
+
+from __future__ import annotations
+
+import pytest
+import torch.distributed as dist
+
+from fastvae.distributed import heartbeat
+from fastvae.distributed.heartbeat import Clock, Heartbeat
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, which a test sets."""
+    now = [100.0]
+    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: now[0])
+    return now
+
+
+def ring(size: int) -> list[Heartbeat]:
+    store = dist.HashStore()
+    return [Heartbeat(store, rank, size) for rank in range(size)]
+
+
+def test_each_rank_watches_the_nearest_below_that_has_not_left() -> None:
+    hearts = ring(4)
+    assert [heart.watched for heart in hearts] == [3, 0, 1, 2]
+    hearts[1].leave()
+    hearts[0].leave()
+    hearts[2].beat()
+    assert hearts[2].watched == 3
+    hearts[3].leave()
+    hearts[2].beat()
+    assert hearts[2].watched is None
+
+
+def test_silence_is_the_time_since_the_watched_rank_counted(clock: list[float]) -> None:
+    first, second = ring(2)
+    for _ in range(3):
+        clock[0] += 0.5
+        first.beat()
+        second.beat()
+    assert second.silence_s == 0
+    for _ in range(4):
+        clock[0] += 0.5
+        second.beat()
+    assert second.silence_s == 2
+    first.beat()
+    second.beat()
+    assert second.silence_s == 0
+
+
+def test_the_sleep_of_this_process_is_no_silence_of_another(clock: list[float]) -> None:
+    _, second = ring(2)
+    store_silence = Clock()
+    second.beat()
+    second.beat()
+    clock[0] += 3600  # suspended
+    second.beat()
+    assert second.silence_s == 2
+    assert store_silence.tick() == 2
+
+
+def test_a_rank_alone_watches_nobody() -> None:
+    heart = Heartbeat(dist.HashStore(), 0, 1)
+    heart.beat()
+    assert heart.watched is None

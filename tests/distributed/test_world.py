@@ -1,0 +1,90 @@
+"""How a process finds its place, and what it says where nobody, or only some of the processes, were started."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastvae.distributed import world_from_environment
+from tests import launching
+
+PLACE = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+
+
+def without(*names: str) -> dict[str, str]:
+    return {name: value for name, value in PLACE.items() if name not in names}
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2 in the environment, but RANK is not set.*Unset WORLD_SIZE"),
+        (without("MASTER_ADDR"), "MASTER_ADDR is not set"),
+        (without("MASTER_PORT"), "MASTER_PORT is not set"),
+        (without("WORLD_SIZE"), "got RANK 1 and WORLD_SIZE None.*Unset both"),
+        ({**PLACE, "RANK": "2"}, "got RANK 2 and WORLD_SIZE 2"),
+        ({**PLACE, "RANK": "-1"}, "got RANK -1"),
+        ({**PLACE, "RANK": "one"}, "RANK must be a whole number"),
+        ({"SLURM_NTASKS": "2", "SLURM_PROCID": "0"}, "SLURM_NTASKS is 2, but no launcher.*srun --ntasks=1"),
+        ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "4"}, "SLURM_STEP_NUM_TASKS is 4.*fastvae submit"),
+    ],
+)
+def test_an_environment_that_no_launcher_made_is_refused(variables: dict[str, str], expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        world_from_environment("cpu", variables)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"WORLD_SIZE": "1"},
+        {"SLURM_NTASKS": "1"},
+        {"SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "1"},  # one process of srun in a larger job
+        {"RANK": "0", "WORLD_SIZE": "1", "SLURM_NTASKS": "2"},  # torchrun under srun
+    ],
+)
+def test_one_process_is_one_process(variables: dict[str, str]) -> None:
+    world = world_from_environment("cpu", variables)
+    assert (world.rank, world.world_size) == (0, 1)
+
+
+def test_a_launchers_environment_is_read() -> None:
+    world = world_from_environment("cpu", {**PLACE, "SLURM_NTASKS": "2"})
+    assert (world.rank, world.world_size) == (1, 2)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("rank", "expected"),
+    [
+        (0, "rank 1, 2 did not come to 127.0.0.1:{port} within 2 s (--train.timeout); 1 of 3 processes are there"),
+        (1, "did not reach rank 0 at 127.0.0.1:{port} within 2 s (--train.timeout)"),
+    ],
+)
+def test_a_peer_that_never_comes_is_named_within_the_timeout(rank: int, expected: str, tmp_path: Path) -> None:
+    port = free_port()
+    place = {"RANK": str(rank), "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    code = (
+        "import time; from fastvae.distributed import PeerFailed, enter_world; start = time.monotonic()\n"
+        "try:\n with enter_world('cpu', timeout_s=2): pass\n"
+        "except PeerFailed as error: print(time.monotonic() - start, error)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=launching.environment() | place, capture_output=True, text=True, timeout=120
+    )
+    seconds, _, message = result.stdout.strip().partition(" ")
+    assert expected.format(port=port) in message, result.stderr
+    assert "unset RANK, WORLD_SIZE" in message
+    assert message.count("\n") == 0
+    assert float(seconds) < 2 + 5  # 2 s are asked for; the rest is for a busy machine
+    assert result.returncode == 1  # the threads that wait do not keep the process
