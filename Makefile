@@ -13,7 +13,8 @@ ARGS ?=
 DEEPSPEED ?= 0.19.8
 
 BIN := .venv/bin
-CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+# nproc obeys OMP_NUM_THREADS, where 1 thread would become 1 process.
+CORES := $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 PROCESSES := $(shell [ $(CORES) -ge 2 ] && echo 2 || echo 1)
 THREADS := $(shell echo $$(( $(CORES) / $(PROCESSES) )))
 # A compiler that appears later gets its build: the stamp names what the build could be.

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 
 from fastvae._version import __version__
-from fastvae.data.mnist import FASHION_MNIST, MNIST, load_published
+from fastvae.data.pixels.mnist import FASHION_MNIST, MNIST, load_published
 from fastvae.ops import Backend, backend, native
 from fastvae.ops.gpus import is_served
 

@@ -17,9 +17,9 @@ import safetensors
 import torch
 
 from fastvae.train.run_dir.checkpoint import CheckpointError, newest_valid
+from fastvae.train.run_dir.run_dir import RunDir
 
 _KILLS_PER_RUN = 5
-_COMPARED_FILES = ("evaluation.json", "model.safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class Program:
         if self.num_processes > 1:
             command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={self.num_processes}"]
         command += ["-m", "fastvae", "train", *self.words, f"--run-dir={run_dir}", "--train.log-every=1"]
-        with (run_dir / "output.txt").open("ab") as output:
+        with RunDir(run_dir).output.open("ab") as output:
             return subprocess.Popen(command, stdout=output, stderr=output, env=_one_thread())
 
     def finish(self, run_dir: Path) -> None:
@@ -81,7 +81,7 @@ class Program:
         """
         code = self.start(run_dir).wait()
         if code != 0:
-            text = (run_dir / "output.txt").read_text(errors="replace")
+            text = RunDir(run_dir).output.read_text(errors="replace")
             raise RuntimeError(f"{run_dir}: exit code {code} without a kill; it said:\n{text[-3000:]}")
 
 
@@ -118,7 +118,7 @@ def verify_resume(
             say(f"  {line(done[-1])}")
         program.finish(run_dir)
         differences[str(run_dir)] = compare(undisturbed, run_dir)
-        say(f"  {run_dir.name}: {'; '.join(differences[str(run_dir)]) or 'ended bit-equal'}")
+        say(f"  {run_dir.name}: {'DIFFERS' if differences[str(run_dir)] else 'bit-equal'}")
     return Verdict(kills=done, differences=differences)
 
 
@@ -132,7 +132,7 @@ def line(kill: Kill) -> str:
 
 def compare(one: Path, other: Path) -> list[str]:
     """How the ends of two runs differ: every tensor of the newest checkpoint, counters, weights, evaluation."""
-    ends = [newest_valid(run / "checkpoints", on_invalid=_refuse) for run in (one, other)]
+    ends = [newest_valid(RunDir(run).checkpoints, on_invalid=_refuse) for run in (one, other)]
     if ends[0] is None or ends[1] is None:
         return ["a run has no checkpoint"]
     differing = [
@@ -142,9 +142,10 @@ def compare(one: Path, other: Path) -> list[str]:
     ]
     for name in sorted({path.name for end in ends if end is not None for path in end.path.glob("*.safetensors")}):
         differing += _compare_tensors(ends[0].path / name, ends[1].path / name)
-    for name in _COMPARED_FILES:
-        if (one / name).read_bytes() != (other / name).read_bytes():
-            differing.append(f"{name} differs")
+    ours, theirs = RunDir(one), RunDir(other)
+    for file, same in ((ours.evaluation, theirs.evaluation), (ours.weights, theirs.weights)):
+        if file.read_bytes() != same.read_bytes():
+            differing.append(f"{file.name} differs")
     return differing
 
 
@@ -170,7 +171,7 @@ def _refuse(error: CheckpointError) -> None:
 
 
 def _kill(number: int, sent: signal.Signals, at_step: int, run_dir: Path) -> Kill:
-    newest = newest_valid(run_dir / "checkpoints", on_invalid=_refuse)  # a kill must not leave a torn one
+    newest = newest_valid(RunDir(run_dir).checkpoints, on_invalid=_refuse)  # a kill must not leave a torn one
     step = 0 if newest is None else newest.step
     return Kill(number=number, signal=sent.name, at_step=at_step, resumed_from=step, run=str(run_dir))
 
@@ -225,7 +226,7 @@ def _is_running(pid: int) -> bool:
 
 def _logged_step(run_dir: Path) -> int:
     """The last step in metrics.jsonl; -1 where there is none."""
-    path = run_dir / "metrics.jsonl"
+    path = RunDir(run_dir).metrics
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     for text in reversed(lines):
         try:
@@ -241,13 +242,9 @@ def _one_thread() -> dict[str, str]:
 
 
 def text_table(verdict: Verdict, steps: int) -> str:
-    """The verdict for people."""
+    """The verdict for people, under the lines that ``verify_resume`` printed of every kill."""
     lost = max((kill.lost_steps for kill in verdict.kills), default=0)
-    lines = [
-        line(kill) + ("   bit-equal" if not verdict.differences[kill.run] else "   DIFFERS") for kill in verdict.kills
-    ]
-    for run_dir, found in verdict.differences.items():
-        lines += [f"{run_dir}: {difference}" for difference in found]
+    lines = [f"{run_dir}: {difference}" for run_dir, found in verdict.differences.items() for difference in found]
     lines.append(
         f"{verdict.num_equal} of {len(verdict.kills)} kills bit-equal to the undisturbed run of {steps} steps; at most "
         f"{lost} steps were done twice"

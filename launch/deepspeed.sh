@@ -18,7 +18,8 @@ gpus=$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')
 if [ "$gpus" -eq 0 ]; then
     export DS_ACCELERATOR=${DS_ACCELERATOR:-cpu}
     processes=${PROCESSES:-2}
-    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) >= processes ? $(nproc) / processes : 1))}
+    cores=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc) # nproc alone obeys them
+    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores >= processes ? cores / processes : 1))}
 else
     processes=${PROCESSES:-$gpus}
 fi

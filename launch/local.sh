@@ -12,7 +12,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 [ -n "${PYTHON:-}" ] || { [ -z "${VIRTUAL_ENV:-}" ] && PYTHON=$(ls "$here/../.venv/bin/python" 2> /dev/null); } || PYTHON=python3
 gpus=$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')
-cores=$(nproc)
+cores=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc) # nproc alone obeys them: 1 thread would be 1 process
 if [ "$gpus" -gt 0 ]; then
     processes=${PROCESSES:-$gpus}
 else

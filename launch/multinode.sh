@@ -16,7 +16,7 @@ set -euo pipefail
 [ $# -ge 1 ] && [ -n "${HEAD:-}" ] && [ -n "${NODES:-}" ] || { sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 [ -n "${PYTHON:-}" ] || { [ -z "${VIRTUAL_ENV:-}" ] && PYTHON=$(ls "$here/../.venv/bin/python" 2> /dev/null); } || PYTHON=python3
-cores=$(nproc)
+cores=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc) # nproc alone obeys them: 1 thread would be 1 process
 processes=${PROCESSES:-$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')}
 [ "$processes" -gt 0 ] || processes=$((cores >= 8 ? cores / 4 : cores >= 2 ? 2 : 1))
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores >= processes ? cores / processes : 1))}

@@ -7,9 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from fastvae.train.run_dir.run_dir import RunDir
 from fastvae.train.run_dir.status import read_status
-
-JOB_ID = "job_id"  # the file in a run directory that names the job it was submitted as
 
 _TIMEOUT_S = 60  # Slurm's commands wait for ever for a controller that is down
 
@@ -41,7 +40,7 @@ def queued_jobs() -> dict[str, str]:
 
 def job_of(run_dir: Path) -> str | None:
     """The job that was submitted for a run, or that started it last."""
-    path = run_dir / JOB_ID
+    path = RunDir(run_dir).job_id
     if path.is_file():
         return path.read_text(encoding="utf-8").strip()
     attempt = (read_status(run_dir) or {}).get("attempt")

@@ -11,19 +11,23 @@ from typing import Any
 
 import yaml
 
-from fastvae.cluster.client import JOB_ID, ask_slurm, job_of, queued_jobs
-from fastvae.train.run_dir.status import STATUS, read_status
+from fastvae.cluster.client import ask_slurm, job_of, queued_jobs
+from fastvae.train.run_dir.record import read_record
+from fastvae.train.run_dir.run_dir import RunDir
+from fastvae.train.run_dir.status import read_status
 
 
 def describe_run(run_dir: Path) -> str:
     """State, reason, failures, newest checkpoint, last metrics and Slurm job of a run, one a line.
 
     Raises:
-        ValueError: the directory holds no run, or Slurm cannot be asked.
+        ValueError: the directory holds no run, or one of another format, or Slurm cannot be asked.
     """
+    read_record(run_dir)  # refuses a directory of another format
     status, job_id = read_status(run_dir), job_of(run_dir)
     if status is None and job_id is None:
-        raise ValueError(f"status: {run_dir} must hold a run ({STATUS}) or a submitted job; `fastvae submit` makes one")
+        name = RunDir(run_dir).status.name
+        raise ValueError(f"status: {run_dir} must hold a run ({name}) or a submitted job; `fastvae submit` makes one")
     lines = {"run": str(run_dir), **_state_lines(run_dir, status)}
     if job_id is not None:
         lines["job"] = describe_job(job_id)
@@ -32,13 +36,23 @@ def describe_run(run_dir: Path) -> str:
 
 def list_runs(root: Path) -> str:
     """The runs and sweeps' runs below a folder, one a line, with their jobs as squeue has them."""
-    places = [f"{depth}/{name}" for depth in ("*", "*/*") for name in (STATUS, JOB_ID)]
-    runs = sorted({path.parent for place in places for path in root.glob(place)})
+    signs = (RunDir(root).status.name, RunDir(root).job_id.name)
+    runs = sorted({path.parent for depth in ("*", "*/*") for name in signs for path in root.glob(f"{depth}/{name}")})
     if not runs:
         raise ValueError(f"status: no runs below {root}; give a run directory, or train one: fastvae train digits")
     queue = queued_jobs()
     width = max(len(str(run)) for run in runs)
-    return "\n".join(f"{run!s:{width}}  {_summary(run):32} {queue.get(job_of(run) or '', '')}".rstrip() for run in runs)
+    lines = (f"{run!s:{width}}  {_summary_or_reason(run):32} {queue.get(job_of(run) or '', '')}" for run in runs)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _summary_or_reason(run_dir: Path) -> str:
+    """The summary of a run, or why there is none: a list shows the other runs all the same."""
+    try:
+        read_record(run_dir)
+    except ValueError as error:
+        return str(error).removeprefix(f"{run_dir} ")
+    return _summary(run_dir)
 
 
 def describe_job(job_id: str) -> str:
@@ -74,9 +88,9 @@ def _state_lines(run_dir: Path, status: Mapping[str, Any] | None) -> dict[str, s
     failure = status.get("failure")
     if failure:
         lines["failure"] = f"{failure['count']} x since {failure['checkpoint'] or 'the start'}: {failure['reason']}"
-    checkpoints = sorted(path.name for path in (run_dir / "checkpoints").glob("step_*"))
-    if checkpoints:
-        lines["checkpoint"] = checkpoints[-1]
+    checkpoint = RunDir(run_dir).newest_checkpoint
+    if checkpoint is not None:
+        lines["checkpoint"] = checkpoint.name
     metrics = _last_metrics(run_dir)
     if metrics:
         lines["metrics"] = metrics
@@ -88,14 +102,14 @@ def _summary(run_dir: Path) -> str:
     status = read_status(run_dir)
     if status is None:
         return "not begun"
-    config = run_dir / "config.yaml"
+    config = RunDir(run_dir).config
     total = yaml.safe_load(config.read_text(encoding="utf-8"))["train"]["steps"] if config.is_file() else "?"
     return f"{status['state']}, step {status['step']} of {total}"
 
 
 def _last_metrics(run_dir: Path) -> str | None:
     """The last whole record of ``metrics.jsonl``; a run that writes may have half a line at its end."""
-    path = run_dir / "metrics.jsonl"
+    path = RunDir(run_dir).metrics
     lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
     if not lines:
         return None

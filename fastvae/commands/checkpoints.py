@@ -14,7 +14,8 @@ import tyro
 from fastvae.commands.parsing import parse
 from fastvae.commands.run_options import parse_run
 from fastvae.settings import Settings
-from fastvae.train.run_dir.checkpoint import CheckpointError, checkpoint_paths, read_checkpoint
+from fastvae.train.run_dir.checkpoint import CheckpointError, read_checkpoint
+from fastvae.train.run_dir.run_dir import RunDir, checkpoint_paths, step_of
 
 RunDirectory = Annotated[Path, tyro.conf.Positional]
 
@@ -29,7 +30,7 @@ class Checkpoints(Settings):
     """Read every byte and compare checksums; without it names, sizes and headers are compared."""
 
     def __call__(self) -> int:
-        paths = checkpoint_paths(self.run / "checkpoints")
+        paths = checkpoint_paths(RunDir(self.run).checkpoints)
         if not paths:
             raise ValueError(f"{self.run} has no checkpoints; `fastvae train` writes them to RUN/checkpoints")
         print(f"{'step':>10}  {'MiB':>10}  {'saved':19}  state")
@@ -38,7 +39,7 @@ class Checkpoints(Settings):
             try:
                 found = read_checkpoint(path, checksums=self.verify)
             except CheckpointError as error:
-                print(f"{int(path.name[5:]):10d}  {'':>10}  {'':19}  NOT USABLE: {error}")
+                print(f"{step_of(path):10d}  {'':>10}  {'':19}  NOT USABLE: {error}")
                 all_valid = False
                 continue
             saved = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.saved_at))

@@ -5,28 +5,36 @@ from typing import TYPE_CHECKING
 from fastvae.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from fastvae.data.audio_preprocess import LogMelPreprocess
+    from fastvae.data.audio.config import AudioConfig
+    from fastvae.data.audio.preprocess import LogMelPreprocess
     from fastvae.data.condition import ConditionField, Conditions, Field, NumberField
-    from fastvae.data.config import AudioConfig, DataConfig, TextDataConfig
-    from fastvae.data.dataset import Data, State, as_data, condition_on
-    from fastvae.data.loader import Loader, MicroBatch, evaluation_batches, load_examples
+    from fastvae.data.config import DataConfig
+    from fastvae.data.dataset import Data, State, condition_on
+    from fastvae.data.kind import Form, Handlers, Kind, Renderer
+    from fastvae.data.kinds import KINDS, kind_of, kind_options, register_kind, resolve
+    from fastvae.data.loading.loader import Loader, MicroBatch, evaluation_batches, load_examples
+    from fastvae.data.loading.prefetch import LoadError, Prefetcher
     from fastvae.data.order import order_index, share
-    from fastvae.data.prefetch import LoadError, Prefetcher
-    from fastvae.data.preprocess import Preprocess, Preprocessor
-    from fastvae.data.registry import DATASETS, RECOGNIZERS, Recognizer, build_data, read_source
+    from fastvae.data.pixels.arrays import as_data
+    from fastvae.data.pixels.preprocess import Preprocess
+    from fastvae.data.preprocess import Preprocessor
+    from fastvae.data.registry import build_data, find_renderer, read_source
     from fastvae.data.restore import DESCRIPTION, MissingSource, describe
     from fastvae.data.source import Source, as_source
+    from fastvae.data.text.config import TextDataConfig
 
 __all__ = [
-    "DATASETS",
     "DESCRIPTION",
-    "RECOGNIZERS",
+    "KINDS",
     "AudioConfig",
     "ConditionField",
     "Conditions",
     "Data",
     "DataConfig",
     "Field",
+    "Form",
+    "Handlers",
+    "Kind",
     "LoadError",
     "Loader",
     "LogMelPreprocess",
@@ -36,7 +44,7 @@ __all__ = [
     "Prefetcher",
     "Preprocess",
     "Preprocessor",
-    "Recognizer",
+    "Renderer",
     "Source",
     "State",
     "TextDataConfig",
@@ -46,24 +54,35 @@ __all__ = [
     "condition_on",
     "describe",
     "evaluation_batches",
+    "find_renderer",
+    "kind_of",
+    "kind_options",
     "load_examples",
     "order_index",
     "read_source",
+    "register_kind",
+    "resolve",
     "share",
 ]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "audio_preprocess": ("LogMelPreprocess",),
+        "audio.preprocess": ("LogMelPreprocess",),
         "condition": ("ConditionField", "Conditions", "Field", "NumberField"),
-        "config": ("AudioConfig", "DataConfig", "TextDataConfig"),
-        "dataset": ("Data", "State", "as_data", "condition_on"),
-        "loader": ("Loader", "MicroBatch", "evaluation_batches", "load_examples"),
+        "audio.config": ("AudioConfig",),
+        "config": ("DataConfig",),
+        "text.config": ("TextDataConfig",),
+        "dataset": ("Data", "State", "condition_on"),
+        "kind": ("Form", "Handlers", "Kind", "Renderer"),
+        "kinds": ("KINDS", "kind_of", "kind_options", "register_kind", "resolve"),
+        "loading.loader": ("Loader", "MicroBatch", "evaluation_batches", "load_examples"),
         "order": ("order_index", "share"),
-        "prefetch": ("LoadError", "Prefetcher"),
-        "preprocess": ("Preprocess", "Preprocessor"),
-        "registry": ("DATASETS", "RECOGNIZERS", "Recognizer", "build_data", "read_source"),
+        "loading.prefetch": ("LoadError", "Prefetcher"),
+        "pixels.arrays": ("as_data",),
+        "pixels.preprocess": ("Preprocess",),
+        "preprocess": ("Preprocessor",),
+        "registry": ("build_data", "find_renderer", "read_source"),
         "restore": ("DESCRIPTION", "MissingSource", "describe"),
         "source": ("Source", "as_source"),
     },

@@ -1,4 +1,4 @@
-"""The data of a run: training and test examples, and what is done to their pixels."""
+"""The data of a run: training and test examples, and how a batch is made of them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fastvae.data.condition import ConditionField, Conditions, Field, choose_fields, conditioned
-from fastvae.data.config import Binarize
-from fastvae.data.preprocess import Preprocess, Preprocessor, binarize_pixels, pixel_noise
-from fastvae.data.source import Source, TensorSource, as_source
-from fastvae.data.views import chunks, looked_at, split_every
-from fastvae.ops import noise_key
+from fastvae.data.preprocess import Preprocessor
+from fastvae.data.source import Source
+from fastvae.data.views import looked_at
+from fastvae.model_inputs import ModelInputs
 
 State = Mapping[str, bytes]  # files, by name, that a run keeps of its data
 
@@ -30,16 +27,16 @@ class Data:
     train: Source
     test: Source
     preprocess: Preprocessor
-    kind: str = "vector"
-    """What an example is, which decides how it is shown: image, vector, text, audio, interactions, table."""
+    kind: str = "pixels"
+    """The name of a kind of `fastvae.data.KINDS`, which decides how examples are shown; pixels: also plain numbers."""
     label_names: tuple[str, ...] | None = None
     """What the labels stand for."""
     fields: tuple[Field, ...] = ()
     """What a condition may say, beside the label."""
     conditions: Conditions | None = None
     """What the batches' condition says; None: nothing."""
-    inputs: Mapping[str, Any] = field(default_factory=dict)
-    """Facts that a model of these data needs beside the event's shape: fields of `fastvae.models.ModelInputs`."""
+    inputs: ModelInputs | None = None
+    """The facts that shape a model of these data, without the condition; None where the event's shape is enough."""
     state: State = field(default_factory=dict)
     """Files that are saved with a run and handed back when it is loaded: a tokenizer, scales, titles."""
     notes: tuple[str, ...] = ()
@@ -88,6 +85,16 @@ class Data:
             total += mean * len(indices)
         return (total / sum(map(len, taken))).to(torch.float32)
 
+    @property
+    def model_inputs(self) -> ModelInputs:
+        """What a model must know of these data, the condition included."""
+        return replace(
+            self.inputs or ModelInputs(event_shape=self.event_shape),
+            event_shape=self.event_shape,
+            condition_dim=self.condition_dim,
+            condition_columns={} if self.conditions is None else self.conditions.places,
+        )
+
     def known_fields(self) -> tuple[Field, ...]:
         """What a condition may say: the label where the examples have one, and what this kind of data adds."""
         labels = self.train.labels
@@ -108,133 +115,3 @@ def condition_on(data: Data, names: Sequence[str]) -> Data:
     conditions = choose_fields(data.known_fields(), names, data.name)
     train, test = (conditioned(source, conditions) for source in (data.train, data.test))
     return replace(data, train=train, test=test, conditions=conditions)
-
-
-def as_data(
-    train: Any,
-    test: Any = None,
-    *,
-    binarize: Binarize = "none",
-    dequantize: bool = False,
-    test_every: int = 10,
-    seed: int = 0,
-    name: str = "data",
-    label_names: tuple[str, ...] | None = None,
-) -> Data:
-    """``Data`` of anything that ``as_source`` takes; a ``Data`` is returned as it is.
-
-    Args:
-        train: the training examples: uint8 are pixels (binary ones if none is above 1), floats are continuous. A pair
-            ``(train, test)`` of data sets is taken apart; a pair of arrays is that if both hold examples of one shape,
-            else it is ``(examples, labels)``.
-        test: the test examples; without them every ``test_every``-th example of ``train`` is one.
-        binarize, dequantize, seed: what is done to the pixels, see ``DataConfig``; the seed of static binarisation.
-        test_every: see ``test``.
-        name: how messages call the data.
-        label_names: what the labels 0, 1, ... stand for.
-
-    Raises:
-        ValueError, TypeError: as ``as_source``; binarisation of data outside [0, 1]; or a label without a name.
-    """
-    if isinstance(train, Data):
-        return train
-    if test is None and _is_train_and_test(train):
-        train, test = train
-    source = as_source(train, name=name)
-    notes = source.notes if source is not train else ()
-    parts = split_every(source, test_every) if test is None else (source, as_source(test, name=f"{name} (test)"))
-    _check_names(label_names, parts, name)
-    preprocess = Preprocess(levels=_levels(*parts))
-    data = Data(
-        name=name,
-        train=parts[0],
-        test=parts[1],
-        preprocess=preprocess,
-        kind="image" if is_image(source.event_shape) else "vector",
-        label_names=label_names,
-        notes=notes,
-    )
-    return prepare(data, binarize, dequantize, seed)
-
-
-def _check_names(names: tuple[str, ...] | None, parts: Sequence[Source], name: str) -> None:
-    """ValueError unless there is a name for every label of the parts."""
-    if names is None:
-        return
-    labels = [part.labels for part in parts]
-    highest = max((int(each.max()) for each in labels if each is not None), default=-1)
-    if highest >= len(names):
-        raise ValueError(f"{name}: label_names must name every label from 0 to {highest}, got {len(names)}: {names}")
-
-
-def is_image(event_shape: Sequence[int]) -> bool:
-    """Whether examples of this shape can be drawn: [H, W], or [1 or 3, H, W]."""
-    return len(event_shape) == 2 or (len(event_shape) == 3 and event_shape[0] in (1, 3))
-
-
-def prepare(data: Data, binarize: Binarize, dequantize: bool, seed: int) -> Data:
-    """``data`` with the transformation of its pixels chosen; static binarisation is carried out here, once.
-
-    Raises:
-        ValueError: the transformation does not suit the data.
-    """
-    pixels = data.preprocess
-    if not isinstance(pixels, Preprocess):
-        raise ValueError(f"{data.name}: {data.kind} data have no pixels to transform; use binarize=none")
-    if binarize == "none":
-        return _with(data, replace(pixels, dequantize=dequantize))
-    if dequantize:
-        raise ValueError(f"{data.name}: dequantize and binarize={binarize!r} exclude each other; choose one")
-    if data.train.levels is None:
-        _check_probabilities(data)
-    if binarize == "dynamic":
-        return _with(data, replace(pixels, binarize=True))
-    if not data.train.in_memory:
-        raise ValueError(
-            f"{data.name}: binarize=static draws every example once and keeps it, and these are read as they are "
-            "needed; use binarize=dynamic"
-        )
-    train, test = (
-        _binarize_once(source, seed, pixels.levels, evaluation=source is data.test)
-        for source in (data.train, data.test)
-    )
-    return _with(replace(data, train=train, test=test), Preprocess(levels=2))
-
-
-def _with(data: Data, pixels: Preprocess) -> Data:
-    return replace(data, preprocess=pixels, inputs={**data.inputs, "num_levels": pixels.exact_levels})
-
-
-def _is_train_and_test(data: Any) -> bool:
-    if not isinstance(data, tuple) or len(data) != 2:
-        return False
-    first, second = (part.shape if isinstance(part, (np.ndarray, Tensor)) else None for part in data)
-    if first is None or second is None:
-        return True  # not two arrays: two data sets, or an array and its labels in a list, which as_source refuses
-    return len(second) > 1 and first[1:] == second[1:]
-
-
-def _levels(train: Source, test: Source) -> int | None:
-    """The levels that both parts need: a test set of 0/1 images among grey ones is not binary."""
-    return None if train.levels is None or test.levels is None else max(train.levels, test.levels)
-
-
-def _binarize_once(source: Source, seed: int, levels: int | None, *, evaluation: bool) -> Source:
-    """Binary examples, uint8 in memory: each drawn by key ``(seed, 0, index)``, so the order of reading is free."""
-    drawn = torch.empty((len(source), *source.event_shape), dtype=torch.uint8)
-    for indices in chunks(len(source)):
-        raw, first = source[indices], int(indices[0])
-        noise = pixel_noise(noise_key(seed, 0, first), raw, indices if evaluation else None)
-        drawn[first : first + len(indices)] = binarize_pixels(raw, noise, levels)
-    return TensorSource(drawn, source.labels, levels=2)
-
-
-def _check_probabilities(data: Data) -> None:
-    for part, source in (("train", data.train), ("test", data.test)):
-        for indices in looked_at(source):
-            low, high = source[indices].aminmax()
-            if low < 0 or high > 1:
-                raise ValueError(
-                    f"{data.name}: to binarise, continuous data must be probabilities in [0, 1], "
-                    f"got {low.item():g} .. {high.item():g} in the {part} part; scale them, or use binarize=none"
-                )

@@ -1,42 +1,41 @@
-"""Data of a run whose files are gone: what its model needs is kept, its examples are not."""
+"""Data of a run whose examples are missing or have changed: what its model needs is kept, the examples are not."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import dacite
 import torch
 from torch import Tensor
 
-from fastvae.data import audio, text
-from fastvae.data.catalogue import CATALOGUE_FILE
 from fastvae.data.condition import ConditionField, Conditions, Field, LengthField, NumberField
 from fastvae.data.dataset import Data, State
-from fastvae.data.interactions import Counts
-from fastvae.data.preprocess import Preprocess, Preprocessor
+from fastvae.data.kinds import KINDS
 from fastvae.data.source import Source
-from fastvae.data.table import TABLE_FILE, MaskGaps
+from fastvae.model_inputs import ModelInputs
 
 DESCRIPTION = "data.json"
-_PREPROCESS: dict[str, Callable[[State], Preprocessor]] = {  # others: pixels and numbers
-    "text": text.restored_preprocess,
-    "audio": audio.restored_preprocess,
-    "table": lambda state: MaskGaps(),
-    "interactions": lambda state: Counts(),
-}
-_KEPT = {  # the kind of a run's data by a file that it keeps
-    TABLE_FILE: "table",
-    CATALOGUE_FILE: "interactions",
-    text.TOKENIZER_FILE: "text",
-    audio.STATE: "audio",
-    DESCRIPTION: "pixels",
-}
+
+
+def examples_missing(reason: str, needs_no_examples: str = "") -> str:
+    """The message that a run's own examples cannot be read, which is written here and nowhere else.
+
+    Args:
+        reason: which file or folder is missing, or has changed.
+        needs_no_examples: what the run can do without them, a clause of its own; see `Kind`.
+    """
+    rest = f"; {needs_no_examples}" if needs_no_examples else ""
+    return (
+        f"the run's examples cannot be read: {reason}; put the data back as they were, or name a file with --data"
+        f" where the command has it{rest}"
+    )
 
 
 class MissingSource(Source):
-    """Examples that are not there: whoever asks for one is told why."""
+    """Examples that cannot be read: reading one raises the reason."""
 
     def __init__(self, event_shape: tuple[int, ...], dtype: torch.dtype, levels: int | None, reason: str) -> None:
         self.event_shape, self.dtype, self.levels, self.reason = event_shape, dtype, levels, reason
@@ -49,25 +48,36 @@ class MissingSource(Source):
 
 
 def describe(data: Data) -> bytes:
-    """What `restore` needs, as JSON. It restores the kinds of this package; of others only the name is kept."""
+    """What `restore` needs, as JSON. Of data with a preprocessing of the user's own only name and kind are kept."""
     described: dict[str, Any] = {"name": data.name, "kind": data.kind, "preprocess": None}
-    if isinstance(data.preprocess, Preprocess) or data.kind in _PREPROCESS:
+    kind = KINDS.get(data.kind)
+    if kind is not None and isinstance(data.preprocess, kind.handlers.preprocess):
         described |= {
-            "preprocess": asdict(data.preprocess) if isinstance(data.preprocess, Preprocess) else {},
+            "preprocess": kind.handlers.describe(data.preprocess),
             "event_shape": list(data.event_shape),
             "dtype": str(data.train.dtype).removeprefix("torch."),
             "levels": data.train.levels,
             "label_names": data.label_names,
             "fields": [_described(field) for field in data.known_fields()],
             "conditions": None if data.conditions is None else [field.name for field in data.conditions.fields],
-            "inputs": dict(data.inputs),
+            "inputs": None if data.inputs is None else asdict(data.inputs),
         }
     return (json.dumps(described, indent=1) + "\n").encode()
 
 
 def kept_kind(state: State) -> str | None:
-    """Of what kind a run's own data were, from what it kept; images and plain numbers are pixels. None: a new run."""
-    return next((kind for file, kind in _KEPT.items() if file in state), None)
+    """The kind of a run's own data, from what it kept; None where a run begins.
+
+    Raises:
+        ValueError: the run's description is damaged, or of a kind that is not registered.
+    """
+    if DESCRIPTION not in state:
+        return None
+    name = _description(state).get("kind")
+    if name not in KINDS:
+        known = ", ".join(KINDS)
+        raise ValueError(f"{DESCRIPTION} of the run must name a known kind of data, got {name!r}; known: {known}")
+    return str(name)
 
 
 def restore(state: State, reason: str) -> Data | None:
@@ -75,40 +85,52 @@ def restore(state: State, reason: str) -> Data | None:
 
     Args:
         state: the files of ``RUN/data``.
-        reason: why the examples are missing; asking for one raises it as a ValueError.
+        reason: why the examples are missing; reading one raises a ValueError with it.
     """
     try:
         return _restore(state, reason)
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError, RecursionError, dacite.DaciteError) as error:
         raise ValueError(f"{DESCRIPTION} of the run does not describe its data ({error!r}); was it changed?") from None
 
 
 def _restore(state: State, reason: str) -> Data | None:
-    described = json.loads(state.get(DESCRIPTION, b"{}"))
+    described = _description(state)
     if described.get("preprocess") is None:
         return None
     dtype = getattr(torch, described["dtype"])
     if not isinstance(dtype, torch.dtype):
         raise TypeError(f"{described['dtype']!r} is no type of numbers")
-    source = MissingSource(tuple(described["event_shape"]), dtype, described["levels"], reason)
+    kind = KINDS[described["kind"]]
+    message = examples_missing(reason, kind.needs_no_examples)
+    source = MissingSource(tuple(described["event_shape"]), dtype, described["levels"], message)
     fields = {item["name"]: _restored(item) for item in described["fields"]}
     names = described["conditions"]
     return Data(
         name=described["name"],
         train=source,
         test=source,
-        preprocess=_PREPROCESS.get(described["kind"], _restored_pixels)(state),
-        kind=described["kind"],
+        preprocess=kind.handlers.restore(state, described["preprocess"]),
+        kind=kind.name,
         label_names=None if described["label_names"] is None else tuple(described["label_names"]),
         fields=tuple(fields.values()),
         conditions=None if names is None else Conditions(tuple(fields[name] for name in names)),
-        inputs={name: tuple(v) if isinstance(v, list) else v for name, v in described["inputs"].items()},
+        inputs=None if described["inputs"] is None else _restored_inputs(described["inputs"]),
         state=state,
     )
 
 
-def _restored_pixels(state: State) -> Preprocess:
-    return Preprocess(**json.loads(state[DESCRIPTION])["preprocess"])
+def _description(state: State) -> dict[str, Any]:
+    try:
+        described = json.loads(state.get(DESCRIPTION, b"{}"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{DESCRIPTION} of the run is no JSON ({error}); was it changed?") from None
+    if not isinstance(described, dict) or not isinstance(described.get("kind", ""), str):
+        raise ValueError(f"{DESCRIPTION} of the run must describe its data, got {str(described)[:60]}")
+    return described
+
+
+def _restored_inputs(described: Mapping[str, Any]) -> ModelInputs:
+    return dacite.from_dict(ModelInputs, described, dacite.Config(cast=[tuple], strict=True))
 
 
 def _described(field: Field) -> dict[str, Any]:

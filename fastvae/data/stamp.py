@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from fastvae.data.dataset import State
-from fastvae.data.folders import is_hidden
+from fastvae.data.files.folders import is_hidden
 
 STAMP_FILE = "file.json"  # in a run's data folder
 _PIECE_BYTES = 2**20
@@ -22,7 +22,7 @@ def stamp_of(path: Path, num_examples: int) -> bytes:
 
 
 def why_unreadable(path: Path, state: State) -> str | None:
-    """Why a finished run cannot have its examples again: they are gone, or others by now. None where it can.
+    """Why a finished run cannot read its examples: they are missing, or have changed. None where it can.
 
     Args:
         path: the run's own file or folder.
@@ -30,20 +30,19 @@ def why_unreadable(path: Path, state: State) -> str | None:
     """
     if not state:
         return None
-    remedy = "put it back, or name a file with --data where the command has it"
     if not path.exists():
-        return f"the run's examples are not there: {path}: no such file or folder; {remedy}"
+        return f"{path}: no such file or folder"
     name, num_examples, digest = _read(state.get(STAMP_FILE, b""))
     if name != path.name or digest == _digest(path):
         return None
     return (
-        f"{path}: has changed since the run was trained on its {num_examples} examples, so that training and"
-        f" test examples cannot be told apart; {remedy}"
+        f"{path} has changed since the run was trained on its {num_examples} examples, so that it is unknown which of"
+        " them are test examples"
     )
 
 
 def why_changed(kept: State, new: State) -> str | None:
-    """How the file that a run began with differs from the one that is there; None where it does not, or nobody knows.
+    """How the file that a run began with differs from the present one; None where it does not, or that is unknown.
 
     Args:
         kept: what the run kept of its data.

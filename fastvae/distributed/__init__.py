@@ -7,7 +7,7 @@ from fastvae.lazy import lazy_names
 if TYPE_CHECKING:
     from fastvae.distributed.config import DDPConfig, FSDPConfig, StrategyOptions
     from fastvae.distributed.deepspeed_settings import DeepSpeedConfig
-    from fastvae.distributed.failure import Failure, PeerFailed
+    from fastvae.distributed.failure import Failure, PeerFailed, is_peer_error
     from fastvae.distributed.kinds import (
         STRATEGIES,
         StrategyKind,
@@ -36,6 +36,7 @@ __all__ = [
     "build_strategy",
     "enter_world",
     "find_strategy",
+    "is_peer_error",
     "read_whole",
     "world_from_environment",
     "write_tensors",
@@ -46,8 +47,14 @@ __getattr__, __dir__ = lazy_names(
     {
         "config": ("DDPConfig", "FSDPConfig", "StrategyOptions"),
         "deepspeed_settings": ("DeepSpeedConfig",),
-        "failure": ("Failure", "PeerFailed"),
-        "kinds": ("STRATEGIES", "StrategyKind", "StrategyName", "build_strategy", "find_strategy"),
+        "failure": ("Failure", "PeerFailed", "is_peer_error"),
+        "kinds": (
+            "STRATEGIES",
+            "StrategyKind",
+            "StrategyName",
+            "build_strategy",
+            "find_strategy",
+        ),
         "side_group": ("SideGroup",),
         "strategy": ("StepReport", "Strategy", "read_whole", "write_tensors"),
         "world": ("World", "enter_world", "world_from_environment"),

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fastvae.distributed.deepspeed_settings import DeepSpeedConfig
-from fastvae.settings import Settings
+from fastvae.settings import Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class DDPConfig(Settings):
     """Settings of strategy ddp."""
 
-    bucket_mib: float = 25.0
+    bucket_mib: float = setting(25.0, changes_result=False)
     """Gradients cross the ranks in pieces of about this size, while the backward pass goes on."""
-    static_graph: bool = False
+    static_graph: bool = setting(False, changes_result=False)
     """Promise that every step uses the same parameters in the same order: DDP then plans its exchange once. Not with
     accumulation, which DDP gets wrong here: gradients of all micro-batches but the last would not cross the ranks."""
     compress_gradients: bool = False
@@ -29,9 +29,9 @@ class DDPConfig(Settings):
 class FSDPConfig(Settings):
     """Settings of strategy fsdp."""
 
-    reshard_after_forward: bool = True
+    reshard_after_forward: bool = setting(True, changes_result=False)
     """Free a block's gathered weights after its forward and gather them again for its backward: less memory."""
-    cpu_offload: bool = False
+    cpu_offload: bool = setting(False, changes_result=False)
     """Keep shares of weights, gradients and optimizer state in the host's memory, and update them there."""
 
 

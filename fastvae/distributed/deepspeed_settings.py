@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastvae.settings import Settings
+from fastvae.settings import Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeepSpeedConfig(Settings):
     """Settings of strategy deepspeed."""
 
-    stage: int | None = None
+    stage: int | None = setting(None, changes_result=False)
     """ZeRO stage: 0 shards nothing, 1 the optimizer's state, 2 gradients too, 3 weights too. None: the file's, or 2."""
-    offload_optimizer: bool = False
+    offload_optimizer: bool = setting(False, changes_result=False)
     """Keep the optimizer's state in the host's memory, and update it there (stages 1 to 3)."""
-    offload_parameters: bool = False
+    offload_parameters: bool = setting(False, changes_result=False)
     """Keep the shares of the weights in the host's memory (stage 3)."""
-    file: Path | None = None
+    file: Path | None = setting(None, changes_result=False)
     """A DeepSpeed JSON whose entries are used too; one that contradicts an option of this run is refused by name."""
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastvae.data import Source
-from fastvae.data.interactions import hold_out
+from fastvae.data.interactions.source import hold_out
 from fastvae.nn.bag import rows_of
 
 Scorer = Callable[[Tensor], Tensor]  # fold-in counts, torch.sparse_csr [B, V], to a score of each item, [B, V]

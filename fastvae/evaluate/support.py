@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fastvae.data import Data, Source, load_examples
-from fastvae.data.preprocess import Preprocess
+from fastvae.data.pixels.preprocess import Preprocess
 from fastvae.data.views import looked_at
 from fastvae.likelihoods.support import Support
 from fastvae.records import Batch

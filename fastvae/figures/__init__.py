@@ -5,12 +5,10 @@ from typing import TYPE_CHECKING
 from fastvae.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from fastvae.figures.images import save_reconstructions, save_rows, save_samples
     from fastvae.figures.plots import save_curves, save_latents, save_maps
-    from fastvae.figures.registry import RENDERERS, Renderer, find_renderer
+    from fastvae.figures.registry import Renderer, find_renderer, save_reconstructions, save_rows, save_samples
 
 __all__ = [
-    "RENDERERS",
     "Renderer",
     "find_renderer",
     "save_curves",
@@ -24,8 +22,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "images": ("save_reconstructions", "save_rows", "save_samples"),
         "plots": ("save_curves", "save_latents", "save_maps"),
-        "registry": ("RENDERERS", "Renderer", "find_renderer"),
+        "registry": ("Renderer", "find_renderer", "save_reconstructions", "save_rows", "save_samples"),
     },
 )

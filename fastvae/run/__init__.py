@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from fastvae.run.config import RunConfig, read_config
     from fastvae.run.loaded import Examples, LoadedRun
     from fastvae.run.loading import load
-    from fastvae.run.starting import build_run_model, model_inputs, start
+    from fastvae.run.starting import build_run_model, start
 
 __all__ = [
     "Examples",
@@ -16,7 +16,6 @@ __all__ = [
     "RunConfig",
     "build_run_model",
     "load",
-    "model_inputs",
     "read_config",
     "start",
 ]
@@ -27,6 +26,6 @@ __getattr__, __dir__ = lazy_names(
         "config": ("RunConfig", "read_config"),
         "loaded": ("Examples", "LoadedRun"),
         "loading": ("load",),
-        "starting": ("build_run_model", "model_inputs", "start"),
+        "starting": ("build_run_model", "start"),
     },
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import os
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,9 +12,13 @@ import tyro
 import yaml
 
 from fastvae.data import DataConfig
+from fastvae.data import resolve as resolve_data
+from fastvae.data.kinds import ANY
 from fastvae.models import ModelConfig
 from fastvae.settings import Settings
 from fastvae.train import TrainConfig
+from fastvae.train.run_dir.record import read_record
+from fastvae.train.run_dir.run_dir import RunDir
 
 _MAX_CONFIG_BYTES = 2**20  # far above what a run writes
 _MAX_MESSAGE = 500
@@ -41,13 +46,25 @@ class RunConfig(Settings):
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in 0..2**32 - 1, got {self.seed}")
-        if self.model.likelihood == "table" and self.data.name == "file":  # it knows no other data
-            object.__setattr__(self, "data", replace(self.data, name="table"))
 
     @property
     def directory(self) -> Path:
         """The run directory."""
         return self.run_dir if self.run_dir is not None else Path("runs") / self.recipe
+
+
+def resolve(config: RunConfig) -> RunConfig:
+    """The configuration with its data's name resolved, see `fastvae.data.resolve`; the same if applied twice.
+
+    The likelihood "table" is for tables only, so that a path needs no other word to be read as one.
+
+    Raises:
+        ValueError: the data's name needs a path, and there is none.
+    """
+    data = resolve_data(config.data)
+    if config.model.likelihood == "table" and data.name == ANY:
+        data = replace(data, name="table")
+    return replace(config, data=data)
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -62,10 +79,13 @@ class _PlainLoader(yaml.SafeLoader):
 def read_config(directory: Path) -> RunConfig:
     """The configuration that a run directory holds.
 
+    Where the run directory was moved together with files that it names, they are found at their new place.
+
     Raises:
         ValueError: there is none, or it is not one of this version's; the message says what is wrong.
     """
-    path = directory / "config.yaml"
+    path = RunDir(directory).config
+    record = read_record(directory)
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_CONFIG_BYTES)
@@ -82,6 +102,29 @@ def read_config(directory: Path) -> RunConfig:
             "build the model there and load model.safetensors into it"
         )
     try:
-        return dacite.from_dict(RunConfig, fields, dacite.Config(cast=[Path, tuple], strict=True))
+        config = dacite.from_dict(RunConfig, fields, dacite.Config(cast=[Path, tuple], strict=True))
+        return _relocated(config, Path(str(record and record.get("directory"))), directory)
     except (dacite.DaciteError, ValueError, TypeError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())[:_MAX_MESSAGE]}") from None
+
+
+def _relocated(value: Any, before: Path, now: Path) -> Any:
+    """A configuration whose missing paths are those at the same place relative to the moved run directory.
+
+    Args:
+        value: the configuration, or a field of it.
+        before: the run directory when it was written.
+        now: the run directory now.
+    """
+    if isinstance(value, Path) and not value.exists():
+        moved = Path(os.path.normpath(now.absolute() / os.path.relpath(value, before)))
+        return moved if moved.exists() else value
+    if isinstance(value, Settings):
+        changes = {}
+        for each in fields(value):  # type: ignore[arg-type]  # every Settings is a dataclass
+            old = getattr(value, each.name)
+            new = _relocated(old, before, now)
+            if new is not old:
+                changes[each.name] = new
+        return replace(value, **changes) if changes else value  # type: ignore[type-var]
+    return value

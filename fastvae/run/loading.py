@@ -6,14 +6,13 @@ from pathlib import Path
 
 import torch
 
-from fastvae.data import Data, build_data
-from fastvae.data.restore import restore
+from fastvae.data import build_data
 from fastvae.models import build_model
-from fastvae.run.config import RunConfig, read_config
+from fastvae.run.config import read_config
 from fastvae.run.loaded import LoadedRun
-from fastvae.run.starting import model_inputs
 from fastvae.train.run_dir.results import read_data_state
-from fastvae.train.run_dir.weights import WEIGHTS, load_weights, read_weights, set_weights
+from fastvae.train.run_dir.run_dir import RunDir
+from fastvae.train.run_dir.weights import load_weights, read_weights, set_weights
 
 
 def load(directory: str | Path, *, device: str | torch.device = "cpu") -> LoadedRun:
@@ -26,25 +25,14 @@ def load(directory: str | Path, *, device: str | torch.device = "cpu") -> Loaded
     """
     directory = Path(directory)
     config = read_config(directory)
-    finished = directory / WEIGHTS
+    finished = RunDir(directory).weights
     tensors = None if finished.is_file() else read_weights(directory)[1]
     device = torch.device(device)
-    data = _data_of(directory, config)
-    model = build_model(config.model, model_inputs(data), seed=config.seed)
+    data = build_data(config.data, config.seed, read_data_state(directory))
+    model = build_model(config.model, data.model_inputs, seed=config.seed)
     if tensors is None:
         load_weights(model, finished)
     else:
         set_weights(model, tensors, str(directory))
     model.to(device).eval()
     return LoadedRun(directory=directory, config=config, data=data, model=model, device=device)
-
-
-def _data_of(directory: Path, config: RunConfig) -> Data:
-    state = read_data_state(directory)
-    try:
-        return build_data(config.data, config.seed, state)
-    except (ValueError, OSError) as error:
-        restored = restore(state, f"the run's examples are not there: {error}")
-        if restored is None:
-            raise
-        return restored

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from fastvae.data import Data, build_data
-from fastvae.models import ModelInputs, build_model
-from fastvae.run.config import RunConfig
+from fastvae.models import build_model
+from fastvae.run.config import RunConfig, resolve
 from fastvae.train import load_weights
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def start(config: RunConfig) -> Run:
     """Build data and model as ``config`` says and train; all ranks call it alike. Source of ``fastvae train``."""
     from fastvae.train import train  # here: a finished run is loaded without the training loop
 
+    config = resolve(config)
     data = build_data(config.data, config.seed)
     description = {name: value for name, value in asdict(config).items() if name not in ("train", "run_dir")}
     return train(
@@ -34,17 +35,7 @@ def start(config: RunConfig) -> Run:
 
 def build_run_model(config: RunConfig, data: Data) -> nn.Module:
     """The model with its initial weights: the configured file's, or new ones whose output is the mean example."""
-    model = build_model(config.model, model_inputs(data), seed=config.seed, mean=data.train_mean)
+    model = build_model(config.model, data.model_inputs, seed=config.seed, mean=data.train_mean)
     if config.weights is not None:
         load_weights(model, config.weights)
     return model
-
-
-def model_inputs(data: Data) -> ModelInputs:
-    """What a model must know of the data."""
-    return ModelInputs(
-        event_shape=data.event_shape,
-        condition_dim=data.condition_dim,
-        condition_columns={} if data.conditions is None else data.conditions.places,
-        **data.inputs,
-    )

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fastvae.data import Loader
-from fastvae.data.staging import Layout
+from fastvae.data.loading.staging import Layout
 from fastvae.train.config import GENERATOR, TrainConfig
 from fastvae.train.optim import lr_at, set_lr
 from fastvae.train.player import Player

@@ -15,7 +15,7 @@ from fastvae.distributed import (
     find_strategy,
 )
 from fastvae.objective import ObjectiveConfig
-from fastvae.settings import Settings
+from fastvae.settings import Settings, setting
 
 GENERATOR = "generator"
 """The player that `fastvae.train` is given as ``model``: it is evaluated, and its weights are the run's result."""
@@ -26,7 +26,7 @@ MatmulLibrary = Literal["auto", "default"]
 class GuardConfig(Settings):
     """Which steps are skipped, on all ranks together, and when the run gives up."""
 
-    stop_after: int = 10
+    stop_after: int = setting(10, changes_result=False)
     """Stop after so many steps in a row whose loss or gradient was not finite; each of them was skipped."""
     spike_sigma: float | None = 8.0
     """Skip a step whose loss or gradient norm is so many standard deviations above its running mean; None for off."""
@@ -52,9 +52,9 @@ class GuardConfig(Settings):
 class CollapseConfig(Settings):
     """When a run warns that its decoder ignores the latent."""
 
-    min_active: float | None = 0.1
+    min_active: float | None = setting(0.1, changes_result=False)
     """Warn where less than this part of the latent units is active; None for off."""
-    evaluations: int = 3
+    evaluations: int = setting(3, changes_result=False)
     """For so many evaluations in a row."""
 
     def __post_init__(self) -> None:
@@ -80,11 +80,11 @@ class OptimConfig(Settings):
     """Steps over which the learning rate rises linearly from near zero to its peak."""
     weight_decay: float = 0.0
     """Weight decay; matrices only, never biases, norms or learned variances."""
-    beta1: float = 0.9
+    beta1: float = setting(0.9, advanced=True)
     """Decay of Adam's average of gradients."""
-    beta2: float = 0.999
+    beta2: float = setting(0.999, advanced=True)
     """Decay of Adam's average of squared gradients."""
-    adam_eps: float = 1e-8
+    adam_eps: float = setting(1e-8, advanced=True)
     """Adam's addition to the denominator."""
     max_grad_norm: float | None = None
     """Clip the gradient of the global batch to this 2-norm; None leaves it as it is."""
@@ -121,19 +121,19 @@ class TrainConfig(OptimConfig):
     """Decay of an exponential moving average of the weights, which evaluation then uses; None for off."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """fp32, or bf16 autocast (weights, losses and noise stay float32)."""
-    compile: bool = False
+    compile: bool = setting(False, changes_result=False)
     """Compile the model with torch.compile; the first step then takes up to a minute longer."""
-    capture: bool = False
+    capture: bool = setting(False, changes_result=False, advanced=True)
     """On one GPU: the whole step as a CUDA graph, the data on the GPU too; for small models, whose time is launches."""
-    matmul: MatmulLibrary = "auto"
+    matmul: MatmulLibrary = setting("auto", changes_result=False, advanced=True)
     """Library of the CPU's float32 matrix products: auto takes oneDNN where MKL leaves the processor's AVX-512 idle."""
-    deterministic: bool = False
+    deterministic: bool = setting(False, advanced=True)
     """For a resume on a GPU that is exact to the bit: PyTorch's deterministic algorithms, cuDNN's among them, and
     cuBLAS's fixed workspace. Costs speed (convolutions and embeddings most) and some MiB of memory; an operator without
     a deterministic way stops the run by its name. On a CPU runs are exact without it."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", changes_result=False)
     """Where to train; auto takes the GPU where there is one."""
-    strategy: StrategyName = "auto"
+    strategy: StrategyName = setting("auto", changes_result=False)
     """How processes cooperate; auto is single for one process and ddp for more."""
     ddp: DDPConfig = field(default_factory=DDPConfig)
     """Settings of strategy ddp."""
@@ -141,37 +141,37 @@ class TrainConfig(OptimConfig):
     """Settings of strategy fsdp."""
     deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
     """Settings of strategy deepspeed."""
-    check_replicas: int | None = None
+    check_replicas: int | None = setting(None, changes_result=False, advanced=True)
     """Steps between checks that all ranks hold the same weights, bit for bit; None for off."""
-    timeout: float = 600.0
+    timeout: float = setting(600.0, changes_result=False, advanced=True)
     """Seconds that a process waits for a silent peer before it gives up and says which one it is."""
-    log_every: int = 50
+    log_every: int = setting(50, changes_result=False)
     """Steps between lines in metrics.jsonl."""
-    eval_every: int | None = None
+    eval_every: int | None = setting(None, changes_result=False)
     """Steps between evaluations on the test set; None evaluates at the end only."""
-    checkpoint_every: int | None = 1000
+    checkpoint_every: int | None = setting(1000, changes_result=False)
     """Steps between checkpoints; None saves at the end and on a stop signal only."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: int = setting(2, changes_result=False)
     """How many of the newest checkpoints are kept."""
-    keep_every: int | None = None
+    keep_every: int | None = setting(None, changes_result=False, advanced=True)
     """Also keep the checkpoints at multiples of this many steps, for good; None keeps the newest only."""
-    save_in_background: bool = True
+    save_in_background: bool = setting(True, changes_result=False, advanced=True)
     """Train on while a checkpoint is written, from a copy in the host's memory; False waits for the disk."""
-    on_save_error: Literal["stop", "warn"] = "stop"
+    on_save_error: Literal["stop", "warn"] = setting("stop", changes_result=False, advanced=True)
     """When a disk is full or fails: stop the run, or warn and go on; the checkpoints that are there stay."""
-    grace_seconds: float = 60.0
+    grace_seconds: float = setting(60.0, changes_result=False, advanced=True)
     """A run that has not stopped this long after a stop signal ends at once; its newest checkpoint stands."""
-    eval_batch_size: int = 256
+    eval_batch_size: int = setting(256, changes_result=False, advanced=True)
     """Examples that are evaluated at a time by each process; no result depends on it."""
-    final_samples: int = 100
+    final_samples: int = setting(100, changes_result=False)
     """Importance samples of the bound that ends the run; 1 gives the ELBO only."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """What is minimised."""
-    guard: GuardConfig = field(default_factory=GuardConfig)
+    guard: GuardConfig = setting(GuardConfig, advanced=True)
     """Which steps are skipped because their numbers went wrong, and when the run gives up."""
-    collapse: CollapseConfig = field(default_factory=CollapseConfig)
+    collapse: CollapseConfig = setting(CollapseConfig, advanced=True)
     """When the run warns of posterior collapse."""
-    debug_numerics: bool = False
+    debug_numerics: bool = setting(False, changes_result=False, advanced=True)
     """Stop at the first step that is not finite, and name the first module that made a NaN or an infinity."""
 
     def __post_init__(self) -> None:

@@ -26,11 +26,13 @@ from fastvae.train.run_dir.files import dump_json, write_atomic
 from fastvae.train.run_dir.lock import hold_together
 from fastvae.train.run_dir.logs import FailureRecorder, RankLog, rank_log
 from fastvae.train.run_dir.metrics import MetricsLog, Window
-from fastvae.train.run_dir.results import check_same_data, write_data_state, write_pictures
-from fastvae.train.run_dir.resume import plain
+from fastvae.train.run_dir.new import new_run_dir
+from fastvae.train.run_dir.results import write_data_state, write_pictures
+from fastvae.train.run_dir.resume import Resume, plain
+from fastvae.train.run_dir.run_dir import RunDir
 from fastvae.train.run_dir.saving import Saver
 from fastvae.train.run_dir.status import write_status
-from fastvae.train.run_dir.weights import WEIGHTS, write_weights
+from fastvae.train.run_dir.weights import write_weights
 from fastvae.train.state import copy_into
 from fastvae.train.stepping import Step, build_step
 from fastvae.train.task import ELBOTask, Task
@@ -63,11 +65,12 @@ def train(
     config: TrainConfig | None = None,
     *,
     task: Task | None = None,
-    run_dir: str | Path = "runs/custom",
+    run_dir: str | Path | None = None,
+    resume: Resume = True,
     seed: int = 0,
     description: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Train ``model`` on ``data``; the same call again goes on from the newest checkpoint of ``run_dir``.
+    """Train ``model`` on ``data``; the same call with the same ``run_dir`` goes on from its newest checkpoint.
 
     The same script serves one process and, under torchrun, many: the noise, the order of the examples and so the
     result (to float round-off) do not depend on how many.
@@ -79,7 +82,10 @@ def train(
         config: the settings; the defaults where None.
         task: how a step is taken, and which models are trained besides ``model``, such as a discriminator; None trains
             on the objective of ``config``. See `fastvae.train.task`.
-        run_dir: where everything about the run is written.
+        run_dir: where everything about the run is written; None makes a new directory below ``runs``. A directory
+            belongs to one run: other data, another model or other settings are refused.
+        resume: True goes on with the run of ``run_dir`` where there is one; False refuses a directory that holds one;
+            "must" refuses one without a checkpoint.
         seed: of noise and order, in ``[0, 2**32)``.
         description: what ``config.yaml`` and the checkpoints say of model and data beside the settings.
 
@@ -88,7 +94,8 @@ def train(
         TrainingDiverged: loss or gradient is not finite any more.
         PeerFailed: another rank failed first or is gone; the message names it and its host.
     """
-    config, run_dir, own_task = config or TrainConfig(), Path(run_dir), task or ELBOTask(model)
+    config, own_task = config or TrainConfig(), task or ELBOTask(model)
+    run_dir = Path(run_dir) if run_dir is not None else new_run_dir()
     specs = all_specs(model, config, own_task.opponents)
     resolved = {"seed": seed, "model": None, "data": None, **(description or {}), "train": asdict(config)}
     if task is not None:
@@ -98,7 +105,9 @@ def train(
         log = stack.enter_context(rank_log(run_dir))
         stack.enter_context(fixed_workspace(config.deterministic, config.device))
         recorder = FailureRecorder(run_dir, log)
-        world = stack.enter_context(enter_world(config.device, timeout_s=config.timeout, on_failure=recorder))
+        world = stack.enter_context(
+            enter_world(config.device, timeout_s=config.timeout, on_failure=recorder, last_words=log.show)
+        )
         stop = stack.enter_context(StopRequest(world, grace_seconds=config.grace_seconds).listening())
         lock = stack.enter_context(hold_together(run_dir, world))
         strategies = build_strategies(specs, world, config)
@@ -110,17 +119,20 @@ def train(
             config,
             plain(resolved),
             lock,
+            resume,
             scheduled=partial(scheduled, own_task, specs, config),
             replicated=own_task.tensors(),
         )
-        stack.callback(saver.close)
+        stack.push(saver.leave)
         rows = -(-config.global_batch_size // (world.world_size * config.accumulation))
         products = stack.enter_context(matmul_library(config.matmul, model, rows, world.device))
         data = as_data(data)
         check_support(model, data)
         trainer = _Trainer(own_task, specs, strategies, data, config, run_dir, seed, saver)
         recorder.state = trainer.state
-        return trainer.run(stop, products, log)
+        run = trainer.run(stop, products, log)
+        recorder.state = None  # status.json says how the run ended; a rank that hangs on its way out does not change it
+        return run
 
 
 class _Trainer:
@@ -151,11 +163,10 @@ class _Trainer:
             accumulation=config.accumulation,
             device=self.world.device,
         )
+        saver.identify(specs[GENERATOR].model, data)
         averages = set_up(specs, strategies, config, task.methods(config))
         self.restart_decoder = DecoderRestart(self.strategy, config)
         self.state = saver.resume({name: {} if ema is None else ema.average for name, ema in averages.items()})
-        if saver.saved_step is not None:
-            check_same_data(run_dir, data)
         if self.world.is_main:
             write_data_state(run_dir, data)
         self.players = build_players(specs, strategies, averages, self.state, config)
@@ -259,8 +270,8 @@ class _Trainer:
         copy_into(self.strategy.full_precision_parameters(), self.state.players[GENERATOR].ema)
         with self.strategy.whole_model() as model:
             if self.world.is_main:
-                write_atomic(self.run_dir / "evaluation.json", dump_json(asdict(evaluation)))
-                write_weights(self.run_dir / WEIGHTS, model)
+                write_atomic(RunDir(self.run_dir).evaluation, dump_json(asdict(evaluation)))
+                write_weights(RunDir(self.run_dir).weights, model)
                 write_pictures(self.run_dir, model, self.data, self.seed)
         self.world.barrier()
         return evaluation

@@ -8,6 +8,7 @@ import pytest
 
 from fastvae import cli
 from fastvae.distributed import World
+from fastvae.train.run_dir.record import write_record
 from fastvae.train.run_dir.status import write_status
 
 SHOWN = (
@@ -27,6 +28,7 @@ def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FASTVAE_ATTEMPT", "31.2")
     run_dir = tmp_path / "runs" / "digits"
     (run_dir / "checkpoints" / "step_00000200").mkdir(parents=True)
+    write_record(run_dir, {})
     (run_dir / "config.yaml").write_text("train: {steps: 500}\n")
     (run_dir / "metrics.jsonl").write_text('{"kind": "train", "step": 250, "elbo_nats": -12.345678}\n{"kind": "tr')
     write_status(run_dir, World(), "failed", 220, reason="OSError: flaky disk")
@@ -81,3 +83,13 @@ def test_no_run_is_one_line(
     monkeypatch.chdir(tmp_path)
     assert cli.main(["status", *words]) == 2
     assert expected in capsys.readouterr().err
+
+
+def test_a_run_of_another_format_does_not_hide_the_others(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = run_dir.parent / "old"
+    old.mkdir()
+    (old / "config.yaml").write_text("train: {steps: 500}\n")
+    write_status(old, World(), "done", 500)
+    first, second = status(capsys).splitlines()
+    assert first.startswith("runs/digits  running, step 200 of 500")
+    assert second.startswith("runs/old     holds a run of format 0, written by an older fastvae")

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastvae.data.arrays import load_arrays
+from fastvae.data.files.arrays import load_arrays
 from fastvae.data.source import TensorSource
 
 LIMIT = 2**20

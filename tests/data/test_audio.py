@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from fastvae.data import AudioConfig, DataConfig, Loader, LogMelPreprocess, build_data
-from fastvae.data.waveform import read_waveform, resample, write_waveform
+from fastvae.data.audio.waveform import read_waveform, resample, write_waveform
 from fastvae.ops import noise_key
 
 soundfile = pytest.importorskip("soundfile")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastvae.data.catalogue import Catalogue
+from fastvae.data.interactions.catalogue import Catalogue
 
 FILMS = {
     "1": "Star Wars (1977)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fastvae.data import DataConfig, Loader, build_data
-from fastvae.data.digits import load_digits
+from fastvae.data import DataConfig, Loader, build_data, resolve
+from fastvae.data.pixels.digits import load_digits
 
 
 def test_digits_are_scikit_learns_with_every_fifth_for_the_test() -> None:
@@ -64,7 +65,7 @@ def test_own_arrays(tmp_path: Path, suffix: str) -> None:
 def test_a_path_is_the_whole_request(tmp_path: Path) -> None:
     np.save(tmp_path / "mine.npy", np.arange(40.0).reshape(20, 2))
     config = DataConfig(name="mnist", path=tmp_path / "mine.npy")
-    assert config.name == "file"
+    assert resolve(config) == resolve(resolve(config)) == replace(config, name="file")
     assert build_data(config).event_shape == (2,)
 
 
@@ -86,7 +87,6 @@ def test_own_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"name": "file"}, "name=file needs a path"),
         ({"dequantize": True, "binarize": "static"}, "exclude each other"),
         ({"test_every": 1}, "test_every must be at least 2, got 1"),
         ({"max_gib": 0.0}, "max_gib must be a positive number, got 0.0"),

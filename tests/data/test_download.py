@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fastvae.data.download import RemoteFile, fetch
+from fastvae.data.files.download import RemoteFile, fetch
 
 CONTENT = bytes(range(256)) * 1000
 

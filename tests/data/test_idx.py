@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastvae.data.idx import read_idx
+from fastvae.data.files.idx import read_idx
 
 
 def idx_bytes(shape: tuple[int, ...], data: bytes, *, element: int = 8) -> bytes:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fastvae.data.images import load_folder
+from fastvae.data.pixels.images import load_folder
 
 LIMIT = 2**24
 

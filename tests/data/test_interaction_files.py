@@ -11,9 +11,9 @@ from scipy import sparse
 
 from fastvae import Data, DataConfig, build_data
 from fastvae.data import read_source
-from fastvae.data.interaction_files import is_sparse_file, read_interactions
-from fastvae.data.recommendation import InteractionsConfig
-from fastvae.data.users import load_own_interactions
+from fastvae.data.interactions.files import is_sparse_file, read_interactions
+from fastvae.data.interactions.recommendation import InteractionsConfig
+from fastvae.data.interactions.users import load_own_interactions
 
 USERS, ITEMS = 40, 30
 

@@ -7,13 +7,12 @@ import pytest
 import torch
 
 from fastvae import DataConfig, build_data
-from fastvae.data import Loader
-from fastvae.data.catalogue import CATALOGUE_FILE, Catalogue
-from fastvae.data.interactions import Counts, InteractionSource, hold_out
-from fastvae.data.movielens import FILES, locate_movielens
-from fastvae.data.ratings import is_ratings_file, read_ratings, read_titles
-from fastvae.data.recommendation import InteractionsConfig, load_interactions
-from fastvae.data.users import load_movielens
+from fastvae.data import DESCRIPTION, Loader, describe
+from fastvae.data.interactions.catalogue import CATALOGUE_FILE, Catalogue
+from fastvae.data.interactions.movielens import FILES, locate_movielens
+from fastvae.data.interactions.ratings import is_ratings_file, read_ratings, read_titles
+from fastvae.data.interactions.recommendation import InteractionsConfig, load_interactions
+from fastvae.data.interactions.source import Counts, InteractionSource, hold_out
 
 PAIRS = (torch.tensor([0, 0, 2, 2, 2, 0]), torch.tensor([3, 1, 0, 4, 2, 3]))
 
@@ -153,17 +152,18 @@ def test_folds_share_no_user_and_the_catalogue_is_of_training_users(tmp_path: Pa
     assert torch.cat(seen).sum() == sum(min(1, place % 5) for place in range(8)) * 30
 
 
-def test_a_run_whose_ratings_are_gone_keeps_its_catalogue_and_invents_no_user(
+def test_a_run_without_its_ratings_keeps_its_catalogue_and_has_no_users(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FASTVAE_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    state = build_data(DataConfig(path=write_ratings(tmp_path / "ratings.csv"))).state
-    gone = load_movielens(DataConfig(name="movielens-100k"), 0, state)
+    data = build_data(DataConfig(path=write_ratings(tmp_path / "ratings.csv")))
+    state = {**data.state, DESCRIPTION: describe(data)}  # as a run keeps it
+    gone = build_data(DataConfig(name="movielens-100k"), 0, state)
     assert gone.event_shape == (20,)
     assert gone.state == state
     for use in (len, lambda users: users[torch.arange(1)]):
-        with pytest.raises(ValueError, match=r"the run's users cannot be read, .* recommend with --items") as caught:
+        with pytest.raises(ValueError, match=r"the run's examples cannot be read: .* recommend with --items") as caught:
             use(gone.test)
         assert "\n" not in str(caught.value)
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from fastvae.data import DataConfig, Loader, build_data
-from fastvae.data.download import RemoteFile
-from fastvae.data.mnist import FASHION_MNIST, MNIST, PublishedSet, load_published
+from fastvae.data.files.download import RemoteFile
+from fastvae.data.pixels.mnist import FASHION_MNIST, MNIST, PublishedSet, load_published
 
 
 def contents(num: int, seed: int) -> tuple[bytes, bytes]:

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from fastvae.data import Data, Loader, LoadError, Prefetcher, Preprocess, TextDataConfig, as_data, condition_on
-from fastvae.data.interactions import InteractionSource
+from fastvae.data.interactions.recommendation import interaction_data
+from fastvae.data.interactions.source import InteractionSource
+from fastvae.data.loading.staging import Layout, PinnedCopies, each_tensor, tensors_in
 from fastvae.data.preprocess import Preprocessor
-from fastvae.data.recommendation import interaction_data
 from fastvae.data.source import Source, TensorSource
-from fastvae.data.staging import Layout, PinnedCopies, each_tensor, tensors_in
-from fastvae.data.text import Corpus, text_data
+from fastvae.data.text.sentences import Corpus, text_data
 from fastvae.ops import noise_key
 from fastvae.records import Batch
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from fastvae.data import DataConfig, build_data
-from fastvae.data.config import RatingColumns
-from fastvae.data.interaction_files import is_interactions_file, read_interactions
-from fastvae.data.ratings import read_ratings, read_titles
-from fastvae.data.recommendation import InteractionsConfig
+from fastvae.data.interactions.config import RatingColumns
+from fastvae.data.interactions.files import is_interactions_file, read_interactions
+from fastvae.data.interactions.ratings import read_ratings, read_titles
+from fastvae.data.interactions.recommendation import InteractionsConfig
 
 PAIRS = {("u1", "B1"), ("u1", "B2"), ("u2", "B1")}
 

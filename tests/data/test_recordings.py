@@ -11,9 +11,9 @@ import soundfile
 import torch
 
 from fastvae.data import AudioConfig, DataConfig, build_data
+from fastvae.data.audio.spectrogram import SpectrogramConfig
+from fastvae.data.audio.waveform import EXTENSIONS, Silence, read_recording, read_waveform
 from fastvae.data.registry import read_source
-from fastvae.data.spectrogram import SpectrogramConfig
-from fastvae.data.waveform import EXTENSIONS, Silence, read_recording, read_waveform
 
 RATE = 8000
 TONE = (0.5 * np.sin(np.arange(2 * RATE) * 0.3)).astype(np.float32)

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from fastvae.data import Data, DataConfig, Loader, build_data
-from fastvae.data.index import INDEX
+from fastvae.data.files.index import INDEX
 from tests import launching
 
 WORKER = Path(__file__).with_name("shard_worker.py")

@@ -30,8 +30,8 @@ def test_the_binary_version_of_cifar10(tmp_path: Path) -> None:
     written = write_cifar(tmp_path / "cifar-10-batches-bin")
     data = build_data(DataConfig(name="cifar10", dir=tmp_path, condition=("label",)))
     assert (len(data.train), len(data.test), data.event_shape) == (15, 3, (3, 32, 32))
-    assert data.kind == "image"
-    assert data.inputs["num_levels"] == 256
+    assert data.kind == "pixels"
+    assert data.model_inputs.num_levels == 256
     first = written["data_batch_1.bin"][0]
     assert np.array_equal(data.train[EVERY][0].flatten().numpy(), first[1:])  # red, green, blue, each row by row
     assert data.train.labels is not None

@@ -9,7 +9,7 @@ import torch
 from fastvae import DataConfig, build_data, noise_key
 from fastvae.data.registry import read_source
 from fastvae.data.restore import DESCRIPTION, describe
-from fastvae.data.table import (
+from fastvae.data.table.columns import (
     TABLE_FILE,
     MaskGaps,
     TableConfig,
@@ -17,7 +17,7 @@ from fastvae.data.table import (
     columns_to_bytes,
     learn_column,
 )
-from fastvae.data.table_file import is_table_file, read_table
+from fastvae.data.table.file import is_table_file, read_table
 
 CSV = """height,colour,weight,anomaly
 1.0,red,5,0
@@ -65,7 +65,7 @@ def test_a_table_is_recognised_read_and_split_by_label(path: Path) -> None:
     assert is_table_file(path)
     data = build_data(DataConfig(name="file", path=path))
     assert (data.kind, data.event_shape) == ("table", (1 + 3 + 1,))
-    assert data.inputs["column_widths"] == (1, 3, 1)
+    assert data.model_inputs.column_widths == (1, 3, 1)
     assert data.train.labels is not None
     assert data.test.labels is not None
     assert (len(data.train), len(data.test)) == (4, 2)
@@ -102,11 +102,11 @@ def test_npz_numbers_as_categories_and_a_run_whose_table_is_gone(tmp_path: Path)
     np.savez(file, X=np.arange(40).reshape(20, 2) % 5, y=np.arange(20) % 2)
     config = DataConfig(name="table", path=file, table=TableConfig(categorical=("x1",)))
     data = build_data(config)
-    assert data.inputs["column_widths"] == (1, 6)
+    assert data.model_inputs.column_widths == (1, 6)
     file.unlink()
     kept = build_data(config, state={**data.state, DESCRIPTION: describe(data)})  # as a run keeps it
     assert kept.event_shape == data.event_shape
-    with pytest.raises(ValueError, match=r"examples are not there: .*no such file or folder; put it back"):
+    with pytest.raises(ValueError, match=r"examples cannot be read: .*no such file or folder; put the data back"):
         len(kept.train)
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from fastvae.data import DataConfig, TextDataConfig, build_data
-from fastvae.data.text import tokenizer_of
-from fastvae.data.tokenizer import Tokenizer, TokenizerKind
+from fastvae.data.text.sentences import tokenizer_of
+from fastvae.data.text.tokenizer import Tokenizer, TokenizerKind
 from fastvae.records import END, UNKNOWN
 
 SPECIAL = ["<pad>", "<begin>", "<end>", "<unknown>"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -67,13 +68,45 @@ def test_local(tmp_path: Path, one: Path) -> None:
     assert_same(tmp_path / "run", one)
 
 
-def test_local_shares_the_cores(tmp_path: Path) -> None:
-    """Without PROCESSES there are several where there are cores, and no more threads than cores."""
-    variables = {"OMP_NUM_THREADS": "", "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
-    (tmp_path / "nproc").write_text("#!/bin/sh\necho 16\n")
-    (tmp_path / "nproc").chmod(0o755)
-    process = start("local.sh", tmp_path / "run", "--help", **variables)
-    assert "launch/local.sh: 4 processes, 4 threads each" in process.communicate(timeout=120)[0]
+def machine_with_16_cores(folder: Path) -> dict[str, str]:
+    """An environment whose nproc counts 16 cores and obeys OMP_NUM_THREADS as the real one does.
+
+    Its Python sees no GPU and shows what it would run.
+    """
+    programs = {
+        "nproc": 'echo "${OMP_NUM_THREADS:-${OMP_THREAD_LIMIT:-16}}"',
+        "python": '[ "$1" = -c ] && echo 0 || echo "threads=$OMP_NUM_THREADS $*"',
+    }
+    for name, line in programs.items():
+        (folder / name).write_text(f"#!/bin/sh\n{line}\n")
+        (folder / name).chmod(0o755)
+    return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "PYTHON": str(folder / "python")}
+
+
+@pytest.mark.parametrize(
+    ("script", "given", "expected"),
+    [
+        ("local.sh", "", "threads=4 .*--nproc-per-node 4 "),
+        ("local.sh", "1", "threads=1 .*--nproc-per-node 4 "),
+        ("multinode.sh", "1", "threads=1 .*--nproc-per-node 4 "),
+        ("deepspeed.sh", "", "threads=8 .*--num_accelerators 2 "),
+        ("deepspeed.sh", "1", "threads=1 .*--num_accelerators 2 "),
+    ],
+)
+def test_launchers_share_the_cores_whatever_the_threads(tmp_path: Path, script: str, given: str, expected: str) -> None:
+    """One thread for each process is not one process: there are several where there are cores."""
+    variables = {"OMP_NUM_THREADS": given, "OMP_THREAD_LIMIT": given, "HEAD": "localhost", "NODES": "2"}
+    output = finish(start(script, tmp_path / "run", **{**machine_with_16_cores(tmp_path), **variables}))
+    assert re.search(expected, output), output
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_shares_the_cores_whatever_the_threads(tmp_path: Path) -> None:
+    environment = {**os.environ, **machine_with_16_cores(tmp_path), "OMP_NUM_THREADS": "1"}
+    command = ["make", "--dry-run", "--directory", str(launching.ROOT), "train"]
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert "OMP_NUM_THREADS=8 " in shown
+    assert "--nproc-per-node 2 " in shown
 
 
 @pytest.mark.skipif(shutil.which("ip") is None, reason="needs iproute2 to find the interface")

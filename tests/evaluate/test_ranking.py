@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastvae.data.interactions import InteractionSource, hold_out
+from fastvae.data.interactions.source import InteractionSource, hold_out
 from fastvae.evaluate.item_baselines import EASE, Popularity, choose_l2, gram
 from fastvae.evaluate.ranking import evaluate_ranking, ranking_figures, top_items
 

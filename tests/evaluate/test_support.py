@@ -15,8 +15,8 @@ import fastvae
 from fastvae import VAE, Bernoulli, DataConfig, Gaussian, build_data, cli
 from fastvae.commands.run_options import parse_run
 from fastvae.data import Data, as_data
-from fastvae.data.interactions import InteractionSource
-from fastvae.data.recommendation import interaction_data
+from fastvae.data.interactions.recommendation import interaction_data
+from fastvae.data.interactions.source import InteractionSource
 from fastvae.evaluate import check_support
 from fastvae.likelihoods import DiscretizedLogistic, Multinomial, Support
 from fastvae.run import read_config

@@ -23,15 +23,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import fastvae
-from fastvae.data.arrays import load_arrays
-from fastvae.data.idx import read_idx
-from fastvae.data.images import load_folder
-from fastvae.data.interaction_files import read_interactions
+from fastvae.data.audio.waveform import read_recording
+from fastvae.data.files.arrays import load_arrays
+from fastvae.data.files.idx import read_idx
+from fastvae.data.interactions.files import read_interactions
+from fastvae.data.pixels.images import load_folder
 from fastvae.data.restore import describe, restore
-from fastvae.data.table import Column, TableConfig, columns_from_bytes, columns_to_bytes
-from fastvae.data.table_cells import Reading
-from fastvae.data.table_file import read_table
-from fastvae.data.waveform import read_recording
+from fastvae.data.table.cells import Reading
+from fastvae.data.table.columns import Column, TableConfig, columns_from_bytes, columns_to_bytes
+from fastvae.data.table.file import read_table
 from fastvae.ops import backend
 from fastvae.recipes import digits
 from fastvae.run.config import read_config

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import struct
 import zipfile
 import zlib
@@ -276,6 +277,7 @@ def test_configurations(name: str, program: Program, finished: Path, tmp_path: P
     (tmp_path / "other").mkdir()
     changed = change((finished / "config.yaml").read_text())
     path = tmp_path / "other" / "config.yaml"
+    shutil.copy(finished / "run.json", path.parent)
     path.write_bytes(changed if isinstance(changed, bytes) else changed.encode())
     (tmp_path / "other" / "model.safetensors").write_bytes((finished / "model.safetensors").read_bytes())
     line = one_line(refusal(program, tmp_path, "evaluate", str(tmp_path / "other")))
@@ -305,7 +307,8 @@ WEIGHTS: dict[str, bytes] = {
 def test_weights(name: str, program: Program, finished: Path, tmp_path: Path, fault: Fault) -> None:
     skip_in_the_short_form(fault, name)
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "config.yaml").write_bytes((finished / "config.yaml").read_bytes())
+    for kept in ("config.yaml", "run.json"):
+        (tmp_path / "other" / kept).write_bytes((finished / kept).read_bytes())
     (tmp_path / "other" / "model.safetensors").write_bytes(WEIGHTS[name])
     line = one_line(refusal(program, tmp_path, "evaluate", str(tmp_path / "other")))
     assert "model.safetensors is no safetensors file" in line or "model.safetensors does not fit the model" in line

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from fastvae.train.run_dir.lock import LOCK, STALE_S, hold, this_process
+from fastvae.train.run_dir.lock import STALE_S, hold, this_process
+from fastvae.train.run_dir.run_dir import RunDir
 from tests.faults.program import Program, logged_step, wait_until
 from tests.faults.table import Fault
 
@@ -36,14 +37,14 @@ def test_two_runs(fault: Fault, program: Program, tmp_path: Path) -> None:
     assert "that process is gone" in third.text()
     third.kill(signal.SIGTERM)
     assert third.wait() == 143
-    assert not (run_dir / LOCK).exists()
+    assert not (RunDir(run_dir).lock).exists()
     fault.row(17, "two jobs, one directory; then the first is killed", injected=2, lost="1 save interval")
 
 
 def leave_lock(run_dir: Path, *, age_s: float = 0.0, **changes: Any) -> None:
     """A lock file as another process would have left it."""
     run_dir.mkdir(exist_ok=True)
-    lock = run_dir / LOCK
+    lock = RunDir(run_dir).lock
     lock.write_text(json.dumps({**this_process(), "token": "theirs", **changes}))
     os.utime(lock, (time.time() - age_s,) * 2)
 
@@ -85,22 +86,22 @@ def test_stale(fault: Fault, tmp_path: Path, case: str) -> None:
 def test_alive(fault: Fault, tmp_path: Path, case: str) -> None:
     """Pass: refused, and the lock is as it was."""
     leave_lock(tmp_path / "run", **ALIVE[case])
-    before = (tmp_path / "run" / LOCK).read_text()
+    before = (RunDir(tmp_path / "run").lock).read_text()
     with (
         pytest.raises(ValueError, match=r"is in use by process \d+ on .*choose another --run-dir"),
         hold(tmp_path / "run", say=print),
     ):
         pass
-    assert (tmp_path / "run" / LOCK).read_text() == before
+    assert (RunDir(tmp_path / "run").lock).read_text() == before
     fault.row(17, f"live lock: {case}", injected=1)
 
 
 def test_torn_lock(fault: Fault, tmp_path: Path) -> None:
     """Pass: a lock that a crash cut short counts as one whose process cannot be seen: by its age."""
-    (tmp_path / LOCK).write_text('{"host": "no')
+    RunDir(tmp_path).lock.write_text('{"host": "no')
     with pytest.raises(ValueError, match="a process that did not say who it is"), hold(tmp_path, say=print):
         pass
-    os.utime(tmp_path / LOCK, (time.time() - STALE_S - 1,) * 2)
+    os.utime(RunDir(tmp_path).lock, (time.time() - STALE_S - 1,) * 2)
     with hold(tmp_path, say=print) as lock:
         lock.check()
     fault.row(17, "a torn lock", injected=1)
@@ -112,5 +113,5 @@ def test_a_sleeper_does_not_write(fault: Fault, tmp_path: Path) -> None:
         leave_lock(tmp_path)
         with pytest.raises(RuntimeError, match="was taken over by process"):
             lock.check()
-    assert json.loads((tmp_path / LOCK).read_text())["token"] == "theirs"
+    assert json.loads(RunDir(tmp_path).lock.read_text())["token"] == "theirs"
     fault.row(17, "woken up after a takeover", injected=1)

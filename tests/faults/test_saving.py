@@ -13,8 +13,9 @@ import torch
 import fastvae
 from fastvae.distributed import World, build_strategy
 from fastvae.train.optim import build_optimizer
-from fastvae.train.run_dir.checkpoint import checkpoint_paths, prune, read_checkpoint
+from fastvae.train.run_dir.checkpoint import prune, read_checkpoint
 from fastvae.train.run_dir.resume import plain
+from fastvae.train.run_dir.run_dir import checkpoint_paths
 from fastvae.train.run_dir.saving import Saver
 from fastvae.train.run_dir.weights import export_weights, read_weights
 from fastvae.train.state import EMA, TrainState

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fastvae.train.run_dir.checkpoint import checkpoint_paths, read_checkpoint
+from fastvae.train.run_dir.checkpoint import read_checkpoint
+from fastvae.train.run_dir.run_dir import checkpoint_paths
 from fastvae.verify import compare
 from tests.faults.program import Program
 from tests.faults.table import Fault

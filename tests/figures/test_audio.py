@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from fastvae.data import Data, DataConfig, LogMelPreprocess, build_data
-from fastvae.data.waveform import write_waveform
+from fastvae.data.audio.waveform import write_waveform
 from fastvae.figures import find_renderer
 
 soundfile = pytest.importorskip("soundfile")

@@ -156,7 +156,7 @@ def test_a_run_outlives_its_data(tmp_path: Path) -> None:
     source.unlink()
     run = fastvae.load(directory)
     assert torch.equal(run.sample(4, label=2), before)
-    with pytest.raises(ValueError, match=r"the run's examples are not there: .*mine.npz: no such file"):
+    with pytest.raises(ValueError, match=r"the run's examples cannot be read: .*mine.npz: no such file"):
         run.score()
     shutil.rmtree(directory / "data")
     with pytest.raises(ValueError, match="no such file"):

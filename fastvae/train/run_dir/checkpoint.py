@@ -20,6 +20,7 @@ import safetensors
 
 from fastvae._version import __version__
 from fastvae.train.run_dir.files import dump_json, fsync_path
+from fastvae.train.run_dir.run_dir import checkpoint_name, checkpoint_paths, step_of
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -43,15 +44,9 @@ class Checkpoint:
     scalars: dict[str, Any]  # counters, data position, seed, kl_weight, lr, config, versions
 
 
-def checkpoint_paths(root: Path) -> list[Path]:
-    """Everything in ``root`` that has a checkpoint's name, newest first."""
-    found = [path for path in root.glob("step_*") if path.name[5:].isdecimal()]
-    return sorted(found, key=lambda path: int(path.name[5:]), reverse=True)
-
-
 def temporary_of(root: Path, step: int) -> Path:
     """Where the checkpoint of a step is written before it gets its name."""
-    return root / f".{_name(step)}.tmp"
+    return root / f".{checkpoint_name(step)}.tmp"
 
 
 def sweep(root: Path) -> None:
@@ -74,7 +69,7 @@ def publish(temporary: Path, scalars: Mapping[str, Any]) -> Path:
     for path in temporary.iterdir():
         fsync_path(path)
     fsync_path(temporary)
-    final = temporary.with_name(_name(step))
+    final = temporary.with_name(checkpoint_name(step))
     if final.exists():  # only one that did not verify stands here: a valid one of this step would have been resumed
         remove(final)
     temporary.rename(final)
@@ -95,7 +90,7 @@ def prune(root: Path, *, keep: int, keep_every: int | None) -> None:
     The newest one was sealed a moment ago and is looked at again, on the disk, before any other goes.
     """
     paths = checkpoint_paths(root)
-    doomed = [path for path in paths[keep:] if keep_every is None or int(path.name[5:]) % keep_every]
+    doomed = [path for path in paths[keep:] if keep_every is None or step_of(path) % keep_every]
     if not doomed:
         return
     survivor = newest_valid(root, on_invalid=lambda error: None)
@@ -153,7 +148,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     _require(intact, path, f"{MANIFEST} does not have its own checksum")
     numbers = type(manifest["step"]) is int and type(manifest["time"]) is float
     _require(numbers, path, f"{MANIFEST} must have a whole step and a time")
-    _require(path.name == _name(manifest["step"]), path, f"holds step {manifest['step']}")
+    _require(path.name == checkpoint_name(manifest["step"]), path, f"holds step {manifest['step']}")
     _require(isinstance(manifest["files"], dict), path, f"{MANIFEST} must list files by name")
     strange = [name for name, entry in manifest["files"].items() if not _is_entry(name, entry)]
     _require(not strange, path, f"{MANIFEST} names files that are not a checkpoint's: {strange}")
@@ -209,7 +204,3 @@ def _describe(path: Path) -> dict[str, Any]:
 
 def _digest(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(dump_json(value).encode()).hexdigest()
-
-
-def _name(step: int) -> str:
-    return f"step_{step:08d}"

@@ -17,9 +17,8 @@ from typing import Any
 
 from fastvae.distributed import World
 from fastvae.train.run_dir.files import dump_json, write_atomic
+from fastvae.train.run_dir.run_dir import RunDir
 
-LOCK = "run.lock"
-_GUARD = ".run.lock.guard"  # held for the moment in which a lock is judged and taken
 BEAT_S = 10.0
 STALE_S = 60.0
 
@@ -34,7 +33,7 @@ class RunLock:
     """
 
     def __init__(self, run_dir: Path, owner: Mapping[str, Any]) -> None:
-        self._path = run_dir / LOCK
+        self._path = RunDir(run_dir).lock
         self._owner = dict(owner)
         self._released = threading.Event()
         self._beat = threading.Thread(target=self._keep_alive, name="fastvae-lock", daemon=True)
@@ -83,7 +82,7 @@ def hold(run_dir: Path, *, say: Callable[[str], None]) -> Iterator[RunLock]:
     run_dir.mkdir(parents=True, exist_ok=True)
     owner = this_process()
     with _guarded(run_dir):
-        path = run_dir / LOCK
+        path = RunDir(run_dir).lock
         holder = read_lock(path)
         if holder is not None or path.exists():
             stale = why_stale(path, holder)
@@ -135,7 +134,7 @@ def this_process() -> dict[str, Any]:
         "pid_namespace": _namespace(),
         "pid": os.getpid(),
         "started": _start_ticks(os.getpid()),
-        "launch": _launch(),
+        "launch": this_launch(),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
 
@@ -144,9 +143,8 @@ def why_stale(path: Path, holder: Mapping[str, Any] | None) -> str | None:
     """Why a lock may be taken over, in words; None if its run may live."""
     me = this_process()
     if holder is not None:
-        theirs, ours = holder.get("launch"), me["launch"]
-        if theirs and ours and theirs["name"] == ours["name"] and theirs["restart"] < ours["restart"]:
-            return f"this is a later start of the same {ours['name']}"
+        if is_earlier_start(holder.get("launch")):
+            return f"this is a later start of the same {me['launch']['name']}"
         seen_from_here = all(holder.get(key) == me[key] for key in ("boot", "pid_namespace"))
         if seen_from_here and holder.get("started") is not None:
             if _start_ticks(int(holder.get("pid", 0))) != holder.get("started"):
@@ -175,7 +173,7 @@ def describe(holder: Mapping[str, Any] | None) -> str:
 @contextmanager
 def _guarded(run_dir: Path) -> Iterator[None]:
     """Alone among all processes that would take this directory's lock now."""
-    with (run_dir / _GUARD).open("w") as file:
+    with RunDir(run_dir).lock_guard.open("w") as file:
         with suppress(
             OSError
         ):  # a file system without locks: judging and taking are then two steps, as far apart as ms
@@ -193,8 +191,8 @@ def _age_s(path: Path) -> float:
         probe.unlink(missing_ok=True)
 
 
-def _launch() -> dict[str, Any] | None:
-    """The job that this process is a start of, and which start; None where no launcher says so."""
+def this_launch() -> dict[str, Any] | None:
+    """The name of the job that started this process, and how often it was started again; None without a job."""
     for name, identity, restart in (
         ("Slurm job", "SLURM_JOB_ID", "SLURM_RESTART_COUNT"),
         ("torchrun", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"),
@@ -204,6 +202,12 @@ def _launch() -> dict[str, Any] | None:
             starts = [int(os.environ.get(key, "0") or 0) for key in (restart, "TORCHELASTIC_RESTART_COUNT")]
             return {"name": f"{name} {value}", "restart": starts}
     return None
+
+
+def is_earlier_start(launch: Mapping[str, Any] | None) -> bool:
+    """Whether a launch, as `this_launch` gave it then, is an earlier start of the job that started this process."""
+    ours = this_launch()
+    return bool(launch and ours and launch["name"] == ours["name"] and launch["restart"] < ours["restart"])
 
 
 def _start_ticks(pid: int) -> int | None:

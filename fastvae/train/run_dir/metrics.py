@@ -18,6 +18,7 @@ from torch import Tensor
 from fastvae.distributed import StepReport, World
 from fastvae.train.run_dir.files import write_atomic
 from fastvae.train.run_dir.logs import RankLog
+from fastvae.train.run_dir.run_dir import RunDir
 
 
 class Window:
@@ -51,13 +52,13 @@ class MetricsLog:
         self._active = world.is_main
         if not self._active:
             return
-        self._path = run_dir / "metrics.jsonl"
+        self._path = RunDir(run_dir).metrics
         _drop_after(self._path, first_step)
         self._file = self._path.open("a", encoding="utf-8")
         # Steps after the checkpoint that this run goes on from are logged again: TensorBoard drops the old ones.
         from torch.utils.tensorboard import SummaryWriter  # here: only the process that writes needs it
 
-        self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=first_step + 1)
+        self._board = SummaryWriter(str(RunDir(run_dir).tensorboard), purge_step=first_step + 1)
         self._console = Console(stderr=True)
         self._total_steps = total_steps
         self._progress = Progress(

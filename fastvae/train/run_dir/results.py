@@ -14,8 +14,8 @@ from fastvae.data.stamp import why_changed
 from fastvae.ops import noise_key
 from fastvae.records import Batch
 from fastvae.train.run_dir.files import write_atomic
+from fastvae.train.run_dir.run_dir import RunDir
 
-DATA_STATE = "data"  # folder of what the run keeps of its data
 _MAX_LATENTS = 5000  # points of the latent picture: more would only cover each other
 _ENCODED_AT_A_TIME = 500  # examples: bounds the memory of a deep encoder
 
@@ -36,30 +36,31 @@ def check_same_data(run_dir: Path, data: Data) -> None:
 def write_data_state(run_dir: Path, data: Data) -> None:
     """Keep what a finished run needs of its data in the run directory."""
     for name, content in {DESCRIPTION: describe(data), **data.state}.items():
-        path = run_dir / DATA_STATE / name
+        path = RunDir(run_dir).data / name
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, content)
 
 
 def read_data_state(run_dir: Path) -> dict[str, bytes]:
     """What `write_data_state` kept, by name; nothing if it kept nothing."""
-    folder = run_dir / DATA_STATE
+    folder = RunDir(run_dir).data
     return {path.name: path.read_bytes() for path in sorted(folder.glob("[!.]*")) if path.is_file()}
 
 
 def write_pictures(run_dir: Path, model: nn.Module, data: Data, seed: int) -> None:
     """What people look at: curves always; latents of an encoder, reconstructions and samples as the kind shows them."""
     title = data.name
-    figures.save_curves(run_dir / "curves.png", run_dir / "metrics.jsonl", title=title)
+    paths = RunDir(run_dir)
+    figures.save_curves(paths.curves, paths.metrics, title=title)
     if hasattr(model, "encode"):
         means, labels = latents_of_test_set(model, data, seed, limit=_MAX_LATENTS)
         if means.shape[1] > 0:
-            figures.save_latents(run_dir / "latents.png", means, labels, data.label_names, title=title)
+            figures.save_latents(paths.latents, means, labels, data.label_names, title=title)
     suffix = figures.find_renderer(data).suffix
     if hasattr(model, "reconstruct"):
-        write_reconstructions(run_dir / f"reconstructions{suffix}", model, data, num=24, seed=seed)
+        write_reconstructions(paths.examples("reconstructions", suffix), model, data, num=24, seed=seed)
     if hasattr(model, "sample"):
-        write_samples(run_dir / f"samples{suffix}", model, data, num=64, seed=seed)
+        write_samples(paths.examples("samples", suffix), model, data, num=64, seed=seed)
 
 
 def write_reconstructions(path: Path, model: nn.Module, data: Data, *, num: int, seed: int) -> None:

@@ -5,61 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
+from fastvae.data import DataConfig
+from fastvae.models import ModelConfig
+from fastvae.settings import settings_without_effect
+from fastvae.train.config import TrainConfig
 from fastvae.train.run_dir.checkpoint import Checkpoint
+from fastvae.train.run_dir.lock import is_earlier_start
+from fastvae.train.run_dir.record import read_record
 
-# Settings that change how a run is carried out or watched, not what it computes. More steps continue a run: the
-# schedules then span the new number of steps.
-_FREE = {
-    "run_dir",
-    "data.dir",
-    *(
-        f"train.{name}"
-        for name in (
-            "steps",
-            "accumulation",
-            "compile",
-            "device",
-            "strategy",
-            "check_replicas",
-            "ddp.bucket_mib",
-            "ddp.static_graph",
-            "fsdp.reshard_after_forward",
-            "fsdp.cpu_offload",
-            "deepspeed.stage",
-            "deepspeed.offload_optimizer",
-            "deepspeed.offload_parameters",
-            "deepspeed.file",
-            "timeout",
-            "log_every",
-            "eval_every",
-            "checkpoint_every",
-            "keep_checkpoints",
-            "keep_every",
-            "save_in_background",
-            "on_save_error",
-            "grace_seconds",
-            "eval_batch_size",
-            "final_samples",
-            "guard.stop_after",
-            "collapse.min_active",
-            "collapse.evaluations",
-            "debug_numerics",
-        )
-    ),
-}
+Resume: TypeAlias = bool | Literal["must"]
+
+# A stopped run may go on with other values of these. More steps continue a run: the schedules then span the new number.
+_CONFIGS = {"model": ModelConfig, "data": DataConfig, "train": TrainConfig}
+_WITHOUT_EFFECT = {name for prefix, kind in _CONFIGS.items() for name in settings_without_effect(kind, prefix)}
 
 
 def plain(value: Any) -> Any:
-    """The value as YAML and JSON have it: mappings, lists, numbers, text, None."""
+    """The value as YAML and JSON have it: mappings, lists, numbers, text, None.
+
+    Paths become absolute, so that a run can go on and be loaded from another working directory.
+    """
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, Enum):
         return value.name
-    return str(value) if isinstance(value, Path) else value
+    return str(value.absolute()) if isinstance(value, Path) else value
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -69,6 +43,22 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     for key, item in value.items():
         flat |= _flatten(item, f"{prefix}.{key}" if prefix else str(key))
     return flat
+
+
+def check_resume(run_dir: Path, resume: Resume) -> None:
+    """Refuse a directory that another version of fastvae wrote, or that holds a run where a new one must begin.
+
+    Raises:
+        ValueError: says what the directory holds, and the remedy.
+    """
+    if resume not in (True, False, "must"):
+        raise ValueError(f"train: resume must be True, False or 'must', got {resume!r}")
+    record = read_record(run_dir)
+    if record is not None and resume is False and not is_earlier_start(record.get("launch")):
+        raise ValueError(
+            f"train: {run_dir} holds a run, and resume=False begins a new one; choose another run_dir, remove that "
+            "one, or go on with it by resume=True"
+        )
 
 
 def check_same_run(checkpoint: Checkpoint, resolved: Mapping[str, Any], run_dir: Path) -> None:
@@ -81,7 +71,7 @@ def check_same_run(checkpoint: Checkpoint, resolved: Mapping[str, Any], run_dir:
     differences = [
         f"{name} was {saved.get(name)!r}, now {asked.get(name)!r}"
         for name in sorted(saved.keys() | asked.keys())
-        if name not in _FREE and saved.get(name) != asked.get(name)
+        if name not in _WITHOUT_EFFECT and saved.get(name) != asked.get(name)
     ]
     if differences:
         raise ValueError(

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastvae._version import __version__
-from fastvae.distributed import SideGroup, Strategy, write_tensors
+from fastvae.data import Data
+from fastvae.distributed import SideGroup, Strategy, is_peer_error, write_tensors
 from fastvae.train.config import TrainConfig
 from fastvae.train.run_dir.checkpoint import (
     Checkpoint,
@@ -29,8 +30,12 @@ from fastvae.train.run_dir.checkpoint import (
     temporary_of,
 )
 from fastvae.train.run_dir.files import write_atomic
-from fastvae.train.run_dir.lock import RunLock
-from fastvae.train.run_dir.resume import check_same_run
+from fastvae.train.run_dir.identity import check_belongs, identify
+from fastvae.train.run_dir.lock import RunLock, this_launch
+from fastvae.train.run_dir.record import read_record, write_record
+from fastvae.train.run_dir.results import check_same_data
+from fastvae.train.run_dir.resume import Resume, check_resume, check_same_run
+from fastvae.train.run_dir.run_dir import RunDir
 from fastvae.train.state import TrainState
 
 _CLOSING_S = 10.0
@@ -63,17 +68,22 @@ class Saver:
         config: TrainConfig,
         resolved: Mapping[str, Any],
         lock: RunLock | None,
+        resume: Resume = True,
         *,
         scheduled: Callable[[int], Mapping[str, float]],
         replicated: Mapping[str, Tensor],
     ) -> None:
-        self._run_dir, self._root = run_dir, run_dir / "checkpoints"
+        self._run_dir, self._root = run_dir, RunDir(run_dir).checkpoints
         self._strategies, self._world = strategies, next(iter(strategies.values())).world
         self._scheduled, self._replicated = scheduled, replicated
         self._config, self._resolved, self._lock = config, resolved, lock
+        self._resume = resume
+        self._data: Data | None = None  # this and the next are rank 0's, once `identify` was called
+        self._belongs_to: Mapping[str, Any] = {}
         self._side = SideGroup(self._world)
         self._writing: threading.Thread | None = None
         self._error: str | None = None  # of the save that ended last, the same on all ranks
+        self._interruption: Exception | None = None  # of a save whose messages did not arrive: a peer died or is silent
         self.saved_step: int | None = None  # of the newest checkpoint
 
     @property
@@ -81,25 +91,58 @@ class Saver:
         """Whether a background save has failed, and nobody has been told; a rank may know it before the others."""
         return self._error is not None
 
+    def identify(self, model: nn.Module, data: Data) -> None:
+        """Take note of what the run is made of, before a strategy wraps the model; all but rank 0 do nothing."""
+        if self._world.is_main:
+            self._data, self._belongs_to = data, identify(model, data)
+
     def resume(self, averages: Mapping[str, dict[str, Tensor]]) -> TrainState:
         """The state to go on from: the newest valid checkpoint of this same run, or step 0.
 
         Args:
             averages: of each player's weights, by the player's name; filled in place.
+
+        Raises:
+            ValueError: on all ranks: the directory holds another run, one of another format, or one where there must
+                be none, or none where there must be one.
         """
+        self._check(partial(check_resume, self._run_dir, self._resume))
         checkpoint = self._newest()
         if checkpoint is not None:
             check_same_run(checkpoint, self._resolved, self._run_dir)
-        if self._world.is_main:
-            write_atomic(self._run_dir / "config.yaml", yaml.safe_dump(self._resolved, sort_keys=False))
-        self._world.barrier()
+            self._require_same_players(checkpoint)
+        self._check(partial(self._begin, checkpoint is not None))
         if checkpoint is None:
             return TrainState.start(self._world.device, averages)
-        self._require_same_players(checkpoint)
         for name, strategy in self._strategies.items():
             strategy.load(checkpoint.path, averages[name], self._replicated_with(name), prefix=f"{name}.")
         self.saved_step = checkpoint.step
         return TrainState.start(self._world.device, averages, checkpoint.scalars)
+
+    def _begin(self, is_resumed: bool) -> None:
+        """Make the directory this run's."""
+        if self._resume == "must" and not is_resumed:
+            raise ValueError(f"train: {self._run_dir} has no valid checkpoint to resume from; use resume=True")
+        paths = RunDir(self._run_dir)
+        record = read_record(self._run_dir)
+        if record is not None and (is_resumed or paths.weights.exists()):
+            assert self._data is not None, "identify comes before resume"
+            check_same_data(self._run_dir, self._data)
+            check_belongs(self._run_dir, record, self._belongs_to)
+        write_record(self._run_dir, {**self._belongs_to, "launch": this_launch()})
+        write_atomic(paths.config, yaml.safe_dump(self._resolved, sort_keys=False))
+
+    def _check(self, work: Callable[[], None]) -> None:
+        """Do something on rank 0, and raise its ValueError on all ranks."""
+        error = None
+        if self._world.is_main:
+            try:
+                work()
+            except ValueError as problem:
+                error = str(problem)
+        error = self._world.broadcast_text(error)
+        if error is not None:
+            raise ValueError(error)
 
     def _require_same_players(self, checkpoint: Checkpoint) -> None:
         saved, own = sorted(checkpoint.scalars["players"]), sorted(self._strategies)
@@ -134,7 +177,7 @@ class Saver:
         for name, strategy in self._strategies.items():
             own = strategy.snapshot(state.players[name].ema, self._replicated_with(name))
             tensors |= {f"{name}.{key}": tensor for key, tensor in own.items()}
-        write = partial(self._write, tensors, self._scalars(state))
+        write = partial(self._attempt, tensors, self._scalars(state))
         self._writing = threading.Thread(target=write, name="fastvae-save", daemon=True)
         self._writing.start()
         if wait or not self._config.save_in_background:
@@ -149,6 +192,8 @@ class Saver:
         if self._writing is not None:
             self._writing.join()
             self._writing = None
+        if self._interruption is not None:
+            raise self._interruption
         error, self._error = self._error, None
         if error is None:
             return
@@ -157,10 +202,10 @@ class Saver:
         if self._world.is_main:
             warnings.warn(f"{error}; the run goes on, as train.on_save_error says", stacklevel=2)
 
-    def close(self) -> None:
-        """Give a save that is under way a moment when the run has failed; where peers are lost it cannot end."""
+    def leave(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Give a save that is under way a moment to end; with a peer that died or is silent it cannot end."""
         if self._writing is not None:
-            self._writing.join(timeout=_CLOSING_S)
+            self._writing.join(timeout=0.0 if is_peer_error(error) else _CLOSING_S)
             self._writing = None
 
     def _scalars(self, state: TrainState) -> dict[str, Any]:
@@ -180,8 +225,15 @@ class Saver:
             },
         }
 
+    def _attempt(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
+        """The thread's work; an error between the ranks is kept for the main thread."""
+        try:
+            self._write(tensors, scalars)
+        except Exception as error:  # noqa: BLE001  raised in ``finish``
+            self._interruption = error
+
     def _write(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
-        """The thread's work: three parts, each done on all ranks before the next begins on any."""
+        """Three parts, each done on all ranks before the next begins on any."""
         temporary = temporary_of(self._root, scalars["step"])
         for part in (
             partial(self._open, temporary),

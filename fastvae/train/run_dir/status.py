@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastvae.train.run_dir.files import dump_json, write_atomic
+from fastvae.train.run_dir.run_dir import RunDir
 
 if TYPE_CHECKING:
     from fastvae.distributed import World
 
-STATUS = "status.json"
 ATTEMPT = "FASTVAE_ATTEMPT"  # the environment variable that names this start of a batch job
 _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
@@ -32,7 +32,7 @@ def write_status(run_dir: Path, world: World, state: str, step: int, **details: 
     if state == "failed":
         failure = _count_failure(run_dir, failure, str(details.get("reason")), step)
     record = {"state": state, "step": step, "time": time.time(), "attempt": os.environ.get(ATTEMPT), **details}
-    write_atomic(run_dir / STATUS, dump_json(record | ({"failure": failure} if failure else {})))
+    write_atomic(RunDir(run_dir).status, dump_json(record | ({"failure": failure} if failure else {})))
 
 
 def read_status(run_dir: Path) -> dict[str, Any] | None:
@@ -41,7 +41,7 @@ def read_status(run_dir: Path) -> dict[str, Any] | None:
     Raises:
         ValueError: the file is not one that fastvae wrote.
     """
-    path = run_dir / STATUS
+    path = RunDir(run_dir).status
     try:
         status = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -68,7 +68,7 @@ def _last_failure(run_dir: Path) -> dict[str, Any] | None:
 
 
 def _count_failure(run_dir: Path, before: dict[str, Any] | None, reason: str, step: int) -> dict[str, Any]:
-    checkpoints = sorted(path.name for path in (run_dir / "checkpoints").glob("step_*"))
-    failure = {"fingerprint": fingerprint(reason), "checkpoint": checkpoints[-1] if checkpoints else None}
+    checkpoint = RunDir(run_dir).newest_checkpoint
+    failure = {"fingerprint": fingerprint(reason), "checkpoint": checkpoint.name if checkpoint else None}
     again = before is not None and all(before.get(name) == value for name, value in failure.items())
     return {**failure, "reason": reason, "step": step, "count": 1 + (before or {}).get("count", 1) * again}

@@ -12,13 +12,12 @@ from fastvae.train.config import GENERATOR
 from fastvae.train.run_dir.checkpoint import (
     Checkpoint,
     CheckpointError,
-    checkpoint_paths,
     newest_valid,
     read_checkpoint,
 )
 from fastvae.train.run_dir.files import replacing
+from fastvae.train.run_dir.run_dir import RunDir, checkpoint_paths, step_of
 
-WEIGHTS = "model.safetensors"
 _ATTEMPTS = 20  # a run that goes on may remove a checkpoint while it is read; there is a newer one then
 
 
@@ -33,7 +32,7 @@ def read_weights(run_dir: Path, step: int | None = None) -> tuple[int, dict[str,
     Raises:
         ValueError: there is no such checkpoint, or it is not valid.
     """
-    root = run_dir / "checkpoints"
+    root = RunDir(run_dir).checkpoints
     for _ in range(_ATTEMPTS):
         before = checkpoint_paths(root)
         checkpoint = _find(root, step)
@@ -53,7 +52,7 @@ def _find(root: Path, step: int | None) -> Checkpoint | None:
     if step is None:
         return newest_valid(root, on_invalid=lambda error: None)
     for path in checkpoint_paths(root):
-        if int(path.name[5:]) == step:
+        if step_of(path) == step:
             try:
                 return read_checkpoint(path)
             except CheckpointError:

@@ -1,0 +1,129 @@
+"""Files of who chose what, whatever their form, as compressed rows: a table in text, or a sparse matrix."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastvae.data.files.arrays import ZIP_ERRORS, is_sparse_file, read_array
+from fastvae.data.interactions.config import RatingColumns
+from fastvae.data.interactions.ratings import is_ratings_file, read_ratings
+from fastvae.data.interactions.source import InteractionSource, check_rows, first_unsorted_row
+from fastvae.nn.bag import rows_of
+
+MAX_BYTES = 4 * 2**30
+_MEMBERS = ("indptr", "indices", "data")
+_MAX_ITEMS = 10**7  # each is given an id
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Who chose what, once each, by the numbers of users and items in a file."""
+
+    rows: InteractionSource  # [U, V]; a user of whom nothing counts has no items
+    user_ids: tuple[str, ...]
+    item_ids: tuple[str, ...]
+    has_ratings: bool  # whether the file says how much somebody liked an item
+    notes: tuple[str, ...] = ()  # what was taken for what
+
+
+def read_interactions(
+    path: Path, min_rating: float | None = None, max_bytes: int = MAX_BYTES, columns: RatingColumns | None = None
+) -> Interactions:
+    """The interactions of a CSV, TSV, ``.inter`` or ``.npz`` file.
+
+    Args:
+        path: the file; an ``.npz`` is what `read_sparse` reads.
+        min_rating: where the file has ratings, those below count for nothing; None counts every one.
+        max_bytes: the most bytes that one array of an ``.npz`` may have.
+        columns: which columns of a text file are what; the usual names where None.
+
+    Raises:
+        ValueError: not such a file, or no interactions; the message names the line or the array.
+    """
+    if path.suffix.lower() == ".npz":
+        return read_sparse(path, min_rating, max_bytes)
+    ratings = read_ratings(path, min_rating, columns)
+    users, items = torch.from_numpy(ratings.users), torch.from_numpy(ratings.items)
+    rows = InteractionSource.from_pairs(users, items, len(ratings.user_ids), len(ratings.item_ids), name=str(path))
+    num_repeated = len(ratings.users) - len(rows.columns)
+    repeated = [f"{path}: {num_repeated:,} come more than once and count once"] if num_repeated else []
+    notes = (*ratings.notes, *repeated)
+    return Interactions(rows, ratings.user_ids, ratings.item_ids, ratings.has_ratings, notes)
+
+
+def is_interactions_file(path: Path) -> bool:
+    """Whether `read_interactions` reads a file: by its first line, or by its list of arrays."""
+    return is_ratings_file(path) or is_sparse_file(path)
+
+
+def read_sparse(path: Path, min_rating: float | None = None, max_bytes: int = MAX_BYTES) -> Interactions:
+    """A matrix of users x items in compressed rows, as ``scipy.sparse.save_npz`` writes it.
+
+    Row and column numbers are the ids. Values are ratings where one of them is not 1; a stored 0 is no interaction.
+    Nothing is unpickled.
+
+    Raises:
+        ValueError: another format, arrays that do not fit each other, or nothing in them.
+    """
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            shape = _read_shape(archive, path, max_bytes)
+            crow, columns, values = (_read(archive, path, name, max_bytes) for name in _MEMBERS)
+    except ZIP_ERRORS as error:
+        raise ValueError(f"{path}: not a readable .npz archive ({error})") from None
+    except KeyError as error:
+        raise ValueError(f"{path}: a sparse matrix in an .npz has {', '.join(_MEMBERS)}: {error.args[0]}") from None
+    num_users, num_items = shape
+    are_whole = crow.dtype.kind in "iu" and columns.dtype.kind in "iu"
+    if len(crow) != num_users + 1 or len(values) != len(columns) or not are_whole:
+        raise ValueError(
+            f"{path}: a matrix of {num_users} x {num_items} has {num_users + 1} offsets (indptr), and a whole number"
+            f" (indices) and a value (data) for each interaction, got {len(crow)}, {len(columns)} and {len(values)}"
+        )
+    has_ratings = bool((values != 1).any())
+    counts = values != 0
+    if min_rating is not None and has_ratings:
+        counts &= values >= min_rating
+    del values
+    rows = _rows(torch.from_numpy(crow.astype(np.int64)), columns, counts, num_items, str(path))
+    return Interactions(rows, tuple(map(str, range(num_users))), tuple(map(str, range(num_items))), has_ratings)
+
+
+def _rows(
+    crow: Tensor, columns: NDArray[Any], counts: NDArray[np.bool_], num_items: int, name: str
+) -> InteractionSource:
+    """The interactions that count, each user's items in order."""
+    items = torch.from_numpy(columns if columns.dtype == np.int32 else columns.astype(np.int64))
+    check_rows(crow, items, num_items, name)
+    items = items.int()
+    if not counts.all():
+        before = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
+        crow, items = torch.from_numpy(before)[crow], items[torch.from_numpy(counts)]
+    if first_unsorted_row(crow, items) is not None:
+        return InteractionSource.from_pairs(rows_of(crow, len(items)), items, len(crow) - 1, num_items, name=name)
+    return InteractionSource(crow, items, num_items, name=name)
+
+
+def _read_shape(archive: zipfile.ZipFile, path: Path, max_bytes: int) -> tuple[int, int]:
+    with archive.open("format.npy") as member:
+        form = member.read(1024)
+    shape = _read(archive, path, "shape", max_bytes)
+    if not form.endswith((b"csr", b"c\0\0\0s\0\0\0r\0\0\0")) or len(shape) != 2 or shape.dtype.kind not in "iu":
+        raise ValueError(f"{path}: must be a csr matrix of users x items; save it by scipy.sparse.save_npz(x.tocsr())")
+    num_users, num_items = shape.tolist()
+    if num_users < 1 or not 1 <= num_items <= _MAX_ITEMS:
+        raise ValueError(f"{path}: must have a user and 1 .. {_MAX_ITEMS} items, got {num_users} x {num_items}")
+    return num_users, num_items
+
+
+def _read(archive: zipfile.ZipFile, path: Path, name: str, max_bytes: int) -> NDArray[Any]:
+    with archive.open(f"{name}.npy") as member:
+        return read_array(member, f"{path}, array {name!r}", max_bytes).reshape(-1)

@@ -1,0 +1,186 @@
+"""Interactions of users with items, in compressed rows from end to end: no users x items matrix is ever made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastvae.data.loading.staging import csr
+from fastvae.data.source import CHUNK_ROWS, Source
+from fastvae.nn.bag import rows_of
+from fastvae.ops import SplitSite, Use, noise_key, philox_uniform_at, stream
+from fastvae.records import Batch
+
+_CHECKED_AT_A_TIME = 2**24  # interactions: bounds the temporaries
+
+
+class InteractionSource(Source):
+    """Users, each a row of counts over V items, given as ``torch.sparse_csr`` float32 [B, V].
+
+    Args:
+        crow: int64 [U + 1], where each user's items begin.
+        columns: int32 or int64 [N], each user's items, ascending and once each. It may be mapped from a file: it is
+            read once to be checked, then only the rows that are asked for.
+        num_items: V.
+        values: [N], how often; None: once each.
+        name: how error messages call it.
+
+    Raises:
+        ValueError: the offsets do not fit the columns, or a user's items are not ascending or not in 0 .. V - 1.
+    """
+
+    def __init__(
+        self, crow: Tensor, columns: Tensor, num_items: int, values: Tensor | None = None, *, name: str = "interactions"
+    ) -> None:
+        check_rows(crow, columns, num_items, name)
+        user = first_unsorted_row(crow, columns)
+        if user is not None:
+            raise ValueError(
+                f"{name}: each user's items must be ascending and once each, those of user {user} are not; sort them,"
+                " or use InteractionSource.from_pairs"
+            )
+        self.crow, self.columns, self.values = crow, columns, values
+        self.event_shape, self.dtype, self.levels = (num_items,), torch.float32, None
+
+    @classmethod
+    def from_pairs(
+        cls, users: Tensor, items: Tensor, num_users: int, num_items: int, *, name: str = "interactions"
+    ) -> InteractionSource:
+        """Of pairs [N] of a user and an item, in any order; one that comes twice counts once."""
+        pairs = users.numpy().astype(np.int64)
+        pairs *= num_items
+        pairs += items.numpy()
+        pairs.sort()  # in place: by user, and by item within a user
+        is_first = np.ones(len(pairs), dtype=np.bool_)
+        np.not_equal(pairs[1:], pairs[:-1], out=is_first[1:])
+        pairs = pairs if is_first.all() else pairs[is_first]
+        crow = np.searchsorted(pairs, np.arange(num_users + 1) * num_items)
+        columns = np.empty(len(pairs), dtype=np.int32)
+        np.remainder(pairs, num_items, out=columns, casting="unsafe")  # smaller than num_items, so that it fits
+        return cls(torch.from_numpy(crow), torch.from_numpy(columns), num_items, name=name)
+
+    def select(
+        self, users: Tensor, column_of: Tensor, num_items: int, *, name: str = "interactions"
+    ) -> InteractionSource:
+        """Some users, each item with another number.
+
+        Args:
+            users: int64 [M], which, in the new order.
+            column_of: int64 [V], the new number of each item, no number twice; -1: left out.
+            num_items: how many new numbers there are.
+            name: how error messages call it.
+        """
+        crow, parts = torch.zeros(len(users) + 1, dtype=torch.int64), [torch.zeros(0, dtype=torch.int32)]
+        for first in range(0, len(users), CHUNK_ROWS):
+            counts = self[users[first : first + CHUNK_ROWS]]
+            columns = column_of[counts.col_indices()]
+            known = columns >= 0
+            rows = rows_of(counts.crow_indices(), len(columns))[known]
+            part = InteractionSource.from_pairs(rows, columns[known], counts.shape[0], num_items)
+            crow[first + 1 : first + len(part) + 1] = part.crow[1:] + crow[first]
+            parts.append(part.columns)
+        return InteractionSource(crow, torch.cat(parts), num_items, name=name)
+
+    def __len__(self) -> int:
+        return len(self.crow) - 1
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        starts = self.crow[indices]
+        lengths = self.crow[indices + 1] - starts
+        crow = torch.zeros(len(indices) + 1, dtype=torch.int64)
+        torch.cumsum(lengths, 0, out=crow[1:])
+        places = torch.arange(int(crow[-1])) + torch.repeat_interleave(starts - crow[:-1], lengths)
+        values = torch.ones(len(places)) if self.values is None else self.values[places].float()
+        return csr(crow, self.columns[places].long(), values, self.event_shape[0])
+
+    def popularity(self) -> Tensor:
+        """How many users have each item, float32 [V]."""
+        return torch.bincount(self.columns, minlength=self.event_shape[0]).float()
+
+
+def check_rows(crow: Tensor, columns: Tensor, num_items: int, name: str) -> None:
+    """ValueError unless offsets int64 [U + 1] and columns [N] can be rows over ``num_items`` items."""
+    if crow.dim() != 1 or len(crow) < 2 or int(crow[0]) != 0 or int(crow[-1]) != len(columns):
+        raise ValueError(
+            f"{name}: offsets must go from 0 to the {len(columns)} interactions of at least one user,"
+            f" got {list(crow.shape)} of them"
+        )
+    if bool((crow[1:] < crow[:-1]).any()):
+        raise ValueError(f"{name}: offsets must not fall, got some that do; give where each user's items begin")
+    if len(columns):
+        low, high = columns.aminmax()
+        if low < 0 or high >= num_items:
+            raise ValueError(f"{name}: items must be in 0 .. {num_items - 1}, got {int(low)} .. {int(high)}")
+
+
+def first_unsorted_row(crow: Tensor, columns: Tensor) -> int | None:
+    """The first row whose columns [N] are not ascending and once each; None where there is none."""
+    for first in range(0, len(columns) - 1, _CHECKED_AT_A_TIME):
+        chunk = columns[first : first + _CHECKED_AT_A_TIME + 1]
+        falls = (chunk[1:] <= chunk[:-1]).nonzero().flatten() + first + 1  # places that are no larger than the last
+        rows = torch.searchsorted(crow, falls, right=True) - 1
+        within = rows[crow[rows] != falls]
+        if len(within):
+            return int(within[0])
+    return None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a batch of users becomes for a model: the counts as they are, as input and as target."""
+
+    def __call__(self, raw: Tensor, key: Tensor, *, indices: Tensor, evaluation: bool) -> Batch:
+        """The batch of raw counts [B, V]; no noise is drawn."""
+        return Batch(x=raw, target=raw, rows=indices.to(raw.device))
+
+    def log_jacobian_nats(self, event_numel: int) -> float | None:
+        """None: bits per item of a catalogue mean nothing."""
+        return None
+
+    def mean(self, raw: Tensor) -> Tensor | None:
+        """None: the published model starts its output at 0, not at the items' popularity."""
+        return None
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Some users' items in two parts, each ``torch.sparse_csr`` [B, V]."""
+
+    fold_in: Tensor  # what the model is shown
+    held_out: Tensor  # what it must rank first
+
+
+def hold_out(counts: Tensor, first_row: int, *, share: float = 0.2, seed: int = 0) -> HeldOut:
+    """Each user's items in two parts: ``int(share * n)`` held out, the rest to fold in (Liang et al. 2018, 4.2).
+
+    Which items is a function of (seed, user, item) alone.
+
+    Args:
+        counts: ``torch.sparse_csr`` [B, V], users ``first_row`` and on of their source.
+        first_row: index of the first user.
+        share: part of each user's items that is held out, in (0, 1).
+        seed: which ones.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"hold_out: share must be in (0, 1), got {share}")
+    crow, columns = counts.crow_indices(), counts.col_indices()
+    rows = rows_of(crow, len(columns))
+    noise_stream = stream(Use.AUGMENTATION, SplitSite.HELD_OUT_ITEMS, evaluation=True)
+    noise = philox_uniform_at(noise_key(seed, 0, first_row, device=crow.device), rows, columns, stream=noise_stream)
+    order = torch.argsort(noise)
+    order = order[torch.argsort(rows[order], stable=True)]  # by row, and by noise within a row
+    place_in_row = torch.empty_like(rows)
+    place_in_row[order] = torch.arange(len(rows), device=rows.device) - crow[rows]
+    num_held_out = (crow.diff().double() * share + 1e-9).long()  # int(.2 * n) that survives .2 * 5 = .999...
+    is_held_out = place_in_row < num_held_out[rows]
+    fold_in, held_out = (_keep(counts, rows, keep) for keep in (~is_held_out, is_held_out))
+    return HeldOut(fold_in, held_out)
+
+
+def _keep(counts: Tensor, rows: Tensor, keep: Tensor) -> Tensor:
+    crow = torch.zeros(counts.shape[0] + 1, dtype=torch.int64, device=rows.device)
+    crow[1:] = torch.bincount(rows[keep], minlength=counts.shape[0]).cumsum(0)
+    return csr(crow, counts.col_indices()[keep], counts.values()[keep], counts.shape[1])

@@ -1,0 +1,64 @@
+"""Users and items by name and by path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from fastvae.data.config import DataConfig
+from fastvae.data.dataset import Data, State
+from fastvae.data.interactions.catalogue import CATALOGUE_FILE, Catalogue
+from fastvae.data.interactions.files import read_interactions
+from fastvae.data.interactions.movielens import locate_movielens
+from fastvae.data.interactions.recommendation import columns_of, load_interactions
+from fastvae.data.interactions.source import InteractionSource
+
+
+def load_movielens(config: DataConfig, seed: int, state: State) -> Data:
+    """MovieLens-100K. A finished run, which keeps its catalogue, downloads nothing.
+
+    Raises:
+        ValueError: the ratings are missing or have changed.
+    """
+    path = locate_movielens(config.dir, download=config.download and CATALOGUE_FILE not in state)
+    return _load(path, config, seed, state, config.name)
+
+
+def load_own_interactions(config: DataConfig, seed: int, state: State) -> Data:
+    """A CSV, TSV, ``.inter`` or ``.npz`` file of users and items."""
+    assert config.path is not None  # build_data saw to it
+    path = config.path.expanduser()
+    return _load(path, config, seed, state, path.stem)
+
+
+def read_own_interactions(path: Path, config: DataConfig, state: State) -> InteractionSource:
+    """Every user of a file, as they first appear in it, with those of their items that a run's catalogue has."""
+    return read_users(path, Catalogue.from_bytes(state[CATALOGUE_FILE]), config)[0]
+
+
+def read_users(path: Path, catalogue: Catalogue, config: DataConfig) -> tuple[InteractionSource, tuple[str, ...]]:
+    """The users of a file with their items of the catalogue, and the users' ids.
+
+    Args:
+        path: the file, see `fastvae.data.interactions.files.read_interactions`.
+        catalogue: the items of the run.
+        config: the run's; where the file has ratings, those too low for the training count for nothing.
+
+    Raises:
+        ValueError: the file names no users and items, or none of its items that count is in the catalogue.
+    """
+    min_rating = config.interactions.min_rating
+    read = read_interactions(path, min_rating, config.max_bytes, config.interactions.columns)
+    column_of = columns_of(catalogue, read.item_ids)
+    source = read.rows.select(torch.arange(len(read.rows)), column_of, len(catalogue), name=str(path))
+    if not len(source.columns):
+        rated = f" with a rating of at least {min_rating:g}" if min_rating is not None and read.has_ratings else ""
+        raise ValueError(
+            f"{path}: none of its {len(read.item_ids)} items is in the run's catalogue, by their ids{rated}"
+        )
+    return source, read.user_ids
+
+
+def _load(path: Path, config: DataConfig, seed: int, state: State, name: str) -> Data:
+    return load_interactions(path, config.interactions, seed=seed, state=state, name=name, max_bytes=config.max_bytes)

@@ -1,0 +1,78 @@
+"""The list of kinds, and which kind a configuration asks for. Nothing here imports PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fastvae.data.audio.kind import KIND as AUDIO
+from fastvae.data.config import DataConfig
+from fastvae.data.interactions.kind import KIND as INTERACTIONS
+from fastvae.data.kind import Kind
+from fastvae.data.pixels.kind import KIND as PIXELS
+from fastvae.data.table.kind import KIND as TABLE
+from fastvae.data.text.kind import KIND as TEXT
+
+ANY = "file"  # the name for a path whose kind is recognised
+# By name, in the order in which a path is tried: rows of users and items are a table too, so that they come first.
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (PIXELS, INTERACTIONS, TEXT, TABLE, AUDIO)}
+
+
+def register_kind(kind: Kind) -> None:
+    """Add a kind of one's own; a path is tried as this kind after those that were there before.
+
+    Raises:
+        ValueError: the kind's name, or the name of one of its data sets, is taken.
+    """
+    taken = {ANY, *KINDS, *dataset_names()}
+    twice = [name for name in (kind.name, *kind.datasets) if name in taken]
+    if twice:
+        raise ValueError(f"register_kind: names must be new, {', '.join(twice)} is taken; choose another")
+    KINDS[kind.name] = kind
+
+
+def dataset_names() -> tuple[str, ...]:
+    """The names of all data sets, for ``--data.name`` without a path."""
+    return tuple(name for kind in KINDS.values() for name in kind.datasets)
+
+
+def kind_of_dataset(name: str) -> Kind | None:
+    """The kind that a data set's name belongs to; None for an unknown name."""
+    return next((kind for kind in KINDS.values() if name in kind.datasets), None)
+
+
+def resolve(config: DataConfig) -> DataConfig:
+    """The configuration with the name that its path asks for; a pure function, and the same if applied twice.
+
+    A path replaces the data set: it is read as the kind of the recipe's data set, or, where that kind takes any path,
+    as the kind that is recognised from the file, which the name ``file`` stands for.
+
+    Raises:
+        ValueError: the name stands for own data, and there is no path.
+    """
+    is_own = config.name == ANY or config.name in KINDS
+    if config.path is None:
+        if is_own:
+            raise ValueError(f"DataConfig: name={config.name} needs a path (--data.path), got none")
+        return config
+    if is_own:
+        return config
+    kind = kind_of_dataset(config.name)
+    return replace(config, name=ANY if kind is None or kind.takes_any_path else kind.name)
+
+
+def kind_of(config: DataConfig) -> str | None:
+    """The name of the kind that a configuration asks for, such as pixels; None where only the data show it.
+
+    It is None for a path that is to be recognised (``name="file"``, or a path in place of a data set of pixels), and
+    for an unknown name.
+    """
+    name = config.name if config.path is None else resolve(config).name
+    if name in KINDS:
+        return name
+    kind = kind_of_dataset(name)
+    return None if kind is None else kind.name
+
+
+def kind_options() -> dict[str, tuple[str, ...]]:
+    """For each kind the fields of `DataConfig` that only this kind reads; the other fields are for every kind."""
+    return {name: kind.options for name, kind in KINDS.items()}

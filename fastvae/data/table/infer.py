@@ -1,0 +1,193 @@
+"""What each column of a table is: numbers in which notation, dates, True and False, or categories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastvae.data.table.cells import (
+    PLAIN,
+    Reading,
+    as_number,
+    is_missing_number,
+    local_number,
+    numbers_of,
+)
+from fastvae.data.table.dates import possible_orders, time_seconds
+
+_NEARLY_ALL = 0.8  # share of a column's values from which the others are odd
+_FEW = 20  # distinct texts that are categories however few the rows
+_HINT = "or name it in --data.table.categorical or --data.table.ignore"
+
+Texts = NDArray[np.str_]
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notation:
+    """What a file and its reader's settings say of numbers and dates."""
+
+    name: str
+    """How error messages call the file."""
+    delimiter: str = ","
+    """What parts its fields."""
+    decimal: str = "auto"
+    """See `TableConfig.decimal`."""
+    dates: str = "auto"
+    """See `TableConfig.dates`."""
+    where: Callable[[int], str] = lambda row: f"row {row + 1}"
+    """The place of a row in the file, in words."""
+    is_new: bool = True
+    """Whether a run begins: then a column of words must be one of categories."""
+
+
+def infer_columns(columns: Mapping[str, Texts], notation: Notation) -> dict[str, tuple[Numbers | Texts, Reading]]:
+    """Each column as numbers, with how they were read, or as the texts that it holds.
+
+    A column of numbers in the notation of programming languages is one. Of the others the decimal mark is that in
+    which all values of the column are numbers; where both are possible, that of the file's other columns decides,
+    then its delimiter.
+
+    Raises:
+        ValueError: a column is nearly all numbers, can be read in two ways, or holds another text in nearly every
+            row; the message names its first odd line and what to do.
+    """
+    found: dict[str, tuple[Numbers | Texts, Reading]] = {}
+    undecided: dict[str, Texts] = {}
+    marks: set[str] = set()  # decimal marks of which the file leaves no doubt
+    for name, texts in columns.items():
+        numbers = numbers_of(texts.tolist(), PLAIN)
+        if not isinstance(numbers, int):
+            found[name] = numbers, PLAIN
+            if any("." in text and local_number(text, ",") is None for text in texts.tolist()):
+                marks.add(".")
+            continue
+        undecided[name] = texts
+        marks |= _certain_marks(_present(texts))
+    for name, texts in undecided.items():
+        found[name] = _infer(name, texts, notation, marks)
+    if "," in marks:
+        _regroup(found, columns, notation, marks)
+    return {name: found[name] for name in columns}
+
+
+def _present(texts: Texts) -> list[str]:
+    return [text for text in texts.tolist() if not is_missing_number(text)]
+
+
+def _certain_marks(present: Sequence[str]) -> set[str]:
+    """The one decimal mark in which every value is a number, where there is one only."""
+    possible = {mark for mark in ".," if all(local_number(text, mark) is not None for text in present)}
+    return possible if present and len(possible) == 1 else set()
+
+
+def _infer(name: str, texts: Texts, notation: Notation, marks: set[str]) -> tuple[Numbers | Texts, Reading]:
+    present = _present(texts)
+    if {text.lower() for text in present} <= {"true", "false"}:
+        return _read(texts, Reading(kind="truth"))
+    if all(time_seconds(text) is not None for text in present):
+        return _read(texts, Reading(kind="time"))
+    if orders := possible_orders(present):
+        return _read(texts, Reading(kind="date", order=_order(name, texts, orders, notation)))
+    possible = [mark for mark in ".," if all(local_number(text, mark) is not None for text in present)]
+    if not possible:
+        if notation.is_new:
+            check_words(name, texts, notation)
+        return texts, PLAIN
+    mark = possible[0] if len(possible) == 1 else _choose_mark(name, texts, notation, marks)
+    units = {text: found[1] for text in present if (found := local_number(text, mark)) is not None}
+    first = units[present[0]]
+    odd = next((text for text in present if units[text] != first), None)
+    if odd is not None:
+        raise ValueError(
+            f"{place_of(name, texts, odd, notation)}, and {present[0]!r} above it: one column has one unit; write"
+            f" all of its numbers alike, {_HINT}"
+        )
+    return _read(texts, Reading(kind="local", decimal=mark, unit=first))
+
+
+def _read(texts: Texts, reading: Reading) -> tuple[Numbers, Reading]:
+    numbers = numbers_of(texts.tolist(), reading)
+    assert not isinstance(numbers, int)  # every text was looked at
+    return numbers, reading
+
+
+def _choose_mark(name: str, texts: Texts, notation: Notation, marks: set[str]) -> str:
+    """The decimal mark of a column that is numbers by either: 1,234 is a thousand, or little more than 1."""
+    unsure = next((text for text in _present(texts) if local_number(text, ".") != local_number(text, ",")), None)
+    if unsure is None:
+        return "."
+    if notation.decimal != "auto":
+        return {"comma": ",", "point": "."}[notation.decimal]
+    if len(marks) == 1:
+        return next(iter(marks))
+    if not marks and notation.delimiter in ";,":
+        return "," if notation.delimiter == ";" else "."
+    raise ValueError(
+        f"{place_of(name, texts, unsure, notation)}: is its mark a decimal one, or that of the thousands? set"
+        " --data.table.decimal comma or point"
+    )
+
+
+def _regroup(
+    found: dict[str, tuple[Numbers | Texts, Reading]],
+    columns: Mapping[str, Texts],
+    notation: Notation,
+    marks: set[str],
+) -> None:
+    """In a file with decimal commas 1.234 is a thousand, in a column where every point can be that."""
+    for name, (_, reading) in found.items():
+        texts = [text for text in columns[name].tolist() if text]
+        if reading == PLAIN and any("." in text for text in texts):
+            comma = Reading(kind="local", decimal=",")
+            can_be = all(comma.number(text) is not None for text in texts)
+            if can_be and _choose_mark(name, columns[name], notation, marks) == ",":
+                found[name] = _read(columns[name], comma)
+
+
+def _order(name: str, texts: Texts, orders: tuple[str, ...], notation: Notation) -> str:
+    wanted = {"day-first": "dmy", "month-first": "mdy"}.get(notation.dates)
+    if len(orders) == 1:
+        return orders[0]
+    chosen = [order for order in orders if order[:3] == wanted]
+    first = _present(texts)[0]
+    if chosen:
+        return chosen[0]
+    if wanted is None and "." in first.split()[0]:  # 01.02.2026 is the day first wherever it is written
+        return next(order for order in orders if order[:3] == "dmy")
+    raise ValueError(
+        f"{place_of(name, texts, first, notation)}: is that the day or the month first? set --data.table.dates"
+        " day-first or month-first, or write 2026-01-31"
+    )
+
+
+def check_words(name: str, texts: Texts, notation: Notation) -> None:
+    """ValueError where texts are no categories: nearly all of them are numbers, or nearly all of them differ."""
+    present = _present(texts)
+    best = max(("plain", ".", ","), key=lambda mark: sum(_is_number(text, mark) for text in present))
+    odd = [text for text in present if not _is_number(text, best)]
+    num_distinct = len(set(present))
+    if len(present) - len(odd) >= _NEARLY_ALL * len(present):
+        raise ValueError(
+            f"{place_of(name, texts, odd[0], notation)}, and {len(present) - len(odd):,} of the column's"
+            f" {len(present):,} values are numbers: correct it, leave it empty for a missing value, {_HINT}"
+        )
+    if num_distinct > max(_FEW, len(present) / 2):
+        raise ValueError(
+            f"{place_of(name, texts, present[0], notation)}, and {num_distinct:,} of the column's {len(present):,}"
+            f" values differ: an identifier or free text is no category; name it in --data.table.id {name} or"
+            f" --data.table.ignore {name}"
+        )
+
+
+def _is_number(text: str, mark: str) -> bool:
+    return as_number(text) is not None if mark == "plain" else local_number(text, mark) is not None
+
+
+def place_of(name: str, texts: Texts, text: str, notation: Notation) -> str:
+    """Where a text stands first, as the start of an error message."""
+    row = texts.tolist().index(text)
+    return f"{notation.name}: column {name} holds {text[:60]!r} in {notation.where(row)}"

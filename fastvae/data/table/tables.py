@@ -1,0 +1,188 @@
+"""Tables by name and by path, and their split into training and test rows."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastvae.data.config import DataConfig
+from fastvae.data.dataset import Data, State
+from fastvae.data.order import order_index
+from fastvae.data.source import Source
+from fastvae.data.table.cells import PLAIN
+from fastvae.data.table.columns import (
+    TABLE_FILE,
+    Column,
+    MaskGaps,
+    RawTable,
+    TableSource,
+    Values,
+    as_texts,
+    columns_from_bytes,
+    columns_to_bytes,
+    learn_column,
+)
+from fastvae.data.table.config import TableConfig
+from fastvae.data.table.file import read_table
+from fastvae.data.table.schema import SCHEMA_FILE, SchemaColumn, schema_lines, schema_to_bytes
+from fastvae.model_inputs import ModelInputs
+
+_ID_NAME = re.compile(r"(?i:id|.*[_ ]id|uuid|guid|index|row)|.*[a-z]I[dD]")
+
+
+def load_table(config: DataConfig, seed: int, state: State) -> Data:
+    """A CSV, TSV or npz file of measurements, some of them maybe marked as anomalies."""
+    assert config.path is not None  # build_data saw to it
+    path = config.path.expanduser()
+    max_bytes = config.max_bytes
+    table = read_table(path, config.table, _kept(state), max_bytes=max_bytes)
+    return split_table(table, config.table, seed=seed, state=state, name=path.stem, max_bytes=max_bytes)
+
+
+def load_breast_cancer(config: DataConfig, seed: int, state: State) -> Data:
+    """scikit-learn's breast cancer data as an anomaly table: 357 benign rows and, as anomalies, 21 malignant ones."""
+    from sklearn import datasets  # here: the import takes a second, and other data do not need it
+
+    bunch = datasets.load_breast_cancer()
+    benign, malignant = (np.flatnonzero(bunch.target == target) for target in (1, 0))
+    rows = np.concatenate([benign, malignant[:21]])
+    columns = {str(name): bunch.data[rows, place] for place, name in enumerate(bunch.feature_names)}
+    labels = (bunch.target[rows] == 0).astype(np.int64)
+    return split_table(RawTable(columns, labels, rows + 1), config.table, seed=seed, state=state, name=config.name)
+
+
+def read_rows(path: Path, config: DataConfig, state: State) -> TableSource:
+    """Every row of a file in its order, encoded as a run's rows are."""
+    columns = _kept(state)
+    max_bytes = config.max_bytes
+    table = read_table(path, config.table, columns, max_bytes=max_bytes)
+    check_size(len(table), columns, max_bytes, str(path))
+    return TableSource(table, columns, config.table.clip, name=str(path))
+
+
+def split_table(
+    table: RawTable, config: TableConfig, *, seed: int, state: State, name: str, max_bytes: float = math.inf
+) -> Data:
+    """Training and test rows of a table, its columns learned from the training rows alone, or from what a run kept.
+
+    Each label gives the same share of its rows to the test; which ones is a function of the seed.
+
+    Raises:
+        ValueError: fewer than two rows.
+    """
+    if len(table) < 2:
+        raise ValueError(f"{name}: at least two rows must be there, got {len(table)}")
+    train, test = (table.rows(rows) for rows in _split(table, config.test_share, seed))
+    data = table_data(train, test, config, state=state, name=name, max_bytes=max_bytes)
+    if TABLE_FILE in state:
+        return data
+    schema = describe_table(table, columns_from_bytes(data.state[TABLE_FILE]))
+    return replace(
+        data,
+        state={**data.state, SCHEMA_FILE: schema_to_bytes(schema)},
+        notes=schema_lines(name, len(table), schema),
+    )
+
+
+def table_data(
+    train: RawTable,
+    test: RawTable,
+    config: TableConfig,
+    *,
+    state: State | None = None,
+    name: str = "table",
+    max_bytes: float = math.inf,
+) -> Data:
+    """The data of training and test rows that are apart already; see `split_table`."""
+    learned = _kept(state or {})
+    columns = learned or tuple(
+        _learned(column, values, train, config, name) for column, values in train.columns.items()
+    )
+    check_size(len(train) + len(test), columns, max_bytes, name)
+    sources = [TableSource(part, columns, config.clip, name=name) for part in (train, test)]
+    return _data(name, sources[0], sources[1], columns)
+
+
+def check_size(num_rows: int, columns: Sequence[Column], max_bytes: float, name: str) -> None:
+    """ValueError where the rows that a model reads would take more than ``max_bytes``."""
+    num_bytes = 4 * num_rows * sum(column.width for column in columns)
+    if num_bytes > max_bytes:
+        widest = max(columns, key=lambda column: column.width)
+        raise ValueError(
+            f"{name}: {num_rows:,} rows become {num_bytes / 2**30:.2f} GiB, the limit is {max_bytes / 2**30:.2f}"
+            f" (--data.max-gib); column {widest.name} alone has {widest.width} of the {num_bytes // (4 * num_rows)}"
+            " places of a row"
+        )
+
+
+def describe_table(table: RawTable, columns: Sequence[Column]) -> tuple[SchemaColumn, ...]:
+    """What each column of a table was taken for, and those that are no input."""
+    return (*(_described(column, table) for column in columns if column.name in table.columns), *table.left_out)
+
+
+def _described(column: Column, table: RawTable) -> SchemaColumn:
+    values = table.columns[column.name]
+    if column.categories is not None:
+        texts = as_texts(values)
+        names = tuple(sorted(set(texts.tolist()) - {""}))
+        return SchemaColumn(
+            name=column.name, part="input", type="categories", categories=names, missing=int((texts == "").sum())
+        )
+    present = values.astype(np.float64)[~np.isnan(values.astype(np.float64))]
+    is_id = bool(_ID_NAME.fullmatch(column.name)) and len(np.unique(present)) == len(present) > 1
+    note = f"is it an identifier? --data.table.id {column.name} leaves it out" if is_id else ""
+    return SchemaColumn(
+        name=column.name,
+        part="input",
+        type=column.reading.words,
+        low=column.reading.spell(present.min()) if len(present) else "",
+        high=column.reading.spell(present.max()) if len(present) else "",
+        missing=len(values) - len(present),
+        note=note if len(present) else "holds nothing",
+    )
+
+
+def _learned(name: str, values: Values, table: RawTable, config: TableConfig, where: str) -> Column:
+    column = learn_column(name, values, table.readings.get(name, PLAIN))
+    if column.categories is not None and column.width - 1 > config.max_categories:
+        raise ValueError(
+            f"{where}: column {name} has {column.width - 1:,} categories, the limit is {config.max_categories}; raise"
+            " --data.table.max-categories, or name the column in --data.table.ignore"
+        )
+    return column
+
+
+def _data(name: str, train: Source, test: Source, columns: Sequence[Column]) -> Data:
+    return Data(
+        name=name,
+        train=train,
+        test=test,
+        preprocess=MaskGaps(),
+        kind="table",
+        label_names=("normal", "anomaly"),
+        inputs=ModelInputs(event_shape=train.event_shape, column_widths=tuple(column.width for column in columns)),
+        state={TABLE_FILE: columns_to_bytes(columns)},
+    )
+
+
+def _split(table: RawTable, test_share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    labels = np.zeros(len(table), dtype=np.int64) if table.labels is None else table.labels
+    train, test = [], []
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        rows = rows[order_index(np.arange(len(rows)), len(rows), seed)]
+        num_test = min(max(round(test_share * len(rows)), 1), len(rows) - 1) if len(rows) > 1 else 0
+        test.append(rows[:num_test])
+        train.append(rows[num_test:])
+    return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))
+
+
+def _kept(state: State) -> tuple[Column, ...]:
+    """The columns that a run kept; none where it begins."""
+    return columns_from_bytes(state[TABLE_FILE]) if TABLE_FILE in state else ()

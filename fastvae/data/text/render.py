@@ -1,0 +1,43 @@
+"""Sentences as text files that a person reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from fastvae.data.dataset import Data
+from fastvae.data.text.sentences import tokenizer_of
+
+
+class TextRenderer:
+    """Token ids: one sentence a line, under a line that says what they are."""
+
+    suffix = ".txt"
+
+    def write_examples(self, path: Path, examples: Tensor, data: Data, *, title: str) -> None:
+        """Sentences [N, T], one a line."""
+        _write(path, [f"# {title}", *_sentences(examples, data)])
+
+    def write_pairs(self, path: Path, originals: Tensor, reconstructions: Tensor, data: Data, *, title: str) -> None:
+        """Each sentence [N, T], and below it what the model makes of it."""
+        lines = [f"# {title}: a sentence, and below it what the model makes of it"]
+        for original, made in zip(_sentences(originals, data), _sentences(reconstructions, data), strict=True):
+            lines += ["", original, f"-> {made}"]
+        _write(path, lines)
+
+    def write_rows(self, path: Path, rows: Tensor, names: Sequence[str], data: Data, *, title: str) -> None:
+        """R groups of S sentences each, [R, S, T], under their names."""
+        lines = [f"# {title}"]
+        for name, row in zip(names, rows, strict=True):
+            lines += ["", *([f"{name}:"] if name else []), *_sentences(row, data)]
+        _write(path, lines)
+
+
+def _sentences(ids: Tensor, data: Data) -> list[str]:
+    return tokenizer_of(data).decode(ids.tolist())
+
+
+def _write(path: Path, lines: list[str]) -> None:
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,298 @@
+"""Sentences: a text file or TSV to token ids, with lengths, labels and the batch that a text model reads."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fastvae.data.condition import LengthField
+from fastvae.data.config import DataConfig
+from fastvae.data.dataset import Data, State
+from fastvae.data.source import Source
+from fastvae.data.text.config import TextDataConfig
+from fastvae.data.text.tokenizer import Tokenizer
+from fastvae.model_inputs import ModelInputs
+from fastvae.records import END, PAD, UNKNOWN, Batch
+
+TOKENIZER_FILE = "tokenizer.json"
+LABELS_FILE = "labels.json"
+_TEXT_COLUMNS = ("sentence", "text", "content")
+_LABEL_COLUMN = "label"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Sentences and, where they have any, their labels as a file spells them."""
+
+    sentences: tuple[str, ...]
+    labels: tuple[str, ...] | None = None
+
+    def take(self, rows: Sequence[int]) -> Corpus:
+        """The sentences of those rows."""
+        labels = None if self.labels is None else tuple(self.labels[row] for row in rows)
+        return Corpus(tuple(self.sentences[row] for row in rows), labels)
+
+
+class TextSource(Source):
+    """Sentences as token ids in one flat tensor: ``source[indices]`` is int64 ``[B, T]``, T the longest of them.
+
+    A row is a sentence, ``END``, and ``PAD`` up to T.
+
+    Args:
+        ids: the token ids of each sentence, none empty.
+        labels: int64 ``[N]``, or None.
+        max_length: tokens that a sentence is cut to, its end not counted.
+
+    Raises:
+        ValueError: no sentences, or an empty one.
+    """
+
+    def __init__(self, ids: Sequence[Sequence[int]], labels: Tensor | None = None, *, max_length: int) -> None:
+        lengths = torch.tensor([min(len(row), max_length) for row in ids], dtype=torch.int64)
+        if not len(lengths) or int(lengths.min()) < 1:
+            raise ValueError("TextSource: there must be sentences of at least one token each; drop the empty ones")
+        self.event_shape, self.dtype, self.levels = (max_length + 1,), torch.int64, None
+        self.lengths: Tensor = lengths  # [N] tokens of each sentence, its end not counted
+        self._labels = labels
+        self._first = torch.cat((torch.zeros(1, dtype=torch.int64), (lengths + 1).cumsum(0)))
+        flat = [number for row in ids for number in (*row[:max_length], END)]
+        self._tokens = torch.tensor(flat, dtype=torch.int32)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        lengths = self.lengths[indices] + 1
+        steps = torch.arange(int(lengths.max()) if len(lengths) else 1)
+        places = (self._first[indices].unsqueeze(1) + steps).clamp(max=len(self._tokens) - 1)
+        return torch.where(steps < lengths.unsqueeze(1), self._tokens[places].to(torch.int64), PAD)
+
+    @property
+    def labels(self) -> Tensor | None:
+        """int64 ``[N]``, or None."""
+        return self._labels
+
+    def attribute(self, name: str) -> Tensor | None:
+        """The labels under "label", and under "length" the place of the length among 1, 2, ..."""
+        return self.lengths - 1 if name == "length" else super().attribute(name)
+
+
+@dataclass(frozen=True)
+class TextPreprocess:
+    """Token ids as a batch: input and target, the mask that leaves the padding out, and the lengths."""
+
+    tokenizer: Tokenizer
+
+    def __call__(self, raw: Tensor, key: Tensor, *, indices: Tensor, evaluation: bool) -> Batch:
+        """The batch: x and target int64 [B, T], mask bool [B, T], lengths int64 [B] with each sentence's end."""
+        mask = raw != PAD
+        return Batch(x=raw, target=raw, mask=mask, lengths=mask.sum(1), rows=indices.to(raw.device))
+
+    def log_jacobian_nats(self, event_numel: int) -> float | None:
+        """None: sentences differ in length, so there is no number of dimensions to divide by."""
+        return None
+
+    def mean(self, raw: Tensor) -> Tensor | None:
+        """None: tokens have no mean."""
+        return None
+
+
+def load_sentences(config: DataConfig, seed: int, state: State) -> Data:
+    """Your own sentences, one a line, or a TSV of them with a header; every ``test_every``-th is a test sentence.
+
+    Raises:
+        ValueError: the file is no such text, or too short.
+    """
+    assert config.path is not None  # build_data saw to it
+    corpus = read_sentences(config.path.expanduser())
+    rows = range(len(corpus.sentences))
+    if len(rows) < 2:
+        raise ValueError(f"{config.path}: at least two sentences are needed, one of them to test, got {len(rows)}")
+    train = corpus.take([row for row in rows if row % config.test_every])
+    test = corpus.take(rows[:: config.test_every])
+    return text_data(config.name, train, test, config.text, state)
+
+
+def load_sst2(config: DataConfig, seed: int, state: State) -> Data:
+    """The phrases and sentences of SST-2 (Socher et al. 2013), labelled negative or positive.
+
+    Raises:
+        ValueError: the files are in none of the folders.
+    """
+    folder = _find_folder(config.dir, ("sst2_glue", "SST-2"), "train.tsv")
+    train, test = (read_sentences(folder / f"{part}.tsv") for part in ("train", "test"))
+    data = text_data(config.name, train, test, config.text, state)
+    if data.label_names != ("0", "1"):
+        raise ValueError(f"{folder}: labels must be 0 and 1, got {data.label_names}")
+    return replace(data, label_names=("negative", "positive"))
+
+
+def read_text(path: Path, config: DataConfig, state: State) -> TextSource:
+    """All sentences of a file in its order, as tokens of a finished run.
+
+    Raises:
+        ValueError: the file is no text, has labels that the run does not know, or a blank line: numbers must be lines.
+    """
+    tokenizer = Tokenizer.from_bytes(state[TOKENIZER_FILE])
+    names = json.loads(state[LABELS_FILE])
+    return _source(str(path), read_sentences(path, blank_lines=False), tokenizer, names, config.text.max_length)
+
+
+def restored_preprocess(state: State) -> TextPreprocess:
+    """The preprocessing of a run, from the tokenizer that it kept."""
+    return TextPreprocess(Tokenizer.from_bytes(state[TOKENIZER_FILE]))
+
+
+def text_data(name: str, train: Corpus, test: Corpus, config: TextDataConfig, state: State | None = None) -> Data:
+    """The data of a corpus, with a tokenizer that is trained on its training part or taken from ``state``."""
+    kept = (state or {}).get(TOKENIZER_FILE)
+    tokenizer = (
+        Tokenizer.from_bytes(kept)
+        if kept is not None
+        else Tokenizer.train(
+            train.sentences,
+            config.tokenizer,
+            vocab_size=config.vocab_size,
+            min_frequency=config.min_frequency,
+            lowercase=config.lowercase,
+        )
+    )
+    names = None if train.labels is None else tuple(sorted(set(train.labels)))
+    notes = () if kept is not None else (_check_known(name, train, tokenizer, config),)
+    source = _source(f"{name} (train)", train, tokenizer, names, config.max_length)
+    lengths = tuple(str(length + 1) for length in range(config.max_length))
+    # An odd number of them, so that in turn they meet both of two labels.
+    usual = source.lengths.to(torch.float32).quantile(torch.linspace(0.3, 0.9, 7)).long().tolist()
+    return Data(
+        name=name,
+        train=source,
+        test=_source(f"{name} (test)", test, tokenizer, names, config.max_length),
+        preprocess=TextPreprocess(tokenizer),
+        kind="text",
+        label_names=names,
+        fields=(LengthField("length", lengths, tuple(usual)),),
+        inputs=ModelInputs(event_shape=source.event_shape, num_tokens=len(tokenizer)),
+        state={TOKENIZER_FILE: tokenizer.to_bytes(), LABELS_FILE: json.dumps(names).encode()},
+        notes=notes,
+    )
+
+
+def _check_known(name: str, corpus: Corpus, tokenizer: Tokenizer, config: TextDataConfig) -> str:
+    """How many tokens the tokenizer knows, in words; ValueError where too many are unknown."""
+    ids = tokenizer.encode(corpus.sentences)
+    num_tokens = sum(map(len, ids))
+    num_unknown = sum(row.count(UNKNOWN) for row in ids)
+    num_cut = sum(len(row) > config.max_length for row in ids)
+    if num_unknown > config.max_unknown * num_tokens:
+        first = next(number for number, row in enumerate(ids) if UNKNOWN in row)
+        raise ValueError(
+            f"{name}: {num_unknown / num_tokens:.0%} of the {num_tokens:,} training tokens are unknown, the limit is"
+            f" {config.max_unknown:.0%} (--data.text.max-unknown); the first is in {corpus.sentences[first][:60]!r};"
+            " use byte pairs (--data.text.tokenizer bpe --model.text.cutoffs), which know every text, or lower"
+            " --data.text.min-frequency"
+        )
+    cut = f", {num_cut:,} sentences cut to {config.max_length} (--data.text.max-length)" if num_cut else ""
+    return (
+        f"{name}: {len(ids):,} training sentences, {num_tokens:,} tokens, {len(tokenizer):,} different ones,"
+        f" {num_unknown / max(num_tokens, 1):.1%} unknown{cut}"
+    )
+
+
+def tokenizer_of(data: Data) -> Tokenizer:
+    """The tokenizer of sentences' data.
+
+    Raises:
+        TypeError: the data are not sentences.
+    """
+    if not isinstance(data.preprocess, TextPreprocess):
+        raise TypeError(f"{data.name}: must be sentences, which have a tokenizer, got data of kind {data.kind}")
+    return data.preprocess.tokenizer
+
+
+def read_sentences(path: Path, *, blank_lines: bool = True) -> Corpus:
+    """The sentences of a text file, one a line, or of a TSV whose first line names the columns; blank lines are none.
+
+    Args:
+        path: the file.
+        blank_lines: whether there may be any, but at the end.
+
+    Raises:
+        ValueError: no such file, not UTF-8, no sentences, or a TSV without the columns; the message names the line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")  # splitlines knows ends that are none
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: must be UTF-8 text, got byte {error.object[error.start]:#x} at {error.start}"
+        ) from None
+    first, corpus = (
+        (2, _read_table(path, lines)) if path.suffix == ".tsv" else (1, Corpus(tuple(map(str.strip, lines))))
+    )
+    filled = [row for row, sentence in enumerate(corpus.sentences) if sentence]
+    blank = next((row for row, sentence in enumerate(corpus.sentences) if not sentence), None)
+    if blank is not None and filled and not blank_lines:
+        raise ValueError(f"{path}, line {blank + first}: has no sentence; remove it, so that every example is a line")
+    corpus = corpus.take(filled)
+    if not corpus.sentences:
+        raise ValueError(f"{path}: there must be at least one sentence, one a line, found none")
+    return corpus
+
+
+def holds_sentences(path: Path) -> bool:
+    """Whether a file is text, or a TSV whose header names a column of text."""
+    if not path.is_file() or path.suffix not in (".txt", ".tsv"):
+        return False
+    if path.suffix == ".txt":
+        return True
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return bool(set(file.readline().strip().split("\t")) & set(_TEXT_COLUMNS))
+
+
+def _read_table(path: Path, lines: list[str]) -> Corpus:
+    rows = (line.split("\t") for line in lines)
+    header = next(rows)
+    column = next((name for name in _TEXT_COLUMNS if name in header), None)
+    if column is None:
+        raise ValueError(
+            f"{path}: its first line must name a column {' or '.join(_TEXT_COLUMNS)} (and label, if there are labels),"
+            f" got {header[:5]}"
+        )
+    sentences, labels = [], []
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise ValueError(
+                f"{path}, line {number}: must have {len(header)} columns as the first line, got {len(row)}"
+            )
+        sentences.append(row[header.index(column)].strip())
+        labels.append(row[header.index(_LABEL_COLUMN)].strip() if _LABEL_COLUMN in header else "")
+    return Corpus(tuple(sentences), tuple(labels) if _LABEL_COLUMN in header else None)
+
+
+def _source(
+    where: str, corpus: Corpus, tokenizer: Tokenizer, names: tuple[str, ...] | None, longest: int
+) -> TextSource:
+    labels = None
+    if names is not None and corpus.labels is not None:
+        unknown = set(corpus.labels) - set(names)
+        if unknown:
+            raise ValueError(f"{where}: label {sorted(unknown)[0]!r} is not among the training labels {list(names)}")
+        labels = torch.tensor([names.index(label) for label in corpus.labels])
+    return TextSource(tokenizer.encode(corpus.sentences), labels, max_length=longest)
+
+
+def _find_folder(directory: Path | None, names: Sequence[str], file: str) -> Path:
+    roots = [root for root in (directory, os.environ.get("FASTVAE_DATA")) if root]
+    folders = [Path(root).expanduser() / name for root in roots for name in ("", *names)]
+    for folder in folders:
+        if (folder / file).is_file():
+            return folder
+    places = ", ".join(map(str, folders)) or "FASTVAE_DATA, which is not set"
+    raise ValueError(f"sst2: {file} is in none of {places}; set --data.dir to the folder that holds it")

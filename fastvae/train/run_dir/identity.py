@@ -1,0 +1,135 @@
+"""What a run directory belongs to: the structure of its model and the content of its data, in a form to compare."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from fastvae.data import Data, Source, describe
+from fastvae.data.source import TensorSource
+
+_MAX_BYTES = 32 * 2**20
+_CHUNK_BYTES = 2**20
+_NUM_READ = 16
+
+
+def identify(model: nn.Module, data: Data) -> dict[str, Any]:
+    """The structure of a model that is not wrapped yet, and a digest of the data, as JSON has them.
+
+    Of an array the digest reads at most 32 MiB of training and as much of test examples, evenly spread, so it sees
+    every number of a smaller one; of any other source 16 examples of each, which a source in files does not need to
+    hold in memory. Examples that a source draws at random at each reading are left out of it.
+    """
+    return {
+        "model": list(_structure(model)),
+        "data": {
+            "name": data.name,
+            "description": hashlib.sha256(describe(data)).hexdigest(),
+            "train": _describe_source(data.train),
+            "test": _describe_source(data.test),
+        },
+    }
+
+
+def check_belongs(run_dir: Path, record: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Refuse to go on in the directory of a run on other data, or of another model.
+
+    Args:
+        run_dir: the run directory.
+        record: what it says of itself.
+        found: of the model and data at hand, as `identify` gives it.
+
+    Raises:
+        ValueError: names what differs, and the remedy.
+    """
+    remedy = "choose another run directory, remove that one, or give the"
+    was, now = record.get("data"), found["data"]
+    if was != now:
+        raise ValueError(
+            f"train: {run_dir} holds a run on other data ({_data_difference(was, now)}); {remedy} data that it was "
+            "trained on"
+        )
+    was, now = record.get("model"), found["model"]
+    if was != now:
+        was = was if isinstance(was, list) else []
+        old, new = ([line for line in one if line not in other] for one, other in ((was, now), (now, was)))
+        raise ValueError(
+            f"train: {run_dir} holds a run of another model (was {old[0] if old else 'without'}, now "
+            f"{new[0] if new else 'without'}, {len(old) + len(new)} differences in all); {remedy} model that it was "
+            "trained with"
+        )
+
+
+def _structure(model: nn.Module) -> Iterator[str]:
+    """A line for each module with its class, and for each parameter and buffer with its type and shape."""
+    for name, module in model.named_modules():
+        yield f"{name or '(model)'}: {type(module).__qualname__}"
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        shape = "of no shape yet" if is_lazy(tensor) else str(list(tensor.shape))
+        yield f"{name}: {str(tensor.dtype).removeprefix('torch.')} {shape}"
+
+
+def _describe_source(source: Source) -> dict[str, Any]:
+    return {"num_examples": len(source), "event_shape": list(source.event_shape), "sha256": _digest(source)}
+
+
+def _digest(source: Source) -> str | None:
+    """Of the examples and their conditions; None where a second reading gives other examples."""
+    if isinstance(source, TensorSource):
+        return _digest_of(source, _MAX_BYTES)
+    first, second = (_digest_of(source, 0) for _ in range(2))
+    return first if first == second else None
+
+
+def _digest_of(source: Source, max_bytes: int) -> str:
+    digest = hashlib.sha256()
+    example_bytes = max(1, sum(tensor.nbytes for tensor in _tensors(source[torch.zeros(1, dtype=torch.int64)])))
+    num_taken = min(len(source), max(_NUM_READ, max_bytes // example_bytes))
+    indices = torch.arange(num_taken) * len(source) // num_taken
+    for chunk in indices.split(max(1, _CHUNK_BYTES // example_bytes)):
+        for tensor in _tensors(source[chunk]):
+            digest.update(f"{tensor.dtype} {list(tensor.shape)}".encode())
+            digest.update(_bytes(tensor))
+    if source.conditions is not None:
+        digest.update(_bytes(source.conditions[indices]))
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+def _tensors(raw: Any) -> list[Tensor]:
+    """The dense tensors of raw examples: a tensor, or a record, tuple, list or mapping of them; nothing of others."""
+    if isinstance(raw, Tensor):
+        if raw.layout == torch.sparse_csr:
+            return [raw.crow_indices(), raw.col_indices(), raw.values()]
+        return [raw]
+    if is_dataclass(raw):
+        return [tensor for field in fields(raw) for tensor in _tensors(getattr(raw, field.name))]
+    if isinstance(raw, Mapping):
+        raw = tuple(raw.values())
+    return [tensor for item in raw for tensor in _tensors(item)] if isinstance(raw, tuple | list) else []
+
+
+def _data_difference(was: Any, now: Mapping[str, Any]) -> str:
+    """The first entry that differs, in words; the digests themselves say nothing to people."""
+    was = was if isinstance(was, Mapping) else {}
+    for name, value in now.items():
+        if was.get(name) == value:
+            continue
+        if not isinstance(value, Mapping):
+            return f"{name} was {was.get(name)!r}, now {value!r}" if name == "name" else f"their {name} differs"
+        before = was[name] if isinstance(was.get(name), Mapping) else {}
+        for key, number in value.items():
+            if before.get(key) != number:
+                values = "have other values" if key == "sha256" else f"{key} was {before.get(key)}, now {number}"
+                return f"{name} examples: {values}"
+    return "the run kept more of them"
