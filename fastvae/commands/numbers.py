@@ -36,8 +36,8 @@ class Score(Settings):
     """Write how unlikely each example is, in nats: a CSV file with its number and minus its bound.
 
     Rows of a table have their number in the file, 1 below the header, as in `anomaly-report`; other examples count from
-    0, as in `interpolate`. Of a model that estimates no ELBO, such as a deterministic autoencoder, it is the distortion:
-    the squared error.
+    0, as in `interpolate`. The score of a model that estimates no ELBO, such as a deterministic autoencoder, is its
+    distortion, the squared error.
     """
 
     run: RunDirectory
