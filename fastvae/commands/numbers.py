@@ -36,8 +36,8 @@ class Score(Settings):
     """Write how unlikely each example is, in nats: a CSV file with its number and minus its bound.
 
     Rows of a table have their number in the file, 1 below the header, as in `anomaly-report`; other examples count from
-    0, as in `interpolate`. Of a model that estimates no ELBO, such as a deterministic autoencoder, it is the distortion:
-    the squared error.
+    0, as in `interpolate`. Of a model that estimates no ELBO, such as a deterministic autoencoder, it is the
+    distortion: the squared error.
     """
 
     run: RunDirectory
@@ -52,12 +52,12 @@ class Score(Settings):
     """Where to compute; auto takes the GPU where there is one."""
 
     def __call__(self) -> int:
+        from fastvae.generative import AnyModel  # here: it imports PyTorch
+
         out = output_file(self.out)
         loaded = load_run(self.run, self.device)
         source = loaded.source(self.data or "test")
         values = loaded.score(source, num_samples=self.num_samples)
-        from fastvae.generative import AnyModel  # here: it imports PyTorch
-
         model = AnyModel(loaded.model)
         score = "negative_elbo_nats" if self.num_samples == 1 else "nll_nats"
         is_table = loaded.data.kind == "table"
