@@ -39,9 +39,9 @@ def small_model(likelihood="bernoulli"):
 
 
 def numbers(result):
-    """The fields that hold a number, all of a VAE's but the bits of data that are not discrete."""
+    """The fields that hold a number, all of a VAE's but the bits of continuous data and the penalty."""
     found = {name: value for name, value in vars(result).items() if value is not None}
-    assert set(vars(result)) - set(found) == {"bits_per_dim", "squared_error"}
+    assert set(vars(result)) - set(found) == {"bits_per_dim", "squared_error", "penalty"}
     per_dimension = found.pop("kl_per_dimension_nats")
     return {**found, **{f"kl_nats_{number}": value for number, value in enumerate(per_dimension)}}
 
