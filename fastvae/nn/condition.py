@@ -1,4 +1,4 @@
-"""How a network is told a condition, such as a class, a length or a speaker: once, or at every layer."""
+"""How a condition, such as a class, a length or a speaker, enters a network: concatenated to its input, or by FiLM."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ConditionBias(nn.Module):
             nn.init.xavier_uniform_(self.weight)
 
     def forward(self, hidden: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Hidden units [B, ..., width, ...] that know the condition [B, C].
+        """Hidden units [B, ..., width, ...] combined with the condition [B, C].
 
         Raises:
             ValueError: a condition is missing, of another size, or given to a network that takes none.
@@ -42,10 +42,10 @@ class ConditionBias(nn.Module):
             )
         if condition is None or not self.condition_dim:
             return hidden
-        return self.tell(hidden, condition.to(self.weight.dtype))
+        return self.combine(hidden, condition.to(self.weight.dtype))
 
-    def tell(self, hidden: Tensor, condition: Tensor) -> Tensor:
-        """The hidden units with the condition's share of each added."""
+    def combine(self, hidden: Tensor, condition: Tensor) -> Tensor:
+        """The hidden units plus a linear function of the condition."""
         return hidden + self.along(hidden, nn.functional.linear(condition, self.weight))
 
     def along(self, hidden: Tensor, units: Tensor) -> Tensor:
@@ -60,10 +60,10 @@ class ConditionBias(nn.Module):
 
 
 class ConditionAffine(ConditionBias):
-    """Scales hidden units by a linear function of the condition, and adds another (FiLM: Perez et al. 2018, arXiv
-    1709.07871): a layer that may do something else for every class, where a bias can only move its units.
+    """FiLM (Perez et al. 2018, arXiv 1709.07871): scales and shifts hidden units by linear functions of the condition.
 
-    Starts as `ConditionBias`: every scale is 1.
+    A layer can then compute something different for every class, where a bias can only shift its units. Every scale
+    starts at 1, as in `ConditionBias`.
 
     Args:
         condition_dim: C, numbers in a condition; 0 makes a layer without parameters that passes its input on.
@@ -76,7 +76,7 @@ class ConditionAffine(ConditionBias):
         if condition_dim:
             self.scale = nn.Parameter(torch.zeros(width, condition_dim))
 
-    def tell(self, hidden: Tensor, condition: Tensor) -> Tensor:
-        """The hidden units, scaled and moved."""
+    def combine(self, hidden: Tensor, condition: Tensor) -> Tensor:
+        """The hidden units, scaled and shifted."""
         scale = 1 + nn.functional.linear(condition, self.scale)
-        return super().tell(hidden * self.along(hidden, scale), condition)
+        return super().combine(hidden * self.along(hidden, scale), condition)

@@ -49,8 +49,8 @@ def test_an_affine_one_starts_as_a_bias_and_scales_by_class():
     assert not list(ConditionAffine(0, 4).parameters())
 
 
-def test_told_at_every_layer_a_condition_reaches_each():
-    network = MLP(6, (5, 4), 2, condition_dim=3, told="every")
+def test_film_scales_and_shifts_every_hidden_layer():
+    network = MLP(6, (5, 4), 2, condition_dim=3, conditioning="film")
     network(X, C).sum().backward()
     layers = [network.condition, *network.later]
     assert [layer.weight.shape for layer in layers] == [(5, 3), (4, 3)]
@@ -60,8 +60,8 @@ def test_told_at_every_layer_a_condition_reaches_each():
 @pytest.mark.parametrize(
     "build",
     [
-        lambda: MLPEncoder(6, (4, 4), 2, condition_dim=3, told="every"),
-        lambda: MLPDecoder(6, (), 7, condition_dim=3, told="every"),
+        lambda: MLPEncoder(6, (4, 4), 2, condition_dim=3, conditioning="film"),
+        lambda: MLPDecoder(6, (), 7, condition_dim=3, conditioning="film"),
         lambda: MLPEncoder(6, (4, 4), 2, condition_dim=3),
         lambda: MLPEncoder(6, (), 2, condition_dim=3),
         lambda: LinearEncoder(6, 2, condition_dim=3),
@@ -69,8 +69,8 @@ def test_told_at_every_layer_a_condition_reaches_each():
         lambda: MLPDecoder(6, (), 7, condition_dim=3),
     ],
     ids=[
-        "MLPEncoder at every layer",
-        "MLPDecoder at every layer",
+        "MLPEncoder with FiLM",
+        "MLPDecoder with FiLM",
         "MLPEncoder",
         "MLPEncoder without a hidden layer",
         "LinearEncoder",
