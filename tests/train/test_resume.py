@@ -71,7 +71,7 @@ def assert_goes_on(program: Program, stopped: Path, undisturbed: Path, number: s
     """The stopped run was saved, and the same command ends it with the bits of the undisturbed one."""
     status = runs.status(stopped)
     assert status["state"] == "preempted"
-    assert status["step"] == 100
+    assert status["step"] in (100, 101)  # the step at which the signal came, or the next
     assert status["reason"] == number.name
     assert not (stopped / "model.safetensors").exists()
     assert f"from the checkpoint of step {status['step']}" in run(program, stopped, ranks)
