@@ -132,14 +132,14 @@ def step_bars(rows: Rows) -> str:
 
 
 def check_table(rows: Rows) -> str:
-    """What was held against the CPU, the sanitizer or another run, and how it ended."""
+    """A table of the comparisons with the CPU, compute-sanitizer or another run, and the results of the steps."""
     return markdown(
         ["step", "check", "verdict", ""], [[row[c] for c in ("step", "check", "verdict", "detail")] for row in rows]
     )
 
 
 def parts_of(name: str, rows: Rows) -> list[str]:
-    """A page without its head."""
+    """The sections of a page below its header."""
     if name == KERNELS:
         first = [row for row in rows if row["operator"] == "gaussian_rsample_kl" and not row["variant"]]
         others = [row for row in rows if row not in first]

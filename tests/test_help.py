@@ -1,4 +1,4 @@
-"""What a recipe's help shows, and options that a run does not read."""
+"""The help of recipes, and errors for options without an effect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastvae.run import RunConfig
 
 
 def printed(words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
-    """What `fastvae train` prints for words that ask for help, 100 columns wide."""
+    """The output of `fastvae train` with options that request help, 100 columns wide."""
     monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit) as ended:
         parse_run("train", words[0], words[1:])
@@ -23,7 +23,7 @@ def printed(words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: p
 
 
 def shown(text: str) -> set[str]:
-    """The options that a help shows."""
+    """The options in the text of a help."""
     return set(re.findall(r"^(?:│| ) --([a-z][\w.-]+)", text, flags=re.MULTILINE))
 
 
@@ -45,7 +45,9 @@ def test_help_all_shows_every_option(capsys: pytest.CaptureFixture[str], monkeyp
     assert {*option_names(RunConfig), PRESET[2:]} - {"recipe"} == found
 
 
-def test_the_help_follows_the_other_words(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_help_depends_on_the_other_options(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = shown(printed(["digits", "--help"], capsys, monkeypatch))
     assert not {"model.conv.blocks", "train.fsdp.cpu-offload", "data.text.vocab-size"} & plain
     assert {"model.hidden-dim", "model.likelihood-logvar", "train.objective.kl-weight", "data.binarize"} <= plain
@@ -61,7 +63,7 @@ def test_the_help_follows_the_other_words(capsys: pytest.CaptureFixture[str], mo
     )
 
 
-def test_names_of_registries_are_shown_as_choices(
+def test_names_of_registries_are_listed_as_choices(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = printed(["mnist-conv", "--help"], capsys, monkeypatch)
@@ -80,7 +82,7 @@ def test_names_of_registries_are_shown_as_choices(
         "--train.timeout=9",
     ],
 )
-def test_what_the_help_leaves_out_is_accepted(option: str) -> None:
+def test_options_that_the_help_omits_are_accepted(option: str) -> None:
     assert parse_run("train", "digits", [option]) != parse_run("train", "digits", [])
 
 
@@ -113,19 +115,19 @@ def test_options_without_an_effect_are_refused(words: str, expected: str) -> Non
         parse_run("train", recipe, options)
 
 
-def test_a_path_may_bring_data_of_any_kind(tmp_path: Path) -> None:
+def test_options_of_all_kinds_are_accepted_with_a_path(tmp_path: Path) -> None:
     config = parse_run("train", "digits", [f"--data.path={tmp_path}", "--data.text.vocab-size=7"])
     assert config.data.text.vocab_size == 7
 
 
-def test_a_preset_fills_what_the_words_do_not_give() -> None:
+def test_a_preset_sets_the_options_that_are_not_given() -> None:
     small = parse_run("train", "mnist", ["--model.preset=small", "--model.latent-dim", "3"]).model
     assert (small.hidden_dim, small.latent_dim, small.likelihood) == ((128,), 3, "bernoulli")
     conv = parse_run("train", "mnist", ["--model.network", "conv", "--model.preset", "large"]).model
     assert (conv.conv.channels, conv.latent_dim) == ((48, 96), 128)
 
 
-def test_another_family_brings_its_defaults(tmp_path: Path) -> None:
+def test_another_family_has_its_own_defaults(tmp_path: Path) -> None:
     words = ["--data.path", str(tmp_path), "--model.family=text", "--model.network=lstm", "--model.latent-dim=5"]
     model = parse_run("train", "digits", words).model
     assert (model.family, model.network, model.likelihood) == ("text", "lstm", "tokens")

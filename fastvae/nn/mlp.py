@@ -23,9 +23,9 @@ class MLPEncoder(nn.Module):
         hidden_dim: width of the hidden layer, or the widths of several from input to output.
         latent_dim: D, size of the latent.
         activation: "relu" or "tanh".
-        condition_dim: C, numbers in a condition; 0 for a network that takes none.
-        conditioning: "concat": the condition is concatenated to the input (a linear map of it is added to the first
-            hidden layer's units, which is the same); "film": it scales and shifts the units of every hidden layer.
+        condition_dim: C, size of the condition; 0 for none.
+        conditioning: "concat" concatenates the condition to the input (implemented by an equivalent linear map, see
+            `ConditionBias`); "film" scales and shifts the units of every hidden layer.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class MLP(nn.Module):
         hidden_dim: width of the hidden layer, or the widths of several from input to output; () for none.
         output_dim: size of an output, or its shape, for example (1, 28, 28).
         activation: "relu" or "tanh".
-        condition_dim: C, numbers in a condition; 0 for a network that takes none.
-        conditioning: "concat": the condition is concatenated to the input (a linear map of it is added to the first
-            hidden layer's units, which is the same); "film": it scales and shifts the units of every hidden layer.
+        condition_dim: C, size of the condition; 0 for none.
+        conditioning: "concat" concatenates the condition to the input (implemented by an equivalent linear map, see
+            `ConditionBias`); "film" scales and shifts the units of every hidden layer.
     """
 
     def __init__(
@@ -99,9 +99,9 @@ class MLPDecoder(MLP):
         hidden_dim: width of the hidden layer, or the widths of several from z to x; () for a linear decoder.
         output_dim: number of elements of an example, or its shape, for example (1, 28, 28).
         activation: "relu" or "tanh".
-        condition_dim: C, numbers in a condition; 0 for a network that takes none.
-        conditioning: "concat": the condition is concatenated to the input (a linear map of it is added to the first
-            hidden layer's units, which is the same); "film": it scales and shifts the units of every hidden layer.
+        condition_dim: C, size of the condition; 0 for none.
+        conditioning: "concat" concatenates the condition to the input (implemented by an equivalent linear map, see
+            `ConditionBias`); "film" scales and shifts the units of every hidden layer.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ def _hidden_layers(
 def _conditions(
     hidden: nn.Sequential, otherwise: int, condition_dim: int, conditioning: Conditioning
 ) -> tuple[ConditionBias, nn.ModuleList]:
-    """The condition's layer for the first hidden layer (without one, for ``otherwise`` outputs), and for the others."""
+    """The conditioning layers of the first hidden layer (or of ``otherwise`` outputs without one) and of the others."""
     first, *others = [layer.out_features for layer in hidden if isinstance(layer, nn.Linear)] or [otherwise]
     if conditioning == "concat" or not len(hidden):
         return ConditionBias(condition_dim, first), nn.ModuleList()
@@ -161,7 +161,7 @@ def _conditions(
 
 
 def _through(hidden: nn.Sequential, x: Tensor, conditions: Sequence[nn.Module], condition: Tensor | None) -> Tensor:
-    """The hidden layers; each of ``conditions`` brings the condition to one layer's units before the nonlinearity."""
+    """Apply the hidden layers, each with one of ``conditions`` before its nonlinearity."""
     if not len(hidden):
         return conditions[0](x, condition)
     remaining = iter(conditions)

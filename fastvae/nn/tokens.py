@@ -1,4 +1,4 @@
-"""What all networks over tokens share: token embeddings, the condition, and the heads of q(z|x)."""
+"""Base classes of the networks over tokens: token embeddings, the condition, and the heads of q(z|x)."""
 
 from __future__ import annotations
 

@@ -156,15 +156,7 @@ def test_vmap_over_rows_draws_each_rows_own_noise(name: str) -> None:
     if name == "log_ratio":
         squeezed = [x.transpose(0, 1) for x in squeezed]
     assert_equal(tuple(squeezed), expected)
-    assert (
-        len(
-            {
-                tuple(row.tolist())
-                for row in (found[0] - args[0].reshape(B, *[1] * (found[0].dim() - 2), D)).reshape(-1, D)
-            }
-        )
-        > B - 1
-    )
+    assert len({tuple(row.tolist()) for row in (found[0] - args[0].reshape(B, *[1] * (found[0].dim() - 2), D)).reshape(-1, D)}) > B - 1
 
 
 def test_nested_vmap_counts_rows_on() -> None:
@@ -211,7 +203,9 @@ def test_vmap_of_likelihoods(parameter: str) -> None:
         samples = vmap(lambda m, op=op: op(m, p)[0])(X[0].expand(K, B, D))
         assert torch.equal(samples, op(X[0], p)[0].expand(K, B))
         mapped = normal(3, *shape, seed=4)
-        assert torch.equal(vmap(lambda q, op=op: op(X[0], q)[0])(mapped), torch.stack([op(X[0], q)[0] for q in mapped]))
+        assert torch.equal(
+            vmap(lambda q, op=op: op(X[0], q)[0])(mapped), torch.stack([op(X[0], q)[0] for q in mapped])
+        )
 
 
 @pytest.mark.parametrize("op", [bernoulli, multinomial])
