@@ -1,13 +1,13 @@
-"""Anomalies: seven tables of ADBench beside IsolationForest and PCA, and MNIST digits that no training has seen.
+"""Anomaly detection: seven tables of ADBench, compared with IsolationForest and PCA, and held-out digits of MNIST.
 
     python benchmarks/app_anomalies.py [--only tables|mnist] [--steps-mnist 4500]
 
-Tables: the recipe anomaly-table, seeds 1 to 3, 70/30 stratified, trained with the anomalies that happen to be in the
-training rows. MNIST: ten models, each trained on nine digits (images set upright and scaled to one length, so that
-neither slant nor little ink makes a digit unlikely or likely); the tenth digit of the test set is the anomaly. Input,
-latent dimension and learning rate were chosen on the digits 4 and 9 of the last 10 000 training images, by models that
-had not seen them. The score is minus the ELBO in both parts. ``--only`` leaves the other part's figures as they are.
-The data are looked for in $FASTVAE_DATA (adbench/, mnist/).
+Tables: the recipe anomaly-table with seeds 1 to 3 and stratified 70/30 splits; the training rows may contain anomalies.
+MNIST: ten models, each trained on nine digits; the tenth digit is the anomaly in the test set. The images are deskewed
+and scaled to the same norm, so that the score depends on neither slant nor stroke thickness. The preprocessing, the
+latent dimension and the learning rate were chosen on the digits 4 and 9 of the last 10 000 training images, with models
+that were not trained on them. The score is the negative ELBO in both parts. ``--only`` measures one part and keeps the
+results of the other. The data are searched for in $FASTVAE_DATA (adbench/, mnist/).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from fastvae.models import VAE, ModelInputs, build_model
 from fastvae.recipes import find_recipe
 from fastvae.train import TrainConfig
 
-TABLES = {  # file of ADBench; AUROC of the VAE of the literature's recipe, which ours may miss by .01
+TABLES = {  # file of ADBench, and the published AUROC of a VAE, from which ours may be at most .01 lower
     "cardio": ("6_cardio.npz", 0.916),
     "thyroid": ("38_thyroid.npz", 0.946),
     "satimage-2": ("31_satimage-2.npz", 0.975),
@@ -48,12 +48,12 @@ TABLES = {  # file of ADBench; AUROC of the VAE of the literature's recipe, whic
     "Ionosphere": ("18_Ionosphere.npz", 0.937),
     "mammography": ("23_mammography.npz", 0.839),
 }
-STEPS = {"Ionosphere": 2000}  # where the recipe's steps are too few; the published table sets it apart as well
+STEPS = {"Ionosphere": 2000}  # if the recipe's steps are too few; the published table lists it separately as well
 MAX_ROWS = 10_000
 
 
 def table_split(path: Path, seed: int) -> Data:
-    """70/30, stratified, of at most 10 000 rows: the split of the published table."""
+    """The split of the published table: 70/30, stratified, of at most 10 000 rows."""
     with np.load(path) as arrays:
         kept = np.random.default_rng(0).permutation(len(arrays["y"]))[:MAX_ROWS] if len(arrays["y"]) > MAX_ROWS else ...
         x, y = arrays["X"][kept].astype(np.float64), arrays["y"][kept].astype(np.int64)
@@ -63,7 +63,7 @@ def table_split(path: Path, seed: int) -> Data:
 
 
 def table_detections(path: Path, steps: int | None, seed: int, directory: Path) -> dict[str, Detection]:
-    """One seed of one table: the recipe and its rivals."""
+    """Train and evaluate the recipe and its baselines on one table with one seed."""
     recipe = find_recipe("anomaly-table")
     data = table_split(path, seed)
     inputs = data.model_inputs
@@ -77,7 +77,7 @@ def table_detections(path: Path, steps: int | None, seed: int, directory: Path) 
 
 
 def table_figures(began: float, names: list[str], seeds: tuple[int, ...]) -> list[Figure]:
-    """AUROC of every table, means over the seeds, and the mean over the tables beside IsolationForest's."""
+    """AUROC and average precision of each table (means over the seeds), and the mean AUROC over the tables."""
     rows, means = [], {}
     with tempfile.TemporaryDirectory() as directory:
         for name in names:
@@ -87,8 +87,8 @@ def table_figures(began: float, names: list[str], seeds: tuple[int, ...]) -> lis
             aurocs = {rival: [one[rival].auroc for one in found] for rival in found[0]}
             means[name] = {rival: statistics.fmean(values) for rival, values in aurocs.items()}
             common = {"seed": seeds[0], "seconds": time.perf_counter() - began}
-            beside = ", ".join(f"{rival} {value:.3f}" for rival, value in means[name].items() if rival != "VAE")
-            note = f"seeds {seeds}, deviation {statistics.pstdev(aurocs['VAE']):.3f}; {beside}"
+            rivals = ", ".join(f"{rival} {value:.3f}" for rival, value in means[name].items() if rival != "VAE")
+            note = f"seeds {seeds}, standard deviation {statistics.pstdev(aurocs['VAE']):.3f}; {rivals}"
             rows.append(
                 figure(
                     "anomalies", f"{name}: AUROC", means[name]["VAE"], at_least=published - 0.01, note=note, **common
@@ -102,10 +102,10 @@ def table_figures(began: float, names: list[str], seeds: tuple[int, ...]) -> lis
     return [*rows, figure("anomalies", "mean AUROC of the tables", ours, at_least=forest, note=note, **common)]
 
 
-def upright(images: Tensor) -> Tensor:
-    """Images [N, 28, 28] moved to their centre of mass and sheared until that of each row is in one column.
+def deskewed(images: Tensor) -> Tensor:
+    """Centre images [N, 28, 28] on their centre of mass and shear them so that their vertical axis is upright.
 
-    By least squares, weighted with the ink: the deskewing of LeCun et al. 1998, section III-A.
+    The shear is a least-squares fit weighted by the pixels: the deskewing of LeCun et al. 1998, section III-A.
     """
     places = torch.arange(28.0) - 13.5
     ink = images.sum((1, 2))
@@ -119,28 +119,28 @@ def upright(images: Tensor) -> Tensor:
     return grid_sample(images[:, None], grid, align_corners=True).squeeze(1)
 
 
-def unit_length(images: Tensor) -> Tensor:
-    """Images as rows of one Euclidean length, that of an average digit with pixels in [0, 1]."""
+def same_norm(images: Tensor) -> Tensor:
+    """Flatten images and scale them to the same Euclidean norm, that of an average digit with pixels in [0, 1]."""
     rows = images.flatten(1)
     return rows * (9.2 / rows.norm(dim=1, keepdim=True))
 
 
 class Images(NamedTuple):
-    """Images as the models see them."""
+    """Preprocessed images with their labels."""
 
     images: Tensor  # [N, 784]
     labels: Tensor  # [N]
 
 
 def normalised(source: Source) -> Images:
-    """All images of a source, set upright and of one length."""
+    """All images of a source, deskewed and scaled to the same norm."""
     assert source.labels is not None
     images = source[torch.arange(len(source))].squeeze(1).float() / 255
-    return Images(torch.cat([unit_length(upright(part)) for part in images.split(1000)]), source.labels)
+    return Images(torch.cat([same_norm(deskewed(part)) for part in images.split(1000)]), source.labels)
 
 
 def mnist_auroc(train: Images, test: Images, digit: int, config: TrainConfig, directory: Path, seed: int) -> float:
-    """One model on nine digits, judged on all test images."""
+    """Train a model on nine digits and evaluate it on all test images."""
     split = as_data((train.images[train.labels != digit], test.images), name=f"without-{digit}")
     recipe = find_recipe("anomaly-table")
     network = replace(recipe.model, hidden_dim=(512, 256), latent_dim=8, activation="relu")
@@ -157,7 +157,7 @@ def mnist_auroc(train: Images, test: Images, digit: int, config: TrainConfig, di
 
 
 def mnist_figures(began: float, steps: int, digits: tuple[int, ...], seed: int) -> list[Figure]:
-    """AUROC of each left-out digit, and their mean."""
+    """AUROC of each held-out digit, and their mean."""
     data = build_data(DataConfig(name="mnist"))
     config = TrainConfig(
         steps=steps, global_batch_size=128, lr=2e-3, log_every=500, checkpoint_every=None, final_samples=1
@@ -177,13 +177,13 @@ def mnist_figures(began: float, steps: int, digits: tuple[int, ...], seed: int) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="AUROC on tables and on digits left out.")
-    parser.add_argument("--only", choices=("tables", "mnist"), help="one of the two parts")
-    parser.add_argument("--tables", choices=TABLES, nargs="+", default=list(TABLES), help="which tables")
-    parser.add_argument("--seeds", type=int, nargs="+", default=(1, 2, 3), help="seeds of the tables")
-    parser.add_argument("--digits", type=int, nargs="+", default=range(10), help="digits to leave out, one at a time")
+    parser = argparse.ArgumentParser(description="Measure AUROC on tables and on held-out digits.")
+    parser.add_argument("--only", choices=("tables", "mnist"), help="measure one part only")
+    parser.add_argument("--tables", choices=TABLES, nargs="+", default=list(TABLES), help="tables to measure")
+    parser.add_argument("--seeds", type=int, nargs="+", default=(1, 2, 3), help="seeds for the tables")
+    parser.add_argument("--digits", type=int, nargs="+", default=range(10), help="digits to hold out, one at a time")
     parser.add_argument("--steps-mnist", type=int, default=4500, help="training steps of 128 images")
-    parser.add_argument("--out", type=Path, help="where the figures go instead of benchmarks/results")
+    parser.add_argument("--out", type=Path, help="file of the results; by default in benchmarks/results")
     options = parser.parse_args()
     began, rows = time.perf_counter(), []
     if options.only != "mnist":

@@ -1,11 +1,11 @@
-"""Compression: is a file as small as the ELBO says, does it come back, and what do other coders make of it?
+"""Compression: compare the compressed size with the ELBO and with other coders, and check that files are recovered.
 
     python benchmarks/app_compression.py [--num 10000] [--pictures docs]
 
-Trains mnist-iwae (binary pixels) and mnist-grey (8-bit pixels), and runs `fastvae compress` and `decompress` on test
-images: the fixed binarised MNIST where the data folder holds it (Larochelle and Murray 2011; else the test images
-drawn once), and MNIST's own 256 levels. Lossless files are written and read in processes of their own, as at a command
-line, so that encoder and decoder share nothing but the run and the file.
+The script trains mnist-iwae (binary pixels) and mnist-grey (8-bit pixels), and runs `fastvae compress` and `decompress`
+on test images: the fixed binarised MNIST if the data folder contains it (Larochelle and Murray 2011; otherwise the test
+images are binarised at random once), and MNIST with 256 levels. Compression and decompression run in separate
+processes, so that they share only the run directory and the file.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ from fastvae.recipes import find_recipe
 from fastvae.run import LoadedRun, start
 
 Pixels = NDArray[np.uint8]
-LOSSY_STEPS = (0.5, 1.0, 2.0, 4.0, 8.0)  # grids of so many posterior deviations
+LOSSY_STEPS = (0.5, 1.0, 2.0, 4.0, 8.0)  # grid steps in posterior standard deviations
 JPEG_QUALITIES = (1, 5, 10, 20, 40, 60, 80, 95)
-PUBLISHED_BITS = 0.19  # per pixel of binarised MNIST: Townsend et al. 2019, arXiv 1901.04866, table 2
+PUBLISHED_BITS = 0.19  # bits per pixel of binarised MNIST: Townsend et al. 2019, arXiv 1901.04866, table 2
 MOSAIC_COLUMNS = 50
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one file came to."""
+    """The results for one file."""
 
-    report: dict[str, Any]  # of `fastvae compress --json`
-    elbo_bits_per_pixel: float  # minus the ELBO of the same examples, from the model's own forward pass
-    comes_back: bool
+    report: dict[str, Any]  # the output of `fastvae compress --json`
+    elbo_bits_per_pixel: float  # negative ELBO of the same examples, from the model's forward pass
+    is_recovered: bool
     seconds: float
 
 
 def train_run(directory: Path, recipe: str, steps: int | None, seed: int) -> LoadedRun:
-    """A recipe, or its first steps; a finished run is not trained again."""
+    """Train a recipe, optionally with another number of steps; a finished run is not trained again."""
     config = find_recipe(recipe)
     settings = replace(config.train, steps=steps or config.train.steps, eval_every=None, final_samples=1)
     start(replace(config, run_dir=directory, seed=seed, train=settings))
@@ -65,13 +65,13 @@ def train_run(directory: Path, recipe: str, steps: int | None, seed: int) -> Loa
 
 
 def command(*words: str | Path) -> str:
-    """One fastvae command in a process of its own; returns what it prints."""
+    """Run a fastvae command in a new process and return its output."""
     line = [sys.executable, "-m", "fastvae", *map(str, words)]
     return subprocess.run(line, capture_output=True, text=True, check=True).stdout
 
 
 def lossless(run: LoadedRun, pixels: Pixels, folder: Path) -> Outcome:
-    """Compress pixels [N, ...], decompress them, and hold the size against the ELBO."""
+    """Compress pixels [N, ...], decompress them, and compute the ELBO to compare with."""
     data, file, back = folder / "data.npy", folder / "data.fvc", folder / "back.npy"
     np.save(data, pixels)
     began = time.perf_counter()
@@ -83,7 +83,7 @@ def lossless(run: LoadedRun, pixels: Pixels, folder: Path) -> Outcome:
 
 @torch.no_grad()
 def elbo_bits(run: LoadedRun, pixels: Pixels, num_draws: int = 4) -> float:
-    """Minus the ELBO of exactly these pixels in bits per pixel, from the model's forward pass and fresh noise."""
+    """The negative ELBO of these pixels in bits per pixel, from the model's forward pass with new noise."""
     levels = 2 if pixels.max() <= 1 else 256
     total = 0.0
     for draw in range(num_draws):
@@ -95,7 +95,7 @@ def elbo_bits(run: LoadedRun, pixels: Pixels, num_draws: int = 4) -> float:
 
 
 def binary_pixels(num: int, run: LoadedRun, seed: int) -> tuple[Pixels, str]:
-    """Binarised test images [num, 784], and where they are from."""
+    """Binarised test images [num, 784] and a description of their source."""
     fixed = Path(os.environ.get("FASTVAE_DATA", "")) / "binarized_mnist" / "binarized_mnist_test.amat.gz"
     if fixed.is_file():
         digits = np.frombuffer(gzip.decompress(fixed.read_bytes()), dtype=np.uint8)[::2] - ord("0")
@@ -106,12 +106,12 @@ def binary_pixels(num: int, run: LoadedRun, seed: int) -> tuple[Pixels, str]:
 
 
 def grey_pixels(num: int, run: LoadedRun) -> Pixels:
-    """Test images [num, 28, 28] of 256 levels."""
+    """Test images [num, 28, 28] with 256 levels."""
     return run.data.test[torch.arange(num)].squeeze(1).numpy()
 
 
 def mosaic(pixels: Pixels) -> Pixels:
-    """All images as one, so that no format pays for a header an image; the last row may end in black."""
+    """All images in one, so that no format needs a header per image; the last row is padded with black."""
     images = pixels.reshape(-1, 28, 28)
     rows = -(-len(images) // MOSAIC_COLUMNS)
     padded = np.zeros((rows * MOSAIC_COLUMNS, 28, 28), np.uint8)
@@ -120,7 +120,7 @@ def mosaic(pixels: Pixels) -> Pixels:
 
 
 def png_bytes(pixels: Pixels, *, binary: bool) -> int:
-    """Size of the mosaic as one optimised PNG, of 1 or 8 bits a pixel."""
+    """Size of the mosaic as an optimised PNG with 1 or 8 bits per pixel."""
     stream, picture = io.BytesIO(), mosaic(pixels)
     image = Image.fromarray(picture * 255).convert("1") if binary else Image.fromarray(picture)
     image.save(stream, "PNG", optimize=True)
@@ -128,7 +128,7 @@ def png_bytes(pixels: Pixels, *, binary: bool) -> int:
 
 
 def others(pixels: Pixels, *, binary: bool) -> dict[str, float]:
-    """Bits per pixel of general coders; binary pixels are packed, eight a byte, before gzip and xz see them."""
+    """Bits per pixel of general coders; for gzip and xz, eight binary pixels are packed into a byte."""
     content = np.packbits(pixels.reshape(len(pixels), -1), axis=1).tobytes() if binary else pixels.tobytes()
     sizes = {
         "gzip -9": len(gzip.compress(content, 9)),
@@ -139,7 +139,7 @@ def others(pixels: Pixels, *, binary: bool) -> dict[str, float]:
 
 
 def lossy(run: LoadedRun, pixels: Pixels, folder: Path) -> list[tuple[str, float, float]]:
-    """(setting, bits per pixel, PSNR in decibels) of the latents' grids, and of JPEG on the mosaic."""
+    """(setting, bits per pixel, PSNR in decibels) for several grid steps of the latents, and for JPEG on the mosaic."""
     data, file, back = folder / "lossy.npy", folder / "lossy.fvc", folder / "lossy_back.npy"
     np.save(data, pixels)
     points = []
@@ -162,7 +162,7 @@ def psnr(pixels: Pixels, decoded: Pixels) -> float:
 
 
 def write_plot(points: list[tuple[str, float, float]], path: Path) -> None:
-    """Rate against fidelity."""
+    """Plot fidelity against rate."""
     path.parent.mkdir(parents=True, exist_ok=True)
     plot = Plot(figsize=(5.5, 3.6), layout="constrained")
     axes = plot.subplots()
@@ -175,29 +175,29 @@ def write_plot(points: list[tuple[str, float, float]], path: Path) -> None:
     plot.savefig(path, dpi=110)
 
 
-def rows_of(name: str, outcome: Outcome, beside: dict[str, float], common: dict[str, Any], note: str) -> list[Figure]:
-    """The figures of one lossless file."""
+def rows_of(name: str, outcome: Outcome, rivals: dict[str, float], common: dict[str, Any], note: str) -> list[Figure]:
+    """The figures of one losslessly compressed file."""
     net, elbo = outcome.report["net_bits_per_pixel"], outcome.elbo_bits_per_pixel
     examples, apart = outcome.report["num_examples"], outcome.report["initial_bytes"]
-    initial = f"{note}; {examples} examples, {apart} initial bytes counted apart"
+    initial = f"{note}; {examples} examples, {apart} initial bytes counted separately"
     return [
-        figure(name, "files that come back byte for byte", float(outcome.comes_back), at_least=1, **common),
+        figure(name, "files that come back byte for byte", float(outcome.is_recovered), at_least=1, **common),
         figure(name, "bits per pixel", net, note=initial, **common),
         figure(name, "negative ELBO, bits per pixel", elbo, **common),
         figure(name, "size over the negative ELBO, less 1", net / elbo - 1, at_most=0.01, **common),
-        *(figure(name, f"{coder}, bits per pixel", bits, **common) for coder, bits in beside.items()),
+        *(figure(name, f"{coder}, bits per pixel", bits, **common) for coder, bits in rivals.items()),
         figure(name, "seconds to compress and decompress", outcome.seconds, **common),
     ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Lossless and lossy compression of MNIST.")
-    parser.add_argument("--num", type=int, default=10000, help="test images")
-    parser.add_argument("--steps", type=int, help="training steps of both runs; by default the recipes' own")
+    parser = argparse.ArgumentParser(description="Measure lossless and lossy compression of MNIST.")
+    parser.add_argument("--num", type=int, default=10000, help="number of test images")
+    parser.add_argument("--steps", type=int, help="training steps of both runs; by default the recipes'")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run-dir", type=Path, default=Path("runs/app-compression"))
-    parser.add_argument("--pictures", type=Path, help="folder for the plot; by default none is written")
-    parser.add_argument("--out", type=Path, help="the JSON file; by default in benchmarks/results")
+    parser.add_argument("--pictures", type=Path, help="folder of the plot; by default it is not drawn")
+    parser.add_argument("--out", type=Path, help="file of the results; by default in benchmarks/results")
     options = parser.parse_args()
     began = time.perf_counter()
     common: dict[str, Any] = {"seed": options.seed}
@@ -208,8 +208,8 @@ def main() -> None:
         pixels, origin = binary_pixels(options.num, run, options.seed)
         outcome = lossless(run, pixels, folder)
         common["seconds"] = time.perf_counter() - began
-        beside = {"published BB-ANS (Townsend et al. 2019)": PUBLISHED_BITS, **others(pixels, binary=True)}
-        rows += rows_of("compression, binary", outcome, beside, common, origin)
+        rivals = {"published BB-ANS (Townsend et al. 2019)": PUBLISHED_BITS, **others(pixels, binary=True)}
+        rows += rows_of("compression, binary", outcome, rivals, common, origin)
         run = train_run(options.run_dir / "grey", "mnist-grey", options.steps, options.seed)
         grey = grey_pixels(options.num, run)
         outcome = lossless(run, grey, folder)

@@ -1,10 +1,10 @@
-"""Images: are samples of a requested MNIST class that class? And the pictures of docs/images.md.
+"""Images: how often a classifier recognises the requested class in samples of MNIST, and the figures of docs/images.md.
 
     python benchmarks/app_images.py [--steps 9400] [--per-class 200] [--pictures docs]
 
-Trains the recipe mnist-class, and a classifier on real training images, whose accuracy on real test images stands
-beside the figure. Samples are the mean of p(x|z, class), z from the prior: what `fastvae sample RUN --label L` shows;
-drawn pixels are counted too.
+The script trains the recipe mnist-class and a classifier on real training images, whose accuracy on real test images is
+also reported. A sample is the mean of p(x|z, class) for z from the prior, as `fastvae sample RUN --label L` shows it;
+sampled pixels are evaluated as well.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fastvae.run import LoadedRun, start
 
 
 def train_run(directory: Path, steps: int, seed: int) -> LoadedRun:
-    """The recipe mnist-class for so many steps; a finished run is not trained again."""
+    """Train the recipe mnist-class for ``steps`` steps; a finished run is not trained again."""
     recipe = find_recipe("mnist-class")
     settings = replace(recipe.train, steps=steps, eval_every=None, final_samples=1)
     start(replace(recipe, run_dir=directory, seed=seed, train=settings))
@@ -33,21 +33,21 @@ def train_run(directory: Path, steps: int, seed: int) -> LoadedRun:
 
 
 def recognised(run: LoadedRun, classifier: torch.nn.Module, per_class: int, seed: int) -> tuple[float, float, float]:
-    """Shares of samples recognised as the class asked for: of all means, of the worst class, of drawn pixels."""
+    """Fractions of samples recognised as the requested class: all means, means of the worst class, sampled pixels."""
     shares, drawn = [], []
     for digit in range(10):
         images = run.sample(per_class, seed=seed + digit, label=digit)
         shares.append(float((classify(classifier, images) == digit).double().mean()))
         assert run.data.conditions is not None
-        told = run.data.conditions.vectors(per_class, label=digit)
+        condition = run.data.conditions.vectors(per_class, label=digit)
         key = noise_key(seed + digit)
-        pixels = run.model.sample(per_class, key, condition=told, draw_pixels=True)  # type: ignore[operator]
+        pixels = run.model.sample(per_class, key, condition=condition, draw_pixels=True)  # type: ignore[operator]
         drawn.append(float((classify(classifier, pixels) == digit).double().mean()))
     return sum(shares) / 10, min(shares), sum(drawn) / 10
 
 
 def write_pictures(run: LoadedRun, folder: Path) -> None:
-    """A row of samples for each class."""
+    """Draw samples of each class."""
     folder.mkdir(parents=True, exist_ok=True)
     run.save(
         folder / "images-class.png", run.sample(100, seed=1), title="samples of the classes 0 to 9, column by column"
@@ -55,14 +55,14 @@ def write_pictures(run: LoadedRun, folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Class-conditional samples of MNIST and their recognition.")
-    parser.add_argument("--steps", type=int, default=9400, help="training steps of 128 images; 469 are an epoch")
-    parser.add_argument("--epochs", type=int, default=3, help="of the classifier")
-    parser.add_argument("--per-class", type=int, default=200, help="samples of each class")
+    parser = argparse.ArgumentParser(description="Measure the recognition of class-conditional samples of MNIST.")
+    parser.add_argument("--steps", type=int, default=9400, help="training steps of 128 images; an epoch has 469")
+    parser.add_argument("--epochs", type=int, default=3, help="training epochs of the classifier")
+    parser.add_argument("--per-class", type=int, default=200, help="number of samples per class")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run-dir", type=Path, default=Path("runs/app-images"))
-    parser.add_argument("--pictures", type=Path, help="folder for pictures; by default none are written")
-    parser.add_argument("--out", type=Path, help="the JSON file; by default in benchmarks/results")
+    parser.add_argument("--pictures", type=Path, help="folder of the pictures; by default they are not drawn")
+    parser.add_argument("--out", type=Path, help="file of the results; by default in benchmarks/results")
     options = parser.parse_args()
     began = time.perf_counter()
     run = train_run(options.run_dir, options.steps, options.seed)
@@ -72,7 +72,7 @@ def main() -> None:
     if options.pictures is not None:
         write_pictures(run, options.pictures)
     common = {"seed": options.seed, "seconds": time.perf_counter() - began}
-    trained = f"recipe mnist-class, {options.steps} steps; {options.per_class} samples a class"
+    trained = f"recipe mnist-class, {options.steps} steps; {options.per_class} samples per class"
     rows = [
         figure("images", "classifier's accuracy on real test digits", real, at_least=0.98, **common),
         figure("images", "requested class recognised (means)", mean, at_least=0.90, note=trained, **common),

@@ -1,13 +1,14 @@
-"""Negative log-likelihood of dynamically binarised MNIST, one and two stochastic layers, K = 1, 5, 50.
+"""Negative log-likelihood of dynamically binarised MNIST with one and two stochastic layers and K = 1, 5, 50.
 
     python benchmarks/app_likelihood.py --minutes-per-row 10 [--rows 1-1 1-5 1-50 2-1 2-5 2-50] [--samples 500]
     python benchmarks/app_likelihood.py --rows 1-1 1-5 1-50 --epochs 300 300 300 --precision bf16
 
-A row LAYERS-K trains the recipe mnist-iwae (or mnist-iwae-2l) with K importance samples for the epochs given, or for as
-many steps as fit into the minutes, found by timing the first ones, with one cosine decay over them all; then it bounds
-the test set with ``--samples`` draws, always in float32. A row whose run directory is finished is not trained again;
-rows of other lengths that the table has already stay in it, and the order of K is read from the whole table. Beside
-each row stands what Burda et al. 2016 (arXiv 1509.00519, table 1) reached in 3280 epochs, with 5000 draws.
+A row LAYERS-K trains the recipe mnist-iwae (or mnist-iwae-2l) with K importance samples and a cosine decay of the
+learning rate. It trains for the given number of epochs, or for as many steps as fit into the given minutes, according
+to a measurement of the first steps. Then it computes the bound on the test set with ``--samples`` samples in float32. A
+row whose run is finished is not trained again. The table keeps its rows with other numbers of epochs, and the
+comparison of different K uses the whole table. Each row is compared with the result of Burda et al. 2016 (arXiv
+1509.00519, table 1) after 3280 epochs with 5000 samples.
 """
 
 from __future__ import annotations
@@ -30,21 +31,21 @@ from fastvae.run import RunConfig, start
 
 PUBLISHED = {"1-1": 86.76, "1-5": 85.54, "1-50": 84.78, "2-1": 85.33, "2-5": 83.89, "2-50": 82.90}
 TRAIN_IMAGES = 60_000
-Table = dict[tuple[int, int, int], tuple[float, float]]  # layers, epochs, K -> NLL in nats, seconds of training
-BAR_NATS, BAR_EPOCHS = 88.0, 300  # of row 1-1, once it has so many epochs
+Table = dict[tuple[int, int, int], tuple[float, float]]  # layers, epochs, K -> NLL in nats, training time in seconds
+BAR_NATS, BAR_EPOCHS = 88.0, 300  # the largest NLL of row 1-1, if it has at least this number of epochs
 
 
 @dataclass(frozen=True)
 class Training:
-    """How a row trains."""
+    """The training settings of a row."""
 
     minutes: float
-    epochs: float | None = None  # go before the minutes
+    epochs: float | None = None  # if set, minutes is ignored
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
 def row_config(row: str, directory: Path, seed: int, precision: Literal["fp32", "bf16"]) -> RunConfig:
-    """The recipe of a row, LAYERS-K."""
+    """The recipe of a row LAYERS-K."""
     layers, num_samples = row.split("-")
     recipe = find_recipe("mnist-iwae" if layers == "1" else "mnist-iwae-2l")
     objective = replace(recipe.train.objective, num_samples=int(num_samples))
@@ -60,7 +61,7 @@ def row_config(row: str, directory: Path, seed: int, precision: Literal["fp32", 
 
 
 def steps_that_fit(config: RunConfig, minutes: float) -> int:
-    """How many steps the minutes hold, at the speed of the first ones (the second half of a short run)."""
+    """The number of steps that fit into the minutes at the speed of a short run (of its second half)."""
     with tempfile.TemporaryDirectory() as folder:
         probe = replace(config.train, steps=60, log_every=30, checkpoint_every=None)
         start(replace(config, run_dir=Path(folder), train=probe))
@@ -70,12 +71,12 @@ def steps_that_fit(config: RunConfig, minutes: float) -> int:
 
 
 def saved_steps(path: Path) -> int:
-    """The steps that an earlier call decided on, from the run's configuration."""
+    """The number of steps that an earlier call chose, from the run's configuration."""
     return int(yaml.safe_load(path.read_text(encoding="utf-8"))["train"]["steps"])
 
 
 def run_row(row: str, training: Training, samples: int, seed: int, runs: Path) -> dict[str, float]:
-    """Train (or go on with) a row's run; its evaluation in float32, its epochs, and the seconds of its training."""
+    """Train a row's run, or resume it, and return its evaluation in float32, its epochs, and its training time."""
     config = row_config(row, runs / row, seed, training.precision)
     saved = config.directory / "config.yaml"
     if saved.exists():
@@ -97,14 +98,14 @@ def run_row(row: str, training: Training, samples: int, seed: int, runs: Path) -
 
 
 def training_seconds(directory: Path, batch_size: int) -> float:
-    """What a run's steps took, from its records: also of one that an earlier call trained, or that was resumed."""
+    """A run's training time from its metrics, which include earlier calls and resumed runs."""
     records = [json.loads(line) for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     rates = {0: 1.0} | {one["step"]: one["examples_per_s"] for one in records if one["kind"] == "train"}
     return sum((step - last) * batch_size / rates[step] for last, step in pairwise(sorted(rates)))
 
 
 def figures_of(results: dict[str, dict[str, float]], samples: int, seed: int, known: Table) -> list[Figure]:
-    """A figure for each row, and the order of K among the rows of the table that trained as long as one of them."""
+    """A figure per row, and comparisons of different K among the table's rows with the same number of epochs."""
     figures = []
     lengths = {(int(row.split("-")[0]), round(found["epochs"])) for row, found in results.items()}
     for row, found in results.items():
@@ -133,7 +134,7 @@ def figures_of(results: dict[str, dict[str, float]], samples: int, seed: int, kn
 
 
 def write_table(path: Path, results: dict[str, dict[str, float]], samples: int) -> Table:
-    """The rows in Markdown, with the epochs used, beside those of other lengths that the table has already."""
+    """Write the rows as a Markdown table, which keeps its rows with other numbers of epochs."""
     lines = _rows_of(path) if path.exists() else {}
     for row, found in results.items():
         layers, num_samples = map(int, row.split("-"))
@@ -144,8 +145,8 @@ def write_table(path: Path, results: dict[str, dict[str, float]], samples: int) 
     heading = [
         "# Dynamically binarised MNIST, negative log-likelihood in nats",
         "",
-        f"Bounds of {samples} draws on the 10 000 test images, trained for the epochs named. Published: Burda et al."
-        " 2016, 3280 epochs, 5000 draws.",
+        f"Bounds with {samples} samples on the 10 000 test images after the given number of epochs. Published: Burda et"
+        " al. 2016, 3280 epochs, 5000 samples.",
         "",
         "| layers | K | NLL | +- | active units | epochs | s of training | published |",
         "|---|---|---|---|---|---|---|---|",
@@ -156,25 +157,25 @@ def write_table(path: Path, results: dict[str, dict[str, float]], samples: int) 
 
 
 def _rows_of(path: Path) -> dict[tuple[int, int, int], str]:
-    """The lines of a table's rows, by layers, epochs and K."""
+    """The rows of a table by layers, epochs and K."""
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if re.match(r"\| \d", line)]
     cells = [line.split("|") for line in lines]
     return {(int(row[1]), int(row[6]), int(row[2])): line for row, line in zip(cells, lines, strict=True)}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Negative log-likelihoods of MNIST within a time for each row.")
-    parser.add_argument("--minutes-per-row", type=float, default=10.0, help="of training; evaluation comes on top")
+    parser = argparse.ArgumentParser(description="Measure negative log-likelihoods of MNIST.")
+    parser.add_argument("--minutes-per-row", type=float, default=10.0, help="training time, without the evaluation")
     parser.add_argument("--rows", nargs="+", default=list(PUBLISHED), choices=list(PUBLISHED), help="LAYERS-K")
-    parser.add_argument("--epochs", type=float, nargs="+", help="one number for each row, in place of the minutes")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of training")
-    parser.add_argument("--samples", type=int, default=500, help="draws of the bound")
+    parser.add_argument("--epochs", type=float, nargs="+", help="a number per row, instead of --minutes-per-row")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="precision of training")
+    parser.add_argument("--samples", type=int, default=500, help="number of samples of the bound")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=Path, default=Path("runs/app-likelihood"))
     parser.add_argument("--out", type=Path, default=RESULTS / f"app_likelihood_{MONTH}.json")
     options = parser.parse_args()
     if options.epochs is not None and len(options.epochs) != len(options.rows):
-        parser.error(f"--epochs: one number for each of the {len(options.rows)} rows, got {len(options.epochs)}")
+        parser.error(f"--epochs: must have one number per row, {len(options.rows)}, got {len(options.epochs)}")
     results: dict[str, dict[str, float]] = {}
     for row, epochs in zip(options.rows, options.epochs or [None] * len(options.rows), strict=True):
         training = Training(options.minutes_per_row, epochs, options.precision)

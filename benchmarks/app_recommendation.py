@@ -1,12 +1,13 @@
-"""Recommendation: Mult-VAE and Mult-DAE on MovieLens-100K, beside popularity and EASE, over 5 splits.
+"""Recommendation: Mult-VAE and Mult-DAE on MovieLens-100K, compared with popularity and EASE, over 5 splits.
 
     python benchmarks/app_recommendation.py [--folds 0 1 2 3 4] [--path ratings.csv] [--steps 100]
 
-The published protocol: a fifth of the users is held out in each split and takes part in no training; four fifths of
-such a user's films are folded in and masked, the rest is what must be ranked first. Ratings of 4 and 5 count, users
-with fewer than 5 of them are left out. EASE's one hyperparameter is chosen on a tenth of the training users, then it is
-fitted on all of them; ours has the recipe's settings in every split. The data are looked for in $FASTVAE_DATA/ml-100k
-and the cache; pip fetches them otherwise. With --path (another file of ratings) or --steps nothing is held to a bar.
+The evaluation follows the published protocol: in each split a fifth of the users is excluded from training; four fifths
+of a test user's films are the model's input and masked in the ranking, and the rest must be ranked first. Ratings of 4
+and 5 count; users with fewer than 5 of them are excluded. EASE's hyperparameter is chosen on a tenth of the training
+users, then EASE is fitted to all of them; our models use the recipe's settings in every split. The data are searched
+for in $FASTVAE_DATA/ml-100k and the cache, and otherwise downloaded by pip. With --path (another file of ratings) or
+--steps there are no requirements.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from fastvae.evaluate.ranking import Ranking
 from fastvae.recipes import find_recipe
 from fastvae.run import RunConfig, start
 
-BAR = 0.98  # of EASE's NDCG@100
+BAR = 0.98  # required NDCG@100 relative to EASE's
 
 
 def run_of(recipe: RunConfig, fold: int, options: argparse.Namespace, directory: Path) -> fastvae.LoadedRun:
-    """A recipe trained on one split."""
+    """Train a recipe on one split."""
     interactions = replace(recipe.data.interactions, fold=fold)
     steps = recipe.train.steps if options.steps is None else options.steps
     config = replace(
@@ -45,7 +46,7 @@ def run_of(recipe: RunConfig, fold: int, options: argparse.Namespace, directory:
 
 
 def rankings_of(fold: int, options: argparse.Namespace, directory: Path) -> dict[str, Ranking]:
-    """Popularity, EASE, Mult-VAE and Mult-DAE on one split."""
+    """Evaluate popularity, EASE, Mult-VAE and Mult-DAE on one split."""
     vae = run_of(find_recipe("movielens-100k"), fold, options, directory)
     dae = run_of(find_recipe("movielens-100k-dae"), fold, options, directory)
     found = compare(Recommender.of_run(vae), vae.data, name="Mult-VAE", rivals={"Mult-DAE": Recommender.of_run(dae)})
@@ -53,7 +54,7 @@ def rankings_of(fold: int, options: argparse.Namespace, directory: Path) -> dict
 
 
 def figures_of(splits: list[dict[str, Ranking]], options: argparse.Namespace, began: float) -> list[Figure]:
-    """Means over the splits with standard errors over all users, and the ratio that is asked for."""
+    """Means over the splits with standard errors over all users, and the ratios that have requirements."""
     data = "MovieLens-100K" if options.path is None else options.path.stem
     bar = BAR if options.path is None and options.steps is None else None
     common = {"seed": 0, "seconds": time.perf_counter() - began}
@@ -73,11 +74,11 @@ def figures_of(splits: list[dict[str, Ranking]], options: argparse.Namespace, be
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="NDCG@100 on MovieLens-100K beside EASE's.")
-    parser.add_argument("--folds", type=int, nargs="+", default=range(5), help="which splits")
-    parser.add_argument("--path", type=Path, help="a file of users, items and ratings, in place of MovieLens-100K")
-    parser.add_argument("--steps", type=int, help="of each training, in place of the recipe's")
-    parser.add_argument("--out", type=Path, help="where the figures go instead of benchmarks/results")
+    parser = argparse.ArgumentParser(description="Compare NDCG@100 on MovieLens-100K with EASE's.")
+    parser.add_argument("--folds", type=int, nargs="+", default=range(5), help="splits to measure")
+    parser.add_argument("--path", type=Path, help="a file of users, items and ratings, instead of MovieLens-100K")
+    parser.add_argument("--steps", type=int, help="training steps; by default the recipe's")
+    parser.add_argument("--out", type=Path, help="file of the results; by default in benchmarks/results")
     options = parser.parse_args()
     began, splits = time.perf_counter(), []
     with tempfile.TemporaryDirectory() as directory:

@@ -1,12 +1,12 @@
-"""A recommender at scale: a million users, a hundred thousand items, a hundred interactions each, on one machine.
+"""A large recommender: one million users, 100 000 items and 100 interactions per user on one machine.
 
     python benchmarks/app_recommendation_scale.py [--users 1000000] [--items 100000] [--train-seconds 60]
 
-The interactions are made up (items of a steep popularity, users of 50 tastes) and written in pieces as what
-`scipy.sparse.save_npz` writes: an .npz of compressed rows. That file is then read as any user's own is, as
-`--data.path` reads it: 500 users are held out, and no matrix of users and items is made anywhere. Then: every training
-user goes through the loader; every one goes through the encoder; Mult-VAE (items-600-200-600-items) trains on batches
-of 500 users for as long as was asked. Memory is the peak of the process, from the making of the file on.
+The interactions are synthetic (a steep distribution of item popularity, and users with 50 tastes) and are written to an
+.npz of compressed rows in the format of `scipy.sparse.save_npz`. The file is read as by `--data.path`: 500 users are
+held out, and the dense matrix of users and items is never built. Then all training users are read by the loader, all
+are encoded, and Mult-VAE (items-600-200-600-items) is trained on batches of 500 users for the given time. The reported
+memory is the peak of the process, including the generation of the file.
 """
 
 from __future__ import annotations
@@ -32,15 +32,14 @@ from fastvae.recipes import find_recipe
 from fastvae.train.matmul import matmul_library
 
 PER_USER, TASTES = 100, 50
-HELD_OUT = 500  # users
+HELD_OUT = 500  # number of held-out users
 MAX_GIB = 8.0
-_PIECE = 20_000  # users made at a time
+_PIECE = 20_000  # number of users that are generated at a time
 
 
 def write_interactions(path: Path, num_users: int, num_items: int, seed: int = 0) -> None:
-    """Each user's items, ascending: one of each of 100 shelves, which grow from few popular items to many rare ones.
-
-    On every second shelf a user takes from the part that belongs to the user's taste.
+    """Write interactions: each user has one item of each of 100 groups, from small groups of popular items to large
+    groups of rare ones. In every second group, the item comes from the part that belongs to the user's taste.
     """
     shelves = np.arange(PER_USER + 1)
     edges = np.maximum(num_items * (shelves / PER_USER) ** 2.5, shelves).astype(np.int64)
@@ -48,11 +47,11 @@ def write_interactions(path: Path, num_users: int, num_items: int, seed: int = 0
     rng = np.random.default_rng(seed)
     columns = np.empty(num_users * PER_USER, dtype=np.int32)
     for first in range(0, num_users, _PIECE):
-        place = rng.random((min(_PIECE, num_users - first), PER_USER), dtype=np.float32)
-        taste = rng.integers(0, TASTES, (len(place), 1))
-        place[:, ::2] = (taste + place[:, ::2]) / TASTES
-        items = np.minimum((place * widths).astype(np.int64), widths - 1) + edges[:-1]
-        columns[first * PER_USER : (first + len(place)) * PER_USER] = items.ravel()
+        position = rng.random((min(_PIECE, num_users - first), PER_USER), dtype=np.float32)
+        taste = rng.integers(0, TASTES, (len(position), 1))
+        position[:, ::2] = (taste + position[:, ::2]) / TASTES
+        items = np.minimum((position * widths).astype(np.int64), widths - 1) + edges[:-1]
+        columns[first * PER_USER : (first + len(position)) * PER_USER] = items.ravel()
     np.savez(
         path,
         format=np.array(b"csr"),
@@ -64,25 +63,25 @@ def write_interactions(path: Path, num_users: int, num_items: int, seed: int = 0
 
 
 def read_data(path: Path, num_users: int) -> Data:
-    """What `fastvae train movielens-100k --data.path x.npz` would train on, 500 users held out."""
+    """The data of `fastvae train movielens-100k --data.path x.npz`, with 500 held-out users."""
     interactions = InteractionsConfig(test_share=HELD_OUT / num_users)
     return build_data(DataConfig(path=path, interactions=interactions))
 
 
 def peak_gib() -> float:
-    """The most memory that this process has had so far."""
+    """The peak memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def batches_of(loader: Loader, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Counts and noise keys of that many steps."""
+    """Yield the counts and noise keys of ``steps`` steps."""
     for step in range(steps):
         micro = loader.load(step)[0]
         yield micro.batch.x, micro.key
 
 
 def stream_users(loader: Loader, steps: int) -> float:
-    """Seconds to read every user once, in the keyed order of training."""
+    """The time to read all users once in the order of training, in seconds."""
     began = time.perf_counter()
     read = sum(int(counts.shape[0]) for counts, _ in batches_of(loader, steps))
     assert read == steps * 500
@@ -91,7 +90,7 @@ def stream_users(loader: Loader, steps: int) -> float:
 
 @torch.no_grad()
 def encode_users(model: VAE, loader: Loader, steps: int) -> float:
-    """Seconds to give every user a posterior mean."""
+    """The time to compute all users' posterior means, in seconds."""
     model.eval()
     began = time.perf_counter()
     for counts, _ in batches_of(loader, steps):
@@ -100,7 +99,7 @@ def encode_users(model: VAE, loader: Loader, steps: int) -> float:
 
 
 def train_users(model: VAE, loader: Loader, seconds: float, max_steps: int) -> tuple[int, float, float, float]:
-    """Steps done, seconds, and the loss of the first and of the last step in nats per user."""
+    """Train and return the number of steps, the seconds, and the first and last loss in nats per user."""
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
     losses, began = [], time.perf_counter()
@@ -111,14 +110,14 @@ def train_users(model: VAE, loader: Loader, seconds: float, max_steps: int) -> t
         optimizer.step()
         losses.append(loss.item())
         if step == 0:
-            began = time.perf_counter()  # the first step allocates what the others use
+            began = time.perf_counter()  # the first step allocates memory and is excluded
         elif time.perf_counter() - began > seconds:
             break
     return len(losses) - 1, time.perf_counter() - began, losses[0], losses[-1]
 
 
 def measure(options: argparse.Namespace) -> list[Figure]:
-    """All figures."""
+    """Measure all figures."""
     began, size = time.perf_counter(), f"{options.users:,} users x {options.items:,} items"
     recipe = find_recipe("movielens-100k")
     config = replace(recipe.model, hidden_dim=(600,), latent_dim=200)
@@ -149,11 +148,11 @@ def measure(options: argparse.Namespace) -> list[Figure]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Users per second and memory of a recommender at scale.")
-    parser.add_argument("--users", type=int, default=1_000_000, help="a multiple of 500")
-    parser.add_argument("--items", type=int, default=100_000)
-    parser.add_argument("--train-seconds", type=float, default=60.0, help="how long to train")
-    parser.add_argument("--out", type=Path, help="where the figures go instead of benchmarks/results")
+    parser = argparse.ArgumentParser(description="Measure users per second and memory of a large recommender.")
+    parser.add_argument("--users", type=int, default=1_000_000, help="number of users, a multiple of 500")
+    parser.add_argument("--items", type=int, default=100_000, help="number of items")
+    parser.add_argument("--train-seconds", type=float, default=60.0, help="training time")
+    parser.add_argument("--out", type=Path, help="file of the results; by default in benchmarks/results")
     write = parser.parse_args()
     write_figures("recommendation_scale", measure(write), write.out)
 

@@ -1,10 +1,11 @@
-"""Speech: how near are reconstructions, and is the digit that was asked for the digit that is heard?
+"""Speech: the error of reconstructions, and how often a classifier recognises the requested digit.
 
     python benchmarks/app_speech.py [--steps 6300] [--pictures docs]
 
-Trains the recipe spoken-digits, and a classifier on the real training clips, whose accuracy on the real test clips
-stands beside the figure. Generated digits are the mean of p(x|z, digit, speaker), z from the prior N(0, I), all digits
-and speakers alike; they are judged as spectrograms, and again as the WAV files that `fastvae sample` writes, read back.
+The script trains the recipe spoken-digits and a classifier on the real training clips, whose accuracy on the real test
+clips is also reported. A generated clip is the mean of p(x|z, digit, speaker) for z from the prior N(0, I), with the
+same number of clips for each digit and speaker. Clips are evaluated as spectrograms, and again after they were written
+to WAV files as by `fastvae sample` and read back.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from fastvae.data.audio.waveform import read_waveform, write_waveform
 from fastvae.recipes import find_recipe
 from fastvae.run import LoadedRun, start
 
-SILENT = 0.5  # of the loudness (root mean square) of the softest real clip: softer than that is silence
+SILENT = 0.5  # clips with less than half of the root mean square of the softest real clip count as silent
 CLIPPED = 0.999
 
 
 def train_run(directory: Path, steps: int, seed: int) -> LoadedRun:
-    """The recipe spoken-digits for so many steps; a finished run is not trained again."""
+    """Train the recipe spoken-digits for ``steps`` steps; a finished run is not trained again."""
     recipe = find_recipe("spoken-digits")
     settings = replace(recipe.train, steps=steps, eval_every=None, final_samples=1)
     start(replace(recipe, run_dir=directory, seed=seed, train=settings))
@@ -41,19 +42,19 @@ def train_run(directory: Path, steps: int, seed: int) -> LoadedRun:
 
 
 def generate(run: LoadedRun, per_pair: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Spectrograms [N, 1, 32, 32] of every digit by every speaker, and the digits [N]."""
+    """Generate spectrograms [N, 1, 32, 32] of all digits by all speakers, and their digits [N]."""
     assert run.data.conditions is not None
     digits, speakers = (field.values for field in run.data.conditions.fields)  # type: ignore[attr-defined]
     parts = [
-        run.sample(per_pair, seed=seed + place, label=digit, speaker=speaker)
-        for place, (digit, speaker) in enumerate((d, s) for d in digits for s in speakers)
+        run.sample(per_pair, seed=seed + index, label=digit, speaker=speaker)
+        for index, (digit, speaker) in enumerate((d, s) for d in digits for s in speakers)
     ]
     labels = torch.arange(len(digits)).repeat_interleave(len(speakers) * per_pair)
     return torch.cat(parts), labels
 
 
-def heard(run: LoadedRun, generated: Tensor) -> Tensor:
-    """The generated clips as WAV files, read back: waveforms [N, samples]."""
+def read_back(run: LoadedRun, generated: Tensor) -> Tensor:
+    """Write the generated clips to WAV files and read them back: waveforms [N, samples]."""
     preprocess = run.data.preprocess
     assert isinstance(preprocess, LogMelPreprocess)
     config = preprocess.audio.spectrogram
@@ -68,7 +69,7 @@ def heard(run: LoadedRun, generated: Tensor) -> Tensor:
 
 
 def write_picture(run: LoadedRun, folder: Path, seed: int) -> None:
-    """``speech-samples.png``: a generated clip of each digit by each speaker."""
+    """Draw ``speech-samples.png``, a generated clip of each digit by each speaker."""
     folder.mkdir(parents=True, exist_ok=True)
     preprocess = run.data.preprocess
     assert isinstance(preprocess, LogMelPreprocess)
@@ -78,13 +79,13 @@ def write_picture(run: LoadedRun, folder: Path, seed: int) -> None:
         folder / "speech-samples.png",
         by_speaker,
         preprocess.audio.spectrogram,
-        title="generated digits 0 to 9, a row for each of six speakers",
+        title="generated digits 0 to 9, one row per speaker",
         columns=10,
     )
 
 
 def figures(run: LoadedRun, options: argparse.Namespace, began: float) -> list[Figure]:
-    """Everything that is measured of a run."""
+    """Measure all figures of a run."""
     originals, reconstructions = run.reconstruct(len(run.data.test))
     squared_error = float((originals - reconstructions.view(originals.shape)).square().mean())
     evaluation = run.evaluate(options.num_samples)
@@ -93,7 +94,7 @@ def figures(run: LoadedRun, options: argparse.Namespace, began: float) -> list[F
     classifier = train_classifier(run.data, epochs=options.epochs, seed=options.seed)
     real = spectrograms(run.data, run.data.test[torch.arange(len(run.data.test))])
     generated, digits = generate(run, options.per_pair, options.seed)
-    waveforms = heard(run, generated)
+    waveforms = read_back(run, generated)
     again = classify(classifier, spectrograms(run.data, waveforms)) == digits
     rms, peak = waveforms.square().mean(1).sqrt(), waveforms.abs().amax(1)
     softest = run.data.train[torch.arange(len(run.data.train))].square().mean(1).sqrt().min()
@@ -116,15 +117,15 @@ def figures(run: LoadedRun, options: argparse.Namespace, began: float) -> list[F
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Spoken digits: reconstruction, bound, and recognition.")
-    parser.add_argument("--steps", type=int, default=6300, help="training steps of 64 clips; 42 are an epoch")
-    parser.add_argument("--epochs", type=int, default=15, help="of the classifier")
-    parser.add_argument("--per-pair", type=int, default=20, help="clips of each digit by each speaker")
-    parser.add_argument("--num-samples", type=int, default=1000, help="importance samples of the bound")
+    parser = argparse.ArgumentParser(description="Measure reconstruction, bound and recognition of spoken digits.")
+    parser.add_argument("--steps", type=int, default=6300, help="training steps of 64 clips; an epoch has 42")
+    parser.add_argument("--epochs", type=int, default=15, help="training epochs of the classifier")
+    parser.add_argument("--per-pair", type=int, default=20, help="number of clips of each digit by each speaker")
+    parser.add_argument("--num-samples", type=int, default=1000, help="number of importance samples of the bound")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run-dir", type=Path, default=Path("runs/app-speech"))
-    parser.add_argument("--pictures", type=Path, help="folder for the picture; by default none is written")
-    parser.add_argument("--out", type=Path, help="the JSON file; by default in benchmarks/results")
+    parser.add_argument("--pictures", type=Path, help="folder of the picture; by default it is not drawn")
+    parser.add_argument("--out", type=Path, help="file of the results; by default in benchmarks/results")
     options = parser.parse_args()
     began = time.perf_counter()
     run = train_run(options.run_dir, options.steps, options.seed)

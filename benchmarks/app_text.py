@@ -1,12 +1,12 @@
-"""Text: is z used at no cost in likelihood, and do sentences have the label and the length that are asked for?
+"""Text: whether z is used without a loss of likelihood, and whether samples have the requested label and length.
 
     python benchmarks/app_text.py [--num-samples 200] [--per-label 500] [--only PART] [--pictures docs]
 
-Trains the recipe sst2-sentences and its control sst2-collapsed, and a classifier (words and pairs of words, logistic
-regression) on the training phrases; its accuracy on the real test sentences, which it never saw, stands beside the
-figure. Sentences are counted as they are read: written out as text, and split into tokens again. Whether the ways
-between sentences read as sentences is held against real ones: how many of their runs of three tokens occur in the
-training phrases. ``--only`` measures a part and leaves the other figures as they are.
+The script trains the recipe sst2-sentences and its control sst2-collapsed, and a classifier (logistic regression on
+unigrams and bigrams) on the training phrases, whose accuracy on the real test sentences is also reported. Sentences are
+evaluated after they were decoded to text and tokenised again. The quality of interpolations is measured by the fraction
+of their trigrams that occur in the training phrases, compared with real test sentences. ``--only`` measures one part
+and keeps the other results.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from fastvae.figures import find_renderer
 from fastvae.recipes import find_recipe
 from fastvae.run import LoadedRun, start
 
-LENGTHS = range(3, 28, 2)  # tokens: from short phrases to long sentences
-NLL_EVERY = 8  # sentences: many samples of some say more than few samples of all
+LENGTHS = range(3, 28, 2)  # in tokens: from short phrases to long sentences
+NLL_EVERY = 8  # every 8th sentence: many samples for some sentences are more accurate than few samples for all
 
 
 def train_run(recipe: str, directory: Path, seed: int, scale: float) -> LoadedRun:
-    """The recipe, its steps scaled; a finished run is not trained again."""
+    """Train a recipe with scaled numbers of steps; a finished run is not trained again."""
     config = find_recipe(recipe)
     objective = config.train.objective
     steps = partial(_scaled, scale)
@@ -56,7 +56,7 @@ def train_run(recipe: str, directory: Path, seed: int, scale: float) -> LoadedRu
 
 
 def likelihood_figures(run: LoadedRun, control: LoadedRun, num_samples: int, common: dict[str, float]) -> list[Figure]:
-    """KL and active units on the test sentences, importance-weighted NLL on some, the collapsed control beside them."""
+    """KL and active units on all test sentences, and importance-weighted NLL on some, for the run and its control."""
     ours, theirs = run.evaluate(), control.evaluate()
     assert ours.rate_nats is not None
     assert ours.active_units is not None
@@ -66,9 +66,9 @@ def likelihood_figures(run: LoadedRun, control: LoadedRun, num_samples: int, com
     found = partial(figure, "text", **common)
     some = take(run.data.test, torch.arange(0, len(run.data.test), NLL_EVERY))
     nll, control_nll = (float(one.score(some, num_samples=num_samples).mean()) for one in (run, control))
-    bound = f"{num_samples} samples on every {NLL_EVERY}th test sentence, {len(some)} in all"
+    bound = f"{num_samples} samples on every {NLL_EVERY}th test sentence, {len(some)} in total"
     assert some.lengths is not None
-    tokens = float(some.lengths.sum()) / len(some) + 1  # and the end
+    tokens = float(some.lengths.sum()) / len(some) + 1  # with the end token
     ppl, control_ppl = math.exp(nll / tokens), math.exp(control_nll / tokens)
     return [
         found(
@@ -79,14 +79,14 @@ def likelihood_figures(run: LoadedRun, control: LoadedRun, num_samples: int, com
         ),
         found("share of active units", ours.active_units / dims, at_least=0.5, note=f"{ours.active_units} of {dims}"),
         found("NLL over the collapsed control's", nll / control_nll, at_most=1.01, note=bound),
-        found("NLL (nats per sentence)", nll, note=f"{bound}; perplexity {ppl:.1f} a token"),
+        found("NLL (nats per sentence)", nll, note=f"{bound}; perplexity {ppl:.1f} per token"),
         found("NLL of the collapsed control (nats per sentence)", control_nll, note=f"perplexity {control_ppl:.1f}"),
         found("KL of the collapsed control (nats)", theirs.rate_nats, note=f"{theirs.active_units} active units"),
     ]
 
 
 def control_figures(run: LoadedRun, classifier: Pipeline, per_label: int, common: dict[str, float]) -> list[Figure]:
-    """Are sentences what was asked for, and new?"""
+    """Measure how often samples have the requested label and length, and how often they copy training sentences."""
     tokenizer, names = tokenizer_of(run.data), run.data.label_names or ()
     asked, sentences = [], []
     for label, name in enumerate(names):
@@ -108,59 +108,59 @@ def control_figures(run: LoadedRun, classifier: Pipeline, per_label: int, common
     return [
         found("requested label recognised", recognised, at_least=0.8, note=temperature),
         found("classifier's accuracy on real test sentences", real, note=f"{len(run.data.test)} sentences"),
-        found("requested length exact", exact, at_least=0.95, note="the condition, and a rule that ends the sentence"),
-        found("length exact by the condition alone", ends_by_itself(run, per_label), note="without that rule"),
-        found("samples copied from the training set", copied, note="word for word"),
+        found("requested length exact", exact, at_least=0.95, note="with the condition and the length constraint"),
+        found("length exact by the condition alone", unconstrained(run, per_label), note="without the constraint"),
+        found("samples copied from the training set", copied, note="verbatim"),
     ]
 
 
-def way_figures(run: LoadedRun, num_pairs: int, common: dict[str, float]) -> list[Figure]:
-    """Are sentences between sentences such as people write, and does the way go anywhere?"""
+def interpolation_figures(run: LoadedRun, num_pairs: int, common: dict[str, float]) -> list[Figure]:
+    """Measure how many trigrams of interpolations occur in the training phrases, and how many sentences differ."""
     tokenizer = tokenizer_of(run.data)
     phrases, real = (tokenizer.encode(_texts(run, split)) for split in ("train", "test"))
-    known = {run_of for row in phrases for run_of in _runs_of_three(row)}
+    known = {trigram for row in phrases for trigram in _trigrams(row)}
     pairs = torch.arange(2 * num_pairs).view(num_pairs, 2) * (len(real) // (2 * num_pairs))
-    ways = [tokenizer.encode(tokenizer.decode(run.interpolate(*pair).tolist())) for pair in pairs.tolist()]
+    paths = [tokenizer.encode(tokenizer.decode(run.interpolate(*pair).tolist())) for pair in pairs.tolist()]
     drawn = tokenizer.encode(tokenizer.decode(run.sample(500, seed=int(common["seed"])).tolist()))
-    between = [row for way in ways for row in way[1:-1]]
-    distinct = sum(len(set(map(tuple, way))) for way in ways) / sum(map(len, ways))
+    inner = [row for path in paths for row in path[1:-1]]
+    distinct = sum(len(set(map(tuple, path))) for path in paths) / sum(map(len, paths))
     found = partial(figure, "text", **common)
     name = "runs of three tokens that occur in the training phrases"
     return [
-        found(f"{name}: between sentences", _share_known(between, known), note=f"{num_pairs} pairs of test sentences"),
+        found(f"{name}: between sentences", _share_known(inner, known), note=f"{num_pairs} pairs of test sentences"),
         found(f"{name}: samples", _share_known(drawn, known), note=f"{len(drawn)} samples"),
         found(f"{name}: real test sentences", _share_known(real, known), note=f"{len(real)} sentences"),
         found("distinct sentences on a way of nine", distinct),
     ]
 
 
-def _runs_of_three(row: list[int]) -> list[tuple[int, ...]]:
+def _trigrams(row: list[int]) -> list[tuple[int, ...]]:
     return list(zip(row, row[1:], row[2:], strict=False))
 
 
 def _share_known(rows: list[list[int]], known: set[tuple[int, ...]]) -> float:
-    runs = [run_of for row in rows for run_of in _runs_of_three(row)]
-    return sum(run_of in known for run_of in runs) / len(runs)
+    trigrams = [trigram for row in rows for trigram in _trigrams(row)]
+    return sum(trigram in known for trigram in trigrams) / len(trigrams)
 
 
-def ends_by_itself(run: LoadedRun, num: int) -> float:
-    """The share of sentences that have the length of their condition though nothing makes them."""
+def unconstrained(run: LoadedRun, num: int) -> float:
+    """The fraction of samples that have the length of their condition without the length constraint."""
     model, conditions = run.model, run.data.conditions
     assert isinstance(model, fastvae.models.TextVAE)
     assert conditions is not None
-    told = conditions.vectors(num)
+    condition = conditions.vectors(num)
     first, stop = conditions.places["length"]
     columns, model.length_columns = model.length_columns, None
     try:
         key = fastvae.noise_key(run.config.seed + 1)
-        ids = model.sample(num, key, condition=told)
+        ids = model.sample(num, key, condition=condition)
     finally:
         model.length_columns = columns
-    return float(((ids != 0).sum(1) - 1 == told[:, first:stop].argmax(1) + 1).float().mean())
+    return float(((ids != 0).sum(1) - 1 == condition[:, first:stop].argmax(1) + 1).float().mean())
 
 
 def train_classifier(run: LoadedRun) -> Pipeline:
-    """Words and pairs of words, weighted by TF-IDF, to a logistic regression; trained on the training phrases."""
+    """Train a logistic regression on TF-IDF weighted unigrams and bigrams of the training phrases."""
     features = TfidfVectorizer(ngram_range=(1, 2), min_df=2, token_pattern=r"\S+", sublinear_tf=True)
     return make_pipeline(features, LogisticRegression(C=3.0, max_iter=300)).fit(
         _texts(run, "train"), run.data.train.labels
@@ -168,16 +168,16 @@ def train_classifier(run: LoadedRun) -> Pipeline:
 
 
 def write_sentences(run: LoadedRun, folder: Path) -> None:
-    """Ways from one test sentence to another, and samples of both labels, as text."""
+    """Write interpolations between test sentences, and samples for both labels, as text."""
     folder.mkdir(parents=True, exist_ok=True)
     pairs = [(0, 3), (10, 25), (40, 77)]
-    ways = [run.interpolate(*pair, steps=7) for pair in pairs]
-    longest = max(way.shape[1] for way in ways)
-    rows = torch.stack([torch.nn.functional.pad(way, (0, longest - way.shape[1])) for way in ways])
+    paths = [run.interpolate(*pair, steps=7) for pair in pairs]
+    longest = max(path.shape[1] for path in paths)
+    rows = torch.stack([torch.nn.functional.pad(path, (0, longest - path.shape[1])) for path in paths])
     names = [f"test sentences {first} and {second}" for first, second in pairs]
     renderer = find_renderer(run.data)
     renderer.write_rows(
-        folder / "text-interpolations.txt", rows, names, run.data, title="the way between two sentences"
+        folder / "text-interpolations.txt", rows, names, run.data, title="interpolations between two sentences"
     )
     print((folder / "text-interpolations.txt").read_text(encoding="utf-8"))
     samples = [run.sample(8, seed=1, label=name, length=10) for name in run.data.label_names or ()]
@@ -197,29 +197,31 @@ def _scaled(scale: float, steps: int) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="SST-2 sentences: free bits, requested labels and lengths.")
-    parser.add_argument("--scale", type=float, default=1.0, help="of the recipes' steps; below 1 is quicker and worse")
-    parser.add_argument("--num-samples", type=int, default=200, help="importance samples of the NLL")
-    parser.add_argument("--per-label", type=int, default=500, help="sentences drawn for each label")
-    parser.add_argument("--pairs", type=int, default=50, help="test sentences to go between")
-    parser.add_argument("--only", choices=("likelihood", "samples", "ways"), help="one of the parts")
+    parser = argparse.ArgumentParser(description="Measure the use of z and the control of label and length on SST-2.")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on the recipes' steps; below 1 is faster")
+    parser.add_argument("--num-samples", type=int, default=200, help="number of importance samples of the NLL")
+    parser.add_argument("--per-label", type=int, default=500, help="number of samples per label")
+    parser.add_argument("--pairs", type=int, default=50, help="number of interpolations between test sentences")
+    parser.add_argument("--only", choices=("likelihood", "samples", "interpolations"), help="measure one part only")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--run-dir", type=Path, default=Path("runs/app-text"), help="the control is beside it")
-    parser.add_argument("--pictures", type=Path, help="folder for sentences to read; by default the run's")
-    parser.add_argument("--out", type=Path, help="the JSON file; by default in benchmarks/results")
+    parser.add_argument(
+        "--run-dir", type=Path, default=Path("runs/app-text"), help="run directory; the control adds -collapsed"
+    )
+    parser.add_argument("--pictures", type=Path, help="folder of example sentences; by default the run directory")
+    parser.add_argument("--out", type=Path, help="file of the results; by default in benchmarks/results")
     options = parser.parse_args()
     began = time.perf_counter()
-    beside = options.run_dir.with_name(f"{options.run_dir.name}-collapsed")
+    control_dir = options.run_dir.with_name(f"{options.run_dir.name}-collapsed")
     run = train_run("sst2-sentences", options.run_dir, options.seed, options.scale)
     write_sentences(run, options.pictures or options.run_dir)
     rows: list[Figure] = []
     common = {"seed": options.seed, "seconds": time.perf_counter() - began}
     if options.only in (None, "samples"):
         rows += control_figures(run, train_classifier(run), options.per_label, common)
-    if options.only in (None, "ways"):
-        rows += way_figures(run, options.pairs, common)
+    if options.only in (None, "interpolations"):
+        rows += interpolation_figures(run, options.pairs, common)
     if options.only in (None, "likelihood"):
-        control = train_run("sst2-collapsed", beside, options.seed, options.scale)
+        control = train_run("sst2-collapsed", control_dir, options.seed, options.scale)
         common["seconds"] = time.perf_counter() - began
         rows += likelihood_figures(run, control, options.num_samples, common)
     write_figures("text", rows, options.out, merge=options.only is not None)

@@ -1,6 +1,6 @@
-"""Figures of the applications: what `app_<name>.py` writes, and their table.
+"""Result files of the applications: written by `app_<name>.py`, and collected in a table.
 
-python benchmarks/applications.py        collates results/app_*_<yyyymm>.json into results/applications_<yyyymm>.md
+python benchmarks/applications.py        collects results/app_*_<yyyymm>.json in results/applications_<yyyymm>.md
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ import fastvae
 
 RESULTS = Path(__file__).parent / "results"
 MONTH = "202611"
-_PLACES = ("--out", "--run-dir", "--runs", "--pictures")
+_PATHS = ("--out", "--run-dir", "--runs", "--pictures")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One number that an application is held to."""
+    """One measured number of an application, which may have a requirement."""
 
     application: str
-    figure: str  # what was measured, with its unit
+    figure: str  # name of the measured quantity with its unit
     value: float | str
-    bar: str  # what was asked for; "" for a number that stands beside another
-    met: bool | None  # None where nothing was asked for
+    bar: str  # the requirement, or "" for none
+    met: bool | None  # None if there is no requirement
     command: str
     seed: int
-    seconds: float  # of the whole command up to here
+    seconds: float  # time of the command until this measurement
     note: str = ""
 
 
@@ -48,7 +48,7 @@ def figure(
     at_most: float | None = None,
     note: str = "",
 ) -> Figure:
-    """A figure of the command that runs now, held to a bar where there is one."""
+    """A figure of the running command, compared with its requirement if it has one."""
     bars = [f">= {at_least:g}"] if at_least is not None else []
     bars += [f"<= {at_most:g}"] if at_most is not None else []
     met = (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
@@ -66,12 +66,12 @@ def figure(
 
 
 def _command() -> str:
-    """The command that runs now, without the options that only say where files lie."""
+    """The running command without its options for paths."""
     words = iter(sys.argv[1:])
     shown = ["python", f"benchmarks/{Path(sys.argv[0]).name}"]
     for word in words:
         name, _, value = word.partition("=")
-        if name not in _PLACES:
+        if name not in _PATHS:
             shown.append(word)
         elif not value:
             next(words, None)
@@ -79,9 +79,9 @@ def _command() -> str:
 
 
 def write_figures(name: str, figures: list[Figure], out: Path | None = None, *, merge: bool = False) -> Path:
-    """Write ``results/app_<name>_<yyyymm>.json`` (or ``out``), print the figures, and say where they are.
+    """Write the figures to ``results/app_<name>_<yyyymm>.json`` (or ``out``) and print them with the path.
 
-    With ``merge`` the file's figures of other names stay as they are, before these: for a command that measured a part.
+    With ``merge``, for a command that measured a part, the file keeps its figures with other names, before these.
     """
     path = RESULTS / f"app_{name}_{MONTH}.json" if out is None else out
     measured = {(row.application, row.figure) for row in figures}
@@ -93,12 +93,12 @@ def write_figures(name: str, figures: list[Figure], out: Path | None = None, *, 
 
 
 def _read(path: Path) -> list[Figure]:
-    """The figures of a file; none where there is none."""
+    """The figures of a file; empty if it does not exist."""
     return [Figure(**row) for row in json.loads(path.read_text(encoding="utf-8"))] if path.exists() else []
 
 
 def table(figures: list[Figure]) -> str:
-    """The figures in Markdown."""
+    """Format the figures as a Markdown table."""
     lines = ["| application | figure | value | bar | met | seed | s | note |", "|---|---|---|---|---|---|---|---|"]
     for row in figures:
         value = f"{row.value:.4g}" if isinstance(row.value, float) else str(row.value)
@@ -109,16 +109,16 @@ def table(figures: list[Figure]) -> str:
 
 
 def collate(paths: list[Path]) -> str:
-    """One page of all applications' figures: the table, and the commands."""
+    """A page with the figures and commands of all applications."""
     figures = [row for path in paths for row in _read(path)]
-    asked, met = [row for row in figures if row.met is not None], [row for row in figures if row.met]
+    required, met = [row for row in figures if row.met is not None], [row for row in figures if row.met]
     commands = dict.fromkeys(row.command for row in figures)
     machine = f"{platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}, fastvae {fastvae.__version__}"
     return "\n".join(
         [
             "# Applications",
             "",
-            f"{len(met)} of {len(asked)} bars met. Collated on {machine}; each file has its own commands and seconds.",
+            f"{len(met)} of {len(required)} requirements met. Collected on {machine}; each figure has its own command.",
             "",
             table(figures),
             "",

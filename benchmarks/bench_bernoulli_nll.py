@@ -1,4 +1,4 @@
-"""bernoulli_nll beside binary_cross_entropy_with_logits summed over each example."""
+"""bernoulli_nll compared with binary_cross_entropy_with_logits summed over each example."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ GOALS = (
     goal(**OPERATOR, shape=(4096, 784)),
     goal(**OPERATOR, shape=(4096, 784), variant="uint8", part=BOTH),
 )
-# What is known of the bars above; the row of one example has what a call costs before it computes anything.
+# Comments on the requirements above. The case with one example shows the fixed overhead of a call.
 REMARKS = """\
-At 128 x 784 about 20 of the 47 microseconds are the call itself (see the case of one example; `torch.autograd.grad`
-of a negation alone takes 12, a Python autograd function most of the rest), 18 the forward that also writes the
-gradient, 6 its product with the rows' weights. The forward is bound by arithmetic: 22 512-bit instructions for 16
-pixels, 11 of them multiply-adds, on two threads. Tried: one logarithm for eight pixels (forward 28 to 16), the
-gradient in the forward and not in a backward that exponentiates again (52 to 46 in all), fewer checks and saved
-tensors (1). A third of eager's time would leave 26 for both kernels and the threads' start; not tried: an autograd
-function in C++, which the stable ABI has no form for."""
+At 128 x 784 the call takes 47 microseconds: about 20 are overhead (see the case with one example;
+`torch.autograd.grad` of a negation takes 12, and a Python autograd function most of the rest), 18 are the forward
+pass, which also writes the gradient, and 6 are the gradient's product with the rows' weights. The forward pass is
+compute-bound: 22 512-bit instructions per 16 pixels, 11 of them multiply-adds, on two threads. Optimisations so far:
+one logarithm per eight pixels (forward pass 28 to 16), the gradient computed in the forward pass instead of a backward
+pass with another exponential (52 to 46 in total), and fewer checks and saved tensors (1). A third of eager's time would
+leave 26 for both kernels and for starting the threads. Not tried: an autograd function in C++, which the stable ABI
+does not support."""
 
 
 @pytest.mark.parametrize("each", GOALS, ids=str)

@@ -1,4 +1,4 @@
-"""discretized_logistic_nll of 32 x 32 colour images beside the difference of sigmoids."""
+"""discretized_logistic_nll of 32 x 32 colour images compared with the difference of sigmoids."""
 
 from __future__ import annotations
 

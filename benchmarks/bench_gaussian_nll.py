@@ -1,4 +1,4 @@
-"""gaussian_nll, with its three kinds of log variance, beside the normal density written out."""
+"""gaussian_nll with its three shapes of log variance compared with the formula of the normal density."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""gaussian_rsample_kl, and its noise alone, beside the textbook's two lines."""
+"""gaussian_rsample_kl, and its noise generation alone, compared with the usual PyTorch expressions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastvae.bench import EAGER, LIMIT, Bar, check_and_benchmark, goal, main
 BOTH = "forward+backward"
 KL = {"operator": "gaussian_rsample_kl"}
 BFLOAT16 = {"dtype": torch.bfloat16}
-# torch.add moves the same bytes: 3.5 times its time is a share of 1 / 3.5.
+# torch.add moves the same number of bytes: 3.5 times its time is 1 / 3.5 of its throughput.
 GOALS = (
     goal(Bar(EAGER, 8, aim=12), Bar(LIMIT, 1 / 3.5, aim=1 / 2), **KL, shape=(8192, 512)),
     goal(Bar(EAGER, 5, aim=8), **KL, shape=(8192, 512), part=BOTH),

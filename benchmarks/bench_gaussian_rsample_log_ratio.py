@@ -1,4 +1,4 @@
-"""gaussian_rsample_log_ratio, K samples in one pass, beside the two log densities."""
+"""gaussian_rsample_log_ratio, with K samples in one pass, compared with the two log densities."""
 
 from __future__ import annotations
 

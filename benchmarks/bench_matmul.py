@@ -1,4 +1,4 @@
-"""The float32 matrix products of a training step: PyTorch's own choice of library beside the trainer's."""
+"""The float32 matrix products of a training step: PyTorch's choice of library compared with the trainer's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import nn
 from fastvae.bench import options_parser, report, this_machine
 from fastvae.train.matmul import matmul_library
 
-# (rows, inner, columns): of the textbook network, then small ones, down to where a call's set-up rules
+# (rows, inner, columns) of the textbook network, then smaller products down to those dominated by call overhead
 SHAPES = (
     (128, 784, 400),
     (128, 400, 784),
@@ -27,11 +27,11 @@ SHAPES = (
     (128, 20, 400),
     (10, 64, 64),
 )
-_LARGE = nn.Linear(4096, 4096, device="meta")  # large enough for the switch, whatever is multiplied
+_LARGE = nn.Linear(4096, 4096, device="meta")  # large enough for the trainer to switch the library
 
 
 def measure(shape: tuple[int, int, int], *, rounds: int) -> dict[str, Any]:
-    """Medians of both libraries, interleaved in random order."""
+    """Measure the median time of both libraries, interleaved in random order."""
     rows, inner, columns = shape
     x, weight, out = torch.randn(rows, inner), torch.randn(columns, inner), torch.empty(rows, columns)
     times: dict[str, list[float]] = {"default": [], "auto": []}
@@ -65,7 +65,8 @@ def test_matmul(shape: tuple[int, int, int], benchmark: Any) -> None:
 
 
 def main() -> int:
-    options = options_parser("Float32 matrix products by library.", Path(__file__).parent / "results").parse_args()
+    description = "Measure float32 matrix products of two libraries."
+    options = options_parser(description, Path(__file__).parent / "results").parse_args()
     rows = [measure(shape, rounds=400) for shape in SHAPES]
     lines = [
         [f"[{row['rows']}, {row['inner']}] x [{row['inner']}, {row['columns']}]"]
@@ -74,7 +75,7 @@ def main() -> int:
         for row in rows
     ]
     header = ["product", "PyTorch's choice, us", "trainer's, us", "ratio", "trainer's library"]
-    tables = [report.markdown(header, lines), "The trainer switches only where a model's mean product is large."]
+    tables = [report.markdown(header, lines), "The trainer switches the library only if a model's products are large."]
     print("\n\n".join(tables))
     if options.out is not None:
         machine = this_machine("cpu")

@@ -1,4 +1,4 @@
-"""multinomial_nll of users and items, dense and in compressed rows, beside log_softmax and a dot product."""
+"""multinomial_nll of users and items, dense and in compressed rows, compared with log_softmax and a dot product."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strong and weak scaling on one and two processes, and what a model of cost makes of it for up to 1024 ranks."""
+"""Strong and weak scaling on one and two processes, and a cost model's forecast for up to 1024 ranks."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Row = dict[str, Any]
 
 
 def strategies() -> list[str]:
-    """Those that run here."""
+    """The strategies that are available on this machine."""
     return ["ddp", "fsdp", *(["deepspeed 2"] if importlib.util.find_spec("deepspeed") else [])]
 
 
 def jobs_of(ranks: int, names: Sequence[str], *, batch: int, width: int, steps: int) -> list[Row]:
-    """One process has both batch sizes; two have the batch shared (strong) and the same on each (weak)."""
+    """The jobs of one process (two batch sizes) or of several (the batch split, strong, and one batch each, weak)."""
     common = {"width": width, "steps": steps, "profiled": max(1, steps // 4)}
     if ranks == 1:
         return [{"strategy": "single", "mode": "", "global_batch_size": size, **common} for size in (batch // 2, batch)]
@@ -40,23 +40,23 @@ def jobs_of(ranks: int, names: Sequence[str], *, batch: int, width: int, steps: 
 
 
 def run(ranks: int, jobs: Sequence[Row], folder: Path, repeats: int) -> Row:
-    """All jobs of so many processes, in one torchrun; one thread each."""
+    """Run all jobs of ``ranks`` processes in one torchrun, with one thread per process."""
     path = folder / f"jobs_{ranks}.json"
     path.write_text(json.dumps({"jobs": jobs, "repeats": repeats}))
     worker = str(Path(__file__).with_name("scaling_worker.py"))
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "--", worker]
     words = [sys.executable, *(launcher if ranks > 1 else [worker]), str(path)]
-    tools = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # ninja, for DeepSpeed
+    tools = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # DeepSpeed needs ninja
     variables = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(ROOT), "PATH": tools}
     done = subprocess.run(words, env=os.environ | variables, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"bench_scaling: {ranks} processes ended with {done.returncode}\n{done.stderr[-4000:]}")
+        raise SystemExit(f"bench_scaling: {ranks} processes exited with {done.returncode}\n{done.stderr[-4000:]}")
     result: Row = json.loads(path.with_suffix(".out.json").read_text())
     return result
 
 
 def measure(names: Sequence[str], *, batch: int, width: int, steps: int, repeats: int) -> tuple[list[Row], Network]:
-    """The rows of one and of two processes, and the link between the two."""
+    """Measure one and two processes and the network between them."""
     size = {"batch": batch, "width": width, "steps": steps}
     with tempfile.TemporaryDirectory() as folder:
         one, two = (run(n, jobs_of(n, names, **size), Path(folder), repeats) for n in (1, 2))
@@ -65,7 +65,7 @@ def measure(names: Sequence[str], *, batch: int, width: int, steps: int, repeats
 
 
 def computation_of(rows: Sequence[Row]) -> Computation:
-    """One process's time as a constant and a part for each example, from its two batch sizes."""
+    """One process's time as a constant and a time per example, fitted to its two batch sizes."""
     (small, t_small), (large, t_large) = (
         (row["global_batch_size"], row["p50_ms"] / 1e3) for row in rows if row["ranks"] == 1
     )
@@ -78,18 +78,18 @@ def exchange_of(row: Row) -> Exchange:
 
 
 def hidden_share(row: Row) -> float:
-    """The share of the communication that ran beside computation."""
+    """The fraction of the communication that overlaps with computation."""
     return min(1.0, row["overlap_ms"] / row["communication_ms"]) if row["communication_ms"] else 0.0
 
 
 def predict(rows: Sequence[Row], row: Row, network: Network, ranks: int, examples: float, overhead_s: float) -> float:
-    """The model's seconds of a step like ``row``'s on so many ranks."""
+    """The cost model's duration of a step like ``row``'s on the given number of ranks, in seconds."""
     where = {"ranks": ranks, "examples": examples, "hidden": hidden_share(row), "overhead_s": overhead_s}
     return step_seconds(computation_of(rows), exchange_of(row), network, **where)
 
 
 def overheads(rows: Sequence[Row], link: Network) -> dict[str, float]:
-    """Seconds that each strategy adds on the host: what its strong-scaling case takes beyond the model."""
+    """Each strategy's host overhead in seconds: the measured strong-scaling time minus the model's."""
     added = {}
     for row in rows:
         if row["mode"] == "strong":
@@ -99,7 +99,7 @@ def overheads(rows: Sequence[Row], link: Network) -> dict[str, float]:
 
 
 def checks(rows: Sequence[Row], link: Network) -> Iterator[Row]:
-    """What the model says of two processes, beside what was measured."""
+    """Compare the cost model with the measurements of two processes."""
     added = overheads(rows, link)
     for row in rows:
         if row["ranks"] == 1:
@@ -117,7 +117,7 @@ def checks(rows: Sequence[Row], link: Network) -> Iterator[Row]:
 
 
 def forecast(rows: Sequence[Row], link: Network, network: Network) -> Iterator[Row]:
-    """Efficiency on 1 to 1024 ranks: one rank's time for its share, over the step's time."""
+    """The efficiency on 1 to 1024 ranks: one rank's ideal time divided by the step's time."""
     computation, batch = computation_of(rows), max(row["global_batch_size"] for row in rows if row["ranks"] == 1)
     added = overheads(rows, link)
     for row in rows:
@@ -159,13 +159,13 @@ def check_table(rows: Sequence[Row]) -> str:
 
 
 def uniform(rows: Sequence[Row]) -> list[Row]:
-    """Records with the same fields: a forecast has other ones than a measurement."""
+    """Records with the union of all fields, because forecasts and measurements have different ones."""
     fields = dict.fromkeys(name for row in rows for name in row)
     return [{name: row.get(name, "") for name in fields} for row in rows]
 
 
 def write_plot(path: Path, points: Sequence[Row]) -> None:
-    """Ranks against efficiency: strong and weak scaling, a line for each strategy and network."""
+    """Plot the efficiency against the number of ranks for both modes, with a line per strategy and network."""
     figure = Figure(figsize=(10.0, 4.5), layout="constrained")
     for axes, mode in zip(figure.subplots(1, 2, sharey=True), ("weak", "strong"), strict=True):
         for name, style in zip(dict.fromkeys(point["network"] for point in points), ("-", "--"), strict=False):
@@ -181,7 +181,7 @@ def write_plot(path: Path, points: Sequence[Row]) -> None:
 
 
 def test_scaling(benchmark: Any, tmp_path: Path) -> None:
-    """Tiny steps, untimed; the bytes on the wire are exact, so that much of the model is tested."""
+    """Run tiny steps without timing; only the number of sent bytes is compared with the model."""
     rows, link = benchmark(measure, ["ddp"], batch=8, width=256, steps=2, repeats=2)
     assert [row["ranks"] for row in rows] == [1, 1, 2, 2]
     for row in list(checks(rows, link)):
@@ -196,12 +196,13 @@ def test_scaling(benchmark: Any, tmp_path: Path) -> None:
 
 
 def main() -> int:
-    parser = options_parser("Scaling on one and two processes, and a forecast.", Path(__file__).parent / "results")
-    parser.add_argument("--batch", type=int, default=256, help="examples on one rank")
-    parser.add_argument("--width", type=int, default=1024, help="of the two hidden layers on each side")
-    parser.add_argument("--steps", type=int, default=40, help="timed steps of each case")
-    parser.add_argument("--latency-us", type=float, default=10.0, help="of the network of the forecast")
-    parser.add_argument("--gb-per-s", type=float, default=25.0, help="of the network of the forecast, for each rank")
+    description = "Measure scaling on one and two processes and forecast it for more."
+    parser = options_parser(description, Path(__file__).parent / "results")
+    parser.add_argument("--batch", type=int, default=256, help="number of examples on one rank")
+    parser.add_argument("--width", type=int, default=1024, help="width of the two hidden layers of encoder and decoder")
+    parser.add_argument("--steps", type=int, default=40, help="number of timed steps of each case")
+    parser.add_argument("--latency-us", type=float, default=10.0, help="latency of the forecast's network")
+    parser.add_argument("--gb-per-s", type=float, default=25.0, help="bandwidth per rank of the forecast's network")
     options = parser.parse_args()
     given = Network(
         f"{options.latency_us:g} us, {options.gb_per_s:g} GB/s", options.latency_us / 1e6, options.gb_per_s * 1e9
@@ -209,18 +210,18 @@ def main() -> int:
     size = {"batch": options.batch, "width": options.width, "steps": options.steps}
     rows, link = measure(strategies(), **size, repeats=20)
     verdicts, points = list(checks(rows, link)), [*forecast(rows, link, link), *forecast(rows, link, given)]
-    speed = f"{link.latency_s * 1e6:.0f} us a message, {link.bytes_per_s / 1e9:.2f} GB/s"
+    speed = f"{link.latency_s * 1e6:.0f} us per message, {link.bytes_per_s / 1e9:.2f} GB/s"
     notes = [
-        f"784-{options.width}-{options.width}-32 and back, {rows[0]['num_parameters']:,} parameters, "
-        f"one thread a rank, {options.steps} steps of each case; the link between two ranks (gloo, loopback): {speed}",
-        "computation, communication and both at once: torch.profiler's intervals, united over threads, of steps of "
-        "their own (profiling slows them); efficiency: one rank's time over the step's",
+        f"784-{options.width}-{options.width}-32 and its mirror image, {rows[0]['num_parameters']:,} parameters, "
+        f"one thread per rank, {options.steps} steps per case; network between two ranks (gloo, loopback): {speed}",
+        "computation, communication and both at once: unions over threads of torch.profiler's intervals, measured in "
+        "separate steps because profiling slows them down; efficiency: one rank's time divided by the step's",
     ]
     tables = [
         "\n".join(f"- {note}" for note in notes),
         measured_table(rows),
-        "The model beside what was measured:\n\n" + check_table(verdicts),
-        "The model assumes:\n\n" + "\n".join(f"- {text}" for text in ASSUMPTIONS),
+        "The cost model compared with the measurements:\n\n" + check_table(verdicts),
+        "Assumptions of the cost model:\n\n" + "\n".join(f"- {text}" for text in ASSUMPTIONS),
     ]
     print("\n\n".join(tables))
     if options.out is not None:

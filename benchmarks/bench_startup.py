@@ -1,4 +1,4 @@
-"""What starting costs: processor time of imports and of quick commands, compared with PyTorch's own import."""
+"""Start-up time: processor time of imports and of quick commands, compared with PyTorch's own import."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ CASES = {
     "fastvae status RUN": ["-m", "fastvae", "status", "runs/digits"],
     "fastvae train digits --help": ["-m", "fastvae", "train", "digits", "--help"],
 }
-"""What is started, as arguments of Python."""
+"""Arguments of the Python interpreter for each case."""
 
 
 def cpu_seconds(arguments: list[str], package: Path | None = None) -> float:
-    """User and system time of one new process; ``package`` is the folder of another version of fastvae."""
+    """User and system time of one new process, optionally with the version of fastvae in the folder ``package``."""
     silent = os.open(os.devnull, os.O_WRONLY)
     actions = [(os.POSIX_SPAWN_DUP2, silent, stream) for stream in (1, 2)]
     environment = os.environ if package is None else {**os.environ, "PYTHONPATH": str(package)}
@@ -38,12 +38,13 @@ def cpu_seconds(arguments: list[str], package: Path | None = None) -> float:
     _, status, usage = os.wait4(child, 0)
     os.close(silent)
     if status and (package is None or arguments[0] == "-c"):  # an earlier version may not have the command
-        raise RuntimeError(f"python {' '.join(arguments)} ended with status {status}, of {package or 'this fastvae'}")
+        version = package or "this version of fastvae"
+        raise RuntimeError(f"python {' '.join(arguments)} exited with status {status} with {version}")
     return math.nan if status else usage.ru_utime + usage.ru_stime
 
 
 def measure(names: list[str], *, rounds: int, before: Path | None = None) -> list[dict[str, Any]]:
-    """Percentiles of the processor time of each case; all take turns, in random order, after one round of warm-up."""
+    """Measure the processor time of all cases, interleaved in random order, after one warm-up round."""
     versions = [None] if before is None else [None, before.resolve()]
     cases = [(name, version) for name in names for version in versions if name != TORCH or version is None]
     seconds: dict[tuple[str, Path | None], list[float]] = {case: [] for case in cases}
@@ -83,9 +84,10 @@ def test_startup(benchmark: Any) -> None:
 
 
 def main() -> int:
-    parser = options_parser("Processor time of imports and quick commands.", Path(__file__).parent / "results")
-    parser.add_argument("--rounds", type=int, default=7, help="how often each case is started")
-    parser.add_argument("--before", type=Path, help="folder that holds another version's fastvae/, measured in turns")
+    description = "Measure the processor time of imports and quick commands."
+    parser = options_parser(description, Path(__file__).parent / "results")
+    parser.add_argument("--rounds", type=int, default=7, help="number of runs of each case")
+    parser.add_argument("--before", type=Path, help="folder with fastvae/ of an earlier version to compare with")
     options = parser.parse_args()
     rows = measure(list(CASES), rounds=options.rounds, before=options.before)
     numbers = ("cpu_s_min", "cpu_s_median", "cpu_s_max", "beyond_torch_s", "before_cpu_s_median")
@@ -95,7 +97,7 @@ def main() -> int:
     print("\n\n".join(tables))
     if options.out is not None:
         machine = this_machine("cpu")
-        how = f"User and system time of {options.rounds} new processes each, which took turns in random order; "
+        how = f"User and system time of {options.rounds} new processes per case, interleaved in random order; "
         note = "made by `python benchmarks/bench_startup.py`."
         path = report.write_page(options.out, "startup", machine, tables, note, how)
         report.write_rows(path.with_suffix(".csv"), rows, machine)

@@ -1,4 +1,4 @@
-"""Whole training steps: our trainer beside the loops that it replaces, and beside the matrix products alone."""
+"""Whole training steps: our trainer compared with the usual training loops and with the matrix products alone."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from fastvae.train.matmul import matmul_library
 
 OURS, COMPILED, EAGER, FLOOR = "fastvae.train", "fastvae.train, compiled", "eager loop", "matrix products"
 PYTHAE, CAPTURED = "pythae", "fastvae.train, captured"
-BEST_FLOOR = "matrix products, oneDNN"  # where that is faster than what PyTorch takes by itself
-# (network, ours, beside what, at least): the textbook network's bars
+BEST_FLOOR = "matrix products, oneDNN"  # if oneDNN is faster than PyTorch's default
+# (network, contender, baseline, smallest ratio): requirements for the textbook network
 BARS = (
     ("textbook", OURS, PYTHAE, 2.0),
     ("textbook", COMPILED, FLOOR, 0.75),
     ("textbook", OURS, FLOOR, 0.75),
     ("textbook", OURS, BEST_FLOOR, 0.75),
-    ("textbook", CAPTURED, EAGER, 5.0),  # CUDA: the whole step in a graph
+    ("textbook", CAPTURED, EAGER, 5.0),  # CUDA: the whole step as one CUDA graph
 )
 
 
 def load_images() -> tuple[Tensor, str]:
-    """MNIST's training images [N, 1, 28, 28] uint8 where they are at hand, random ones elsewhere; and which."""
+    """MNIST's training images [N, 1, 28, 28] uint8, or random images if MNIST is not available, and their name."""
     try:
         return load_published(MNIST, download=False)[0][torch.arange(MNIST.num_train)], "MNIST"
     except ValueError:
@@ -53,7 +53,7 @@ def load_images() -> tuple[Tensor, str]:
 def build_contenders(
     network: Network, images: Tensor, *, steps: int, with_compiled: bool, device: str = "cpu"
 ) -> dict[str, Contender]:
-    """Everything that trains this network, by name."""
+    """All contenders for this network by name."""
     found: dict[str, Contender] = {
         OURS: our_trainer(network, images, compiled=False, device=device),
         EAGER: eager_loop(network, images, compiled=False, device=device),
@@ -75,7 +75,7 @@ def build_contenders(
 
 
 def race(contenders: Mapping[str, Contender], *, steps: int, rounds: int) -> dict[str, list[float]]:
-    """Images a second of each contender in each round; a round has all of them, in shuffled order."""
+    """Measure the images per second of each contender in each round, in which they run in shuffled order."""
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     for turn, name, rate in turns(contenders, steps=steps, rounds=rounds):
         if turn > 0:  # the first round compiles and warms up
@@ -84,7 +84,7 @@ def race(contenders: Mapping[str, Contender], *, steps: int, rounds: int) -> dic
 
 
 def turns(contenders: Mapping[str, Contender], *, steps: int, rounds: int) -> Iterator[tuple[int, str, float]]:
-    """The number, the contender and the images a second of each turn when it ends; turn 0 warms up."""
+    """Run the contenders and yield (round, contender, images per second) after each turn; round 0 is the warm-up."""
     order = random.Random(0)
     for turn in range(rounds + 1):
         for name in order.sample(list(contenders), len(contenders)):
@@ -92,7 +92,7 @@ def turns(contenders: Mapping[str, Contender], *, steps: int, rounds: int) -> It
 
 
 def rows_of(network: Network, rates: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
-    """A record for each contender."""
+    """A record per contender."""
     median = {name: statistics.median(values) for name, values in rates.items()}
     return [
         {
@@ -110,7 +110,7 @@ def rows_of(network: Network, rates: Mapping[str, Sequence[float]]) -> list[dict
 
 
 def rate_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The records as Markdown."""
+    """Format the records as a Markdown table."""
     lines = []
     for row in rows:
         rates = [f"{row[f'p{p}_images_per_s']:,.0f}" for p in (20, 50, 80)]
@@ -121,25 +121,25 @@ def rate_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def bar_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The bars with what was measured."""
+    """A Markdown table of the requirements and the measured values."""
     rate = {(row["network"], row["contender"]): row["p50_images_per_s"] for row in rows}
     lines = []
-    for network, ours, beside, at_least in BARS:
-        if (network, ours) in rate and (network, beside) in rate:
-            value = rate[network, ours] / rate[network, beside]
+    for network, ours, baseline, at_least in BARS:
+        if (network, ours) in rate and (network, baseline) in rate:
+            value = rate[network, ours] / rate[network, baseline]
             verdict = "reached" if value >= at_least else "MISSED"
-            lines.append([f"{network}: {ours}", f">= {at_least:.2f} x {beside}", f"{value:.2f}", verdict])
+            lines.append([f"{network}: {ours}", f">= {at_least:.2f} x {baseline}", f"{value:.2f}", verdict])
     return report.markdown(["case", "bar", "measured", ""], lines) if lines else ""
 
 
 def step_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Where a step's time goes: into the products on oneDNN, which is what the trainer uses, and into the rest."""
+    """Notes on how a step's time is divided between matrix products on oneDNN, which the trainer uses, and the rest."""
     ms = {(row["network"], row["contender"]): 1e3 * BATCH / row["p50_images_per_s"] for row in rows}
     return [
-        f"{network}: a step of {OURS} takes {step:.2f} ms; its products alone take {ms[network, FLOOR]:.2f} as PyTorch "
-        f"chooses them and {ms[network, BEST_FLOOR]:.2f} on oneDNN, which the trainer takes. The other "
-        f"{step - ms[network, BEST_FLOOR]:.2f} ms are the optimizer, the sampling and the losses, the data, and the "
-        "host's work for each call"
+        f"{network}: a step of {OURS} takes {step:.2f} ms; its matrix products alone take {ms[network, FLOOR]:.2f} ms "
+        f"with PyTorch's default library and {ms[network, BEST_FLOOR]:.2f} ms with oneDNN, which the trainer uses. The "
+        f"other {step - ms[network, BEST_FLOOR]:.2f} ms are the optimizer, sampling and losses, data loading, and the "
+        "host's overhead per call"
         for (network, contender), step in ms.items()
         if contender == OURS and (network, BEST_FLOOR) in ms
     ]
@@ -147,7 +147,7 @@ def step_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
 def test_train_step(network: Network, benchmark: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("FASTVAE_DATA", str(tmp_path))  # random images: quick, and the same everywhere
+    monkeypatch.setenv("FASTVAE_DATA", str(tmp_path))  # use random images, which are quick and always available
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(sys.modules[__name__], "has_pythae", lambda: False)
     parameters = [sum(p.numel() for p in build().parameters()) for build in (network.eager, network.ours)]
@@ -161,24 +161,25 @@ def test_train_step(network: Network, benchmark: Any, monkeypatch: pytest.Monkey
 
 
 def main() -> int:
-    parser = options_parser("Whole training steps beside their baselines.", Path(__file__).parent / "results")
-    parser.add_argument("--steps", type=int, help=f"steps of {BATCH} images in each turn; by default 150, 50 and 40")
-    parser.add_argument("--rounds", type=int, default=4, help="turns that count, after one to warm up")
+    description = "Compare whole training steps with their baselines."
+    parser = options_parser(description, Path(__file__).parent / "results")
+    parser.add_argument("--steps", type=int, help=f"steps of {BATCH} images per round; by default 150, 50 and 40")
+    parser.add_argument("--rounds", type=int, default=4, help="number of measured rounds, after one warm-up round")
     parser.add_argument("--networks", nargs="*", default=[network.name for network in NETWORKS])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave out torch.compile")
+    parser.add_argument("--no-compile", dest="compile", action="store_false", help="omit torch.compile")
     options = parser.parse_args()
     images, which = load_images()
     notes = [f"{which}, {len(images):,} images, batch {BATCH}, {options.rounds} rounds"]
     if not has_pythae():
-        notes.append("pythae is not installed here, so it is not compared: pip install pythae==0.1.2 --target FOLDER")
+        notes.append("pythae is omitted, because it is not installed: pip install pythae==0.1.2 --target FOLDER")
     rows = []
     for network in NETWORKS:
         if network.name not in options.networks:
             continue
         steps = options.steps or network.steps
-        notes.append(f"{network.name}: {network.description}; {steps} steps a turn")
-        print(f"racing {network.name}", file=sys.stderr)
+        notes.append(f"{network.name}: {network.description}; {steps} steps per round")
+        print(f"measuring {network.name}", file=sys.stderr)
         torch.compiler.reset()
         contenders = build_contenders(
             network, images, steps=steps, with_compiled=options.compile, device=options.device

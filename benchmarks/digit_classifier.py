@@ -1,4 +1,4 @@
-"""A classifier of real MNIST digits, to judge generated ones: a small convolutional network."""
+"""A small convolutional classifier that is trained on real MNIST digits and evaluates generated ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastvae.data import Source, order_index
 
 
 def build_classifier(seed: int) -> nn.Module:
-    """Logits [N, 10] of images [N, 1, 28, 28] in [0, 1]."""
+    """Build a network from images [N, 1, 28, 28] in [0, 1] to logits [N, 10]."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return nn.Sequential(
@@ -26,7 +26,7 @@ def build_classifier(seed: int) -> nn.Module:
 
 
 def train_classifier(source: Source, *, epochs: int = 3, batch_size: int = 128, seed: int = 0) -> nn.Module:
-    """Trained on grey images and their labels; binarised copies of half a batch make it indifferent to grey levels."""
+    """Train on images and labels; half of each batch is binarised, so that grey levels do not matter."""
     classifier, labels = build_classifier(seed), source.labels
     assert labels is not None
     steps = epochs * len(source) // batch_size
@@ -46,12 +46,12 @@ def train_classifier(source: Source, *, epochs: int = 3, batch_size: int = 128, 
 
 @torch.no_grad()
 def classify(classifier: nn.Module, images: Tensor) -> Tensor:
-    """The digit of each image [N, 1, 28, 28] in [0, 1], int64 [N]."""
+    """The predicted digits int64 [N] of images [N, 1, 28, 28] in [0, 1]."""
     return torch.cat([classifier(part).argmax(1) for part in images.split(1000)])
 
 
 def accuracy(classifier: nn.Module, source: Source) -> float:
-    """The share of a source's images whose label is recognised."""
+    """The accuracy on a source's images."""
     images = _scaled(source[torch.arange(len(source))])
     assert source.labels is not None
     return float((classify(classifier, images) == source.labels).double().mean())

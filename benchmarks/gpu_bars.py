@@ -1,11 +1,11 @@
-"""What the operators have to reach on a GPU. No torch is imported: the tables cost a booking no time."""
+"""Performance requirements of the operators on a GPU. This module does not import PyTorch, so that tables are quick."""
 
 from __future__ import annotations
 
 FORWARD, BACKWARD, BOTH = "forward", "backward", "forward+backward"
-OURS, EAGER, COMPILED, LIMIT = "fastvae", "eager", "compiled", "limit"  # the calls' names, as fastvae.bench has them
+OURS, EAGER, COMPILED, LIMIT = "fastvae", "eager", "compiled", "limit"  # the same names as in fastvae.bench
 NOISE = "noise"
-# At float32 the smallest of these moves 100 MB forward; an H200's L2 holds 60 MB.
+# In float32 the smallest of these moves 100 MB in the forward pass; an H200's L2 cache has 60 MB.
 SHAPES = {
     "gaussian_rsample_kl": (65536, 512),
     "bernoulli_nll": (65536, 784),
@@ -18,9 +18,9 @@ EAGER_BARS = {"gaussian_rsample_kl": 5.0, "gaussian_rsample_log_ratio": 5.0, "mu
 
 
 def bars_of(operator: str, part: str, shape: str, dtype: str) -> dict[str, float]:
-    """By call: the least share of the copy's bandwidth (LIMIT), or how many times as long the other must take.
+    """The requirements by call: the smallest fraction of the copy's bandwidth (LIMIT), or the smallest speedup.
 
-    A share of the copy is required at the large shapes only.
+    A fraction of the copy's bandwidth is required for the large shapes only.
     """
     if operator not in SHAPES:
         return {}

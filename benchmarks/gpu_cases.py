@@ -1,4 +1,4 @@
-"""What is measured on a GPU: every operator and variant, at sizes that are several times the L2 cache."""
+"""The cases that are measured on a GPU: all operators and variants, at several times the size of the L2 cache."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from gpu_bars import BACKWARD, BOTH, FORWARD, NOISE, SHAPES
 
 from fastvae.bench import Case, build_case
 
-TINY = {2: (24, 16), 3: (3, 8, 16)}  # of a dry run
-# The first variants of every operator come first: what a short run measures is what matters most.
+TINY = {2: (24, 16), 3: (3, 8, 16)}  # shapes of a dry run
+# The first variants of all operators are measured first, so that a short run measures the most important ones.
 FIRST = (
     ("gaussian_rsample_kl", ""),
     ("bernoulli_nll", "float"),
@@ -20,7 +20,7 @@ FIRST = (
     ("gaussian_rsample_log_ratio", ""),
     ("multinomial_nll", "dense"),
     ("gaussian_nll", "scalar"),
-    ("discretized_logistic_nll", "scalar"),  # its targets are uint8 always
+    ("discretized_logistic_nll", "scalar"),  # its targets are always uint8
 )
 LATER = (
     ("gaussian_rsample_kl", "prior"),
@@ -35,7 +35,7 @@ LATER = (
 
 @dataclass(frozen=True, kw_only=True)
 class GpuCase:
-    """One case, not built yet."""
+    """The description of a case, from which it is built."""
 
     operator: str
     variant: str = ""
@@ -50,7 +50,7 @@ class GpuCase:
         return " ".join(filter(None, words))
 
     def build(self, device: str, *, with_compiled: bool = False) -> Case:
-        """The case on the device, with its inputs."""
+        """Build the case with its inputs on the device."""
         return build_case(
             self.operator,
             self.part,
@@ -63,12 +63,12 @@ class GpuCase:
         )
 
     def tiny(self) -> GpuCase:
-        """The same at a size for a dry run on the CPU."""
+        """The same case with a small shape for a dry run on the CPU."""
         return dataclasses.replace(self, shape=TINY[len(self.shape)], captured=False)
 
 
 def in_parts(*parts: str) -> Iterator[GpuCase]:
-    """Every operator and variant in these parts, at float32 and bfloat16."""
+    """All operators and variants in the given parts, in float32 and bfloat16."""
     for chosen in (FIRST, LATER):
         for operator, variant in chosen:
             for dtype in (torch.float32, torch.bfloat16):
@@ -77,7 +77,7 @@ def in_parts(*parts: str) -> Iterator[GpuCase]:
 
 
 def small() -> Iterator[GpuCase]:
-    """What a small model's latents cost, with the launches and without them, and a size between."""
+    """Latents of a small model, with and without launch overhead, and a medium size."""
     latents = {"operator": "gaussian_rsample_kl", "shape": (128, 20)}
     yield GpuCase(**latents, part=BOTH)
     yield GpuCase(**latents, captured=True)
@@ -86,12 +86,12 @@ def small() -> Iterator[GpuCase]:
 
 
 def noise() -> GpuCase:
-    """Standard normals alone."""
+    """The generation of standard normal noise."""
     return GpuCase(operator=NOISE, shape=(2**13, 2**13))
 
 
 def headlines() -> list[GpuCase]:
-    """The six that are compared with torch.compile first: each compilation takes seconds."""
+    """The six cases that are compared with torch.compile first, because each compilation takes seconds."""
     latents = [
         GpuCase(operator="gaussian_rsample_kl", part=part, shape=SHAPES["gaussian_rsample_kl"], dtype=dtype)
         for dtype in (torch.float32, torch.bfloat16)
@@ -103,7 +103,7 @@ def headlines() -> list[GpuCase]:
 
 
 def profiled() -> list[GpuCase]:
-    """The six kernels whose counters are read."""
+    """The cases of the six kernels whose hardware counters are read."""
     latents = [
         GpuCase(operator="gaussian_rsample_kl", part=part, shape=SHAPES["gaussian_rsample_kl"], dtype=dtype)
         for dtype in (torch.float32, torch.bfloat16)

@@ -1,4 +1,4 @@
-"""Calls for CUDA's tools, part of run_gpu.sh: small odd shapes for compute-sanitizer, six large kernels for ncu."""
+"""Calls for CUDA's tools, part of run_gpu.sh: small odd shapes for compute-sanitizer, and six large kernels for ncu."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def small_cases() -> Iterator[tuple[str, str, tuple[int, ...], torch.dtype]]:
-    """Every operator and variant in every dtype, each with another shape: 58."""
+    """All operators and variants in all dtypes, with varying shapes: 58 cases."""
     for turn, dtype in enumerate(DTYPES):
         for position, (operator, known) in enumerate(OPERATORS.items()):
             shapes = SHAPES[len(known.axes.split())]
@@ -32,13 +32,13 @@ def small_cases() -> Iterator[tuple[str, str, tuple[int, ...], torch.dtype]]:
 
 
 def check_memory(device: str, seconds: float, results: Path) -> bool:
-    """Run the small cases forward and backward; the sanitizer around this process finds what is wrong."""
+    """Run the small cases forward and backward under compute-sanitizer, which runs this process."""
     cases, end, done = list(small_cases()), time.monotonic() + seconds, 0
     call_noise(device)
     for operator, variant, shape, dtype in cases:
         if time.monotonic() > end:
             break
-        print("memcheck:", operator, variant, shape, dtype, flush=True)  # before it runs: a crash has a name
+        print("memcheck:", operator, variant, shape, dtype, flush=True)  # printed first, in case the call crashes
         problem = OPERATORS[operator].build(shape, dtype, torch.device(device), variant)
         leaves = [tensor.detach().requires_grad_() for tensor in problem.inputs]
         outputs = problem.ours(*leaves)
@@ -49,7 +49,7 @@ def check_memory(device: str, seconds: float, results: Path) -> bool:
 
 
 def call_noise(device: str) -> None:
-    """The noise alone."""
+    """Call the noise operators."""
     key = ops.noise_key(3, device=device)
     for shape in SHAPES[2][:2]:
         print("memcheck: noise", shape, flush=True)
@@ -60,7 +60,7 @@ def call_noise(device: str) -> None:
 
 
 def profile(device: str) -> bool:
-    """Call each kernel twice and let the profiler see the second call."""
+    """Call each kernel twice and profile the second call."""
     for case in gpu_cases.profiled():
         print("profile:", case, flush=True)
         call = (case if device == "cuda" else case.tiny()).build(device).calls[OURS]
@@ -76,7 +76,7 @@ def profile(device: str) -> bool:
 
 
 def synchronize(device: str) -> None:
-    """An error belongs to the call before."""
+    """Wait for the device, so that an error is raised by the call that caused it."""
     if device == "cuda":
         torch.cuda.synchronize()
 
@@ -86,7 +86,7 @@ def main() -> int:
     parser.add_argument("what", choices=["memcheck", "profile"])
     parser.add_argument("--results", type=Path, required=True, help="folder of checks.csv")
     parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
-    parser.add_argument("--seconds", type=float, default=600, help="no case is begun after these")
+    parser.add_argument("--seconds", type=float, default=600, help="time after which no new case is started")
     options = parser.parse_args()
     if options.what == "profile":
         return 0 if profile(options.device) else 1

@@ -1,9 +1,9 @@
-"""Operators on the GPU: alone, against eager PyTorch, against torch.compile; part of run_gpu.sh.
+"""Measure operators on the GPU alone, compared with eager PyTorch, or with torch.compile; part of run_gpu.sh.
 
     python benchmarks/gpu_kernels.py alone|eager|compiled --results FOLDER --seconds 30 [--dry-run]
 
-A copy of 512 MiB from device to device takes turns with every call: shares of the copy's speed come from the same
-moment, and the L2 cache holds none of the call's data when its turn begins. Every case is written when it is measured.
+Calls are interleaved with a copy of 512 MiB from device to device. The copy's speed is therefore measured at the same
+time, and it evicts the call's data from the L2 cache. Each case is written to disk as soon as it is measured.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CONTENDERS = {"alone": (OURS, LIMIT), "eager": (OURS, EAGER, LIMIT), "compiled":
 
 
 def cases_of(step: str) -> list[GpuCase]:
-    """What a step measures, in the order of its weight."""
+    """The cases of a step in order of importance."""
     if step == "alone":
         return [*gpu_cases.in_parts(FORWARD, BACKWARD), gpu_cases.noise()]
     if step == "eager":
@@ -43,7 +43,7 @@ def cases_of(step: str) -> list[GpuCase]:
 
 
 def copy_case(device: str, mib: int) -> Case:
-    """A copy, as a case of its own."""
+    """A case that measures the copy itself."""
     source = torch.empty(mib * 2**18, device=device).normal_()
     out = torch.empty_like(source)
     num_bytes = 2 * source.numel() * source.element_size()
@@ -62,13 +62,13 @@ def copy_case(device: str, mib: int) -> Case:
 
 
 def with_copy(case: Case, names: Sequence[str], copy: Case) -> Case:
-    """The case with these calls alone and with the large copy as its limit."""
+    """The case with only the named calls, and the large copy as its limit."""
     calls = {name: call for name, call in case.calls.items() if name in names}
     return dataclasses.replace(case, calls=calls | {LIMIT: copy.calls[LIMIT]}, limit_bytes=copy.limit_bytes)
 
 
 def measure_all(step: str, cases: Iterable[GpuCase], results: Path, *, dry_run: bool, seconds: float) -> bool:
-    """Measure until the time is over; returns whether no case failed."""
+    """Measure cases until the time is over; returns False if a case failed."""
     device, end = ("cpu" if dry_run else "cuda"), time.monotonic() + seconds
     budget_s = 0.0 if dry_run else 0.12
     warm_up_s = 0.0 if dry_run else 0.3 if step == "compiled" else 0.05  # the GPU idles while the CPU compiles
@@ -87,7 +87,7 @@ def measure_all(step: str, cases: Iterable[GpuCase], results: Path, *, dry_run: 
             built = with_copy(built, CONTENDERS[step], copy)
             write(results, measure(built, budget_s=budget_s, min_rounds=rounds, warm_up_s=warm_up_s), facts)
             measured += 1
-        except RuntimeError:  # of the device, or of the compiler: the others may still run
+        except RuntimeError:  # from the device or the compiler; other cases may still run
             traceback.print_exc()
             failed.append(str(case))
     detail = f"{measured} of {len(cases)} cases" + (f"; failed: {'; '.join(failed)}" if failed else "")
@@ -95,7 +95,7 @@ def measure_all(step: str, cases: Iterable[GpuCase], results: Path, *, dry_run: 
 
 
 def write(results: Path, result: Result, facts: dict[str, Any]) -> None:
-    """One row for each call of the case."""
+    """Write a row per call of the case."""
     for row in report.rows([result]):
         append_row(results / KERNELS, {**row, **facts})
     timing = result.timings[OURS]
@@ -107,18 +107,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=list(CONTENDERS))
     parser.add_argument("--results", type=Path, required=True, help="folder of kernels.csv")
-    parser.add_argument("--seconds", type=float, default=600, help="no case is begun after these")
-    parser.add_argument("--dry-run", action="store_true", help="tiny cases on the CPU: tests this script")
+    parser.add_argument("--seconds", type=float, default=600, help="time after which no new case is started")
+    parser.add_argument("--dry-run", action="store_true", help="test this script with tiny cases on the CPU")
     options = parser.parse_args()
     cases = cases_of(options.step)
     if options.dry_run:
         cases = list(dict.fromkeys(case.tiny() for case in cases))
         torch.compiler.set_stance("force_eager")  # each compilation takes seconds
     elif not torch.cuda.is_available():
-        raise SystemExit("gpu_kernels.py: torch sees no GPU; --dry-run measures tiny cases on the CPU")
-    fine = measure_all(options.step, cases, options.results, dry_run=options.dry_run, seconds=options.seconds)
+        raise SystemExit("gpu_kernels.py: PyTorch finds no GPU; --dry-run measures tiny cases on the CPU")
+    ok = measure_all(options.step, cases, options.results, dry_run=options.dry_run, seconds=options.seconds)
     gpu_tables.write_pages(options.results)
-    return 0 if fine else 1
+    return 0 if ok else 1
 
 
 if __name__ == "__main__":

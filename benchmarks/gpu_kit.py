@@ -1,7 +1,8 @@
-"""``make gpu-kit``: all that a machine with a GPU and no network lacks, in .gpu/, made on a machine without a GPU.
+"""``make gpu-kit``: prepare .gpu/ for a machine with a GPU and without a network, on a machine without a GPU.
 
-The wheels of gpu_packages.txt, and the libraries of this tree for Python 3.12, torch 2.11 (CUDA 13) and sm_90.
-GPU_PYTHON names an interpreter with that torch; unset, .gpu-venv/ is made with it (several GB). nvcc must be on PATH.
+The kit contains the wheels of gpu_packages.txt and this source tree's libraries for Python 3.12, torch 2.11 (CUDA 13)
+and sm_90. GPU_PYTHON names an interpreter with this torch; otherwise .gpu-venv/ is created (several GB). nvcc must be
+on PATH.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ LIMIT_MIB = 40
 TREE = ("benchmarks", "csrc", "fastvae", "launch", "tests", "LICENSE", "README.md", "pyproject.toml", "setup.py")
 BUILT = ("*.so", "_build_info.json")
 COMPILED = (".h", ".cpp", ".cu")
-NO_WHEEL = ("deepspeed",)  # the registry has its source only, which builds anywhere
+NO_WHEEL = ("deepspeed",)  # is published as source only, from which a wheel can be built on any machine
 PLATFORMS = ("2_17", "2_24", "2_27", "2_28", "2_31", "2_34", "2_35")
-NOT_NATIVE = 9  # the exit status of
+NOT_NATIVE = 9  # exit status of the following program if an operator is not native
 LOADED = """
 import sys
 from fastvae import ops
@@ -39,7 +40,7 @@ if missing:
 
 
 def source_digest(tree: Path) -> str:
-    """Names and contents of what the libraries are built from: csrc/ without its Python tools, and setup.py."""
+    """A digest of the names and contents of the libraries' sources: csrc/ without its Python tools, and setup.py."""
     digest = hashlib.sha256()
     for path in sorted([*tree.glob("csrc/**/*"), tree / "setup.py"]):
         if path.is_file() and (path.suffix in COMPILED or path.name == "setup.py"):
@@ -48,7 +49,7 @@ def source_digest(tree: Path) -> str:
 
 
 def copy_tree(target: Path, *, without: Sequence[str] = ()) -> None:
-    """The files that run, are built and are tested, with their times: a build there compiles what changed."""
+    """Copy the files needed to build, run and test, with their times, so that a build compiles only changed files."""
     skipped = shutil.ignore_patterns("__pycache__", *without)
     for name in TREE:
         source, copy = ROOT / name, target / name
@@ -62,10 +63,10 @@ def copy_tree(target: Path, *, without: Sequence[str] = ()) -> None:
 
 
 def why_not_native(python: str, tree: Path, device: str, packages: Path | None = None) -> str | None:
-    """Why the tree's operators are not all native on the device; None where they are.
+    """The reason why not all of the tree's operators are native on the device, or None if they are.
 
     Raises:
-        SystemExit: fastvae does not import, which no library would change.
+        SystemExit: fastvae cannot be imported.
     """
     known = os.environ.get("PYTHONPATH")
     paths = os.pathsep.join(str(path) for path in (tree, packages, known) if path)
@@ -80,15 +81,15 @@ def why_not_native(python: str, tree: Path, device: str, packages: Path | None =
     if done.returncode == 0:
         return None
     if done.returncode != NOT_NATIVE:
-        raise SystemExit(f"{python} must import fastvae; it says\n{done.stderr.strip()}")
+        raise SystemExit(f"{python} must be able to import fastvae; its error is\n{done.stderr.strip()}")
     return done.stdout.strip().splitlines()[-1]
 
 
 def build_libraries(python: str, tree: Path, architectures: str, packages: Path | None = None) -> None:
-    """Compile the kernels into the tree.
+    """Compile the kernels in the tree.
 
     Raises:
-        subprocess.CalledProcessError: the build failed; its words were printed.
+        subprocess.CalledProcessError: the build failed; its output was printed.
     """
     variables = {"FASTVAE_BUILD": "require", "TORCH_CUDA_ARCH_LIST": architectures}
     known = os.environ.get("PYTHONPATH")
@@ -98,25 +99,25 @@ def build_libraries(python: str, tree: Path, architectures: str, packages: Path 
 
 
 def versions(python: str) -> dict[str, str]:
-    """What a kit must fit: the interpreter, its torch and the machine."""
+    """The versions that a kit must match: Python, PyTorch and the machine type."""
     program = (
         "import json, platform, sys, torch; print(json.dumps({'python': '%d.%d' % sys.version_info[:2],"
         " 'torch': torch.__version__, 'machine': platform.machine()}))"
     )
     done = subprocess.run([python, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise SystemExit(f"gpu-kit: {python} must import torch; it says\n{done.stderr.strip()}")
+        raise SystemExit(f"gpu-kit: {python} must be able to import torch; its error is\n{done.stderr.strip()}")
     return dict(json.loads(done.stdout))
 
 
 def pip(*words: str | Path, environment: Mapping[str, str] | None = None) -> None:
-    """This interpreter's pip, quietly."""
+    """Run this interpreter's pip with little output."""
     command = [sys.executable, "-m", "pip", *map(str, words[:1]), "-q", "--disable-pip-version-check"]
     subprocess.run([*command, *map(str, words[1:])], env={**os.environ, **(environment or {})}, check=True)
 
 
 def for_the_gpu_machine() -> list[str]:
-    """Pip's options for wheels of the other interpreter."""
+    """Pip's options for wheels of the GPU machine's interpreter."""
     tags = [f"manylinux_{version}_x86_64" for version in PLATFORMS] + ["manylinux2014_x86_64", "manylinux1_x86_64"]
     platforms = [f"--platform={tag}" for tag in tags]
     options = ["--no-deps", "--only-binary=:all:", f"--python-version={PYTHON_VERSION}", "--implementation=cp"]
@@ -124,7 +125,7 @@ def for_the_gpu_machine() -> list[str]:
 
 
 def fetch_wheels(folder: Path) -> None:
-    """The packages of gpu_packages.txt."""
+    """Download or build the wheels of gpu_packages.txt."""
     lines = (ROOT / "benchmarks" / "gpu_packages.txt").read_text(encoding="utf-8").splitlines()
     wanted = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     built = [name for name in wanted if name.split("==")[0] in NO_WHEEL]
@@ -135,19 +136,19 @@ def fetch_wheels(folder: Path) -> None:
 
 
 def gpu_python() -> str:
-    """GPU_PYTHON, or the one of .gpu-venv, which is made where it is missing."""
+    """The interpreter GPU_PYTHON, or that of .gpu-venv, which is created if it does not exist."""
     if named := os.environ.get("GPU_PYTHON"):
         return named
     python = GPU_VENV / "bin" / "python"
     if not (GPU_VENV / "ready").exists():
         base = shutil.which(f"python{PYTHON_VERSION}")
-        # What is on PATH may be a launcher of an interpreter that is not there.
+        # The program on PATH may be a launcher for an interpreter that is not installed.
         if base is None or subprocess.run([base, "--version"], capture_output=True, check=False).returncode != 0:
             raise SystemExit(
-                f"gpu-kit: GPU_PYTHON is unset and no python{PYTHON_VERSION} on PATH runs, to make .gpu-venv with; set "
-                f"GPU_PYTHON to a Python {PYTHON_VERSION} that has torch {TORCH_VERSION} with CUDA"
+                f"gpu-kit: GPU_PYTHON must be set if there is no working python{PYTHON_VERSION} on PATH to create "
+                f".gpu-venv with; set it to a Python {PYTHON_VERSION} that has torch {TORCH_VERSION} with CUDA"
             )
-        print(f"gpu-kit: making .gpu-venv with torch {TORCH_VERSION}, several GB", flush=True)
+        print(f"gpu-kit: creating .gpu-venv with torch {TORCH_VERSION}, several GB", flush=True)
         subprocess.run([base, "-m", "venv", GPU_VENV], check=True)
         subprocess.run([python, "-m", "pip", "install", "-q", f"torch=={TORCH_VERSION}"], check=True)
         (GPU_VENV / "ready").touch()
@@ -155,7 +156,7 @@ def gpu_python() -> str:
 
 
 def make_libraries(python: str, folder: Path) -> None:
-    """Build in a copy of this tree, whose own libraries stay as they are, and check that the results load."""
+    """Build the libraries in a copy of this tree and check that they can be loaded."""
     tree, tools = WORK / "tree", WORK / "tools"
     copy_tree(tree, without=BUILT)
     for pattern in BUILT:
@@ -174,27 +175,29 @@ def make_libraries(python: str, folder: Path) -> None:
 
 
 def check_libraries(python: str, folder: Path) -> None:
-    """Both are there and load, with torch alone: the interpreter need not have what fastvae imports.
+    """Check that both libraries exist and can be loaded by PyTorch, without importing fastvae or its dependencies.
 
     Raises:
-        SystemExit: a library was not built, or does not load.
+        SystemExit: a library was not built, or cannot be loaded.
     """
     libraries = [folder / f"libfastvae_{device}.so" for device in ("cpu", "cuda")]
     missing = [path.name for path in libraries if not path.exists()]
     if missing:
         info = json.loads((folder / "_build_info.json").read_text())
         reason = info.get("reason") or info.get("cuda_reason")
-        raise SystemExit(f"gpu-kit: {', '.join(missing)} must be built for {python}, but {reason}")
+        raise SystemExit(f"gpu-kit: {', '.join(missing)} could not be built for {python}: {reason}")
     program = "import sys, torch; [torch.ops.load_library(path) for path in sys.argv[1:]]"
     done = subprocess.run(
         [python, "-W", "ignore", "-c", program, *libraries], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        raise SystemExit(f"gpu-kit: {python} must load {[path.name for path in libraries]}; it says\n{done.stderr}")
+        raise SystemExit(
+            f"gpu-kit: {python} must be able to load {[path.name for path in libraries]}; its error is\n{done.stderr}"
+        )
 
 
 def size_mib(folder: Path) -> float:
-    """What the folder's files take."""
+    """The total size of the folder's files in MiB."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
 
 
@@ -207,12 +210,12 @@ def main() -> int:
     shutil.rmtree(KIT, ignore_errors=True)
     fetch_wheels(KIT / "wheels")
     make_libraries(python, KIT / "libraries")
-    # Written last: a kit without it is unfinished, and not used.
+    # Written last: a kit without this file is incomplete and is not used.
     (KIT / "kit.json").write_text(json.dumps({**found, "sources": source_digest(ROOT)}, indent=2) + "\n")
     if (size := size_mib(KIT)) > LIMIT_MIB:
-        raise SystemExit(f"gpu-kit: .gpu must be at most {LIMIT_MIB} MiB, got {size:.1f}; see {KIT}")
+        raise SystemExit(f"gpu-kit: .gpu must have at most {LIMIT_MIB} MiB, got {size:.1f}; see {KIT}")
     print(f"gpu-kit: .gpu has {size:.1f} MiB: {len(list(KIT.glob('wheels/*')))} wheels and the libraries for {found}")
-    print("gpu-kit: on the GPU machine, in a copy of this tree with .gpu in it (results in RESULTS, at most 8 files):")
+    print("gpu-kit: on the GPU machine, run in a copy of this tree that contains .gpu (at most 8 files of results):")
     print('    RESULTS="${OUT:-runs/gpu}" bash benchmarks/run_gpu.sh')
     return 0
 

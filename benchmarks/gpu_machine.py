@@ -1,4 +1,4 @@
-"""What a run of run_gpu.sh ran on: the first rows of its checks."""
+"""Record the machine that run_gpu.sh runs on as the first rows of its checks."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The first part of run_gpu.sh: a copy of this tree that runs here, with the kit's packages and libraries or its own.
+"""The first part of run_gpu.sh: make a working copy of this source tree, with the kit's packages and libraries.
 
-``python benchmarks/gpu_prepare.py TREE SITE --device cuda --kit .gpu`` fills TREE (this tree) and SITE (packages).
-Nothing is written into this tree. No torch is imported, and no package but the standard library.
+``python benchmarks/gpu_prepare.py TREE SITE --device cuda --kit .gpu`` fills TREE (source tree) and SITE (packages).
+The original tree is not modified. The script imports only the standard library.
 """
 
 from __future__ import annotations
@@ -38,60 +38,64 @@ MODULES = {
 
 
 def why_not_kit(kit: Path, found: dict[str, str]) -> str | None:
-    """Why the kit is of no use to this interpreter; None where it fits."""
+    """The reason why the kit cannot be used with this interpreter, or None if it can."""
     if not (kit / "kit.json").exists():
-        return f"there is no finished kit in {kit} (make gpu-kit)"
+        return f"there is no complete kit in {kit} (make gpu-kit)"
     made = json.loads((kit / "kit.json").read_text())
-    odd = [f"{name} {made[name]} and not {found[name]}" for name in found if made[name] != found[name]]
-    return f"the kit is for {', '.join(odd)}" if odd else None
+    different = [f"{name} {made[name]}, not {found[name]}" for name in found if made[name] != found[name]]
+    return f"the kit is for {'; '.join(different)}" if different else None
 
 
 def install_wheels(kit: Path, site: Path) -> None:
-    """Into a folder of their own: the machine's packages stay as they are."""
+    """Install the kit's wheels in a separate folder, so that the machine's packages are not changed."""
     options = ["-q", "--no-index", "--no-deps", "--no-compile", "--no-cache-dir", "--disable-pip-version-check"]
     wheels = map(str, sorted(kit.glob("wheels/*.whl")))
     subprocess.run([sys.executable, "-m", "pip", "install", *options, f"--target={site}", *wheels], check=True)
 
 
 def check_packages(site: Path) -> None:
-    """End with a sentence where a package is missing."""
+    """Check that all packages are installed.
+
+    Raises:
+        SystemExit: a package is missing.
+    """
     sys.path.append(str(site))
     missing = [package for module, package in MODULES.items() if importlib.util.find_spec(module) is None]
     if missing:
         raise SystemExit(
-            f"run_gpu.sh: {sys.executable} lacks {', '.join(missing)}: pip install them, or carry the kit that "
-            "`make gpu-kit` makes elsewhere"
+            f"run_gpu.sh: {sys.executable} lacks {', '.join(missing)}: install them with pip, or copy the kit that "
+            "`make gpu-kit` makes on another machine"
         )
 
 
 def provide_libraries(tree: Path, site: Path, kit: Path, device: str, refused: str | None) -> str:
-    """Native operators for the tree: its own, the kit's, or built here; returns which."""
+    """Provide the tree with native operators: its own, the kit's, or built on this machine; returns a description."""
 
     def why_not() -> str | None:
         return why_not_native(sys.executable, tree, device, site)
 
     reason = why_not() if list((tree / "fastvae").glob("*.so")) else "there are none"
     if reason is None:
-        return "the libraries of this tree load"
-    print(f"this tree's own libraries do not serve: {reason}", flush=True)
+        return "the libraries of this tree were loaded"
+    print(f"the libraries of this tree cannot be used: {reason}", flush=True)
     made = json.loads((kit / "kit.json").read_text()) if refused is None else {}
     if refused is None and made["sources"] != source_digest(tree):
-        refused = "the kit was made from other sources in csrc"
+        refused = "the kit was built from other sources in csrc"
     if refused is None:
         for path in (kit / "libraries").iterdir():
             shutil.copy2(path, tree / "fastvae")
         refused = why_not()
         if refused is None:
-            return "the kit's libraries load"
-    print(f"the kit's libraries do not serve: {refused}", flush=True)
+            return "the kit's libraries were loaded"
+    print(f"the kit's libraries cannot be used: {refused}", flush=True)
     if device == "cpu" and why_not():
-        return "a dry run builds nothing: the reference runs"
+        return "a dry run builds no libraries: the reference is used"
     program = 'import torch; print("%d.%d" % torch.cuda.get_device_capability())'
     capability = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     build_libraries(sys.executable, tree, capability.strip(), site)
     if reason := why_not():
-        raise SystemExit(f"run_gpu.sh: the libraries were built here but do not serve {reason}")
-    return f"libraries were built here for {capability.strip()}"
+        raise SystemExit(f"run_gpu.sh: the libraries were built on this machine but cannot be used: {reason}")
+    return f"libraries were built on this machine for {capability.strip()}"
 
 
 def main() -> int:
@@ -108,7 +112,7 @@ def main() -> int:
     if refused is None:
         install_wheels(options.kit, options.site)
     else:
-        print(f"no packages of a kit: {refused}", flush=True)
+        print(f"the kit's packages are not used: {refused}", flush=True)
     check_packages(options.site)
     copy_tree(options.tree)
     print(provide_libraries(options.tree, options.site, options.kit, options.device, refused), flush=True)

@@ -1,4 +1,4 @@
-"""Runs of ``fastvae train`` side by side, each line printed when it comes: gpu_train and gpu_strategies share them."""
+"""Parallel runs of ``fastvae train`` whose output is printed line by line, for gpu_train and gpu_strategies."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRun:
-    """One run of the digits recipe, by one process or by several on this machine."""
+    """A run of the recipe digits with one or several processes on this machine."""
 
     run_dir: Path
     device: str
     options: tuple[str, ...]
-    num_ranks: int = 0  # 0: without a process group
+    num_ranks: int = 0  # 0 for no process group
     lines: list[str] = field(default_factory=list)
 
     def processes(self) -> list[subprocess.Popen[str]]:
-        """Start it. No launcher stands between: what ends the caller's process group ends every rank."""
+        """Start the processes without a launcher, so that a signal to the caller's process group ends all ranks."""
         words = [f"--run-dir={self.run_dir}", f"--train.device={self.device}", "--train.final-samples=10"]
         command = [sys.executable, "-m", "fastvae", "train", "digits", *words, *self.options]
-        tools = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # ninja, for DeepSpeed
+        tools = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # DeepSpeed needs ninja
         shared = {**os.environ, "PATH": tools, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "errors": "replace"}
         return [subprocess.Popen(command, env=shared | rank, **pipes) for rank in self.ranks()]
 
     def ranks(self) -> list[dict[str, str]]:
-        """What torchrun would set for each process."""
+        """The environment variables that torchrun would set for each process."""
         if self.num_ranks == 0:
             return [{}]
         size = str(self.num_ranks)
@@ -46,21 +46,21 @@ class TrainingRun:
         return [{"RANK": str(rank), "LOCAL_RANK": str(rank), **shared} for rank in range(self.num_ranks)]
 
     def records(self, kind: str) -> list[dict[str, Any]]:
-        """The records of metrics.jsonl of one kind."""
+        """The records of one kind in metrics.jsonl."""
         found = [json.loads(line) for line in (self.run_dir / "metrics.jsonl").read_text().splitlines()]
         return [record for record in found if record["kind"] == kind]
 
     def first_loss_nats(self) -> float:
-        """The loss of step 1, before any weight has moved."""
+        """The loss of step 1, before the first update of the weights."""
         return float(self.records("train")[0]["loss_nats"])
 
     def weights(self) -> dict[str, Tensor]:
-        """The weights that the run left."""
+        """The final weights of the run."""
         return safetensors.torch.load_file(self.run_dir / "model.safetensors")
 
 
 def run_together(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
-    """Run all at once; returns those that failed. What they say is printed as it comes, and kept in ``lines``."""
+    """Run all at once and return those that failed. Their output is printed immediately and stored in ``lines``."""
     started = [(run, process) for run in runs for process in run.processes()]
     readers = [Thread(target=_relay, args=pair, daemon=True) for pair in started]
     for reader in readers:

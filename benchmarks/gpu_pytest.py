@@ -1,4 +1,4 @@
-"""A pytest plugin (``-p gpu_pytest``) that prints each failure when it happens, so that a stopped run has named it."""
+"""A pytest plugin (``-p gpu_pytest``) that prints failures immediately, in case the run is stopped."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ import pytest
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Under pytest-xdist the controller hears of every worker's tests, and it alone prints."""
+    """Print a failure; with pytest-xdist the controller, which receives all reports, prints them."""
     if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
         print(f"\nFAILED {report.nodeid} ({report.when})\n{report.longreprtext}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Rows that are on disk as soon as they are measured: what run_gpu.sh and its programs write. No torch is needed.
+"""Write the CSV rows of run_gpu.sh and its programs as soon as they are measured. PyTorch is not imported.
 
 ``python benchmarks/gpu_rows.py RESULTS STEP CHECK VERDICT DETAIL`` adds one row to checks.csv.
 """
@@ -19,10 +19,10 @@ OK, FAILED, SKIPPED = "ok", "FAILED", "skipped"
 
 
 def append_row(path: Path, row: Row) -> None:
-    """Add one row in one write; a new file gets its header first.
+    """Add a row by a single write; a new file also gets a header.
 
     Raises:
-        ValueError: the file's columns are not those of the row.
+        ValueError: the file's columns differ from those of the row.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, list(row), lineterminator="\n")
@@ -31,7 +31,7 @@ def append_row(path: Path, row: Row) -> None:
             header = next(csv.reader(file))
         if header != list(row):
             raise ValueError(
-                f"{path}: its columns must be those of the new row, {list(row)}, got {header}; use another RESULTS"
+                f"{path}: the columns must be those of the new row, {list(row)}, got {header}; use another RESULTS"
             )
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def append_row(path: Path, row: Row) -> None:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a file; none where there is no file."""
+    """The rows of a file; empty if it does not exist."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -50,7 +50,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def record_check(results: Path, step: str, check: str, verdict: str, detail: str) -> bool:
-    """Print one check and add it to checks.csv; returns whether it did not fail."""
+    """Print a check and add it to checks.csv; returns False if it failed."""
     print(f"{verdict:8}{check}: {detail}", flush=True)
     date = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     row = {"step": step, "check": check, "verdict": verdict, "detail": " ".join(detail.split()), "date": date}

@@ -1,4 +1,4 @@
-"""Train digits under ddp, fsdp and deepspeed, held against one process without a group: part of run_gpu.sh."""
+"""Train digits under ddp, fsdp and deepspeed and compare it with a single process; part of run_gpu.sh."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ STRATEGIES = {
 
 
 def compare(run: TrainingRun, single: TrainingRun) -> tuple[bool, str]:
-    """Whether a run is that of one process: the first loss, relative, and the farthest weight."""
+    """Whether a run's first loss (relative error) and weights (largest error) agree with the single process."""
     relative = abs(run.first_loss_nats() / single.first_loss_nats() - 1)
     ours, theirs = run.weights(), single.weights()
     farthest = max((ours[name] - theirs[name]).abs().max().item() for name in theirs)
     detail = (
-        f"first loss off by {relative:.1e}, at most {FIRST_STEP_RELATIVE:.0e}; "
-        f"weights by {farthest:.1e}, at most {WEIGHT_ABSOLUTE:.0e}"
+        f"relative error of the first loss {relative:.1e}, limit {FIRST_STEP_RELATIVE:.0e}; "
+        f"largest error of the weights {farthest:.1e}, limit {WEIGHT_ABSOLUTE:.0e}"
     )
     return relative <= FIRST_STEP_RELATIVE and farthest <= WEIGHT_ABSOLUTE, detail
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="where the runs go; the run of one process there is used again")
+    parser.add_argument("folder", type=Path, help="folder of the runs; an existing run of one process is reused")
     parser.add_argument("--results", type=Path, required=True, help="folder of checks.csv")
-    parser.add_argument("--step", default="strategies", help="what the rows call this")
+    parser.add_argument("--step", default="strategies", help="name of this step in the rows")
     parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
     parser.add_argument("--ranks", type=int, default=1, help="1: NCCL on a GPU; 2: gloo, two ranks on one GPU")
     parser.add_argument("--steps", type=int, default=60)
@@ -55,7 +55,7 @@ def main() -> int:
     failed = run_together([*again, *runs.values()])
     for name, run in runs.items():
         if run in failed or single in failed:
-            holds, detail = False, "a run failed; its words are in run_gpu.log"
+            holds, detail = False, "a run failed; its output is in run_gpu.log"
         else:
             holds, detail = compare(run, single)
         check = f"{name}, {options.ranks} rank{'s' if options.ranks > 1 else ''}"

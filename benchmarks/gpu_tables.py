@@ -1,10 +1,10 @@
-"""Tables of what run_gpu.sh measured, made from its CSV files.
+"""Make tables from the CSV files of run_gpu.sh.
 
-    python benchmarks/gpu_tables.py FOLDER [FOLDER ...]                            # tables beside the CSV files
+    python benchmarks/gpu_tables.py FOLDER [FOLDER ...]                            # tables next to the CSV files
     python benchmarks/gpu_tables.py FOLDER [FOLDER ...] --out benchmarks/results   # <what>_<gpu>_<yyyymm>.{md,csv}
 
-Of several folders, one a run of the script, a later one replaces what it measured again. Neither torch nor fastvae is
-imported: a table costs a booking no time.
+Each folder has the results of one run of the script; later folders replace measurements of earlier ones. The script
+imports neither torch nor fastvae, so that it is quick.
 """
 
 from __future__ import annotations
@@ -29,29 +29,28 @@ KEYS = {
 }
 FACTS = ("hardware", "cpu", "threads", "backend", "versions", "date")
 HOW_KERNELS = (
-    "Medians between CUDA events of calls that take turns in one process, after a warm-up, with a copy of 512 MiB from "
-    "device to device among them: the L2 cache holds none of a call's data when its turn begins, and the large shapes "
-    "move several times its size. GB/s count each input read once and each output written once; 'of copy' is their "
-    "share of that copy's GB/s; '/ ours' is the other's time over ours in the same turns. Made by "
-    "`benchmarks/run_gpu.sh`."
+    "Medians between CUDA events of interleaved calls in one process, after a warm-up. A copy of 512 MiB from device "
+    "to device is one of the calls, so that a call's data are not in the L2 cache; the large shapes move several times "
+    "its size. GB/s counts each input read once and each output written once; 'of copy' is the fraction of the copy's "
+    "GB/s; '/ ours' is the other call's time divided by ours. Made by `benchmarks/run_gpu.sh`."
 )
 HOW_STEPS = (
-    "Medians of turns in shuffled order in one process, the first not counted; 'matrix products' are the network's "
+    "Medians over rounds in shuffled order in one process, without the first; 'matrix products' are the network's "
     "products and convolutions alone, forward and backward. Made by `benchmarks/run_gpu.sh`."
 )
 CAPTURED, LOOP = "fastvae.train, captured", "eager loop"
-CAPTURED_BAR = 5.0  # times the eager loop, for the textbook network
+CAPTURED_BAR = 5.0  # required speedup over the eager loop for the textbook network
 
 
 def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table that is aligned for people too."""
+    """A Markdown table with aligned columns."""
     widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
     shown = [header, ["-" * max(3, width) for width in widths], *lines]
     return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in shown)
 
 
 def newest(name: str, folders: Sequence[Path]) -> Rows:
-    """The rows of a file in all folders; one that was measured again stands where it first stood."""
+    """The rows of a file in all folders; a repeated measurement replaces the earlier row."""
     found: dict[tuple[str, ...], dict[str, str]] = {}
     for folder in folders:
         for row in read_rows(folder / name):
@@ -60,7 +59,7 @@ def newest(name: str, folders: Sequence[Path]) -> Rows:
 
 
 def case_name(row: dict[str, str]) -> str:
-    """As the harness prints a case."""
+    """The name of a case as the harness prints it."""
     return " ".join(filter(None, (row[column] for column in CASE)))
 
 
@@ -73,7 +72,7 @@ def by_case(rows: Rows) -> dict[str, dict[str, dict[str, str]]]:
 
 
 def kernel_table(rows: Rows) -> str:
-    """One line a case: time, bandwidth, and the ratios to the copy, to eager PyTorch and to torch.compile."""
+    """A table with a line per case: time, bandwidth, and the ratios to the copy, eager PyTorch and torch.compile."""
     lines = []
     for name, calls in by_case(rows).items():
         ours = calls[OURS]
@@ -86,7 +85,7 @@ def kernel_table(rows: Rows) -> str:
 
 
 def kernel_bars(rows: Rows, title: str) -> str:
-    """Every bar of the cases that were measured, with the figure."""
+    """A table of all requirements of the measured cases."""
     lines = []
     for name, calls in by_case(rows).items():
         row = calls[OURS]
@@ -101,7 +100,7 @@ def kernel_bars(rows: Rows, title: str) -> str:
 
 
 def step_rates(rows: Rows) -> dict[tuple[str, str], list[float]]:
-    """Images a second of each network and contender, without the turn that warms up."""
+    """Images per second of each network and contender, without the warm-up round."""
     rates: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in rows:
         if int(row["turn"]) > 0:
@@ -110,7 +109,7 @@ def step_rates(rows: Rows) -> dict[tuple[str, str], list[float]]:
 
 
 def step_table(rows: Rows) -> str:
-    """One line for each way to train each network."""
+    """A table with a line per network and contender."""
     rates, lines = step_rates(rows), []
     for (network, contender), values in rates.items():
         middle, eager = statistics.median(values), rates.get((network, LOOP))
@@ -121,7 +120,7 @@ def step_table(rows: Rows) -> str:
 
 
 def step_bars(rows: Rows) -> str:
-    """The captured step of the textbook network beside the eager loop."""
+    """The requirement for the captured step of the textbook network, compared with the eager loop."""
     rates = step_rates(rows)
     ours, eager = rates.get(("textbook", CAPTURED)), rates.get(("textbook", LOOP))
     if not ours or not eager:
@@ -133,18 +132,18 @@ def step_bars(rows: Rows) -> str:
 
 
 def check_table(rows: Rows) -> str:
-    """What was held against the CPU, the sanitizer or another run, and how it ended."""
+    """A table of the comparisons with the CPU, compute-sanitizer or another run, and the results of the steps."""
     return markdown(
         ["step", "check", "verdict", ""], [[row[c] for c in ("step", "check", "verdict", "detail")] for row in rows]
     )
 
 
 def parts_of(name: str, rows: Rows) -> list[str]:
-    """A page without its head."""
+    """The sections of a page below its header."""
     if name == KERNELS:
         first = [row for row in rows if row["operator"] == "gaussian_rsample_kl" and not row["variant"]]
         others = [row for row in rows if row not in first]
-        # readme_table.py takes the first of these, whose head is one word: the README has the bars of the one operator.
+        # readme_table.py reads only the first table, whose title is one word: the README shows one operator.
         return [kernel_bars(first, "case"), kernel_bars(others, "other case"), kernel_table(rows), HOW_KERNELS]
     if name == TRAIN_STEP:
         return [step_bars(rows), step_table(rows), HOW_STEPS]
@@ -152,7 +151,7 @@ def parts_of(name: str, rows: Rows) -> list[str]:
 
 
 def pages_of(folders: Sequence[Path]) -> dict[str, tuple[Rows, str]]:
-    """Rows and page of every CSV file that the folders hold."""
+    """The rows and the page of each CSV file in the folders."""
     found = {}
     for name in KEYS:
         if rows := newest(name, folders):
@@ -163,20 +162,20 @@ def pages_of(folders: Sequence[Path]) -> dict[str, tuple[Rows, str]]:
 
 
 def hardware_of(folders: Sequence[Path]) -> str:
-    """What the measurements, or the run's own first check, say it ran on."""
+    """The hardware according to the measurements, or else to the run's checks."""
     names = [row["hardware"] for name in (KERNELS, TRAIN_STEP) for row in newest(name, folders)]
     names += [row["detail"] for row in newest(CHECKS, folders) if row["check"] == "hardware"]
     return names[-1] if names else "unknown hardware"
 
 
 def write_pages(results: Path) -> None:
-    """The tables of one run beside its CSV files."""
+    """Write the tables of one run next to its CSV files."""
     for name, (_, page) in pages_of([results]).items():
         (results / name).with_suffix(".md").write_text(page, encoding="utf-8")
 
 
 def collect(folders: Sequence[Path], out: Path) -> list[Path]:
-    """The tables and rows of all runs under the names that benchmarks/results has; returns the pages."""
+    """Write the tables and rows of all runs with the file names of benchmarks/results; returns the pages' paths."""
     slug = re.sub(r"[^a-z0-9]+", "-", hardware_of(folders).lower()).strip("-")
     written = []
     for name, (rows, page) in pages_of(folders).items():
@@ -193,7 +192,7 @@ def collect(folders: Sequence[Path], out: Path) -> list[Path]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", type=Path, nargs="+", help="each a RESULTS of run_gpu.sh")
+    parser.add_argument("folders", type=Path, nargs="+", help="RESULTS folders of run_gpu.sh")
     parser.add_argument("--out", type=Path, help="folder of the collected results")
     options = parser.parse_args()
     if options.out is not None:

@@ -1,4 +1,4 @@
-"""Train digits on the GPU and hold it against the CPU: part of run_gpu.sh."""
+"""Train digits on the GPU and compare it with the CPU; part of run_gpu.sh."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gpu_rows import FAILED, OK, record_check
 
 from fastvae import ops
 
-FIRST_STEP_RELATIVE = 1e-5  # float32 on both, the same noise to five digits
+FIRST_STEP_RELATIVE = 1e-5  # both use float32, and their noise agrees to five digits
 KINDS = {
     "fp32": (),
     "deterministic": ("--train.deterministic",),
@@ -24,33 +24,33 @@ KINDS = {
 
 
 class Checks:
-    """Where the verdicts go, and whether all held."""
+    """Records checks and whether all of them passed."""
 
     def __init__(self, results: Path) -> None:
         self.results, self.all_hold = results, True
 
     def record(self, check: str, holds: bool, detail: str) -> None:
-        """One verdict."""
+        """Record one check."""
         self.all_hold &= record_check(self.results, "digits", check, OK if holds else FAILED, detail)
 
 
 def check_noise(checks: Checks, device: str) -> None:
-    """Counter-based noise: the same integers on both, rows beyond 32 bits among them."""
+    """Check that the noise's integers are the same on both devices, including rows beyond 32 bits."""
     key = ops.noise_key(11, step=2, first_row=2**32 - 100)
     there = ops.philox_integers(key.to(device), 1000, 333, stream=ops.stream(ops.Use.LATENT)).cpu()
     checks.record("noise integers", torch.equal(there, ops.philox_integers(key, 1000, 333)), "1000 x 333 words equal")
 
 
 def check_first_step(checks: Checks, name: str, run: TrainingRun, on_cpu: TrainingRun) -> None:
-    """The loss of step 1, before any weight has moved."""
+    """Compare the loss of step 1, before the first update of the weights."""
     here, there = run.first_loss_nats(), on_cpu.first_loss_nats()
     relative = abs(here / there - 1)
-    detail = f"{here:.6f} nats, {there:.6f} on the CPU: off by {relative:.1e}, at most {FIRST_STEP_RELATIVE:.0e}"
+    detail = f"{here:.6f} nats, {there:.6f} on the CPU: error {relative:.1e}, limit {FIRST_STEP_RELATIVE:.0e}"
     checks.record(f"{name}: first-step loss", relative <= FIRST_STEP_RELATIVE, detail)
 
 
 def check_resume(checks: Checks, runs: dict[str, TrainingRun], steps: int) -> None:
-    """Each run goes on from half its steps, in a process of its own, and must end in the same bits."""
+    """Resume each run from half of its steps in a new process and check that the weights are bit-for-bit equal."""
     before, half = {name: run.weights() for name, run in runs.items()}, steps // 2
     for run in runs.values():
         shutil.rmtree(run.run_dir / "checkpoints" / f"step_{steps:08d}")
@@ -61,13 +61,13 @@ def check_resume(checks: Checks, runs: dict[str, TrainingRun], steps: int) -> No
         resumed = run not in failed and f"from the checkpoint of step {half}" in "".join(run.lines)
         after = run.weights() if resumed else {}
         equal = after.keys() == before[name].keys() and all(torch.equal(before[name][key], after[key]) for key in after)
-        detail = f"from step {half} of {steps}, bit for bit" if resumed else "the run did not go on"
+        detail = f"from step {half} of {steps}, bit for bit" if resumed else "the run was not resumed"
         checks.record(f"{name}: resume", equal, detail)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="where the runs go")
+    parser.add_argument("folder", type=Path, help="folder of the runs")
     parser.add_argument("--results", type=Path, required=True, help="folder of checks.csv")
     parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
     parser.add_argument("--steps", type=int, default=300)
@@ -86,7 +86,7 @@ def main() -> int:
     failed = run_together([on_cpu, *runs.values()])
     for name, run in runs.items():
         if run in failed:
-            checks.record(name, False, "the run failed; its words are in run_gpu.log")
+            checks.record(name, False, "the run failed; its output is in run_gpu.log")
             continue
         final, speed = run.records("final")[-1], run.records("train")[-1]["examples_per_s"]
         checks.record(name, True, f"{options.steps} steps, ELBO {final['elbo_nats']:.3f} nats, {speed:,.0f} examples/s")

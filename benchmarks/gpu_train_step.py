@@ -1,4 +1,4 @@
-"""Whole training steps on the GPU beside the eager loop, each turn written when it ends: part of run_gpu.sh."""
+"""Compare whole training steps on the GPU with the eager loop and write each round immediately; part of run_gpu.sh."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from fastvae.bench import this_machine
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, required=True, help="folder of train_step.csv")
-    parser.add_argument("--step", default="train_step", help="what the rows of checks.csv call this")
+    parser.add_argument("--step", default="train_step", help="name of this step in checks.csv")
     parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
-    parser.add_argument("--seconds", type=float, default=600, help="no turn is begun after these")
-    parser.add_argument("--steps", type=int, default=1000, help="steps of a turn")
-    parser.add_argument("--rounds", type=int, default=3, help="turns that count, after one to warm up")
+    parser.add_argument("--seconds", type=float, default=600, help="time after which no new measurement is started")
+    parser.add_argument("--steps", type=int, default=1000, help="steps per round")
+    parser.add_argument("--rounds", type=int, default=3, help="number of measured rounds, after one warm-up round")
     parser.add_argument("--networks", nargs="+", default=["textbook"], choices=[network.name for network in NETWORKS])
-    parser.add_argument("--compiled", action="store_true", help="torch.compile too")
+    parser.add_argument("--compiled", action="store_true", help="also measure torch.compile")
     options = parser.parse_args()
     end, facts = time.monotonic() + options.seconds, dataclasses.asdict(this_machine(options.device))
     images, _ = load_images()

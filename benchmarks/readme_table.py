@@ -1,7 +1,7 @@
-"""Bring the README's tables up to date from benchmarks/results: python benchmarks/readme_table.py.
+"""Update the README's tables from benchmarks/results: python benchmarks/readme_table.py.
 
-Between the markers stands, for each newest result file of the CPU, its table of bars: case and measured ratios. Nothing
-in it is typed by hand, and a test compares it with the files.
+The text between the markers is generated: for each result file with a table of requirements, the cases and the measured
+ratios. A test checks that it agrees with the files.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 
 def bars(page: Path) -> list[list[str]]:
-    """The rows of a page's table of bars; none where it has no such table."""
+    """The rows of a page's table of requirements; empty if the page has none."""
     lines = page.read_text(encoding="utf-8").splitlines()
     starts = [i for i, line in enumerate(lines) if re.match(r"\| *\w+ +\| bar ", line)]
     if not starts:
@@ -29,23 +29,23 @@ def bars(page: Path) -> list[list[str]]:
 
 
 def table(results: Path = RESULTS) -> str:
-    """Every bar of every result, in Markdown, with the file that it comes from."""
+    """A Markdown table of all requirements in all result files, with links to the files."""
     lines = ["| case | bar | measured | |", "|---|---|---|---|"]
     for page in sorted(results.glob("*.md")):
-        for case, bar, *_, measured, verdict in bars(page):  # an aim may stand between
+        for case, bar, *_, measured, verdict in bars(page):  # there may be a column for the aim
             mark = "" if verdict == "reached" else "missed"
             lines.append(f"| [{case}](benchmarks/results/{page.name}) | {bar} | {measured} | {mark} |")
     return "\n".join(lines)
 
 
 def updated(readme: str, results: Path = RESULTS) -> str:
-    """The README with its table as the results have it.
+    """The README with an updated table.
 
     Raises:
         ValueError: the markers are missing.
     """
     if readme.count(BEGIN) != 1 or readme.count(END) != 1:
-        raise ValueError(f"README.md must hold {BEGIN} and {END} once each; put them where the table belongs")
+        raise ValueError(f"README.md must contain {BEGIN} and {END} once each; insert them where the table belongs")
     head, rest = readme.split(BEGIN)
     return f"{head}{BEGIN}\n{table(results)}\n{END}{rest.split(END)[1]}"
 

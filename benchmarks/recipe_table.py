@@ -1,6 +1,6 @@
-"""Write the figures of finished runs as a table: python benchmarks/recipe_table.py RUN [RUN ...] --out FILE.md.
+"""Write the results of finished runs as a table: python benchmarks/recipe_table.py RUN [RUN ...] --out FILE.md.
 
-The runs are made by `fastvae train RECIPE`; every number comes from their evaluation.json and metrics.jsonl.
+The runs are made by `fastvae train RECIPE`; all numbers are read from their evaluation.json and metrics.jsonl.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COLUMNS = ("elbo_nats", "nll_nats", "nll_standard_error_nats", "rate_nats", "bit
 
 
 def describe(run_dir: Path) -> dict[str, Any]:
-    """One run's row: its recipe, its length, the time its steps took, and its evaluation."""
+    """One run's row: its recipe, number of steps, training time, and evaluation."""
     config = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
     evaluation = json.loads((run_dir / "evaluation.json").read_text(encoding="utf-8"))
     records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -34,7 +34,7 @@ def describe(run_dir: Path) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows in Markdown."""
+    """Format the rows as a Markdown table."""
     names = list(rows[0])
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     for row in rows:
@@ -44,11 +44,11 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Read the runs and write the file."""
+    """Parse the command line, read the runs and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--note", default="", help="a sentence on how the runs were made")
+    parser.add_argument("--note", default="", help="a sentence that describes how the runs were made")
     arguments = parser.parse_args()
     hardware = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, fastvae {fastvae.__version__}"
     text = (

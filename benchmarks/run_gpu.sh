@@ -1,24 +1,25 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, on a machine with an NVIDIA GPU, CUDA 13, Python 3.12 and torch 2.11, within nine minutes.
+# All tests and benchmarks that need a GPU, on a machine with an NVIDIA GPU, CUDA 13, Python 3.12 and torch 2.11, in nine
+# minutes.
 #
 #   RESULTS=FOLDER benchmarks/run_gpu.sh [--dry-run]
 #
-# `make gpu-kit`, elsewhere, makes .gpu/: the packages and the libraries that such a machine lacks. Without it the packages
-# must be installed, and the libraries are built here. Nothing is written but RESULTS and a temporary folder.
+# `make gpu-kit`, run on another machine, makes .gpu/ with the packages and libraries that the GPU machine lacks. Without
+# it the packages must be installed, and the libraries are built here. Only RESULTS and a temporary folder are written.
 #
-# RESULTS gets at most 8 files, each row and line at once, so that nothing measured is lost when the script is stopped:
-#   run_gpu.log                       all that the steps say
-#   kernels.csv, .md                  operators: bandwidth, and ratios to a copy, to eager PyTorch and to torch.compile
+# RESULTS gets at most 8 files. Rows and lines are written immediately, so that they are kept if the script is stopped:
+#   run_gpu.log                       output of the steps
+#   kernels.csv, .md                  operators: bandwidth, and ratios to a copy, eager PyTorch and torch.compile
 #   train_step.csv, .md               images/s of whole training steps
-#   checks.csv, .md                   what was held against the CPU, compute-sanitizer or another run; how each step ended
-#   ncu.csv                           counters of six kernels
-# `python benchmarks/gpu_tables.py RESULTS ... --out benchmarks/results` collects them, of several runs too.
+#   checks.csv, .md                   comparisons with the CPU, compute-sanitizer or another run; the result of each step
+#   ncu.csv                           hardware counters of six kernels
+# `python benchmarks/gpu_tables.py RESULTS ... --out benchmarks/results` collects the results of one or more runs.
 #
-# STEPS="digits gloo"   these steps only; all of them: see ALL below
+# STEPS="digits gloo"   run only these steps; ALL below lists the steps
 # PYTHON=python3        the interpreter;    KIT=.gpu   the kit
-# SECONDS_LIMIT=510     no step goes on longer; a step that fails or runs out of time does not stop the others, and the
-#                       script exits 1 at the end
-# --dry-run             the same on a CPU with tiny sizes, in under two minutes: tests this script
+# SECONDS_LIMIT=510     time limit of the script; a step that fails or exceeds its time does not stop the others, and the
+#                       script exits with 1 at the end
+# --dry-run             test this script on a CPU with tiny sizes, in less than two minutes
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
 
@@ -37,7 +38,7 @@ case "${1:-}" in
     exit 2
     ;;
 esac
-# Busy processors make a dry run longer; it says nothing of the time that a GPU takes.
+# On busy processors a dry run takes longer; its time is unrelated to the time on a GPU.
 PATIENCE=$([ "$DEVICE" = cuda ] && echo 1 || echo 4)
 SECONDS_LIMIT=${SECONDS_LIMIT:-$((510 * PATIENCE))}
 for name in $STEPS; do
@@ -59,20 +60,20 @@ record() { "$PYTHON" "$PWD/benchmarks/gpu_rows.py" "$RESULTS" "$1" "the step" "$
 stop() {
     trap - TERM INT
     [ -z "$child" ] || kill -TERM "$child" 2>/dev/null
-    say "run_gpu.sh: stopped by a signal after $SECONDS s; what was measured is in $RESULTS"
+    say "run_gpu.sh: stopped by a signal after $SECONDS s; the measurements so far are in $RESULTS"
     exit 143
 }
 trap stop TERM INT
 trap 'rm -rf "$WORK"' EXIT
 
-# skip NAME REASON: a step that there is no time for, or that this machine cannot run
+# skip NAME REASON: record that a step is skipped, for lack of time or of a tool
 skip() {
     skipped+=("$1")
     say "--      $1: $2"
     record "$1" skipped "$2"
 }
 
-# step NAME SECONDS COMMAND...: run it within the time; STEP_SECONDS is when it should begin nothing new
+# step NAME SECONDS COMMAND...: run it within the time limit; after STEP_SECONDS it should not start new work
 step() {
     local name=$1 limit=$(($2 * PATIENCE)) began=$SECONDS status=0 left=$((SECONDS_LIMIT - SECONDS)) from detail
     shift 2
@@ -127,7 +128,7 @@ profile() {
     else
         ncu --clock-control none --profile-from-start off --section SpeedOfLight --section WarpStateStats \
             --section LaunchStats --csv --log-file "$RESULTS/ncu.csv" "$PYTHON" "${program[@]}" || status=$?
-        # Where the driver or a sandbox refuses the counters, ncu says so in its file, and the program still ends well.
+        # If the driver or a sandbox denies access to the counters, ncu writes an error to its file but exits with 0.
         if ! grep -q "Speed Of Light" "$RESULTS/ncu.csv"; then
             echo "ncu read no counters: $(grep -m 1 ERROR "$RESULTS/ncu.csv")"
             status=1
@@ -217,7 +218,7 @@ run() {
     train_more) step train_more 120 bash -c train_more ;;
     deepspeed)
         if [ "$DEVICE" = cpu ]; then
-            skip deepspeed "a dry run leaves it to the tests of the strategies"
+            skip deepspeed "not part of a dry run; the tests of the strategies cover it"
         else
             step deepspeed 60 bash -c "strategies deepspeed 1 deepspeed"
         fi
@@ -235,7 +236,7 @@ for name in $ALL; do
     [[ " $STEPS " != *" $name "* ]] || run "$name"
 done
 timeout -k 5 20 "$PYTHON" benchmarks/gpu_tables.py "$RESULTS" >>"$LOG" 2>&1
-for page in kernels train_step checks; do # the bars and not every call: what shows a script's output may keep its end only
+for page in kernels train_step checks; do # without the tables of all calls: the output may be truncated to its end
     [ ! -f "$RESULTS/$page.md" ] || { echo && sed '/^| call /,$d' "$RESULTS/$page.md" | tr -s ' -'; }
 done
 if [ ${#failed[@]} -gt 0 ]; then

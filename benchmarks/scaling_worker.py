@@ -1,4 +1,4 @@
-"""One rank of bench_scaling.py: steps of the real trainer's kind, timed, and some of them under torch.profiler."""
+"""One rank of bench_scaling.py: training steps that are timed, and some that run under torch.profiler."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ ALL_REDUCE_BYTES = (4, 2**16, 2**20, 2**24)
 
 
 def sent_bytes() -> int:
-    """Bytes that this process has written so far, to sockets above all (Linux)."""
+    """The number of bytes that this process has written so far, mostly to sockets (Linux only)."""
     lines = Path("/proc/self/io").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("wchar"))
 
 
 def union(intervals: Iterable[Interval]) -> list[Interval]:
-    """The same time, as intervals that do not overlap."""
+    """Merge intervals so that they do not overlap."""
     joined: list[Interval] = []
     for start, stop in sorted(intervals):
         if joined and start <= joined[-1][1]:
@@ -50,12 +50,12 @@ def length(intervals: Iterable[Interval]) -> float:
 
 
 def intersection(one: list[Interval], other: list[Interval]) -> float:
-    """How long both went on."""
+    """The total length of the intersection of two unions of intervals."""
     return length(one) + length(other) - length(union([*one, *other]))
 
 
 def parts_of(profiler: profile, steps: int) -> dict[str, float]:
-    """Milliseconds a step of computation, of communication, and of both at once: unions of intervals over threads."""
+    """Milliseconds per step of computation, of communication, and of both at once: unions of intervals over threads."""
     events = [(event.name, (event.time_range.start, event.time_range.end)) for event in profiler.events() or []]
     computing = union(span for name, span in events if name.startswith(("aten::", "fastvae::")))
     talking = union(span for name, span in events if name.startswith(("gloo:", "nccl:")))
@@ -68,7 +68,7 @@ def parts_of(profiler: profile, steps: int) -> dict[str, float]:
 
 
 def measure(world: World, job: dict[str, Any]) -> dict[str, Any]:
-    """One strategy at one batch size."""
+    """Measure one strategy at one batch size."""
     stage = job["strategy"].partition(" ")[2]
     deepspeed = DeepSpeedConfig(stage=int(stage)) if stage else DeepSpeedConfig()
     config = TrainConfig(steps=100, global_batch_size=job["global_batch_size"], deepspeed=deepspeed)
@@ -106,7 +106,7 @@ def measure(world: World, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure_link(repeats: int) -> dict[str, list[float]]:
-    """Median seconds of an all-reduce of each size."""
+    """Measure the median time of an all-reduce of each size in seconds."""
     seconds = []
     for size in ALL_REDUCE_BYTES:
         tensor, times = torch.zeros(size // 4), []

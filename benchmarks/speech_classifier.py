@@ -1,4 +1,4 @@
-"""A classifier of real spoken digits, to judge generated ones: a small convolutional network on spectrograms."""
+"""A small convolutional classifier that is trained on real spoken digits and evaluates generated ones."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch.nn import functional
 from fastvae.data import Data, LogMelPreprocess, order_index
 from fastvae.ops import Use, noise_key, philox_normal, philox_uniform, stream
 
-_MAX_SHIFT = 2  # frames and bands that training moves a spectrogram by
-_NOISE = 0.3  # the most noise that training adds, in standard deviations of the data
+_MAX_SHIFT = 2  # largest shift of a spectrogram in training, in frames and bands
+_NOISE = 0.3  # largest noise level in training, in standard deviations of the data
 
 
 def build_classifier(seed: int) -> nn.Module:
-    """Logits [N, 10] of standardised spectrograms [N, 1, 32, 32]."""
+    """Build a network from standardised spectrograms [N, 1, 32, 32] to logits [N, 10]."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return nn.Sequential(
@@ -33,7 +33,7 @@ def build_classifier(seed: int) -> nn.Module:
 
 
 def train_classifier(data: Data, *, epochs: int = 15, batch_size: int = 64, seed: int = 0) -> nn.Module:
-    """Trained on the real training clips and their labels, moved and with noise added."""
+    """Train on the real training clips and their labels, with random shifts and noise."""
     classifier, labels = build_classifier(seed), data.train.labels
     x = spectrograms(data, data.train[torch.arange(len(data.train))])
     assert labels is not None
@@ -52,7 +52,7 @@ def train_classifier(data: Data, *, epochs: int = 15, batch_size: int = 64, seed
 
 @torch.no_grad()
 def classify(classifier: nn.Module, x: Tensor) -> Tensor:
-    """The digit of each standardised spectrogram [N, 1, 32, 32], int64 [N]."""
+    """The predicted digits int64 [N] of standardised spectrograms [N, 1, 32, 32]."""
     return torch.cat([classifier(part).argmax(1) for part in x.split(500)])
 
 

@@ -1,4 +1,4 @@
-"""The ways to train that bench_train_step.py compares: each runs some steps and says its images a second."""
+"""The training loops that bench_train_step.py compares: each runs some steps and returns its images per second."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from fastvae.train import TrainConfig
 from fastvae.train.matmul import MatmulLibrary, matmul_library
 
 BATCH = 128
-Contender = Callable[[int], float]  # steps -> images a second
+Contender = Callable[[int], float]  # steps -> images per second
 
 
 def our_trainer(network: Network, images: Tensor, *, compiled: bool, device: str = "cpu", **settings: Any) -> Contender:
-    """``fastvae.train`` for real, from its start; its own log says the rate without the set-up of the first step."""
+    """``fastvae.train``; the rate is read from its log, which excludes the set-up in the first step."""
     data = fastvae.data.as_data((images, images[:64]), name="images")
 
     def run(steps: int) -> float:
         config = TrainConfig(
             steps=steps + 1,
-            log_every=steps + 1,  # the first step, which sets up and compiles, has a line of its own
+            log_every=steps + 1,  # the first step, which includes set-up and compilation, is logged separately
             global_batch_size=BATCH,
             compile=compiled,
             device=device,
@@ -54,7 +54,7 @@ def our_trainer(network: Network, images: Tensor, *, compiled: bool, device: str
 
 
 def eager_loop(network: Network, images: Tensor, *, compiled: bool, device: str = "cpu") -> Contender:
-    """Floats in memory, batches by index, fused Adam: as lean as eager PyTorch gets without being ugly."""
+    """A minimal loop in eager PyTorch: float pixels in memory, batches by indexing, and fused Adam."""
     model = network.eager().to(device)
     pixels = images.to(device).float().div_(255)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
@@ -69,14 +69,14 @@ def eager_loop(network: Network, images: Tensor, *, compiled: bool, device: str 
 
 
 def step(loss_of: Callable[[Tensor], Tensor], optimizer: torch.optim.Optimizer, x: Tensor) -> None:
-    """What every training loop does."""
+    """One step of the usual training loop."""
     optimizer.zero_grad()
     loss_of(x).backward()
     optimizer.step()
 
 
 class ImageDataset(Dataset[Tensor]):
-    """A picture at a time, turned into a float tensor, as torchvision's MNIST with ToTensor does it."""
+    """Images that are converted one by one to float tensors, as torchvision's MNIST with ToTensor does."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images[:, 0].numpy()
@@ -90,7 +90,7 @@ class ImageDataset(Dataset[Tensor]):
 
 
 def data_loader_loop(network: Network, images: Tensor) -> Contender:
-    """The usual script: Dataset, transform, DataLoader, Adam, and the loss read for a running mean."""
+    """A typical training script: Dataset, transform, DataLoader, Adam, and ``loss.item()`` in every step."""
     model = network.eager()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     batches = _endless(DataLoader(ImageDataset(images), batch_size=BATCH, shuffle=True, drop_last=True))
@@ -112,12 +112,12 @@ def _endless(loader: DataLoader[Tensor]) -> Iterator[Tensor]:
 
 
 def has_pythae() -> bool:
-    """Whether pythae (github.com/clementchadebec/benchmark_VAE) can be imported; it is no dependency of ours."""
+    """Whether pythae (github.com/clementchadebec/benchmark_VAE), which is not a dependency, is installed."""
     return importlib.util.find_spec("pythae") is not None
 
 
 def pythae_trainer(images: Tensor, steps: int) -> Contender:
-    """One epoch of pythae's own trainer on the textbook's network."""
+    """One epoch of pythae's trainer with the textbook network."""
     from pythae.data.datasets import BaseDataset
     from pythae.models import VAE, VAEConfig
     from pythae.models.base.base_utils import ModelOutput
@@ -154,7 +154,7 @@ def pythae_trainer(images: Tensor, steps: int) -> Contender:
 
     def run(steps: int) -> float:
         start = time.perf_counter()
-        with redirect_stderr(io.StringIO()):  # its progress bar
+        with redirect_stderr(io.StringIO()):  # hides its progress bar
             trainer.train_step(epoch=1)
         return len(pixels) / (time.perf_counter() - start)
 
@@ -162,9 +162,9 @@ def pythae_trainer(images: Tensor, steps: int) -> Contender:
 
 
 def floor(network: Network, images: Tensor, *, device: str = "cpu", library: MatmulLibrary = "default") -> Contender:
-    """The network's matrix products and convolutions alone, forward and backward, into tensors that are there.
+    """The network's matrix products and convolutions alone, forward and backward, with preallocated outputs.
 
-    ``library`` as in ``TrainConfig.matmul``: "default" is what any PyTorch program gets, "auto" what our trainer takes.
+    ``library`` is that of ``TrainConfig.matmul``: "default" for PyTorch's default, "auto" for our trainer's choice.
     """
     products: list[Callable[[], object]] = []
     model = network.eager().to(device)

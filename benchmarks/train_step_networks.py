@@ -1,4 +1,4 @@
-"""The networks of bench_train_step.py: the same encoders and decoders for the eager expressions and for fastvae."""
+"""The networks of bench_train_step.py, with the same encoders and decoders for eager PyTorch and for fastvae."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ LATENT_DIM = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """One network, as eager PyTorch and as fastvae have it."""
+    """A network with implementations in eager PyTorch and in fastvae."""
 
     name: str
     description: str
     eager: Callable[[], nn.Module]  # forward(x) -> the loss, a scalar
     ours: Callable[[], nn.Module]  # forward(batch, noise_key) -> VAETerms
-    steps: int  # of one turn, about a second
+    steps: int  # steps per round, about one second
     num_samples: int = 1
 
 
 class EagerVAE(nn.Module):
-    """The textbook's loss in its own words."""
+    """A VAE with the usual implementation of the loss."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Sequential):
-    """The encoder mirrored."""
+    """The mirror image of the encoder."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -94,7 +94,7 @@ class TwoLayers(nn.Module):
 
 
 class EagerTwoLayers(TwoLayers):
-    """Its importance-weighted bound as it is usually written."""
+    """The usual implementation of its importance-weighted bound."""
 
     def forward(self, x: Tensor) -> Tensor:
         shape = (self.num_samples, len(x))
@@ -117,12 +117,12 @@ def _log_normal(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
 
 
 class FusedTwoLayers(TwoLayers):
-    """The same by the operators: each draw comes with its log ratio to N(0, I)."""
+    """The same bound with our operators, which return each sample with its log ratio to N(0, I)."""
 
     def forward(self, batch: Batch, noise_key: Tensor, num_samples: int = 1, **options: int | bool) -> VAETerms:
         shape = (num_samples, len(batch.x))
         z1, ratio1 = DiagonalGaussian(*self.q1(batch.x)).rsample_log_ratio(noise_key, num_samples)
-        # The second layer's draws are K * B rows of a site of their own; only a benchmark may number them so.
+        # The K * B samples of the second layer are numbered as rows of one site, which is acceptable in a benchmark.
         site = ops.stream(ops.Use.LATENT, site=1)
         second = DiagonalGaussian(*self.q2(z1.flatten(0, 1)))
         z2, ratio2 = second.rsample_log_ratio(noise_key, 1, stream=site)

@@ -13,7 +13,7 @@ from fastvae.commands.anomaly_report import AnomalyReport
 from fastvae.commands.checkpoints import Checkpoints, Export, verify_resume
 from fastvae.commands.cluster import Status, outcome, submit
 from fastvae.commands.compression import Compress, Decompress
-from fastvae.commands.examples import Interpolate, Reconstruct, Sample, Traverse
+from fastvae.commands.examples import Decode, Interpolate, Reconstruct, Sample, Traverse
 from fastvae.commands.machine import Bench, Doctor
 from fastvae.commands.numbers import Encode, Evaluate, Score
 from fastvae.commands.parsing import UsageError, is_first_process, parse, unknown
@@ -29,6 +29,7 @@ COMMANDS: dict[str, type[Callable[[], int]]] = {
     "traverse": Traverse,
     "score": Score,
     "encode": Encode,
+    "decode": Decode,
     "recommend": Recommend,
     "probe": Probe,
     "anomaly-report": AnomalyReport,

@@ -1,7 +1,8 @@
-"""Public names of a package that are imported when they are first used (PEP 562).
+"""Import a package's public names on first use (PEP 562).
 
-``import fastvae`` and the lists of the command line then cost no PyTorch. A package names its homes once for Python
-and, under ``TYPE_CHECKING``, once for type checkers; tests/test_startup.py holds the two equal.
+``import fastvae`` and commands such as ``fastvae recipes`` therefore do not import PyTorch. A package lists the modules
+of its names twice: at run time for Python, and under ``TYPE_CHECKING`` for type checkers. tests/test_startup.py checks
+that the two lists agree.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from typing import Any
 def lazy_names(
     package: str, homes: Mapping[str, Sequence[str]], modules: Sequence[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """The ``__getattr__`` and ``__dir__`` of a package whose names live in its modules.
+    """Make the ``__getattr__`` and ``__dir__`` of a package whose names are defined in its modules.
 
     Args:
         package: the package's ``__name__``.
-        homes: for each module the names that it gives to the package. None of them may be the name of a module: once
-            that is imported, Python puts it in the name's place.
-        modules: which modules are names too.
+        homes: for each module, the names that the package exports from it. A name must not also be the name of a
+            module of the package, because importing that module would overwrite it.
+        modules: modules that the package exports as names.
+
+    Returns:
+        ``__getattr__`` and ``__dir__``.
     """
     home_of = {name: module for module, names in homes.items() for name in names}
 
@@ -31,7 +35,7 @@ def lazy_names(
         if name not in home_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(import_module(f"{package}.{home_of[name]}"), name)
-        setattr(sys.modules[package], name, value)  # from now on without this function
+        setattr(sys.modules[package], name, value)  # later accesses do not call this function
         return value
 
     def names() -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 _CHANGES_RESULT = "changes_result"
+_ADVANCED = "advanced"
 
 
 class Settings:
@@ -99,15 +100,24 @@ def _checked_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any,
     return value if isinstance(value, tuple) and all(a is b for a, b in zip(checked, value, strict=True)) else checked
 
 
-def setting(default: Any, *, changes_result: bool) -> Any:
-    """A field of a configuration that says whether a stopped run may go on with another value of it.
+def setting(default: Any, *, changes_result: bool = True, advanced: bool = False) -> Any:
+    """A field of a configuration that says whether a stopped run may go on with another value, and who needs it.
 
     Args:
-        default: the field's default.
+        default: the field's default, or the class of a nested configuration whose defaults it takes.
         changes_result: False where the value decides how a run is carried out, watched or kept, and its results are
             the same to float round-off. Fields that are declared without this function change the result.
+        advanced: True leaves the option, or all those of a nested configuration, to ``--help-all``.
     """
-    return dataclasses.field(default=default, metadata={_CHANGES_RESULT: changes_result})
+    metadata = {_CHANGES_RESULT: changes_result, _ADVANCED: advanced}
+    if isinstance(default, type):
+        return dataclasses.field(default_factory=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def is_advanced(field: dataclasses.Field[Any]) -> bool:
+    """Whether a field of a configuration is for ``--help-all`` only."""
+    return bool(field.metadata.get(_ADVANCED, False))
 
 
 def settings_without_effect(kind: type, prefix: str) -> Iterator[str]:

@@ -118,7 +118,7 @@ def verify_resume(
             say(f"  {line(done[-1])}")
         program.finish(run_dir)
         differences[str(run_dir)] = compare(undisturbed, run_dir)
-        say(f"  {run_dir.name}: {'; '.join(differences[str(run_dir)]) or 'ended bit-equal'}")
+        say(f"  {run_dir.name}: {'DIFFERS' if differences[str(run_dir)] else 'bit-equal'}")
     return Verdict(kills=done, differences=differences)
 
 
@@ -242,13 +242,9 @@ def _one_thread() -> dict[str, str]:
 
 
 def text_table(verdict: Verdict, steps: int) -> str:
-    """The verdict for people."""
+    """The verdict for people, under the lines that ``verify_resume`` printed of every kill."""
     lost = max((kill.lost_steps for kill in verdict.kills), default=0)
-    lines = [
-        line(kill) + ("   bit-equal" if not verdict.differences[kill.run] else "   DIFFERS") for kill in verdict.kills
-    ]
-    for run_dir, found in verdict.differences.items():
-        lines += [f"{run_dir}: {difference}" for difference in found]
+    lines = [f"{run_dir}: {difference}" for run_dir, found in verdict.differences.items() for difference in found]
     lines.append(
         f"{verdict.num_equal} of {len(verdict.kills)} kills bit-equal to the undisturbed run of {steps} steps; at most "
         f"{lost} steps were done twice"

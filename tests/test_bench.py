@@ -1,4 +1,4 @@
-"""The benchmark harness: its numbers follow from its timings, its baselines compute the same, its files hold it all."""
+"""The benchmark harness: derived numbers, baselines that compute the same results, and complete result files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SMALL = {
 
 
 class Clock:
-    """Time that passes in the timed calls only."""
+    """A simulated clock that only advances in the timed calls."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -69,7 +69,7 @@ def case_of(calls: dict[str, Callable[[], tuple[Tensor, ...]]]) -> Case:
     )
 
 
-def test_ratios_follow_from_the_times(clock: Clock) -> None:
+def test_ratios_are_computed_from_the_times(clock: Clock) -> None:
     case = case_of({OURS: clock.call_of(0.004), EAGER: clock.call_of(0.012), LIMIT: clock.call_of(0.002)})
     result = bench.measure(case, budget_s=0.0, min_rounds=9)
     ours, limit = result.timings[OURS].p50_us, result.timings[LIMIT].p50_us
@@ -83,14 +83,14 @@ def test_ratios_follow_from_the_times(clock: Clock) -> None:
     assert Bar(EAGER, 2).measured(result) == result.speedup(EAGER)
 
 
-def test_calls_take_turns(clock: Clock) -> None:
+def test_calls_are_interleaved(clock: Clock) -> None:
     log, slow, quick = clock.log, clock.call_of(0.003), clock.call_of(0.002)
     bench.measure(case_of({OURS: slow, LIMIT: quick}), budget_s=0.0, min_rounds=10, max_rounds=10)
     turns = [tuple(sorted(log[i : i + 2])) for i in range(len(log) - 20, len(log), 2)]
     assert turns == [(0.002, 0.003)] * 10
 
 
-def test_short_calls_are_timed_in_bunches(clock: Clock) -> None:
+def test_short_calls_are_timed_in_batches(clock: Clock) -> None:
     calls = {OURS: clock.call_of(1e-7), LIMIT: clock.call_of(1e-7)}
     result = bench.measure(case_of(calls), budget_s=0.0, min_rounds=2, max_rounds=2)
     assert result.timings[OURS].num_calls > 1000
@@ -99,7 +99,7 @@ def test_short_calls_are_timed_in_bunches(clock: Clock) -> None:
 
 @pytest.mark.parametrize("operator", bench.OPERATORS)
 @pytest.mark.parametrize("part", ["forward", "backward", "forward+backward"])
-def test_every_operator_has_a_baseline_that_computes_the_same(operator: str, part: str) -> None:
+def test_baselines_compute_the_same_results(operator: str, part: str) -> None:
     for variant in bench.OPERATORS[operator].variants:
         case = bench.build_case(operator, part, SMALL[operator], variant=variant, with_reference=True)
         ours, theirs = case.calls[OURS](), case.calls[EAGER]()
@@ -111,14 +111,14 @@ def test_every_operator_has_a_baseline_that_computes_the_same(operator: str, par
                 torch.testing.assert_close(mine, plain, rtol=1e-4, atol=1e-4)
 
 
-def test_bytes_are_those_of_one_pass() -> None:
+def test_byte_counts_are_those_of_one_pass_over_memory() -> None:
     forward = bench.build_case("gaussian_rsample_kl", "forward", (8, 4))
     both = bench.build_case("gaussian_rsample_kl", "forward+backward", (8, 4), torch.bfloat16)
     assert (forward.num_bytes, forward.limit_bytes, forward.elements) == (12 * 32, 12 * 32, 32)
     assert both.num_bytes == (6 + 10) * 32
 
 
-def test_benchmark_goals_run_untimed(benchmark: Callable[..., object]) -> None:
+def test_benchmark_goals_run_without_timing(benchmark: Callable[..., object]) -> None:
     bench.check_and_benchmark(bench.goal(Bar(EAGER, 1), operator="bernoulli_nll", shape=(6, 5)), benchmark)
 
 
@@ -139,10 +139,10 @@ def case_with(case: Case, calls: dict[str, Callable[[], tuple[Tensor, ...]]]) ->
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ({"operator": "bernoulli"}, "must be one of gaussian_rsample_kl"),
-        ({"operator": "bernoulli_nll", "part": "sideways"}, "part must be one of forward"),
-        ({"operator": "bernoulli_nll", "shape": (3,)}, "needs a shape of B D"),
-        ({"operator": "gaussian_nll", "variant": "none"}, "variant must be one of 'scalar'"),
+        ({"operator": "bernoulli"}, "operator .*gaussian_rsample_kl.*'bernoulli'"),
+        ({"operator": "bernoulli_nll", "part": "sideways"}, "part .*forward.*'sideways'"),
+        ({"operator": "bernoulli_nll", "shape": (3,)}, r"shape .*B D.*\[3\]"),
+        ({"operator": "gaussian_nll", "variant": "none"}, "variant .*'scalar'.*'none'"),
     ],
 )
 def test_unknown_cases_are_refused(arguments: dict[str, object], complaint: str) -> None:
@@ -179,19 +179,19 @@ def test_command_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["bernouli_nll"], "operator must be one of"),
-        (["--shape", "3", "4"], "name it"),
-        (["bernoulli_nll", "--shape", "3"], "needs a shape of B D"),
+        (["bernouli_nll"], "'bernouli_nll'"),
+        (["--shape", "3", "4"], "--shape"),
+        (["bernoulli_nll", "--shape", "3"], "[3]"),
     ],
 )
-def test_command_refuses_in_one_line(words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_errors_are_one_line(words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", *words]) == 2
     message = capsys.readouterr().err
     assert complaint in message
     assert message.count("\n") == 1
 
 
-def test_bars_say_what_was_measured(clock: Clock) -> None:
+def test_the_table_of_requirements_has_the_measured_values(clock: Clock) -> None:
     case = case_of({OURS: clock.call_of(0.002), EAGER: clock.call_of(0.01), LIMIT: clock.call_of(0.002)})
     result = bench.measure(case, budget_s=0.0, min_rounds=5)
     goal = Goal(name="sleep", build=lambda: case, bars=(Bar(EAGER, 2, aim=3), Bar(EAGER, 50), Bar(LIMIT, 0.1)))
@@ -212,7 +212,7 @@ def test_a_script_writes_its_results(tmp_path: Path) -> None:
     assert page.with_suffix(".csv").is_file()
 
 
-def test_the_backend_of_a_gpu_is_that_of_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpus_backend_is_native_only_with_cuda_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
     monkeypatch.setattr(_native, "loaded", True)
     monkeypatch.setattr(_native, "cuda_loaded", False)

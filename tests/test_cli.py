@@ -1,15 +1,17 @@
-"""The command line, as a newcomer meets it."""
+"""The command line: commands, options and error messages."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import fastvae
@@ -30,7 +32,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def test_a_run_directory_holds_what_scripts_rely_on(run_dir: Path) -> None:
+def test_a_run_directory_contains_the_documented_files(run_dir: Path) -> None:
     names = {path.name for path in run_dir.iterdir()}
     assert names >= {"config.yaml", "metrics.jsonl", "checkpoints", "model.safetensors", "status.json", "tensorboard"}
     assert names >= {"reconstructions.png", "samples.png", "latents.png", "curves.png"}
@@ -52,14 +54,16 @@ def test_evaluate_prints_one_json_object(run_dir: Path, capsys: pytest.CaptureFi
     assert -values["nll_nats"] > values["elbo_nats"]
 
 
-def test_evaluate_agrees_with_the_end_of_training(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_agrees_with_the_evaluation_after_training(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["evaluate", str(run_dir), "--num-samples", "4", "--json"])
     trained = json.loads((run_dir / "evaluation.json").read_text())
     assert json.loads(capsys.readouterr().out)["nll_nats"] == pytest.approx(trained["nll_nats"], rel=1e-6)
 
 
 @pytest.mark.parametrize("command", ["sample", "reconstruct"])
-def test_pictures(run_dir: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sample_and_reconstruct_write_pictures(
+    run_dir: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "picture.png"
     assert cli.main([command, str(run_dir), "--num", "12", "--out", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out)
@@ -78,11 +82,73 @@ def test_samples_depend_on_the_seed_only(run_dir: Path, tmp_path: Path) -> None:
 
 
 def test_encode_writes_posteriors_and_labels(run_dir: Path, tmp_path: Path) -> None:
-    out = tmp_path / "new" / "latents.bin"  # the name as it is asked for, in a folder that is made
+    out = tmp_path / "new" / "latents.bin"  # the requested file name is used, and its folder is created
     assert cli.main(["encode", str(run_dir), "--out", str(out)]) == 0
     with np.load(out, allow_pickle=False) as latents:
         assert latents["mu"].shape == latents["logvar"].shape == (360, 3)
         assert set(latents["label"]) == set(range(10))
+
+
+def test_decode_gives_back_what_encode_wrote(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    latents, out = tmp_path / "z.npz", tmp_path / "new" / "x.npz"
+    assert cli.main(["encode", str(run_dir), "--out", str(latents), "--device=cpu"]) == 0
+    assert cli.main(["decode", str(run_dir), "--data", str(latents), "--out", str(out)]) == 0
+    with np.load(out) as decoded, np.load(latents) as encoded:
+        expected = fastvae.load(run_dir).decode(torch.from_numpy(encoded["mu"])).numpy()
+        assert np.array_equal(decoded["examples"], expected)
+        np.save(tmp_path / "z.npy", encoded["mu"][:5])
+    assert cli.main(["decode", str(run_dir), "--data", str(tmp_path / "z.npy"), "--out", str(tmp_path / "x.png")]) == 0
+    with Image.open(tmp_path / "x.png") as picture:
+        assert min(picture.size) > 10
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("latents", "expected"),
+    [
+        (np.zeros((4, 2)), "must have the model's 3 latent dimensions, got shape [4, 2]"),
+        (np.zeros(3), "must hold mu or z, numbers [N, D], got float64 of shape [3]"),
+        (np.full((2, 3), np.nan), "must hold finite latents"),
+        (np.array([["a", "b", "c"]]), "must hold mu or z"),
+        (b"no array", "cannot be read as a .npz or .npy file"),
+    ],
+)
+def test_latents_that_cannot_be_decoded_are_refused(
+    latents: np.ndarray | bytes, expected: str, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "z.npy"
+    if isinstance(latents, bytes):
+        path.write_bytes(latents)
+    else:
+        np.save(path, latents)
+    assert cli.main(["decode", str(run_dir), "--data", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert error.count("\n") == 1
+
+
+def test_samples_are_written_as_their_name_says(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["sample", str(run_dir), "--num=5", "--out", str(tmp_path / "x.npz")]) == 0
+    with np.load(tmp_path / "x.npz") as written:
+        assert np.array_equal(written["examples"], fastvae.load(run_dir).sample(5).numpy())
+    for command, name in (("sample", "x.npy"), ("reconstruct", "x.npz"), ("sample", "x.csv")):
+        assert cli.main([command, str(run_dir), "--out", str(tmp_path / name)]) == 2
+        assert f"examples of digits become a file .png, got {name}" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
+@pytest.mark.parametrize(
+    "command", ["sample", "reconstruct", "traverse", "evaluate", "encode --out=x.npz", "score --out=x"]
+)
+def test_a_device_that_is_not_there_is_refused(
+    command: str, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name, *words = command.split()
+    assert cli.main([name, str(run_dir), *words, "--device=cuda"]) == 2
+    assert "PyTorch sees no GPU here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -96,54 +162,56 @@ def test_encode_writes_posteriors_and_labels(run_dir: Path, tmp_path: Path) -> N
     ],
     ids=lambda words: words[0],
 )
-def test_a_folder_is_no_output_file(
+def test_a_folder_as_output_file_is_refused(
     words: list[str], run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command, *rest = words
     assert cli.main([command, str(run_dir), *rest, f"--out={tmp_path}"]) == 2
     error = capsys.readouterr().err
-    assert f"--out: must be a file, {tmp_path} is a folder; add a name" in error
+    assert "--out" in error
+    assert str(tmp_path) in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
-def said(stderr: str) -> list[str]:
-    """The lines on stderr, but the one that says at the start that the library is not built."""
+def messages(stderr: str) -> list[str]:
+    """The lines on stderr without the warning that the native library is not built."""
     return [line for line in stderr.splitlines() if not line.startswith("fastvae runs its reference")]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-def test_a_wrong_value_is_one_plain_line_in_every_encoding(encoding: str) -> None:
+def test_an_invalid_value_is_a_one_line_error_in_every_encoding(encoding: str) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     words = [sys.executable, "-m", "fastvae", "sample", "run", "--seed", "abc"]
     done = subprocess.run(words, capture_output=True, text=True, env=environment)
-    expected = "Error parsing --seed: invalid literal for int() with base 10: 'abc'; see fastvae sample --help"
-    assert (done.returncode, done.stdout, said(done.stderr)) == (2, "", [f"fastvae: {expected}"])
+    assert (done.returncode, done.stdout) == (2, "")
+    (error,) = messages(done.stderr)
+    assert re.fullmatch("fastvae: .*--seed: .*'abc'; see fastvae sample --help", error)
 
 
-def test_output_that_nobody_reads_ends_quietly() -> None:
+def test_a_closed_output_pipe_is_not_an_error() -> None:
     command = f"{sys.executable} -m fastvae recipes | head -1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
-    assert (done.returncode, said(done.stderr)) in ((0, []), (141, []))
+    assert (done.returncode, messages(done.stderr)) in ((0, []), (141, []))
     assert done.stdout.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["train", "digit"], "no recipe is named 'digit'; did you mean digits?"),
-        (["train", "digits", "--train.stepz", "3"], "no option is named '--train.stepz'; did you mean --train.steps?"),
+        (["train", "digit"], "'digit'; did you mean digits?"),
+        (["train", "digits", "--train.stepz", "3"], "'--train.stepz'; did you mean --train.steps?"),
         (["train", "digits", "--train.learning-rate", "1"], "did you mean --train.lr?"),
         (["train", "digits", "--learning_rate=1"], "did you mean --train.lr?"),
         (["train", "digits", "--latent-dim=4"], "did you mean --model.latent-dim?"),
         (["train", "digits", "--lern.ema=.9"], "did you mean --train.ema?"),
         (["train", "digits", "--free-bit=.9"], "did you mean --train.objective.free-bits?"),
-        (["trian", "digits"], "no command is named 'trian'; did you mean train?"),
-        (["evaluate", "here", "--num_sample", "3"], "no option is named '--num_sample'; did you mean --num-samples?"),
-        (["evaluate", "nowhere"], "nowhere holds no run: config.yaml is missing; `fastvae train RECIPE` makes one"),
+        (["trian", "digits"], "'trian'; did you mean train?"),
+        (["evaluate", "here", "--num_sample", "3"], "'--num_sample'; did you mean --num-samples?"),
+        (["evaluate", "nowhere"], "config.yaml"),
     ],
 )
-def test_wrong_words_get_one_line(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_names_are_one_line_errors(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words) == 2
     error = capsys.readouterr().err
     assert expected in error
@@ -153,34 +221,34 @@ def test_wrong_words_get_one_line(words: list[str], expected: str, capsys: pytes
 @pytest.mark.parametrize(
     ("option", "expected"),
     [
-        ("--train.steps=0", "train.steps must be at least 1, got 0"),
-        ("--seed=-1", "seed must be in 0..2**32 - 1, got -1"),
-        ("--train.precision=fp8", "invalid choice 'fp8' for argument '--train.precision'"),
-        ("--train.lr=fast", "Error parsing --train.lr: could not convert string to float: 'fast'"),
-        ("--train.lr=nan", "train.lr must be a positive number, got nan"),
-        ("--lr=fast", "Error parsing --train.lr: could not convert string to float: 'fast'"),
-        ("--batch-size=0", "train.global_batch_size must be at least 1, got 0"),
-        ("--batch_size=0", "train.global_batch_size must be at least 1, got 0"),
-        ("--train.steps", "Missing value for argument '--train.steps'"),
+        ("--train.steps=0", r"train\.steps .*got 0"),
+        ("--seed=-1", r"seed .*got -1"),
+        ("--train.precision=fp8", r"'fp8'.*--train\.precision"),
+        ("--train.lr=fast", r"--train\.lr.*'fast'"),
+        ("--train.lr=nan", r"train\.lr .*got nan"),
+        ("--lr=fast", r"--train\.lr.*'fast'"),
+        ("--batch-size=0", r"train\.global_batch_size .*got 0"),
+        ("--batch_size=0", r"train\.global_batch_size .*got 0"),
+        ("--train.steps", r"'--train\.steps'"),
     ],
 )
-def test_wrong_values_get_one_line(option: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_values_are_one_line_errors(option: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", "digits", option]) == 2
     error = capsys.readouterr().err
-    assert expected in error
+    assert re.search(expected, error)
     assert error.endswith("; see fastvae train digits --help\n")
     assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", [*cli.COMMANDS, "train digits", "submit", "outcome digits"])
-def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main([*command.split(), "--help"])
     assert ended.value.code == 0
     assert len(capsys.readouterr().out) > 200 or command in ("recipes", "doctor")
 
 
-def test_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_overview_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(name in text for name in (*cli.COMMANDS, *cli.RECIPE_COMMANDS))
@@ -188,7 +256,7 @@ def test_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> Non
     assert "digits-linear" in capsys.readouterr().out
 
 
-def test_short_names_are_the_options_that_they_stand_for() -> None:
+def test_aliases_set_the_options_that_they_abbreviate() -> None:
     words = ["--lr", "0.5", "--batch-size=7", "--beta", "0.25", "--train.steps=3"]
     config = parse_run("train", "digits", words)
     assert (config.train.lr, config.train.global_batch_size, config.train.objective.kl_weight) == (0.5, 7, 0.25)
@@ -200,7 +268,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"fastvae {fastvae.__version__}\n"
 
 
-def test_option_names_that_scripts_rely_on() -> None:
+def test_documented_option_names_exist() -> None:
     names = set(option_names(RunConfig))
     train = "steps global-batch-size lr checkpoint-every eval-every accumulation precision device strategy ema".split()
     assert names >= {"run-dir", "seed", "model.latent-dim", "data.dir", "train.max-grad-norm"}

@@ -20,7 +20,7 @@ def torch_gaussian(mine):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_log_prob_is_that_of_torch_distributions(shape):
+def test_log_prob_agrees_with_torch_distributions(shape):
     posterior = gaussian(shape)
     z = torch.randn(2, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(posterior.log_prob(z), torch_gaussian(posterior).log_prob(z))
@@ -28,7 +28,7 @@ def test_log_prob_is_that_of_torch_distributions(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_kl_divergences_are_those_of_torch_distributions(shape):
+def test_kl_divergences_agree_with_torch_distributions(shape):
     posterior, prior = gaussian(shape), gaussian(shape, seed=2)
     standard = DiagonalGaussian(torch.zeros_like(posterior.mu), torch.zeros_like(posterior.mu))
     expected = torch_kl_divergence(torch_gaussian(posterior), torch_gaussian(standard))
@@ -72,7 +72,7 @@ def test_rsample_log_ratio_is_the_difference_of_the_log_densities():
     torch.testing.assert_close(log_ratio, posterior.log_prob(z) - standard.log_prob(z))
 
 
-def test_the_mean_log_ratio_is_the_kl():
+def test_the_mean_of_the_log_ratio_is_the_kl():
     posterior = gaussian((3, 4))
     _, log_ratio = posterior.rsample_log_ratio(ops.noise_key(0), 20_000)
     error = log_ratio.std(0) / 20_000**0.5
@@ -90,7 +90,7 @@ def test_kl_per_dimension_adds_up_and_has_the_exact_gradient():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-def test_narrow_types_are_summed_in_float32(dtype):
+def test_low_precision_inputs_are_summed_in_float32(dtype):
     posterior = gaussian((4, 300), dtype=dtype)
     exact = DiagonalGaussian(posterior.mu.double(), posterior.logvar.double())
     for name, arguments in {"kl_divergence": (), "kl_per_dimension": (), "log_prob": (posterior.mu,)}.items():
@@ -101,6 +101,6 @@ def test_narrow_types_are_summed_in_float32(dtype):
     assert rate.dtype == torch.float32
 
 
-def test_unequal_shapes_are_refused_by_name():
-    with pytest.raises(ValueError, match=r"logvar must have mu's shape \[2, 3\], got \[3\].*expand_as"):
+def test_different_shapes_of_mu_and_logvar_are_refused():
+    with pytest.raises(ValueError, match=r"logvar .*\[2, 3\], got \[3\].*expand_as"):
         DiagonalGaussian(torch.zeros(2, 3), torch.zeros(3))

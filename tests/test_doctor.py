@@ -1,4 +1,4 @@
-"""The diagnosis names what is there, what is missing, and what to run."""
+"""`fastvae doctor` reports versions, backends and data, and the remedy for each problem."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def finding(name: str) -> doctor.Finding:
     return next(found for found in doctor.report().findings if found.name == name)
 
 
-def test_every_topic_is_covered_and_every_operator_named_with_its_backend() -> None:
+def test_the_report_covers_all_topics_and_lists_all_operators_with_their_backends() -> None:
     report = doctor.report()
     assert list(dict.fromkeys(found.topic for found in report.findings)) == EVERY_TOPIC
     text = str(report)
@@ -31,19 +31,19 @@ def test_every_topic_is_covered_and_every_operator_named_with_its_backend() -> N
         assert backend.reason in text
 
 
-def test_versions_are_those_that_run() -> None:
+def test_versions_are_those_in_use() -> None:
     assert finding("torch").value == torch.__version__
     assert sys.executable in finding("python").value
     assert str(Path(doctor.__file__).parent) in finding("fastvae").value
 
 
-def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_PACKAGES", ("torch", "no-such-package-here"))
     found = finding("no-such-package-here")
     assert (found.value, found.remedy) == ("missing", "pip install no-such-package-here")
 
 
-def test_the_reference_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reference_backend_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_native, "loaded", False)
     monkeypatch.setattr(_native, "reason", "libfastvae_cpu.so does not load (planted)")
     monkeypatch.delenv("FASTVAE_BACKEND", raising=False)
@@ -60,7 +60,7 @@ def test_the_reference_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "unset FASTVAE_BACKEND" in str(finding("backend").remedy)
 
 
-def test_missing_cuda_kernels_are_explained_and_a_fault_only_where_there_is_a_gpu(
+def test_missing_cuda_kernels_have_a_remedy_only_if_there_is_a_gpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(_native, "cuda_loaded", False)
@@ -72,8 +72,8 @@ def test_missing_cuda_kernels_are_explained_and_a_fault_only_where_there_is_a_gp
         assert (found.remedy is not None) == visible
 
 
-def test_the_data_folder_is_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("FASTVAE_DATA", str(tmp_path / "gone"))
+def test_the_data_folder_is_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FASTVAE_DATA", str(tmp_path / "missing"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert "does not exist" in finding("FASTVAE_DATA").value
     assert finding("mnist").value == "not usable"
@@ -83,7 +83,7 @@ def test_the_data_folder_is_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert finding("FASTVAE_DATA").remedy is None
 
 
-def test_the_end_says_what_to_fix_or_that_nothing_is() -> None:
+def test_the_report_ends_with_the_remedies() -> None:
     broken = doctor.Finding(topic="cpu", name="cores", value="none", remedy="buy some")
     fine = doctor.Finding(topic="cpu", name="cores", value="2")
     assert str(doctor.Report(findings=(broken,), backends=())).splitlines()[-2:] == [
@@ -93,7 +93,7 @@ def test_the_end_says_what_to_fix_or_that_nothing_is() -> None:
     assert "nothing" in str(doctor.Report(findings=(fine,), backends=())).splitlines()[-1]
 
 
-def test_the_diagnosis_leaves_the_machine_as_it_was(tmp_path: Path) -> None:
+def test_the_report_writes_no_files(tmp_path: Path) -> None:
     code = "from fastvae.doctor import report_text; print(report_text())"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "to fix" in done.stdout
@@ -103,7 +103,7 @@ def test_the_diagnosis_leaves_the_machine_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("version", "tried"), [("0.19.8", True), ("0.19.9+cpu", True), ("0.19.7", False), ("0.20.0", False)]
 )
-def test_an_untried_deepspeed_is_named_with_its_remedy(
+def test_an_untested_deepspeed_version_is_reported_with_its_remedy(
     version: str, tried: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda _: object())
@@ -111,7 +111,7 @@ def test_an_untried_deepspeed_is_named_with_its_remedy(
     found = finding("deepspeed")
     assert found.value.startswith(version)
     assert (found.remedy is None) == tried == ("untried" not in found.value)
-    # The range is the one that pip resolves.
+    # The range agrees with pyproject.toml.
     requirement = next(
         line for line in (ROOT / "pyproject.toml").read_text().splitlines() if line.startswith("deepspeed")
     )

@@ -1,4 +1,4 @@
-"""The image recipes build a model for their data, which learns from a batch; skipped where the data are not at hand."""
+"""The image recipes build a model for their data that learns; skipped if the data are not available."""
 
 from __future__ import annotations
 

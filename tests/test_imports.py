@@ -1,4 +1,4 @@
-"""The package's levels: a file imports what is below its level, or its own package's files; never sideways or up."""
+"""The package's levels: a file may import only from lower levels and from its own package."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ LEVELS = (
     {"train"},
     {"evaluate", "figures"},
     {"models", "objective", "data", "distributed"},
-    {"nn", "distributions", "likelihoods", "records", "model_inputs", "bench"},
+    {"nn", "distributions", "likelihoods", "records", "bench"},
     {"ops"},
-    {"settings", "lazy", "_version"},
+    {"model_inputs", "settings", "lazy", "_version"},
 )
 DEPTH = {unit: depth for depth, units in enumerate(LEVELS) for unit in units}
-# Files that import by a name which they work out, or look into sys.modules, and what for.
+# Files that import modules by computed names or use sys.modules, with the reason.
 DYNAMIC = {
-    "lazy.py": "public names that are imported when they are first used",
-    "train/__init__.py": "a package that can be called, so that the function of its name does not hide it",
+    "lazy.py": "imports public names on first use",
+    "train/__init__.py": "makes the package callable, so that the function with its name does not hide it",
 }
 
 
 def wrong_arrows(package: Path) -> list[str]:
-    """Every import of the package that points up or sideways, as a sentence."""
+    """Descriptions of all imports in the package from the same or a higher level."""
     wrong = []
     for file in source_files(package):
-        if file.unit == "__init__":  # the list of public names
+        if file.unit == "__init__":  # re-exports public names
             continue
         if file.unit not in DEPTH:
-            wrong.append(f"{file.unit} has no level: give it one in design.md and here")
+            wrong.append(f"{file.unit} has no level: assign one in LEVELS")
             continue
         for module in imported_modules(file):
             first, _, rest = module.partition(".")
@@ -51,7 +51,7 @@ def wrong_arrows(package: Path) -> list[str]:
             if first != "fastvae" or unit in (file.unit, "__version__"):
                 continue
             if unit not in DEPTH:
-                wrong.append(f"{file.name} imports {module}: fastvae itself is above everything")
+                wrong.append(f"{file.name} imports {module}: fastvae itself is the highest level")
             elif DEPTH[unit] <= DEPTH[file.unit]:
                 direction = "sideways" if DEPTH[unit] == DEPTH[file.unit] else "up"
                 wrong.append(f"{file.name} imports {module}: {direction}")
@@ -59,7 +59,7 @@ def wrong_arrows(package: Path) -> list[str]:
 
 
 def dynamic_imports(file: SourceFile) -> Iterator[str]:
-    """Where a file imports by `import_module` or `__import__`, or reads `sys.modules`."""
+    """Yield the places where a file calls `import_module` or `__import__` or reads `sys.modules`."""
     for node in ast.walk(file.tree):
         if isinstance(node, ast.Call) and called_name(node) in ("import_module", "__import__"):
             yield f"{file.name}:{node.lineno} calls {called_name(node)}"
@@ -70,7 +70,7 @@ def dynamic_imports(file: SourceFile) -> Iterator[str]:
 
 
 def import_cycle(package: Path) -> list[str]:
-    """Modules of one package that import each other in a circle, or []. Imports inside functions count."""
+    """Modules of one package that form an import cycle, or []. Imports inside functions count."""
     files = source_files(package)
     known = {file.module for file in files}
     graph = {file.module: {_module_of(name, known) for name in imported_modules(file)} for file in files}
@@ -86,25 +86,25 @@ def import_cycle(package: Path) -> list[str]:
 
 
 def _module_of(name: str, known: set[str]) -> str | None:
-    """The module that `from x import y` names: x.y where that is one, else x; None where it is not the package's."""
+    """The module that `from x import y` imports: x.y if it is a module, else x; None if it is outside the package."""
     return name if name in known else parent if (parent := name.rpartition(".")[0]) in known else None
 
 
-def test_no_arrow_points_up_or_sideways() -> None:
+def test_imports_only_point_to_lower_levels() -> None:
     assert wrong_arrows(PACKAGE) == []
 
 
-def test_imports_by_name_and_sys_modules_stay_in_the_files_that_need_them() -> None:
+def test_only_listed_files_import_by_name_or_use_sys_modules() -> None:
     found = {file.name: list(dynamic_imports(file)) for file in source_files()}
     assert [line for name, lines in found.items() if name not in DYNAMIC for line in lines] == []
-    assert [name for name in DYNAMIC if not found.get(name)] == [], "these need no exception any more"
+    assert [name for name in DYNAMIC if not found.get(name)] == [], "these files no longer need an exception"
 
 
-def test_no_package_imports_itself_in_a_circle() -> None:
+def test_no_package_has_an_import_cycle() -> None:
     assert import_cycle(PACKAGE) == []
 
 
-def test_the_test_sees_the_package() -> None:
+def test_imported_modules_resolves_names_in_packages() -> None:
     seen = {module for file in source_files() for module in imported_modules(file)}
     assert "fastvae.ops.noise_key" in seen  # from fastvae.ops import noise_key
 
@@ -113,7 +113,7 @@ def test_every_imported_package_is_declared() -> None:
     requirements = importlib.metadata.requires("fastvae") or []
     declared = {re.split(r"[^\w.-]", line)[0].lower().replace("_", "-") for line in requirements}
     seen = {module.split(".")[0] for file in source_files() for module in imported_modules(file)}
-    # Python 3.10 does not find the distribution of a package that lists no top level.
+    # Python 3.10 does not find the distribution of a package without top_level.txt.
     providers = {"sklearn": ["scikit-learn"], **importlib.metadata.packages_distributions()}
     foreign = seen - set(sys.stdlib_module_names) - {"fastvae"}
     undeclared = {
@@ -124,18 +124,18 @@ def test_every_imported_package_is_declared() -> None:
     assert undeclared == set(), "add them to pyproject.toml and constraints.txt, then run make setup"
 
 
-def test_records_depend_on_nothing() -> None:
+def test_records_import_nothing_from_the_package() -> None:
     (records,) = (file for file in source_files() if file.name == "records.py")
     assert not [name for name in imported_modules(records) if name.startswith("fastvae")]
 
 
-def test_only_one_file_loads_the_native_library() -> None:
+def test_only_one_module_loads_the_native_library() -> None:
     loaders = [file.name for file in source_files() if "load_library(" in (PACKAGE / file.name).read_text()]
     assert loaders == ["ops/_native.py"]
 
 
 def planted(package: Path, file: str, text: str) -> Path:
-    """A package with one file."""
+    """Add a file to a package."""
     path = package / file
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
@@ -153,12 +153,14 @@ def planted(package: Path, file: str, text: str) -> Path:
         ("models/vae.py", "__import__('fastvae.run.config')", "models/vae.py imports fastvae.run.config: up"),
         ("bench/harness.py", "from fastvae.train import train", "bench/harness.py imports fastvae.train.train: up"),
         ("train/step.py", "def f():\n    from fastvae import run", "train/step.py imports fastvae.run: up"),
-        ("nn/mlp.py", "import fastvae", "nn/mlp.py imports fastvae: fastvae itself is above everything"),
-        ("nn/mlp.py", "from fastvae import VAE", "nn/mlp.py imports fastvae.VAE: fastvae itself is above everything"),
-        ("helper.py", "", "helper has no level: give it one in design.md and here"),
+        ("nn/mlp.py", "import fastvae", "nn/mlp.py imports fastvae: fastvae itself is the highest level"),
+        ("nn/mlp.py", "from fastvae import VAE", "nn/mlp.py imports fastvae.VAE: fastvae itself is the highest level"),
+        ("helper.py", "", "helper has no level: assign one in LEVELS"),
     ],
 )
-def test_a_wrong_arrow_is_found(tmp_path: Path, file: str, line: str, complaint: str) -> None:
+def test_an_import_from_the_same_or_a_higher_level_is_found(
+    tmp_path: Path, file: str, line: str, complaint: str
+) -> None:
     assert wrong_arrows(planted(tmp_path, file, line)) == [complaint]
 
 
@@ -174,7 +176,7 @@ def test_a_wrong_arrow_is_found(tmp_path: Path, file: str, line: str, complaint:
         ("ops/_native.py", "import torch, json"),
     ],
 )
-def test_a_right_arrow_is_let_pass(tmp_path: Path, file: str, line: str) -> None:
+def test_an_import_from_a_lower_level_is_allowed(tmp_path: Path, file: str, line: str) -> None:
     assert wrong_arrows(planted(tmp_path, file, line)) == []
 
 
@@ -186,7 +188,7 @@ def test_an_import_by_name_is_found(tmp_path: Path, line: str) -> None:
     assert len(list(dynamic_imports(file))) == 1
 
 
-def test_a_circle_is_found(tmp_path: Path) -> None:
+def test_an_import_cycle_is_found(tmp_path: Path) -> None:
     planted(tmp_path, "models/a.py", "from fastvae.models import b")
     planted(tmp_path, "models/b.py", "def f():\n    from .c import g")
     assert import_cycle(tmp_path) == []

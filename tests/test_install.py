@@ -1,6 +1,6 @@
-"""Every way to install, for real, offline and from a copy: each gives a package that says which backend it has and why.
+"""Real installations by all methods, offline and from a copy: each package reports its backend and the reason for it.
 
-The copy's csrc is a stand-in of a few lines, because these tests are about setup.py; `make setup` builds the real one.
+The copy's csrc is a stub of a few lines, because these tests are about setup.py; `make setup` builds the real one.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,7 @@ LIBRARY = """
 #error "setup.py must build for the stable ABI of torch 2.10 and for every CPU"
 #endif
 #define EXPORT extern "C" __attribute__((visibility("default")))
-EXPORT const char* fastvae_cpu_capability(const char**) { return "stand-in"; }
+EXPORT const char* fastvae_cpu_capability(const char**) { return "stub"; }
 """
 MODULE = """
 #include <Python.h>
@@ -45,7 +46,7 @@ needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="builds 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout, as a clone has it, with the stand-in for csrc."""
+    """A copy of the checkout, like a clone, with the stub of csrc."""
     copy = tmp_path_factory.mktemp("checkout")
     for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md", "Makefile", "constraints.txt"):
         if (ROOT / name).exists():
@@ -62,7 +63,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What pyproject.toml asks for in pip's isolated build, packed from this environment: no network is needed."""
+    """Wheels of pyproject.toml's build requirements, packed from this environment, so that no network is needed."""
     folder = tmp_path_factory.mktemp("wheels")
     for name in ("setuptools", "ninja", "pybind11"):
         found = importlib.metadata.distribution(name)
@@ -81,7 +82,7 @@ def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def no_compiler(tmp_path: Path) -> dict[str, str]:
-    """A PATH with a shell and nothing that compiles."""
+    """An environment whose PATH contains a shell but no compiler."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("sh", "env"):
@@ -90,7 +91,7 @@ def no_compiler(tmp_path: Path) -> dict[str, str]:
 
 
 def run(command: list[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run with an environment in which no setting of this machine or of the caller decides the build."""
+    """Run a command in an environment without this machine's and the caller's build settings."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "FASTVAE_"))}
     merged = {**inherited, "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", **environment}
     merged = {name: value for name, value in merged.items() if value}
@@ -98,7 +99,7 @@ def run(command: list[str], cwd: Path, **environment: str) -> subprocess.Complet
 
 
 def pip(*arguments: str, cwd: Path, python: str = sys.executable, **environment: str) -> str:
-    """pip's output; fails with it."""
+    """Run pip and return its output; fails with the output if pip fails."""
     other = [] if python == sys.executable else ["--python", python]
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *other, *arguments]
     done = run(command, cwd, **environment)
@@ -107,13 +108,13 @@ def pip(*arguments: str, cwd: Path, python: str = sys.executable, **environment:
 
 
 def installed(tree: Path, target: Path, *arguments: str, python: str = sys.executable, **environment: str) -> dict:
-    """pip install into a folder, then what the package says of itself, asked from outside the checkout."""
+    """Install the package in a folder and return the facts that it reports outside of the checkout."""
     pip("install", "--no-deps", "--target", str(target), *arguments, ".", cwd=tree, python=python, **environment)
     return probed(target)
 
 
 def probe(target: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Ask the package in a folder; -S keeps an editable install of the checkout from standing in for what it lacks."""
+    """Run the probe with the package in a folder; -S disables an editable install of the checkout."""
     path = os.pathsep.join([str(target), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
     return run([sys.executable, "-S", "-c", PROBE], target.parent, PYTHONPATH=path, **environment)
 
@@ -121,34 +122,34 @@ def probe(target: Path, **environment: str) -> subprocess.CompletedProcess[str]:
 def probed(target: Path) -> dict:
     done = probe(target)
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert Path(said["file"]).parent == target / "fastvae"
-    said["stderr"] = done.stderr
-    return said
+    facts = json.loads(done.stdout.splitlines()[-1])
+    assert Path(facts["file"]).parent == target / "fastvae"
+    facts["stderr"] = done.stderr
+    return facts
 
 
-def assert_reference(said: dict, reason: str) -> None:
-    """It runs without the library, its record and its warning say why, and what to run."""
-    assert (said["loaded"], said["backends"], said["build"]["built"]) == (False, ["reference"], False)
-    assert reason in said["build"]["reason"]
-    assert reason in said["reason"]
-    assert reason in said["stderr"]
-    assert "pip install" in said["stderr"]
-
-
-@needs_compiler
-def test_plain_install_takes_torch_from_the_target_environment(tree: Path, wheelhouse: Path, tmp_path: Path) -> None:
-    said = installed(tree, tmp_path / "site", PIP_FIND_LINKS=str(wheelhouse))
-    assert said["loaded"], said
-    assert said["build"]["torch"] == torch.__version__
-    assert said["build"]["cpu_capability"] == "stand-in"
-    assert said["build"]["module"], said
+def assert_reference(facts: dict, reason: str) -> None:
+    """Check that the package uses the reference, and that its build record and warning give the reason and a remedy."""
+    assert (facts["loaded"], facts["backends"], facts["build"]["built"]) == (False, ["reference"], False)
+    assert reason in facts["build"]["reason"]
+    assert reason in facts["reason"]
+    assert reason in facts["stderr"]
+    assert "pip install" in facts["stderr"]
 
 
 @needs_compiler
-def test_install_without_isolation_and_a_second_build_that_compiles_nothing(tree: Path, tmp_path: Path) -> None:
-    said = installed(tree, tmp_path / "site", "--no-build-isolation")
-    assert said["loaded"], said
+def test_isolated_build_uses_torch_of_the_target_environment(tree: Path, wheelhouse: Path, tmp_path: Path) -> None:
+    facts = installed(tree, tmp_path / "site", PIP_FIND_LINKS=str(wheelhouse))
+    assert facts["loaded"], facts
+    assert facts["build"]["torch"] == torch.__version__
+    assert facts["build"]["cpu_capability"] == "stub"
+    assert facts["build"]["module"], facts
+
+
+@needs_compiler
+def test_a_second_build_compiles_nothing(tree: Path, tmp_path: Path) -> None:
+    facts = installed(tree, tmp_path / "site", "--no-build-isolation")
+    assert facts["loaded"], facts
 
     def objects() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in (tree / "build").rglob("*.o")}
@@ -160,29 +161,29 @@ def test_install_without_isolation_and_a_second_build_that_compiles_nothing(tree
     assert objects() == before
 
 
-def test_no_compiler(tree: Path, tmp_path: Path, no_compiler: dict[str, str]) -> None:
-    said = installed(tree, tmp_path / "site", "--no-build-isolation", **no_compiler)
-    assert_reference(said, "no C++ compiler on PATH")
+def test_install_without_a_compiler(tree: Path, tmp_path: Path, no_compiler: dict[str, str]) -> None:
+    facts = installed(tree, tmp_path / "site", "--no-build-isolation", **no_compiler)
+    assert_reference(facts, "no C++ compiler on PATH")
 
 
-def test_no_torch_at_build_time(tree: Path, wheelhouse: Path, tmp_path: Path) -> None:
+def test_install_without_torch(tree: Path, wheelhouse: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
     python = str(tmp_path / "bare" / "bin" / "python")
-    said = installed(tree, tmp_path / "site", python=python, PIP_FIND_LINKS=str(wheelhouse), CXX=sys.executable)
-    assert_reference(said, "torch was not found at build time")
+    facts = installed(tree, tmp_path / "site", python=python, PIP_FIND_LINKS=str(wheelhouse), CXX=sys.executable)
+    assert_reference(facts, "torch was not found at build time")
 
 
-def test_build_switched_off(tree: Path, tmp_path: Path) -> None:
-    said = installed(tree, tmp_path / "site", "--no-build-isolation", FASTVAE_BUILD="off")
-    assert_reference(said, "FASTVAE_BUILD=off")
+def test_install_with_build_off(tree: Path, tmp_path: Path) -> None:
+    facts = installed(tree, tmp_path / "site", "--no-build-isolation", FASTVAE_BUILD="off")
+    assert_reference(facts, "FASTVAE_BUILD=off")
     refused = probe(tmp_path / "site", FASTVAE_BACKEND="native")
     assert refused.returncode != 0
     assert "FASTVAE_BUILD=off" in refused.stderr
 
 
 def compiler_that_fails(folder: Path, when: str) -> str:
-    """A C++ compiler that refuses where its arguments match a shell pattern."""
-    script = folder / f"broken-{len(list(folder.iterdir()))}-c++"  # ninja compares commands
+    """A C++ compiler that fails if its arguments match a shell pattern."""
+    script = folder / f"broken-{len(list(folder.iterdir()))}-c++"  # a new name, because ninja compares commands
     refuse = f'case "$*" in {when}) echo planted error: no >&2; exit 1;; esac'
     script.write_text(f'#!/bin/sh\n{refuse}\nexec {shutil.which("c++")} "$@"\n')
     script.chmod(0o755)
@@ -191,14 +192,14 @@ def compiler_that_fails(folder: Path, when: str) -> str:
 
 @needs_compiler
 @pytest.mark.parametrize("when", ["*library.cpp*", "*-shared*cpu.so*"])
-def test_a_failing_compiler_is_quoted(tree: Path, tmp_path: Path, when: str) -> None:
+def test_the_compilers_error_is_reported(tree: Path, tmp_path: Path, when: str) -> None:
     compiler = compiler_that_fails(tmp_path, when)
-    said = installed(tree, tmp_path / "site", "--no-build-isolation", CXX=compiler)
-    assert_reference(said, "the build failed: planted error: no")
+    facts = installed(tree, tmp_path / "site", "--no-build-isolation", CXX=compiler)
+    assert_reference(facts, "planted error: no")
 
 
 @needs_compiler
-def test_a_symbol_that_no_source_defines_fails_the_build(tree: Path, tmp_path: Path) -> None:
+def test_an_undefined_symbol_fails_the_build(tree: Path, tmp_path: Path) -> None:
     copy = tmp_path / "checkout"
     shutil.copytree(tree, copy, ignore=shutil.ignore_patterns("build"))
     caller = (
@@ -210,14 +211,15 @@ def test_a_symbol_that_no_source_defines_fails_the_build(tree: Path, tmp_path: P
 
 
 @needs_compiler
-def test_the_kernels_do_without_the_module(tree: Path, tmp_path: Path) -> None:
-    said = installed(tree, tmp_path / "site", "--no-build-isolation", CXX=compiler_that_fails(tmp_path, "*module.cpp*"))
-    assert (said["loaded"], said["build"]["module"]) == (True, False)
-    assert "planted error: no" in said["build"]["module_reason"]
+def test_the_kernels_do_not_need_the_module(tree: Path, tmp_path: Path) -> None:
+    compiler = compiler_that_fails(tmp_path, "*module.cpp*")
+    facts = installed(tree, tmp_path / "site", "--no-build-isolation", CXX=compiler)
+    assert (facts["loaded"], facts["build"]["module"]) == (True, False)
+    assert "planted error: no" in facts["build"]["module_reason"]
 
 
 def build(tree: Path, home: Path, **environment: str) -> dict:
-    """The record of a build into a folder."""
+    """Build in a folder and return the build record."""
     command = [sys.executable, "setup.py", "build_ext", "--build-lib", str(home)]
     done = run(command, tree, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -225,7 +227,7 @@ def build(tree: Path, home: Path, **environment: str) -> dict:
 
 
 def pretend_cuda(folder: Path, *, torch_cuda: str, release: str) -> dict[str, str]:
-    """The environment of a build that finds a torch with CUDA, and an nvcc that compiles nothing."""
+    """The environment of a build with a simulated CUDA version of torch, and an nvcc that always fails to compile."""
     home = Path(torch.__file__).parent
     (folder / "torch").mkdir(parents=True)
     (folder / "torch" / "__init__.py").touch()
@@ -248,7 +250,7 @@ esac
 
 @pytest.fixture
 def cuda_tree(tree: Path, tmp_path: Path) -> Path:
-    """The checkout with a CUDA source."""
+    """A copy of the checkout with a CUDA source file."""
     copy = tmp_path / "checkout"
     shutil.copytree(tree, copy, ignore=shutil.ignore_patterns("build"))
     (copy / "csrc" / "op").mkdir(exist_ok=True)
@@ -257,53 +259,53 @@ def cuda_tree(tree: Path, tmp_path: Path) -> Path:
 
 
 @needs_compiler
-def test_a_failing_nvcc_costs_the_cuda_kernels_only(cuda_tree: Path, tmp_path: Path) -> None:
+def test_a_failing_nvcc_omits_the_cuda_kernels_only(cuda_tree: Path, tmp_path: Path) -> None:
     settings = pretend_cuda(tmp_path / "cuda", torch_cuda="13.0", release="13.1")
     record = build(cuda_tree, tmp_path / "lib", **settings)
     assert (record["built"], record["cuda"], record["cuda_version"]) == (True, False, "13.1")
     assert "planted error: no" in record["cuda_reason"]
     assert [path.name for path in (tmp_path / "lib" / "fastvae").glob("lib*.so")] == ["libfastvae_cpu.so"]
-    asked = (tmp_path / "cuda" / "log").read_text()
+    calls = (tmp_path / "cuda" / "log").read_text()
     for number in ("75", "80", "90"):
-        assert f"arch=compute_{number},code=sm_{number}" in asked
-    assert "arch=compute_90,code=compute_90" in asked
-    assert "compute_100" not in asked  # this nvcc does not know it
+        assert f"arch=compute_{number},code=sm_{number}" in calls
+    assert "arch=compute_90,code=compute_90" in calls
+    assert "compute_100" not in calls  # this nvcc does not support it
 
     command = [sys.executable, "setup.py", "build_ext", "--build-lib", str(tmp_path / "lib")]
     assert run(command, cuda_tree, FASTVAE_BUILD="require", **settings).returncode != 0
 
 
 @needs_compiler
-def test_an_nvcc_of_another_major_version_is_not_asked(cuda_tree: Path, tmp_path: Path) -> None:
+def test_an_nvcc_of_another_major_version_is_not_used(cuda_tree: Path, tmp_path: Path) -> None:
     record = build(cuda_tree, tmp_path / "lib", **pretend_cuda(tmp_path / "cuda", torch_cuda="12.8", release="13.0"))
     assert (record["built"], record["cuda"]) == (True, False)
-    assert "nvcc is of CUDA 13.0 and torch of CUDA 12.8" in record["cuda_reason"]
+    assert all(version in record["cuda_reason"] for version in ("CUDA 13.0", "CUDA 12.8"))
     assert not (tmp_path / "cuda" / "log").exists()
 
 
 @needs_compiler
-def test_the_architectures_are_chosen_and_checked(cuda_tree: Path, tmp_path: Path) -> None:
+def test_architectures_are_selected_and_validated(cuda_tree: Path, tmp_path: Path) -> None:
     settings = pretend_cuda(tmp_path / "cuda", torch_cuda="13.0", release="13.0")
     record = build(cuda_tree, tmp_path / "lib", **{**settings, "TORCH_CUDA_ARCH_LIST": "8.6 9.0a;12.0+PTX"})
     assert record["cuda_architectures"] == "8.6;9.0a;12.0+PTX"
-    asked = (tmp_path / "cuda" / "log").read_text()
+    calls = (tmp_path / "cuda" / "log").read_text()
     for code in ("compute_86,code=sm_86", "compute_90a,code=sm_90a", "compute_120,code=compute_120"):
-        assert f"arch={code}" in asked
+        assert f"arch={code}" in calls
     record = build(cuda_tree, tmp_path / "lib", **{**settings, "TORCH_CUDA_ARCH_LIST": "Ampere"})
-    assert "TORCH_CUDA_ARCH_LIST must hold numbers, as in 8.0;9.0+PTX, got 'Ampere'" in record["cuda_reason"]
+    assert all(words in record["cuda_reason"] for words in ("TORCH_CUDA_ARCH_LIST", "got 'Ampere'"))
 
 
 def test_require_fails_without_a_compiler(tree: Path, tmp_path: Path, no_compiler: dict[str, str]) -> None:
     command = [sys.executable, "setup.py", "build_ext", "--build-lib", str(tmp_path)]
     done = run(command, tree, FASTVAE_BUILD="require", **no_compiler)
     assert done.returncode != 0
-    assert "FASTVAE_BUILD=require, but no C++ compiler on PATH" in done.stderr
+    assert all(words in done.stderr for words in ("FASTVAE_BUILD=require", "no C++ compiler on PATH"))
     done = run(command, tree, FASTVAE_BUILD="yes")
-    assert "FASTVAE_BUILD must be one of auto, require, off, got 'yes'" in done.stderr
+    assert re.search("FASTVAE_BUILD .*got 'yes'", done.stderr)
 
 
 @needs_compiler
-def test_require_fails_where_the_compiler_does(tree: Path, tmp_path: Path) -> None:
+def test_require_fails_if_the_compiler_fails(tree: Path, tmp_path: Path) -> None:
     command = [sys.executable, "setup.py", "build_ext", "--build-lib", str(tmp_path)]
     for when in ("*library.cpp*", "*module.cpp*", "*-shared*"):
         compiler = compiler_that_fails(tmp_path, when)
@@ -311,10 +313,10 @@ def test_require_fails_where_the_compiler_does(tree: Path, tmp_path: Path) -> No
 
 
 @needs_compiler
-def test_in_place_build_and_its_removal(tree: Path, tmp_path: Path) -> None:
+def test_in_place_build_removes_stale_libraries(tree: Path, tmp_path: Path) -> None:
     command = [sys.executable, "setup.py", "build_ext", "--inplace"]
     for setting in ({"FASTVAE_BUILD": "off"}, {"CXX": compiler_that_fails(tmp_path, "*-shared*")}):
-        (tree / "fastvae" / "_C.cpython-39-old.so").touch()  # held the kernels once
+        (tree / "fastvae" / "_C.cpython-39-old.so").touch()  # contained the kernels in the past
         (tree / "fastvae" / "libfastvae_cuda.so").touch()
         assert run(command, tree).returncode == 0
         built = {"libfastvae_cpu.so", f"_C{sysconfig.get_config_var('EXT_SUFFIX')}"}
@@ -325,14 +327,14 @@ def test_in_place_build_and_its_removal(tree: Path, tmp_path: Path) -> None:
 
 
 @needs_compiler
-def test_wheel_holds_the_library_the_record_and_the_launchers_and_nothing_stale(tree: Path, tmp_path: Path) -> None:
+def test_wheel_contents(tree: Path, tmp_path: Path) -> None:
     stale = tree / "fastvae" / "stale.py"
     stale.write_text("")
     build = ("wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), ".")
     pip(*build, cwd=tree, FASTVAE_BUILD="off")
     stale.unlink()
     (stale_wheel,) = tmp_path.glob("fastvae-*-py3-none-any.whl")
-    stale_wheel.unlink()  # without a library it serves every machine
+    stale_wheel.unlink()  # without a library it works on every machine
     pip(*build, cwd=tree)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -349,7 +351,7 @@ def test_wheel_holds_the_library_the_record_and_the_launchers_and_nothing_stale(
     assert "fastvae = fastvae.cli:main" in scripts
 
 
-def test_sdist_holds_what_a_build_needs(tree: Path, tmp_path: Path) -> None:
+def test_sdist_contains_all_files_of_a_build(tree: Path, tmp_path: Path) -> None:
     for header in ("philox.h", "common/kernels.h", "op/cuda.cu", "compile_check.sh"):
         path = tree / "csrc" / header
         path.parent.mkdir(exist_ok=True)
@@ -365,11 +367,11 @@ def test_sdist_holds_what_a_build_needs(tree: Path, tmp_path: Path) -> None:
     for name in [*files, "launch/local.sh", "setup.py", "LICENSE", "fastvae/py.typed"]:
         assert (source / name).is_file(), name
     assert not (source / "fastvae" / "_build_info.json").exists()
-    said = installed(source, tmp_path / "site", "--no-build-isolation", FASTVAE_BUILD="off")
-    assert_reference(said, "FASTVAE_BUILD=off")
+    facts = installed(source, tmp_path / "site", "--no-build-isolation", FASTVAE_BUILD="off")
+    assert_reference(facts, "FASTVAE_BUILD=off")
 
 
-# The command line where nothing is installed under the name fastvae.
+# The command line without an installed distribution named fastvae.
 NOT_INSTALLED = """
 import importlib.metadata as metadata, sys
 version_of = metadata.version
@@ -392,7 +394,7 @@ def test_a_source_tree_trains_without_metadata(tree: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
-def test_make_setup_is_done_once_and_again_when_the_sources_change(tree: Path, tmp_path: Path) -> None:
+def test_make_setup_runs_again_only_if_the_sources_change(tree: Path, tmp_path: Path) -> None:
     for name in ("Makefile", "constraints.txt", "setup.py", "pyproject.toml"):
         shutil.copy2(tree / name, tmp_path)
     for source in (tmp_path / "csrc" / "library.cpp", tmp_path / "fastvae" / "_version.py"):

@@ -1,4 +1,4 @@
-"""Names that cross a border: what is private stays in its package, and `distributed` speaks of no VAE."""
+"""Names across packages: private names are used in their own package only, and `distributed` uses no VAE terms."""
 
 from __future__ import annotations
 
@@ -16,17 +16,15 @@ VAE_WORDS = set(
     "vae autoencoder encode encoder decode decoder reconstruct reconstruction generate latent posterior prior"
     " likelihood kl elbo rate distortion".split()
 )
-# Goes with section 5 of the plan (players and tasks): a model then declares which methods are called from outside.
-VAE_WORDS_FOR_NOW = {("distributed/fsdp.py", "encode")}
 
 
 def is_private(name: str) -> bool:
-    """Whether a name begins with one underscore; `__init__` and the like are Python's own."""
+    """Whether a name begins with exactly one underscore."""
     return name.startswith("_") and not name.startswith("__") and name != "_"
 
 
 def private_definitions(file: SourceFile) -> Iterator[str]:
-    """The private names that a file defines: modules, functions, classes, variables, fields and attributes."""
+    """Yield the private names that a file defines: modules, functions, classes, variables, fields and attributes."""
     yield from (part for part in file.name.removesuffix(".py").split("/") if is_private(part))
     for node in ast.walk(file.tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and is_private(node.name):
@@ -37,7 +35,7 @@ def private_definitions(file: SourceFile) -> Iterator[str]:
 
 
 def private_uses(file: SourceFile) -> Iterator[tuple[int, str]]:
-    """Lines and names where a file reads something private, but its own `self._x`."""
+    """Yield line numbers and names where a file uses a private name other than `self._x`."""
     for node in ast.walk(file.tree):
         if isinstance(node, ast.Attribute) and is_private(node.attr) and ast.unparse(node.value) not in ("self", "cls"):
             yield node.lineno, node.attr
@@ -47,7 +45,7 @@ def private_uses(file: SourceFile) -> Iterator[tuple[int, str]]:
 
 
 def foreign_private_names(package: Path) -> list[str]:
-    """Private names that a unit of the package takes from another one, as sentences."""
+    """Descriptions of all uses of private names of another unit."""
     files = source_files(package)
     owners: dict[str, set[str]] = defaultdict(set)
     for file in files:
@@ -66,11 +64,11 @@ def foreign_private_names(package: Path) -> list[str]:
 
 
 def vae_words(file: SourceFile) -> Iterator[str]:
-    """Words of VAEs in a file's names and texts, but docstrings."""
+    """Yield VAE terms in a file's names and strings, except in docstrings."""
     documents = {id(node.value) for node in ast.walk(file.tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(file.tree):
         if isinstance(node, ast.Attribute) and node.attr in ("encode", "decode") and "model" not in ast.unparse(node):
-            continue  # text into bytes and back
+            continue  # str.encode and bytes.decode
         texts = [getattr(node, field, None) for field in ("id", "attr", "arg", "name")]
         if isinstance(node, ast.Constant) and id(node) not in documents:
             texts.append(node.value)
@@ -80,13 +78,13 @@ def vae_words(file: SourceFile) -> Iterator[str]:
                 yield from (word.lower() for word in words if word.lower() in VAE_WORDS)
 
 
-def test_private_names_stay_in_their_package() -> None:
+def test_private_names_are_used_in_their_package_only() -> None:
     assert foreign_private_names(PACKAGE) == []
 
 
-def test_distributed_knows_no_vae() -> None:
+def test_distributed_uses_no_vae_terms() -> None:
     found = {(file.name, word) for file in source_files() if file.unit == "distributed" for word in vae_words(file)}
-    assert found == VAE_WORDS_FOR_NOW
+    assert found == set()
 
 
 @pytest.mark.parametrize(
@@ -101,7 +99,7 @@ def test_distributed_knows_no_vae() -> None:
         ("self._hidden", None),
     ],
 )
-def test_a_foreign_private_name_is_found(tmp_path: Path, line: str, complaint: str | None) -> None:
+def test_a_private_name_of_another_package_is_found(tmp_path: Path, line: str, complaint: str | None) -> None:
     for file, text in (("ops/noise.py", "def _in_range(): ...\nself._hidden = 1"), ("nn/mlp.py", line)):
         (tmp_path / file).parent.mkdir()
         (tmp_path / file).write_text(text)
@@ -113,7 +111,7 @@ def test_a_foreign_private_name_is_found(tmp_path: Path, line: str, complaint: s
 @pytest.mark.parametrize(
     "line", ["hasattr(m, 'encode')", "model.encode(x)", "m.encoder", "class VAEStrategy: ...", "f(kl_weight=1)"]
 )
-def test_a_word_of_vaes_is_found(line: str) -> None:
+def test_a_vae_term_is_found(line: str) -> None:
     assert list(vae_words(SourceFile("distributed/x.py", ast.parse(line))))
     assert not list(
         vae_words(SourceFile("distributed/x.py", ast.parse('"""A VAE."""\ngenerator = separate\ntext.encode()')))

@@ -33,7 +33,7 @@ def latent_terms(kl):
     )
 
 
-def test_elbo_is_minus_rate_and_distortion_whatever_the_weight():
+def test_elbo_does_not_depend_on_the_kl_weight():
     terms = terms_of(6)
     objective = elbo(terms, 0.25)
     torch.testing.assert_close(objective.loss, terms.distortion + 0.25 * terms.rate)
@@ -42,7 +42,7 @@ def test_elbo_is_minus_rate_and_distortion_whatever_the_weight():
     assert torch.equal(objective.distortion, terms.distortion)
 
 
-def test_elbo_of_samples_is_their_mean():
+def test_elbo_is_the_mean_over_samples():
     terms = terms_of(3, 6)
     objective = elbo(terms)
     torch.testing.assert_close(objective.loss, (terms.rate + terms.distortion).mean(0))
@@ -62,13 +62,13 @@ def test_iw_bound_is_the_log_mean_of_the_weights():
     torch.testing.assert_close(iw_bound(terms).loss, -torch.log(weights.mean(0)))
 
 
-def test_iw_bound_survives_weights_that_no_float_holds():
+def test_iw_bound_does_not_underflow():
     terms = terms_of(7, 5)
     far = VAETerms(z=terms.z, rate=terms.rate, distortion=terms.distortion + 5000)
     torch.testing.assert_close(iw_bound(far).loss, iw_bound(terms).loss + 5000)
 
 
-def test_iw_bound_is_tighter_with_more_samples_and_never_below_the_elbo():
+def test_iw_bound_is_tighter_with_more_samples_and_at_least_the_elbo():
     terms = terms_of(512, 50)
     bounds = [-log_mean_exp(-(terms.rate + terms.distortion).reshape(k, -1)).mean().item() for k in (1, 2, 8, 64, 512)]
     assert bounds == sorted(bounds, reverse=True)
@@ -83,12 +83,12 @@ def test_iw_bound_has_the_gradient_of_the_paper():
     torch.testing.assert_close(terms.distortion.grad, normalised)
 
 
-def test_iw_bound_needs_samples():
+def test_iw_bound_requires_samples():
     with pytest.raises(ValueError, match=r"iw_bound: .*got \[6\].*num_samples"):
         iw_bound(terms_of(6))
 
 
-def test_the_config_chooses_the_objective():
+def test_the_config_selects_the_objective():
     terms = terms_of(3, 6)
     assert torch.equal(build_objective(ObjectiveConfig(num_samples=3), terms).loss, iw_bound(terms).loss)
     assert torch.equal(build_objective(ObjectiveConfig(), terms, kl_weight=0.5).loss, elbo(terms, 0.5).loss)
@@ -112,24 +112,21 @@ def test_kl_weight_schedules(config, weights):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_samples": 0}, "num_samples must be at least 1, got 0"),
-        ({"kl_weight": -1.0}, "must be numbers >= 0, got -1.0"),
-        ({"kl_schedule": "linear"}, "kl_schedule='linear' needs kl_warmup_steps >= 1"),
-        (
-            {"kl_schedule": "cyclical", "kl_warmup_steps": 5},
-            "kl_cycle_steps must hold its warm-up of 5 steps, got None",
-        ),
-        ({"kl_schedule": "cyclical", "kl_warmup_steps": 5, "kl_cycle_steps": 4}, "got 4"),
-        ({"free_bits": -0.1}, "free_bits must be a number >= 0"),
-        ({"free_bits": 0.5, "num_samples": 5}, "free_bits=0.5, num_samples=5"),
+        ({"num_samples": 0}, "num_samples .*got 0"),
+        ({"kl_weight": -1.0}, "kl_weight.*got -1.0"),
+        ({"kl_schedule": "linear"}, "kl_schedule='linear'.*kl_warmup_steps"),
+        ({"kl_schedule": "cyclical", "kl_warmup_steps": 5}, "kl_cycle_steps .*5.* got None"),
+        ({"kl_schedule": "cyclical", "kl_warmup_steps": 5, "kl_cycle_steps": 4}, "kl_cycle_steps .*got 4"),
+        ({"free_bits": -0.1}, "free_bits=-0.1"),
+        ({"free_bits": 0.5, "num_samples": 5}, "free_bits=0.5.*num_samples=5"),
     ],
 )
-def test_settings_that_break_a_rule_are_refused(settings, message):
+def test_invalid_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         ObjectiveConfig(**settings)
 
 
-def test_free_bits_pay_the_larger_of_floor_and_kl():
+def test_free_bits_use_the_maximum_of_floor_and_kl():
     kl = torch.tensor([[0.1, 2.0, 0.5], [0.3, 4.0, 0.1]], requires_grad=True)
     mask = free_bits_mask(kl.mean(0), 0.25)
     assert mask.tolist() == [False, True, True]
@@ -142,7 +139,7 @@ def test_free_bits_pay_the_larger_of_floor_and_kl():
 
 
 @pytest.mark.parametrize("sizes", [(10,), (5, 5), (4, 3, 3), (10, 0), (1, 9)])
-def test_free_bits_do_not_depend_on_the_split(sizes):
+def test_free_bits_do_not_depend_on_how_the_batch_is_split(sizes):
     kl = torch.rand(10, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     free_bits = FreeBits(floor_nats=0.5, mask=free_bits_mask(kl.mean(0), 0.5))
     assert 0 < free_bits.mask.sum() < 4
@@ -164,7 +161,7 @@ def test_an_empty_batch_gives_an_empty_loss_with_zero_gradients(free_bits):
     assert torch.equal(weight.grad, torch.zeros(2))
 
 
-def test_an_empty_share_of_the_rate_has_a_gradient_of_zero():
+def test_an_empty_batch_with_free_bits_has_zero_gradients():
     per_dimension = torch.zeros(2, requires_grad=True)
     terms = VAETerms(
         z=torch.zeros(0, 2), rate=torch.zeros(0), distortion=torch.zeros(0), rate_per_dimension=per_dimension
@@ -173,7 +170,7 @@ def test_an_empty_share_of_the_rate_has_a_gradient_of_zero():
     assert torch.equal(per_dimension.grad, torch.zeros(2))
 
 
-def test_free_bits_need_the_rate_of_each_dimension():
+def test_free_bits_require_the_rate_per_dimension():
     with pytest.raises(ValueError, match="per_dimension=True"):
         elbo(terms_of(6), free_bits=FreeBits(floor_nats=0.5, mask=torch.ones(2, dtype=torch.bool)))
 

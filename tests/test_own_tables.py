@@ -1,4 +1,4 @@
-"""From a person's own table to scores and reasons, by the commands that a person types."""
+"""Training on a user's table and scoring rows with reasons, on the command line."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ OPTIONS = (
 
 
 def rows_of(num: int, seed: int = 0) -> list[list[str]]:
-    """Height and weight that go together, a code with leading zeros that follows them, gaps, and some odd rows."""
+    """Rows with correlated height and weight, a code with leading zeros, missing values, and some anomalies."""
     noise = np.random.default_rng(seed)
     rows = []
     for number in range(num):
-        odd = number % 20 == 7
+        is_anomaly = number % 20 == 7
         height = noise.normal(170, 10)
-        weight = (900 if odd else height - 100) + noise.normal(0, 2)
+        weight = (900 if is_anomaly else height - 100) + noise.normal(0, 2)
         code = ("001" if height < 170 else "002", "A7")[number % 11 == 3]
-        rows.append([f"{height:.2f}", "" if number % 13 == 5 else code, f"{weight:.2f}", str(int(odd))])
+        rows.append([f"{height:.2f}", "" if number % 13 == 5 else code, f"{weight:.2f}", str(int(is_anomaly))])
     return rows
 
 
 def write(path: Path, rows: list[list[str]], label: str = "anomaly", columns: tuple[int, ...] = (0, 1, 2, 3)) -> Path:
     header = [*NAMES, label]
-    lines = [",".join(row[place] for place in columns) for row in (header, *rows)]
+    lines = [",".join(row[column] for column in columns) for row in (header, *rows)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
@@ -67,22 +67,25 @@ def refused(words: list[str], capsys: Capture) -> str:
     return error
 
 
-def test_rows_go_by_their_number_in_the_file(run_dir: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_rows_are_numbered_as_in_the_file(run_dir: Path, tmp_path: Path, capsys: Capture) -> None:
     found = report(run_dir, tmp_path / "new" / "scores.csv")
     assert len(found) == 90
     whole = write(tmp_path / "whole.csv", rows_of(300))
     everybody = report(run_dir, tmp_path / "all.csv", f"--data={whole}")
     assert [row["row"] for row in everybody] == [str(number) for number in range(1, 301)]
-    latent = {row["row"]: float(row["latent_nats"]) for row in everybody}  # no noise is in it
-    shown = [float(row["latent_nats"]) for row in found]
-    assert shown == pytest.approx([latent[row["row"]] for row in found], abs=1e-5)
+    latent = {row["row"]: float(row["latent_nats"]) for row in everybody}  # this term does not depend on the noise
+    latent_nats = [float(row["latent_nats"]) for row in found]
+    assert latent_nats == pytest.approx([latent[row["row"]] for row in found], abs=1e-5)
     worst = max(found, key=lambda row: float(row["score_nats"]))
-    assert int(worst["row"]) % 20 == 8  # of the odd ones, counted from 1
+    assert int(worst["row"]) % 20 == 8  # an anomaly; rows are numbered from 1
+    assert cli.main(["score", str(run_dir), f"--out={tmp_path / 'plain.csv'}"]) == 0
+    with (tmp_path / "plain.csv").open(encoding="utf-8") as file:
+        assert [row["row"] for row in csv.DictReader(file)] == [row["row"] for row in found]
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split()[0] == worst["row"]
 
 
-def test_a_file_with_labels_is_judged_by_them(run_dir: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_a_file_with_labels_is_evaluated(run_dir: Path, tmp_path: Path, capsys: Capture) -> None:
     path = write(tmp_path / "new.csv", rows_of(80, seed=1))
     report(run_dir, tmp_path / "s.csv", f"--data={path}")
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("anomaly-table"))
@@ -90,13 +93,13 @@ def test_a_file_with_labels_is_judged_by_them(run_dir: Path, tmp_path: Path, cap
 
 
 @pytest.mark.parametrize("label", ["0", "1"])
-def test_labels_of_one_kind_cost_no_scores(run_dir: Path, tmp_path: Path, capsys: Capture, label: str) -> None:
+def test_rows_with_a_single_label_value_are_scored(run_dir: Path, tmp_path: Path, capsys: Capture, label: str) -> None:
     path = write(tmp_path / "new.csv", [[*row[:3], label] for row in rows_of(10)])
     assert len(report(run_dir, tmp_path / "s.csv", f"--data={path}")) == 10
-    assert "no AUROC: of 10 rows" in capsys.readouterr().out
+    assert "no AUROC" in capsys.readouterr().out
 
 
-def test_an_npz_has_the_scores_of_its_csv(tmp_path: Path) -> None:
+def test_an_npz_and_a_csv_file_have_the_same_scores(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(50, [3, 20, 1], (200, 3)).round(2)
     x[4, 1] = np.nan
     np.savez(tmp_path / "x.npz", X=x)
@@ -106,19 +109,19 @@ def test_an_npz_has_the_scores_of_its_csv(tmp_path: Path) -> None:
     assert cli.main([*train, *OPTIONS[2:]]) == 0
     found = [scores(tmp_path / "run", tmp_path / name) for name in ("x.npz", "x.csv")]
     assert found[0] == found[1]
-    assert np.mean(found[0]) < 20  # scaled columns; as they are, they cost thousands of nats
+    assert np.mean(found[0]) < 20  # the columns are scaled; unscaled ones would have thousands of nats
 
 
-def test_a_score_does_not_depend_on_the_rows_beside(run_dir: Path, tmp_path: Path) -> None:
+def test_a_score_does_not_depend_on_other_rows(run_dir: Path, tmp_path: Path) -> None:
     row = rows_of(1)[0]
     alone = write(tmp_path / "alone.csv", [row])
-    beside = write(tmp_path / "beside.csv", [row, [row[0], "A7", row[2], "0"]])
-    assert scores(run_dir, alone)[0] == scores(run_dir, beside)[0]
+    together = write(tmp_path / "together.csv", [row, [row[0], "A7", row[2], "0"]])
+    assert scores(run_dir, alone)[0] == scores(run_dir, together)[0]
     unpadded = write(tmp_path / "unpadded.csv", [[row[0], row[1].lstrip("0"), *row[2:]]])
-    assert scores(run_dir, unpadded) == scores(run_dir, alone)  # what a spreadsheet makes of 001
+    assert scores(run_dir, unpadded) == scores(run_dir, alone)  # a spreadsheet converts 001 to 1
 
 
-def test_large_codes_stay_apart(tmp_path: Path) -> None:
+def test_large_numeric_codes_are_distinct_categories(tmp_path: Path) -> None:
     rows = [[f"{number}", str(20240101 + number % 4), "1", "0"] for number in range(60)]
     path = write(tmp_path / "dates.csv", rows, columns=(0, 1, 2))
     train = ["train", "anomaly-table", f"--data.path={path}", f"--run-dir={tmp_path / 'run'}", "--train.steps=2"]
@@ -126,14 +129,14 @@ def test_large_codes_stay_apart(tmp_path: Path) -> None:
     assert fastvae.load(tmp_path / "run").data.event_shape == (1 + 5 + 1,)  # four dates and "(other)"
 
 
-def test_what_a_file_lacks_is_missing(run_dir: Path, tmp_path: Path) -> None:
+def test_missing_columns_are_missing_values(run_dir: Path, tmp_path: Path) -> None:
     rows = rows_of(5)
     few = write(tmp_path / "few.csv", rows, columns=(0, 2))  # neither label nor code
     gaps = write(tmp_path / "gaps.csv", [[row[0], "", row[2], ""] for row in rows])
     assert scores(run_dir, few) == pytest.approx(scores(run_dir, gaps))
 
 
-def test_a_label_that_was_named_is_not_needed_afterwards(tmp_path: Path) -> None:
+def test_scoring_does_not_need_the_label_column(tmp_path: Path) -> None:
     path = write(tmp_path / "people.csv", rows_of(100), label="bad")
     train = ["train", "anomaly-table", f"--data.path={path}", f"--run-dir={tmp_path / 'run'}", *OPTIONS]
     assert cli.main([*train, "--data.table.label=bad"]) == 0
@@ -141,7 +144,7 @@ def test_a_label_that_was_named_is_not_needed_afterwards(tmp_path: Path) -> None
     assert len(scores(tmp_path / "run", write(tmp_path / "empty.csv", [[*r[:3], ""] for r in rows_of(5)], "bad"))) == 5
 
 
-def test_a_feature_may_be_named_y(tmp_path: Path) -> None:
+def test_a_feature_column_can_be_named_y(tmp_path: Path) -> None:
     lines = ["x,y", *(f"{a:.2f},{b:.2f}" for a, b in np.random.default_rng(0).normal(size=(60, 2)))]
     (tmp_path / "places.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     words = ["train", "anomaly-table", f"--data.path={tmp_path / 'places.csv'}", "--train.steps=2"]
@@ -154,21 +157,21 @@ def test_a_feature_may_be_named_y(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"a,b\n1,1e308\n2,-1e308\n3,5\n", "column b: numbers must have a finite scale"),
-        (b"a,b\n1,inf\n2,3\n3,5\n", "column b: numbers must have a finite scale"),
-        (b"a,b\ncaf\xe9,3\n", "must be UTF-8 text, got byte 0xe9 in line 2; save the file as UTF-8"),
-        (b'a,b\n1,"' + b"2" * 200_000 + b'"\n', "line 2 cannot be read: field larger than"),
-        (b"a,b\n", "holds a header and no rows"),
+        (b"a,b\n1,1e308\n2,-1e308\n3,5\n", "column b: "),
+        (b"a,b\n1,inf\n2,3\n3,5\n", "column b: "),
+        (b"a,b\ncaf\xe9,3\n", "byte 0xe9 in line 2"),
+        (b'a,b\n1,"' + b"2" * 200_000 + b'"\n', "line 2"),
+        (b"a,b\n", "wrong.csv"),
     ],
 )
-def test_a_wrong_table_is_one_line(tmp_path: Path, capsys: Capture, content: bytes, words: str) -> None:
+def test_an_invalid_table_is_a_one_line_error(tmp_path: Path, capsys: Capture, content: bytes, words: str) -> None:
     (tmp_path / "wrong.csv").write_bytes(content)
     error = refused(["train", "anomaly-table", f"--data.path={tmp_path / 'wrong.csv'}", "--run-dir=x"], capsys)
     assert words in error
 
 
-def test_sentences_and_rows_are_read_as_what_the_run_is(run_dir: Path, tmp_path: Path, capsys: Capture) -> None:
-    fraud = tmp_path / "fraud.csv"  # names that a file of interactions would have
+def test_files_are_read_as_the_kind_of_the_run(run_dir: Path, tmp_path: Path, capsys: Capture) -> None:
+    fraud = tmp_path / "fraud.csv"  # with column names of an interactions file
     fraud.write_text("customer_id,product_id,height\nred,blue,170\n", encoding="utf-8")
     assert len(scores(run_dir, fraud)) == 1
     (tmp_path / "s.txt").write_text("a sentence\n", encoding="utf-8")
@@ -176,7 +179,7 @@ def test_sentences_and_rows_are_read_as_what_the_run_is(run_dir: Path, tmp_path:
     assert "s.txt" in error
 
 
-def test_examples_have_names_units_and_words(run_dir: Path, tmp_path: Path) -> None:
+def test_examples_are_written_in_original_units_and_categories(run_dir: Path, tmp_path: Path) -> None:
     commands: dict[str, list[str]] = {
         "samples.csv": ["sample", "--num=20"],
         "reconstructions.csv": ["reconstruct", "--num=20"],
@@ -198,7 +201,7 @@ def test_examples_have_names_units_and_words(run_dir: Path, tmp_path: Path) -> N
     assert sorted(names) == ["z0"] * 3 + ["z1"] * 3
 
 
-def test_a_missing_value_is_shown_as_missing(run_dir: Path, tmp_path: Path) -> None:
+def test_missing_values_are_written_as_empty_cells(run_dir: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "gaps.csv", [["", "", "70.00", "0"]])
     assert cli.main(["reconstruct", str(run_dir), f"--data={path}", f"--out={tmp_path / 'r.csv'}"]) == 0
     with (tmp_path / "r.csv").open(encoding="utf-8") as file:
@@ -208,21 +211,22 @@ def test_a_missing_value_is_shown_as_missing(run_dir: Path, tmp_path: Path) -> N
     assert model["code"]
 
 
-@pytest.mark.parametrize("change", ["gone", "longer"])
-def test_a_run_says_that_its_file_is_not_what_it_was(
+@pytest.mark.parametrize("change", ["deleted", "longer"])
+def test_a_missing_or_changed_training_file_is_an_error(
     run_dir: Path, tmp_path: Path, capsys: Capture, change: str
 ) -> None:
     directory = run_dir.parent / "people.csv"
     kept = tmp_path / "kept.csv"
     shutil.copy(directory, kept)
     changes: dict[str, Callable[[], object]] = {
-        "gone": directory.unlink,
+        "deleted": directory.unlink,
         "longer": lambda: write(directory, rows_of(310)),
     }
     changes[change]()
     try:
         error = refused(["anomaly-report", str(run_dir)], capsys)
-        assert {"gone": "no such file", "longer": "has changed since the run was trained on its 300"}[change] in error
+        assert str(directory) in error
+        assert ("300" in error) == (change == "longer")
         assert len(report(run_dir, tmp_path / "s.csv", f"--data={kept}")) == 300
         assert cli.main(["sample", str(run_dir), "--num=3", f"--out={tmp_path / 'x.csv'}"]) == 0
     finally:

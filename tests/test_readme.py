@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands there."""
+"""The README's Python examples run unchanged, its links exist, and its tables are up to date."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ def test_example_runs(tmp_path: Path, example: str, monkeypatch: pytest.MonkeyPa
     launching.run([str(tmp_path / "example.py")])
 
 
-def test_the_python_api_example_is_the_same_script_under_torchrun(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_training_example_runs_under_torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (example,) = [text for text in EXAMPLES if "fastvae.train(" in text]
     (tmp_path / "example.py").write_text(example, encoding="utf-8")
@@ -31,13 +29,13 @@ def test_the_python_api_example_is_the_same_script_under_torchrun(
     assert (tmp_path / "runs/mine/model.safetensors").exists()
 
 
-def test_files_that_it_links_to_exist() -> None:
+def test_linked_files_exist() -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", README)
     assert links
     assert [link for link in links if not (launching.ROOT / link).exists()] == []
 
 
-def test_its_tables_are_those_of_the_results() -> None:
+def test_tables_agree_with_the_results() -> None:
     path = launching.ROOT / "benchmarks" / "readme_table.py"
     spec = importlib.util.spec_from_file_location("readme_table", path)
     assert spec is not None

@@ -1,4 +1,4 @@
-"""Recipes reach what is known of them."""
+"""Recipes reach their known results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from fastvae.recipes import RECIPES, find_recipe
 from tests import launching
 
-PPCA_NATS, PPCA_VARIANCE = 16.860, 0.02269  # maximum likelihood of probabilistic PCA on the same split, 10 dimensions
+PPCA_NATS, PPCA_VARIANCE = 16.860, 0.02269  # maximum-likelihood probabilistic PCA on the same split, 10 dimensions
 
 
 # Two processes give what one gives, see tests/distributed: here that is seen once more, on a whole recipe.
@@ -29,12 +29,12 @@ def test_linear_vae_reaches_probabilistic_pca(tmp_path: Path, num_processes: int
     assert evaluation["bits_per_dim"] is None  # raw digits are treated as continuous: a density has no bits
 
 
-def test_digits_uses_its_latents(tmp_path: Path) -> None:
+def test_digits_has_active_latents(tmp_path: Path) -> None:
     options = ["--train.steps=1500", "--train.objective.kl-warmup-steps=1000", "--train.final-samples=20"]
     launching.fastvae("train", "digits", f"--run-dir={tmp_path}", *options)
     evaluation = json.loads((tmp_path / "evaluation.json").read_text())
     assert evaluation["active_units"] >= 8
-    assert evaluation["bits_per_dim"] < 3.3  # a flat code takes log2(17) = 4.09 bits
+    assert evaluation["bits_per_dim"] < 3.3  # uniform pixels have log2(17) = 4.09 bits
 
 
 def test_every_recipe_is_complete_and_named() -> None:

@@ -1,4 +1,4 @@
-"""What the type of a configuration's field says is checked, in every configuration and by one mechanism."""
+"""All configurations check their fields' types by the same mechanism."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def literals(hint: Any) -> bool:
 
 
 def test_every_configuration_is_checked() -> None:
-    """A new one, or a new field of one, cannot forget to be."""
+    """A new configuration, or a new field, must not omit the check."""
     unchecked = {
         each.__name__
         for each in package_classes()
@@ -92,7 +92,7 @@ def test_every_configuration_is_checked() -> None:
 
 
 @pytest.mark.parametrize("kind", [each for each in package_classes() if issubclass(each, Settings)])
-def test_a_wrong_choice_is_refused_in_each(kind: type[Settings]) -> None:
+def test_an_unknown_choice_is_refused_in_every_configuration(kind: type[Settings]) -> None:
     hints = get_type_hints(kind, include_extras=True)
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     required = {
@@ -109,7 +109,7 @@ def test_a_wrong_choice_is_refused_in_each(kind: type[Settings]) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipe_holds(recipe: str) -> None:
+def test_every_recipe_is_valid(recipe: str) -> None:
     RECIPES[recipe]()
 
 
@@ -119,19 +119,19 @@ def test_every_recipe_holds(recipe: str) -> None:
         (lambda: TrainConfig(optimizer="sgd"), "TrainConfig: optimizer must be one of adamw, adam, got 'sgd'"),  # type: ignore[arg-type]
         (lambda: TrainConfig(precision="fp16"), "precision must be one of fp32, bf16, got 'fp16'"),  # type: ignore[arg-type]
         (lambda: TrainConfig(schedule="linear"), "schedule must be one of cosine, constant, got 'linear'"),  # type: ignore[arg-type]
-        (lambda: ModelConfig(kind="gan"), "ModelConfig: kind must be one of"),  # type: ignore[arg-type]
+        (lambda: ModelConfig(conditioning="gan"), "ModelConfig: conditioning must be one of"),  # type: ignore[arg-type]
         (lambda: ModelConfig(activation="gelu"), "activation must be one of relu, tanh"),  # type: ignore[arg-type]
         (lambda: ModelConfig(hidden_dim=400), r"hidden_dim must be a tuple, such as \(400,\), got 400"),  # type: ignore[arg-type]
         (lambda: DataConfig(condition="label"), r"condition must be a tuple, such as \('label',\), got 'label'"),  # type: ignore[arg-type]
         (lambda: DataConfig(dir=3), "DataConfig: dir must be a path, got 3"),  # type: ignore[arg-type]
     ],
 )
-def test_what_was_silently_something_else_is_refused(make: Any, words: str) -> None:
+def test_values_of_the_wrong_type_are_refused(make: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         make()
 
 
-def test_fields_become_what_their_types_say() -> None:
+def test_values_are_converted_to_the_fields_types() -> None:
     made = Example(several=["x", "y"], path="a/b", paths=["a", Path("b")], pair=[1, "y"])  # type: ignore[arg-type]
     assert (made.several, made.path, made.pair) == (("x", "y"), Path("a/b"), (1, "y"))
     assert made.paths == (Path("a"), Path("b"))
@@ -161,7 +161,7 @@ def test_each_type_of_field(kind: type[Example], wrong: dict[str, Any], words: s
         kind(**wrong)
 
 
-def test_derived_configurations_keep_every_rule() -> None:
+def test_derived_configurations_keep_all_checks() -> None:
     for wrong in ({"extra": "e"}, {"mode": "b", "extra": "d"}):
         for kind in (Derived, Undecorated):
             with pytest.raises(ValueError, match=r"extra must be one of c, d|not both"):

@@ -1,8 +1,9 @@
-"""From a folder of recordings to spoken digits on demand, by the commands that a person types."""
+"""Training on a folder of recordings and sampling spoken digits, on the command line."""
 
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -17,7 +18,7 @@ pytest.importorskip("soundfile")
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on tones "said" by two speakers, whose recordings are gone when it is done."""
+    """A run on tones by two "speakers", whose recordings are deleted after training."""
     folder, directory = tmp_path_factory.mktemp("recordings"), tmp_path_factory.mktemp("runs") / "run"
     for digit in (3, 7):
         for take in range(12):
@@ -30,32 +31,32 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def test_training_leaves_sound_and_pictures(run: Path) -> None:
+def test_training_writes_sound_and_pictures(run: Path) -> None:
     for folder in ("samples", "reconstructions"):
         assert (run / folder / "spectrograms.png").is_file()
         assert list((run / folder).glob("*.wav"))
 
 
-def test_a_digit_by_a_speaker_is_written_as_wavs(run: Path, tmp_path: Path) -> None:
+def test_samples_of_a_digit_by_a_speaker_are_written_as_wav_files(run: Path, tmp_path: Path) -> None:
     words = ["sample", str(run), "--num=2", "--label=7", "--condition", "speaker=ann", f"--out={tmp_path / 'sevens'}"]
     assert cli.main(words) == 0
     assert float(read_waveform(tmp_path / "sevens" / "002.wav", 8000, 8192).abs().max()) <= 0.951
 
 
-def test_a_folder_holds_what_was_asked_for_last_and_what_was_not_ours(run: Path, tmp_path: Path) -> None:
+def test_sampling_replaces_earlier_samples_but_no_other_files(run: Path, tmp_path: Path) -> None:
     for num in ("4", "2"):
         assert cli.main(["sample", str(run), f"--num={num}", f"--out={tmp_path}"]) == 0
         (tmp_path / "mine.wav").touch()
     assert sorted(path.name for path in tmp_path.glob("*.wav")) == ["001.wav", "002.wav", "mine.wav"]
 
 
-def test_sound_is_no_single_file(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_single_wav_file_as_output_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["sample", str(run), "--num=1", f"--out={tmp_path / 'seven.wav'}"]) == 2
-    assert "become a folder of WAV files, got seven.wav; name such, or a folder" in capsys.readouterr().err
+    assert "got seven.wav" in capsys.readouterr().err
 
 
-def test_a_speaker_that_nobody_knows_is_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_speaker_is_a_one_line_error(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["sample", str(run), "--label=7", "--condition", "speaker=eve"]) == 2
     error = capsys.readouterr().err
-    assert "speaker must be one of ann, bob, got 'eve'" in error
+    assert re.search("speaker .*ann, bob, got 'eve'", error)
     assert error.count("\n") == 1

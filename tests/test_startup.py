@@ -1,4 +1,4 @@
-"""Nothing heavy is imported before it is used. Read from `sys.modules` in new processes, never from a clock."""
+"""Heavy packages are imported only when they are used; tested by `sys.modules` in new processes, not by timing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LAZY = sorted(
 
 
 def heavy_after(code: str, directory: Path | None = None) -> list[str]:
-    """Which heavy packages a new process has imported once it has run some code."""
+    """The heavy packages that are imported in a new process after it has run some code."""
     script = f"import json, sys\n{code}\nprint(json.dumps([name for name in {HEAVY} if name in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=directory)
     assert done.returncode == 0, done.stderr
@@ -34,28 +34,29 @@ def heavy_after(code: str, directory: Path | None = None) -> list[str]:
 
 
 def command(*words: str) -> str:
-    """Code that runs a command line, which may end in SystemExit."""
+    """Code that runs a command line, which may raise SystemExit."""
     return f"from fastvae import cli\ntry: cli.main({list(words)})\nexcept SystemExit: pass"
 
 
-def test_the_package_and_the_lists_of_the_command_line_import_no_torch(tmp_path: Path) -> None:
+def test_the_package_and_quick_commands_do_not_import_torch(tmp_path: Path) -> None:
     (tmp_path / "runs" / "digits").mkdir(parents=True)
     (tmp_path / "runs" / "digits" / "status.json").write_text('{"state": "done", "step": 3}')
     quick = [["--help"], ["--version"], ["recipes"], ["status"], ["status", "runs/digits"], ["train", "--help"]]
     code = ["import fastvae", "fastvae.__version__", "dir(fastvae)", *(command(*words) for words in quick)]
     code += [command("train", "digits", "--help"), command("sample", "--help"), command("train", "digits", "--lrr=1")]
-    code += ["from fastvae.recipes import RECIPES", "for recipe in RECIPES.values(): recipe()"]
+    code += ["from fastvae.recipes import RECIPES", "from fastvae.data import kind_of, kind_options", "kind_options()"]
+    code += ["assert all(kind_of(recipe().data) for recipe in RECIPES.values())"]
     assert heavy_after("\n".join(code), tmp_path) == []
 
 
-def test_first_names_import_torch_and_little_else() -> None:
+def test_public_names_import_torch_but_no_other_heavy_package() -> None:
     names = ["VAE", "noise_key", "DiagonalGaussian", "Gaussian", "elbo", "build_data", "load"]
     submodules = ["ops.gaussian_rsample_kl", "data.Loader", "models.VAE", "nn.MLP", "figures"]
     assert heavy_after("import fastvae\n" + "\n".join(f"fastvae.{name}" for name in names + submodules)) == ["torch"]
     assert "torch.distributed.checkpoint" in heavy_after("from fastvae import *\nassert VAE and train.trainer")
 
 
-def test_data_import_what_they_are_read_by() -> None:
+def test_data_sets_import_only_the_packages_that_read_them() -> None:
     numbers = "import torch, fastvae\nfrom fastvae.data import as_data\nas_data(torch.rand(40, 3))"
     assert heavy_after(numbers) == ["torch"]
     digits = "import fastvae\nfastvae.build_data(fastvae.DataConfig(name='digits'))"
@@ -64,7 +65,7 @@ def test_data_import_what_they_are_read_by() -> None:
 
 @pytest.mark.parametrize("name", LAZY)
 def test_type_checkers_and_python_see_the_same_names(name: str) -> None:
-    """A lazy package says where its names live twice; both say the same, and each name is there."""
+    """A lazy package lists the modules of its names twice; the lists agree and all names exist."""
     tree = ast.parse((PACKAGE / name).read_text())
     package = ".".join(["fastvae", *name.split("/")[:-1]])
     module = import_module(package)
@@ -78,10 +79,10 @@ def test_type_checkers_and_python_see_the_same_names(name: str) -> None:
     homes: dict[str, Any] = ast.literal_eval(call.args[1])
     lazy = {name: home for home, names in homes.items() for name in names}
     if package == "fastvae":
-        checked.pop("train")  # for Python it is the package, which can be called
+        checked.pop("train")  # at run time it is the package, which is callable
     assert lazy == checked
     modules = {path.stem for path in (PACKAGE / name).parent.glob("*") if path.suffix in ("", ".py")}
-    assert not set(lazy) & modules, "an import of the module would take the name's place"
+    assert not set(lazy) & modules, "importing the module would overwrite the name"
     for each in getattr(module, "__all__", []):
         assert getattr(module, each) is not None
         assert each in dir(module)

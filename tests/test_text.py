@@ -1,4 +1,4 @@
-"""Text from end to end: a run on a small corpus, and every command on it."""
+"""Text end to end: a run on a small corpus, and all commands on the run."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()
 
 
-def test_a_run_keeps_its_tokens_and_shows_sentences(run_dir: Path) -> None:
+def test_a_run_stores_its_tokenizer_and_sentences(run_dir: Path) -> None:
     assert (run_dir / "data" / "tokenizer.json").is_file()
     assert len(lines(run_dir / "samples.txt")) == 65
     assert len([line for line in lines(run_dir / "reconstructions.txt") if line.startswith("-> ")]) == 24
 
 
 @pytest.mark.parametrize("label", ["good", "bad"])
-def test_samples_have_the_label_and_the_length_that_are_asked_for(run_dir: Path, tmp_path: Path, label: str) -> None:
+def test_samples_have_the_requested_label_and_length(run_dir: Path, tmp_path: Path, label: str) -> None:
     words = ["sample", str(run_dir), "--num", "16", "--label", label, "--length", "6", "--out", str(tmp_path)]
     assert cli.main(words) == 0
     title, *sentences = lines(tmp_path / "samples.txt")
@@ -59,20 +59,20 @@ def test_samples_have_the_label_and_the_length_that_are_asked_for(run_dir: Path,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--length", "9"], "length must be one of 1 to 8"),
-        (["--length", "0"], "length must be one of"),
-        (["--label", "ugly"], "label must be one of bad, good"),
+        (["--length", "9"], "length .*1 to 8"),
+        (["--length", "0"], "length .*1 to 8"),
+        (["--label", "ugly"], "label .*bad, good"),
     ],
 )
-def test_what_cannot_be_asked_for_is_one_line(
+def test_an_unavailable_condition_is_a_one_line_error(
     run_dir: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
     assert cli.main(["sample", str(run_dir), *options]) == 2
     assert re.match(rf"fastvae: [^\n]*{message}[^\n]*\n$", capsys.readouterr().err)
 
 
-def test_interpolations_go_from_one_length_to_the_other(run_dir: Path, tmp_path: Path) -> None:
-    out = tmp_path / "way.txt"
+def test_interpolations_change_gradually_from_one_length_to_the_other(run_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "interpolation.txt"
     assert (
         cli.main(["interpolate", str(run_dir), "--first", "0", "--second", "3", "--steps", "5", "--out", str(out)]) == 0
     )
@@ -81,11 +81,11 @@ def test_interpolations_go_from_one_length_to_the_other(run_dir: Path, tmp_path:
     counts = [len(sentence.split()) for sentence in sentences]
     ends = [len(texts[number].split()) for number in (0, 3)]
     assert [counts[0], counts[-1]] == ends
-    assert max(abs(count - way) for count, way in zip(counts, np.linspace(*ends, 5), strict=True)) <= 0.5
+    assert max(abs(count - length) for count, length in zip(counts, np.linspace(*ends, 5), strict=True)) <= 0.5
     assert cli.main(["traverse", str(run_dir), "--dimensions", "2", "--steps", "3", "--out", str(tmp_path)]) == 0
 
 
-def test_scores_of_a_file_are_the_same_in_any_company(run_dir: Path, tmp_path: Path) -> None:
+def test_scores_of_a_file_are_deterministic(run_dir: Path, tmp_path: Path) -> None:
     rows = ["label\tsentence", "good\ta warm film", "bad\ta warm film", "good\tfilm warm a zebra"]
     (tmp_path / "own.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     for name in ("scores.csv", "again.csv"):
@@ -102,57 +102,55 @@ def test_scores_of_a_file_are_the_same_in_any_company(run_dir: Path, tmp_path: P
     assert "a warm film" in lines(tmp_path / "reconstructions.txt")
 
 
-def test_lines_are_examples_whatever_is_in_them(
+def test_byte_order_marks_and_unicode_line_separators_are_handled(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own, out = tmp_path / "own.tsv", tmp_path / "scores.csv"
     own.write_bytes("\ufefflabel\tsentence\r\ngood\ta warm\u2028film\r\nbad\ta dull\x85 film\r\n\r\n".encode())
-    assert (
-        cli.main(["score", str(run_dir), "--data", str(own), "--out", str(out)]) == 0
-    )  # a mark of Windows, odd spaces
+    assert cli.main(["score", str(run_dir), "--data", str(own), "--out", str(out)]) == 0
     assert len(lines(out)) == 3
     own.write_text("label\tsentence\ngood\ta warm film\nbad\t \ngood\tfilm\n", encoding="utf-8")
     capsys.readouterr()
     assert cli.main(["score", str(run_dir), "--data", str(own), "--out", str(out)]) == 2
-    assert "own.tsv, line 3: has no sentence; remove it" in capsys.readouterr().err
+    assert "own.tsv, line 3: " in capsys.readouterr().err
 
 
-def test_the_temperature_is_that_of_the_call(run_dir: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_samples_use_the_given_temperature(run_dir: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     run = fastvae.load(run_dir)
-    told = {"label": "good", "length": 6}
-    cold, colder, warm = (run.sample(16, temperature=t, **told) for t in (1e-4, 1e-5, 1.0))
-    assert cold.tolist() == colder.tolist()  # nothing but the most probable token is left
+    condition = {"label": "good", "length": 6}
+    cold, colder, warm = (run.sample(16, temperature=t, **condition) for t in (1e-4, 1e-5, 1.0))
+    assert cold.tolist() == colder.tolist()  # only the most probable tokens are sampled
     assert len(set(map(tuple, warm.tolist()))) > len(set(map(tuple, cold.tolist())))
     out = ["--num=16", "--label=good", "--length=6", f"--out={tmp_path / 'cold.txt'}"]
     assert cli.main(["sample", str(run_dir), "--temperature=0.0001", *out]) == 0
     sentences = [tuple(line.split()) for line in lines(tmp_path / "cold.txt")[1:]]
     assert len(set(sentences)) == len(set(map(tuple, cold.tolist())))
     assert cli.main(["sample", str(run_dir), "--temperature=0"]) == 2
-    assert "temperature must be a positive number, got 0" in capsys.readouterr().err
+    assert re.search("temperature .*got 0", capsys.readouterr().err)
 
 
-def test_variations_follow_their_seed_in_words_too(run_dir: Path) -> None:
+def test_variations_depend_on_the_seed(run_dir: Path) -> None:
     run = fastvae.load(run_dir)
     first, again, other = (run.vary(0, 8, strength=0.0, seed=seed) for seed in (1, 1, 2))
     assert first.tolist() == again.tolist() != other.tolist()
 
 
-def test_a_run_works_when_its_sentences_are_gone(run_dir: Path, tmp_path: Path) -> None:
-    there = fastvae.load(run_dir)
+def test_a_run_generates_samples_without_its_training_file(run_dir: Path, tmp_path: Path) -> None:
+    with_file = fastvae.load(run_dir)
     path = run_dir.parent / "moods.tsv"
-    expected = there.sample(5, label="bad", length=4)
+    expected = with_file.sample(5, label="bad", length=4)
     path.rename(tmp_path / "moods.tsv")
     try:
-        gone = fastvae.load(run_dir)
-        assert gone.sample(5, label="bad", length=4).equal(expected)
-        with pytest.raises(ValueError, match="cannot be read"):
-            gone.reconstruct(2)
+        without_file = fastvae.load(run_dir)
+        assert without_file.sample(5, label="bad", length=4).equal(expected)
+        with pytest.raises(ValueError, match=r"moods\.tsv"):
+            without_file.reconstruct(2)
     finally:
         (tmp_path / "moods.tsv").rename(path)
 
 
-def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
-    """Words are dropped, batches sorted by length and the decoder restarted, all by the global batch."""
+def test_two_processes_train_like_one(tmp_path: Path) -> None:
+    """Word dropout, batches by length and the decoder's reset depend on the global batch only."""
     path = corpus.write(tmp_path / "moods.tsv", 200)
     words = [*OPTIONS, "--data.path", str(path), "--train.steps=12", "--train.objective.autoencoder-steps=6"]
     words += ["--train.precision=fp32", "--train.log-every=1", "--model.text.word-dropout=0.3"]
@@ -166,11 +164,11 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     np.testing.assert_allclose(found[0], found[1], rtol=2e-4)
 
 
-def test_the_control_differs_from_the_recipe_in_its_objective_alone() -> None:
+def test_the_control_differs_from_the_recipe_in_its_objective_only() -> None:
     recipe, control = find_recipe("sst2-sentences"), find_recipe("sst2-collapsed")
     assert recipe.model == control.model
     assert recipe.data == control.data
     assert recipe.train.objective.free_bits is not None
     assert control.train.objective.free_bits is None
-    # As many steps: those that the recipe gives to an autoencoder train the control's decoder.
+    # The number of steps is the same: the control has no autoencoder steps, but trains longer as a VAE.
     assert control.train == replace(recipe.train, objective=control.train.objective)

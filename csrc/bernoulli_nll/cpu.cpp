@@ -16,7 +16,8 @@ Tensor bernoulli_nll_backward(Tensor grad_nll, Tensor logits, Tensor target, std
 std::tuple<Tensor, Tensor> bernoulli_nll_and_gradient(Tensor logits, Tensor target) {
   LikelihoodInput in{logits, target, std::nullopt, std::nullopt};
   LikelihoodShape shape;
-  LikelihoodArguments a = likelihood_arguments("bernoulli_nll_and_gradient", in, 0, kPixel, shape);
+  CpuLikelihood a = likelihood_arguments<Cpu>("bernoulli_nll_and_gradient", in, 0, kPixel, shape);
+  a.shape = cpu_rows(shape);
   Tensor gradient = with_huge_pages(empty_contiguous_like(in.output));
   a.grad_output = pointer(gradient);
   Tensor nll = sums_of_rows(kernels().bernoulli_and_gradient[dtype_of(in.output)], a, in.output, shape);

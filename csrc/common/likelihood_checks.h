@@ -2,7 +2,7 @@
 #pragma once
 
 #include "common/checks.h"
-#include "common/storage_kinds.h"
+#include "common/likelihood_arguments.h"
 
 namespace fastvae {
 
@@ -57,6 +57,37 @@ inline Tensor empty_rows(const Tensor& output, const LikelihoodShape& shape) {
 inline void check_grad_rows(const char* where, const Tensor& grad, const Tensor& output, const LikelihoodShape& shape) {
   STD_TORCH_CHECK(grad.numel() == shape.rows && grad.scalar_type() == sum_type(output.scalar_type()) && same_device(grad, output), where,
                   ": grad_nll must have nll's shape, dtype and device");
+}
+
+// The operators' tensors, contiguous; they must outlive the arguments that point at them.
+struct LikelihoodInput {
+  Tensor output, target;
+  std::optional<Tensor> parameter, mask;
+};
+
+// The kernels' arguments, checked, but for how rows are shared out and the results' addresses; `byte` says what a uint8 target means.
+template <class Device>
+LikelihoodArguments<Device> likelihood_arguments(const char* where, LikelihoodInput& in, int64_t num_levels, Storage byte,
+                                                 LikelihoodShape& shape) {
+  shape = check_output(where, in.output, in.target);
+  check_mask(where, in.mask, in.target);
+  LikelihoodArguments<Device> a{};
+  if (in.parameter) {
+    a.spread = check_spread(where, *in.parameter, in.output, shape);
+    a.parameter_storage = storage_of(where, "the parameter", *in.parameter, in.output, kByte);
+    in.parameter = as_contiguous(*in.parameter);
+    a.parameter = pointer(in.parameter);
+  }
+  a.target_storage = storage_of(where, "target", in.target, in.output, byte);
+  in.output = as_contiguous(in.output);
+  in.target = as_contiguous(in.target);
+  in.mask = as_contiguous(in.mask);
+  a.data_rows = shape.data_rows;
+  a.output = pointer(in.output);
+  a.target = pointer(in.target);
+  a.mask = static_cast<const uint8_t*>(pointer(in.mask));
+  a.num_levels = static_cast<int>(num_levels);
+  return a;
 }
 
 }  // namespace fastvae

@@ -16,8 +16,7 @@ std::tuple<Tensor, Tensor> gaussian_rsample_kl(Tensor mu, Tensor logvar, Tensor 
   Tensor kl = empty_on(mu, {rows}, sum_type(mu.scalar_type()));
   const int64_t segments = segments_of(columns);
   std::vector<double> partial(rows * segments);
-  const GaussianForward arguments{read_key(key, stream), columns,    segments,      pointer(mu),
-                                  pointer(logvar),       pointer(z), partial.data()};
+  const GaussianForward arguments{read_key(key, stream), {rows, columns, segments}, pointer(mu), pointer(logvar), pointer(z), partial.data()};
   run_parallel(kernels().gaussian_rsample_kl[dtype_of(mu)], arguments, rows * segments, std::min(columns, kSegment));
   add_segments(partial, rows, segments, kl);
   return {z, kl};
@@ -35,8 +34,8 @@ std::tuple<Tensor, Tensor> gaussian_rsample_kl_backward(std::optional<Tensor> gr
   Tensor grad_mu = empty_gradient(mu, need_mu), grad_logvar = empty_gradient(mu, need_logvar);
   if (rows * columns == 0) return {grad_mu, grad_logvar};
   const int64_t segments = segments_of(columns);
-  const GaussianBackward arguments{read_key(key, stream), columns,     segments,         pointer(grad_z),     pointer(grad_kl),
-                                   pointer(mu),           pointer(logvar), pointer(grad_mu), pointer(grad_logvar)};
+  const GaussianBackward arguments{read_key(key, stream), {rows, columns, segments}, pointer(grad_z), pointer(grad_kl), pointer(mu),
+                                   pointer(logvar),       pointer(grad_mu),          pointer(grad_logvar)};
   run_parallel(kernels().gaussian_rsample_kl_backward[dtype_of(mu)], arguments, rows * segments, std::min(columns, kSegment));
   return {grad_mu, grad_logvar};
 }

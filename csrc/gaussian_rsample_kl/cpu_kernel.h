@@ -55,9 +55,9 @@ FASTVAE_INLINE void narrow_forward(const GaussianForward& a, int64_t begin, int6
       KLSums<Real> sums;
       FASTVAE_UNROLL(2)
       for (int v = 0; v < kVectors; ++v) {
-        const int64_t at = (i + r) * a.columns + v * kWidth;
+        const int64_t at = (i + r) * a.shape.columns + v * kWidth;
         forward_vector(static_cast<const T*>(a.mu) + at, static_cast<const T*>(a.logvar) + at, static_cast<T*>(a.z) + at,
-                       a.columns - v * kWidth, noise[r * kVectors + v], sums);
+                       a.shape.columns - v * kWidth, noise[r * kVectors + v], sums);
       }
       a.kl[i + r] = sum_lanes(sums.total());
     }
@@ -70,15 +70,15 @@ void gaussian_rsample_kl(const GaussianForward& a, int64_t begin, int64_t end) {
   constexpr int kMost = Walk<T>::kChains;
   constexpr int64_t kChain = Walk<T>::kColumns, kGroup = kMost * kChain;
   if constexpr (has_narrow_rows<T>) {
-    if (a.columns <= kChain) return narrow_forward<T>(a, begin, end);
+    if (a.shape.columns <= kChain) return narrow_forward<T>(a, begin, end);
   }
   for (int64_t unit = begin; unit < end; ++unit) {
-    const int64_t i = unit / a.segments, first = (unit - i * a.segments) * kSegment;
-    const int64_t last = a.columns - first < kSegment ? a.columns : first + kSegment;
+    const int64_t i = unit / a.shape.segments, first = (unit - i * a.shape.segments) * kSegment;
+    const int64_t last = a.shape.columns - first < kSegment ? a.shape.columns : first + kSegment;
     const PhiloxRow row = noise_row(a.key, i);
-    const T* mu = static_cast<const T*>(a.mu) + i * a.columns;
-    const T* logvar = static_cast<const T*>(a.logvar) + i * a.columns;
-    T* z = static_cast<T*>(a.z) + i * a.columns;
+    const T* mu = static_cast<const T*>(a.mu) + i * a.shape.columns;
+    const T* logvar = static_cast<const T*>(a.logvar) + i * a.shape.columns;
+    T* z = static_cast<T*>(a.z) + i * a.shape.columns;
     double total = 0;
     for (int64_t c = first; c < last;) {
       const int64_t stop = last - c < kFlush ? last : c + kFlush;
@@ -150,7 +150,7 @@ FASTVAE_INLINE void narrow_backward(const GaussianBackward& a, int64_t begin, in
       const float grad_kl = a.grad_kl ? static_cast<const float*>(a.grad_kl)[i + r] : 0.0f;
       FASTVAE_UNROLL(2)
       for (int v = 0; v < kVectors; ++v) {
-        backward_vector<T, kNoise>(a, (i + r) * a.columns + v * kWidth, a.columns - v * kWidth, noise[r * kVectors + v], grad_kl);
+        backward_vector<T, kNoise>(a, (i + r) * a.shape.columns + v * kWidth, a.shape.columns - v * kWidth, noise[r * kVectors + v], grad_kl);
       }
     }
   }
@@ -162,14 +162,14 @@ FASTVAE_INLINE void backward_units(const GaussianBackward& a, int64_t begin, int
   constexpr int kMost = Walk<T>::kChains;
   constexpr int64_t kChain = Walk<T>::kColumns, kGroup = kMost * kChain;
   if constexpr (has_narrow_rows<T>) {
-    if (a.columns <= kChain) return narrow_backward<T, kNoise>(a, begin, end);
+    if (a.shape.columns <= kChain) return narrow_backward<T, kNoise>(a, begin, end);
   }
   for (int64_t unit = begin; unit < end; ++unit) {
-    const int64_t i = unit / a.segments, first = (unit - i * a.segments) * kSegment;
-    const int64_t last = a.columns - first < kSegment ? a.columns : first + kSegment;
+    const int64_t i = unit / a.shape.segments, first = (unit - i * a.shape.segments) * kSegment;
+    const int64_t last = a.shape.columns - first < kSegment ? a.shape.columns : first + kSegment;
     const PhiloxRow row = noise_row(a.key, i);
     const Scalar grad_kl = a.grad_kl ? static_cast<const Scalar*>(a.grad_kl)[i] : Scalar{0};
-    const int64_t base = i * a.columns;
+    const int64_t base = i * a.shape.columns;
     int64_t c = first;
     for (; c + kGroup <= last; c += kGroup) {
       backward_group<T, kMost, true, kNoise>(a, row, static_cast<uint32_t>(c / 4), base + c, kGroup, grad_kl);

@@ -9,12 +9,12 @@ namespace fastvae {
 namespace {
 
 template <bool kAligned, class T>
-__global__ void FASTVAE_LAUNCH_BOUNDS forward_kernel(GaussianForwardArguments<T> arguments) {
+__global__ void FASTVAE_LAUNCH_BOUNDS forward_kernel(GaussianForwardArguments<Cuda<T>> arguments) {
   gaussian_rsample_kl_body<kAligned>(DeviceGrid{}, arguments);
 }
 
 template <bool kAligned, class T>
-__global__ void FASTVAE_LAUNCH_BOUNDS backward_kernel(GaussianBackwardArguments<T> arguments) {
+__global__ void FASTVAE_LAUNCH_BOUNDS backward_kernel(GaussianBackwardArguments<Cuda<T>> arguments) {
   gaussian_rsample_kl_backward_body<kAligned>(DeviceGrid{}, arguments);
 }
 
@@ -33,7 +33,7 @@ std::tuple<Tensor, Tensor> gaussian_rsample_kl(Tensor mu, Tensor logvar, Tensor 
     const cudaStream_t queue = current_stream(mu);
     const DeviceRows shape = share_rows<T>(matrix.rows, matrix.columns);
     Tensor partial = partial_rows(mu, shape, kl);
-    const GaussianForwardArguments<T> arguments{device_key(key, stream), shape, static_cast<const T*>(pointer(mu)), static_cast<const T*>(pointer(logvar)),
+    const GaussianForwardArguments<Cuda<T>> arguments{device_key(key, stream), shape, static_cast<const T*>(pointer(mu)), static_cast<const T*>(pointer(logvar)),
                                                 static_cast<T*>(pointer(z)), static_cast<Real*>(pointer(partial))};
     const bool aligned = rows_are_aligned<T>(matrix.columns, {arguments.mu, arguments.logvar, arguments.z});
     (aligned ? forward_kernel<true, T> : forward_kernel<false, T>)<<<blocks_of(shape), kThreadsPerBlock, 0, queue>>>(arguments);
@@ -60,7 +60,7 @@ std::tuple<Tensor, Tensor> gaussian_rsample_kl_backward(std::optional<Tensor> gr
     using T = decltype(storage);
     using Real = typename Compute<T>::Real;
     const DeviceRows shape = share_rows<T>(matrix.rows, matrix.columns);
-    const GaussianBackwardArguments<T> arguments{
+    const GaussianBackwardArguments<Cuda<T>> arguments{
         device_key(key, stream),
         shape,
         static_cast<const T*>(pointer(grad_z)),

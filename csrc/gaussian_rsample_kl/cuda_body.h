@@ -5,21 +5,12 @@
 #pragma once
 
 #include "common/cuda/rows.h"
+#include "gaussian_rsample_kl/arguments.h"
 
 namespace fastvae {
 
-template <class T>
-struct GaussianForwardArguments {
-  DeviceKey key;
-  DeviceRows shape;
-  const T* mu;      // [rows, columns]
-  const T* logvar;  // [rows, columns]
-  T* z;             // [rows, columns]
-  typename Compute<T>::Real* kl;  // [rows, segments]
-};
-
 template <bool kAligned, class T, class Grid>
-FASTVAE_INLINE void gaussian_rsample_kl_body(const Grid& grid, const GaussianForwardArguments<T>& a) {
+FASTVAE_INLINE void gaussian_rsample_kl_body(const Grid& grid, const GaussianForwardArguments<Cuda<T>>& a) {
   using Real = typename Compute<T>::Real;
   const Team<Grid> team(grid, a.shape.log2_team);
   const int64_t units = a.shape.units;
@@ -51,20 +42,8 @@ FASTVAE_INLINE void gaussian_rsample_kl_body(const Grid& grid, const GaussianFor
   }
 }
 
-template <class T>
-struct GaussianBackwardArguments {
-  DeviceKey key;
-  DeviceRows shape;
-  const T* grad_z;                            // [rows, columns], or null
-  const typename Compute<T>::Real* grad_kl;   // [rows], or null
-  const T* mu;
-  const T* logvar;
-  T* grad_mu;      // [rows, columns], or null where nobody asks for it
-  T* grad_logvar;  // the same
-};
-
 template <bool kAligned, class T, class Grid>
-FASTVAE_INLINE void gaussian_rsample_kl_backward_body(const Grid& grid, const GaussianBackwardArguments<T>& a) {
+FASTVAE_INLINE void gaussian_rsample_kl_backward_body(const Grid& grid, const GaussianBackwardArguments<Cuda<T>>& a) {
   using Real = typename Compute<T>::Real;
   const Team<Grid> team(grid, a.shape.log2_team);
   const int64_t units = a.shape.units;

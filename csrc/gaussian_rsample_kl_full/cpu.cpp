@@ -8,6 +8,18 @@
 namespace fastvae {
 namespace {
 
+GaussianFull arguments_of(const Tensor& mu, const Tensor& logvar, const std::optional<Tensor>& prior_mu,
+                          const std::optional<Tensor>& prior_logvar, const Tensor& key, int64_t stream, const CpuRows& shape) {
+  GaussianFull a{};
+  a.key = read_key(key, stream);
+  a.shape = shape;
+  a.mu = pointer(mu);
+  a.logvar = pointer(logvar);
+  a.prior_mu = pointer(prior_mu);
+  a.prior_logvar = pointer(prior_logvar);
+  return a;
+}
+
 std::tuple<Tensor, Tensor, Tensor> gaussian_rsample_kl_full(Tensor mu, Tensor logvar, std::optional<Tensor> prior_mu,
                                                             std::optional<Tensor> prior_logvar, Tensor key, int64_t stream,
                                                             int64_t reduction) {
@@ -26,19 +38,12 @@ std::tuple<Tensor, Tensor, Tensor> gaussian_rsample_kl_full(Tensor mu, Tensor lo
   Tensor kl_columns = empty_on(mu, {by_column ? columns : 0}, real);
   Tensor partial_columns = empty_on(mu, {by_column ? blocks : 0, columns}, real);
   std::vector<double> partial(by_row ? rows * segments : 0);
-  const GaussianFull arguments{read_key(key, stream),
-                               rows,
-                               columns,
-                               segments,
-                               pointer(mu),
-                               pointer(logvar),
-                               pointer(prior_mu),
-                               pointer(prior_logvar),
-                               pointer(z),
-                               reduction == 0 ? pointer(kl) : nullptr,
-                               by_row ? partial.data() : nullptr,
-                               by_column ? pointer(partial_columns) : nullptr};
-  run_parallel(kernels().gaussian_rsample_kl_full[dtype_of(mu)], arguments, blocks * segments, std::min(columns, kSegment) * kRowBlock);
+  GaussianFull a = arguments_of(mu, logvar, prior_mu, prior_logvar, key, stream, {rows, columns, segments});
+  a.z = pointer(z);
+  a.kl_elements = reduction == 0 ? pointer(kl) : nullptr;
+  a.kl_rows = by_row ? partial.data() : nullptr;
+  a.kl_columns = by_column ? pointer(partial_columns) : nullptr;
+  run_parallel(kernels().gaussian_rsample_kl_full[dtype_of(mu)], a, blocks * segments, std::min(columns, kSegment) * kRowBlock);
   if (by_row) add_segments(partial, rows, segments, kl);
   if (by_column) add_blocks(partial_columns, blocks, columns, kl_columns);
   return {z, kl, kl_columns};
@@ -64,11 +69,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> gaussian_rsample_kl_full_backward(
   Tensor grads[] = {empty_gradient(mu, need_mu), empty_gradient(mu, need_logvar), empty_gradient(mu, need_prior_mu),
                     empty_gradient(mu, need_prior_logvar)};
   const int64_t segments = segments_of(columns);
-  const GaussianFullBackward arguments{
-      read_key(key, stream), rows, columns, segments, pointer(grad_z), reduction == 0 ? pointer(grad_kl) : nullptr,
-      reduction == 0 ? nullptr : pointer(grad_kl), pointer(grad_columns), pointer(mu), pointer(logvar), pointer(prior_mu),
-      pointer(prior_logvar), pointer(grads[0]), pointer(grads[1]), pointer(grads[2]), pointer(grads[3])};
-  run_parallel(kernels().gaussian_rsample_kl_full_backward[dtype_of(mu)], arguments, columns ? rows * segments : 0,
+  GaussianFull a = arguments_of(mu, logvar, prior_mu, prior_logvar, key, stream, {rows, columns, segments});
+  a.grad_z = pointer(grad_z);
+  (reduction == 0 ? a.grad_elements : a.grad_rows) = pointer(grad_kl);
+  a.grad_columns = pointer(grad_columns);
+  for (int g = 0; g < kFullGradients; ++g) a.grads[g] = pointer(grads[g]);
+  run_parallel(kernels().gaussian_rsample_kl_full_backward[dtype_of(mu)], a, columns ? rows * segments : 0,
                std::min(columns, kSegment));
   return {grads[0], grads[1], grads[2], grads[3]};
 }

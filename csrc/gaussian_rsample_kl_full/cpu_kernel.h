@@ -43,7 +43,7 @@ FASTVAE_INLINE typename Walk<T>::Real full_group(const GaussianFull& a, const Ph
   Walk<T>::template normals<1>(row, static_cast<uint32_t>(c / 4), noise);
   FASTVAE_UNROLL(8)
   for (int v = 0; v < kVectors; ++v) {
-    const int64_t at = i * a.columns + c + v * kWidth, count = columns - v * kWidth;
+    const int64_t at = i * a.shape.columns + c + v * kWidth, count = columns - v * kWidth;
     Real mu, logvar;
     load_some(mu, static_cast<const T*>(a.mu) + at, count);
     load_some(logvar, static_cast<const T*>(a.logvar) + at, count);
@@ -68,10 +68,10 @@ void gaussian_rsample_kl_full(const GaussianFull& a, int64_t begin, int64_t end)
   using Scalar = decltype(sum_lanes(Real{}));
   constexpr int64_t kChain = Walk<T>::kColumns;
   for (int64_t unit = begin; unit < end; ++unit) {
-    const int64_t block = unit / a.segments, segment = unit - block * a.segments, first = segment * kSegment;
-    const int64_t last = a.columns - first < kSegment ? a.columns : first + kSegment;
-    const int64_t first_row = block * kRowBlock, last_row = a.rows - first_row < kRowBlock ? a.rows : first_row + kRowBlock;
-    Scalar* by_column = a.kl_columns ? static_cast<Scalar*>(a.kl_columns) + block * a.columns : nullptr;
+    const int64_t block = unit / a.shape.segments, segment = unit - block * a.shape.segments, first = segment * kSegment;
+    const int64_t last = a.shape.columns - first < kSegment ? a.shape.columns : first + kSegment;
+    const int64_t first_row = block * kRowBlock, last_row = a.shape.rows - first_row < kRowBlock ? a.shape.rows : first_row + kRowBlock;
+    Scalar* by_column = a.kl_columns ? static_cast<Scalar*>(a.kl_columns) + block * a.shape.columns : nullptr;
     for (int64_t i = first_row; i < last_row; ++i) {
       const PhiloxRow row = noise_row(a.key, i);
       double total = 0;
@@ -82,7 +82,7 @@ void gaussian_rsample_kl_full(const GaussianFull& a, int64_t begin, int64_t end)
         c = stop;
         total += sum_lanes(sum);
       }
-      if (a.kl_rows) a.kl_rows[i * a.segments + segment] = total;
+      if (a.kl_rows) a.kl_rows[i * a.shape.segments + segment] = total;
     }
   }
 }
@@ -90,16 +90,16 @@ void gaussian_rsample_kl_full(const GaussianFull& a, int64_t begin, int64_t end)
 // With g the gradient of an element's KL: grad_mu = grad_z + g difference precision, grad_logvar = grad_z noise sigma / 2 + g (exp(l) - 1) / 2,
 // grad_prior_mu = -g difference precision, grad_prior_logvar = -g (difference^2 precision + exp(l) - 1) / 2.
 template <class T>
-FASTVAE_INLINE void full_backward_group(const GaussianFullBackward& a, const PhiloxRow& row, int64_t i, int64_t c, int64_t columns) {
+FASTVAE_INLINE void full_backward_group(const GaussianFull& a, const PhiloxRow& row, int64_t i, int64_t c, int64_t columns) {
   using Real = typename Walk<T>::Real;
   using Scalar = decltype(sum_lanes(Real{}));
   constexpr int kVectors = Walk<T>::kVectors, kWidth = Walk<T>::kWidth;
   Real noise[kVectors];
-  const bool draws = a.grad_z && a.grad_logvar, has_kl = a.grad_elements || a.grad_rows || a.grad_columns;
+  const bool draws = a.grad_z && a.grads[kByLogvar], has_kl = a.grad_elements || a.grad_rows || a.grad_columns;
   if (draws) Walk<T>::template normals<1>(row, static_cast<uint32_t>(c / 4), noise);
   FASTVAE_UNROLL(8)
   for (int v = 0; v < kVectors; ++v) {
-    const int64_t column = c + v * kWidth, at = i * a.columns + column, count = columns - v * kWidth;
+    const int64_t column = c + v * kWidth, at = i * a.shape.columns + column, count = columns - v * kWidth;
     Real mu, logvar, grad_z{}, grad_kl{}, grad_mu{}, grad_logvar{}, grad_prior_mu{}, grad_prior_logvar{};
     load_some(mu, static_cast<const T*>(a.mu) + at, count);
     load_some(logvar, static_cast<const T*>(a.logvar) + at, count);
@@ -117,19 +117,19 @@ FASTVAE_INLINE void full_backward_group(const GaussianFullBackward& a, const Phi
       grad_prior_mu = -by_mu;
       grad_prior_logvar = -(prior.difference * by_mu * 0.5f + by_logvar);
     }
-    if (a.grad_mu) store_some(static_cast<T*>(a.grad_mu) + at, grad_mu, count);
-    if (a.grad_logvar) store_some(static_cast<T*>(a.grad_logvar) + at, grad_logvar, count);
-    if (a.grad_prior_mu) store_some(static_cast<T*>(a.grad_prior_mu) + at, grad_prior_mu, count);
-    if (a.grad_prior_logvar) store_some(static_cast<T*>(a.grad_prior_logvar) + at, grad_prior_logvar, count);
+    if (a.grads[kByMu]) store_some(static_cast<T*>(a.grads[kByMu]) + at, grad_mu, count);
+    if (a.grads[kByLogvar]) store_some(static_cast<T*>(a.grads[kByLogvar]) + at, grad_logvar, count);
+    if (a.grads[kByPriorMu]) store_some(static_cast<T*>(a.grads[kByPriorMu]) + at, grad_prior_mu, count);
+    if (a.grads[kByPriorLogvar]) store_some(static_cast<T*>(a.grads[kByPriorLogvar]) + at, grad_prior_logvar, count);
   }
 }
 
 template <class T>
-void gaussian_rsample_kl_full_backward(const GaussianFullBackward& a, int64_t begin, int64_t end) {
+void gaussian_rsample_kl_full_backward(const GaussianFull& a, int64_t begin, int64_t end) {
   constexpr int64_t kChain = Walk<T>::kColumns;
   for (int64_t unit = begin; unit < end; ++unit) {
-    const int64_t i = unit / a.segments, first = (unit - i * a.segments) * kSegment;
-    const int64_t last = a.columns - first < kSegment ? a.columns : first + kSegment;
+    const int64_t i = unit / a.shape.segments, first = (unit - i * a.shape.segments) * kSegment;
+    const int64_t last = a.shape.columns - first < kSegment ? a.shape.columns : first + kSegment;
     const PhiloxRow row = noise_row(a.key, i);
     for (int64_t c = first; c < last; c += kChain) full_backward_group<T>(a, row, i, c, last - c);
   }

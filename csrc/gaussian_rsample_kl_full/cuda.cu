@@ -118,7 +118,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> gaussian_rsample_kl_full_backward(
     a.grad_z = static_cast<const T*>(pointer(grad_z));
     (reduction == 0 ? a.grad_elements : a.grad_rows) = static_cast<const Real*>(pointer(grad_kl));
     a.grad_columns = static_cast<const Real*>(pointer(grad_columns));
-    for (int g = 0; g < 4; ++g) a.grads[g] = static_cast<T*>(pointer(grads[g]));
+    for (int g = 0; g < kFullGradients; ++g) a.grads[g] = static_cast<T*>(pointer(grads[g]));
     const bool aligned = rows_are_aligned<T>(matrix.columns, {a.mu, a.logvar, a.prior_mu, a.prior_logvar, a.grad_z, a.grads[0], a.grads[1],
                                                               a.grads[2], a.grads[3]});
     const unsigned blocks = blocks_for(matrix.rows * packs_of<T>(matrix.columns));

@@ -2,28 +2,12 @@
 #pragma once
 
 #include "common/cuda/rows.h"
+#include "gaussian_rsample_kl_full/arguments.h"
 
 namespace fastvae {
 
 template <class T>
-struct DeviceFull {
-  using Real = typename Compute<T>::Real;
-  DeviceKey key;
-  DeviceRows shape;
-  const T* mu;
-  const T* logvar;
-  const T* prior_mu;  // null: N(0, 1)
-  const T* prior_logvar;
-  T* z;
-  Real* kl_elements;  // [rows, columns], or null
-  Real* kl_rows;      // [rows, segments], or null
-  Real* kl_columns;   // [blocks of kDeviceRowBlock rows, columns], by a kernel of its own
-  const T* grad_z;    // backward only, as all below; null where absent
-  const Real* grad_elements;
-  const Real* grad_rows;
-  const Real* grad_columns;
-  T* grads[4];  // of mu, logvar, prior_mu, prior_logvar; null where nobody asks for it
-};
+using DeviceFull = FullArguments<Cuda<T>>;
 
 // The posterior against its prior, element by element: KL = (difference^2 precision + exp(l) - 1 - l) / 2, l = logvar - prior_logvar.
 template <class Real>
@@ -123,7 +107,7 @@ FASTVAE_INLINE void full_backward_body(const Grid& grid, const DeviceFull<T>& a)
     Real grads[4][kPack<T>] = {};
     if (a.grad_z) {
       load_pack<kAligned>(grads[0], a.grad_z + at, count);
-      if (a.grads[1]) {
+      if (a.grads[kByLogvar]) {
         Real noise[kPack<T>];
         pack_normals<T>(scalar::PhiloxRounds(a.key.row(place.block)), place.noise_block(), noise);
         FASTVAE_UNROLL(8)
@@ -147,7 +131,7 @@ FASTVAE_INLINE void full_backward_body(const Grid& grid, const DeviceFull<T>& a)
       }
     }
     FASTVAE_UNROLL(4)
-    for (int g = 0; g < 4; ++g) {
+    for (int g = 0; g < kFullGradients; ++g) {
       if (a.grads[g]) store_pack<kAligned>(a.grads[g] + at, grads[g], count);
     }
   }

@@ -17,10 +17,16 @@ std::tuple<Tensor, Tensor> gaussian_rsample_log_ratio(Tensor mu, Tensor logvar, 
   logvar = as_contiguous(logvar);
   Tensor z = with_huge_pages(empty_samples_like(mu, num_samples));
   Tensor log_ratio = empty_on(mu, {num_samples, rows}, sum_type(mu.scalar_type()));
-  const LogRatio arguments{read_key(key, stream + first_sample), rows, columns, num_samples, pointer(mu), pointer(logvar), pointer(z),
-                           pointer(log_ratio)};
+  LogRatio a{};
+  a.key = read_key(key, stream + first_sample);
+  a.shape = {rows, columns, 1};
+  a.samples = num_samples;
+  a.mu = pointer(mu);
+  a.logvar = pointer(logvar);
+  a.z = pointer(z);
+  a.log_ratio = pointer(log_ratio);
   const int64_t blocks = (num_samples + kSampleBlock - 1) / kSampleBlock;
-  run_parallel(kernels().gaussian_rsample_log_ratio[dtype_of(mu)], arguments, rows * blocks,
+  run_parallel(kernels().gaussian_rsample_log_ratio[dtype_of(mu)], a, rows * blocks,
                columns * std::min(num_samples, kSampleBlock));
   return {z, log_ratio};
 }
@@ -38,9 +44,17 @@ std::tuple<Tensor, Tensor> gaussian_rsample_log_ratio_backward(std::optional<Ten
   logvar = as_contiguous(logvar);
   Tensor grad_mu = empty_gradient(mu, need_mu), grad_logvar = empty_gradient(mu, need_logvar);
   const int64_t segments = segments_of(columns);
-  const LogRatioBackward arguments{read_key(key, stream + first_sample), rows, columns, segments, num_samples, pointer(grad_z),
-                                   pointer(grad_log_ratio), pointer(mu), pointer(logvar), pointer(grad_mu), pointer(grad_logvar)};
-  run_parallel(kernels().gaussian_rsample_log_ratio_backward[dtype_of(mu)], arguments, columns ? rows * segments : 0,
+  LogRatio a{};
+  a.key = read_key(key, stream + first_sample);
+  a.shape = {rows, columns, segments};
+  a.samples = num_samples;
+  a.mu = pointer(mu);
+  a.logvar = pointer(logvar);
+  a.grad_z = pointer(grad_z);
+  a.grad_log_ratio = pointer(grad_log_ratio);
+  a.grad_mu = pointer(grad_mu);
+  a.grad_logvar = pointer(grad_logvar);
+  run_parallel(kernels().gaussian_rsample_log_ratio_backward[dtype_of(mu)], a, columns ? rows * segments : 0,
                std::min(columns, kSegment) * std::max<int64_t>(num_samples, 1));
   return {grad_mu, grad_logvar};
 }

@@ -45,7 +45,7 @@ std::tuple<Tensor, Tensor> gaussian_rsample_log_ratio(Tensor mu, Tensor logvar, 
     all.rows *= num_samples;
     all.units *= num_samples;
     Tensor partial = partial_rows(mu, all, log_ratio);
-    a.sums = static_cast<Real*>(pointer(partial));
+    a.log_ratio = static_cast<Real*>(pointer(partial));
     const bool aligned = rows_are_aligned<T>(matrix.columns, {a.mu, a.logvar, a.z});
     const unsigned blocks = blocks_for((a.shape.units * ((num_samples + kDeviceSamples - 1) / kDeviceSamples)) << a.shape.log2_team);
     (aligned ? forward_kernel<true, T> : forward_kernel<false, T>)<<<blocks, kThreadsPerBlock, 0, queue>>>(a);
@@ -79,7 +79,7 @@ std::tuple<Tensor, Tensor> gaussian_rsample_log_ratio_backward(std::optional<Ten
     a.mu = static_cast<const T*>(pointer(mu));
     a.logvar = static_cast<const T*>(pointer(logvar));
     a.grad_z = static_cast<const T*>(pointer(grad_z));
-    a.grad_ratio = static_cast<const typename Compute<T>::Real*>(pointer(grad_log_ratio));
+    a.grad_log_ratio = static_cast<const typename Compute<T>::Real*>(pointer(grad_log_ratio));
     a.grad_mu = static_cast<T*>(pointer(grad_mu));
     a.grad_logvar = static_cast<T*>(pointer(grad_logvar));
     const bool aligned = rows_are_aligned<T>(matrix.columns, {a.mu, a.logvar, a.grad_z, a.grad_mu, a.grad_logvar});

@@ -2,23 +2,12 @@
 #pragma once
 
 #include "common/cuda/rows.h"
+#include "gaussian_rsample_log_ratio/arguments.h"
 
 namespace fastvae {
 
 template <class T>
-struct DeviceLogRatio {
-  DeviceKey key;     // its stream is the first sample's
-  DeviceRows shape;  // of mu
-  int64_t samples;
-  const T* mu;
-  const T* logvar;
-  T* z;                                         // [samples, rows, columns]
-  typename Compute<T>::Real* sums;              // [samples, rows, segments]
-  const T* grad_z;                              // [samples, rows, columns], or null; backward only, as all below
-  const typename Compute<T>::Real* grad_ratio;  // [samples, rows], or null
-  T* grad_mu;                                   // [rows, columns], or null
-  T* grad_logvar;                               // the same
-};
+using DeviceLogRatio = LogRatioArguments<Cuda<T>>;
 
 // Samples that one unit draws: what depends on mu and logvar alone is computed once for them.
 constexpr int kDeviceSamples = 4;
@@ -71,7 +60,7 @@ FASTVAE_INLINE void log_ratio_body(const Grid& grid, const DeviceLogRatio<T>& a)
     FASTVAE_UNROLL(4)
     for (int k = 0; k < kDeviceSamples; ++k) {
       const Real sum = team.sum((constant + sums[k]) * Real{0.5});
-      if (team.lane == 0 && k < samples) a.sums[(first + k) * a.shape.units + place] = sum;
+      if (team.lane == 0 && k < samples) a.log_ratio[(first + k) * a.shape.units + place] = sum;
     }
   }
 }
@@ -94,13 +83,13 @@ FASTVAE_INLINE void log_ratio_backward_body(const Grid& grid, const DeviceLogRat
       Real noise[kPack<T>], grad_z[kPack<T>] = {};
       pack_normals<T>(rounds.sample(static_cast<uint32_t>(k)), place.noise_block(), noise);
       if (a.grad_z) load_pack<kAligned>(grad_z, a.grad_z + k * size + at, count);
-      const Real g = a.grad_ratio ? a.grad_ratio[k * a.shape.rows + row] : Real{0};
+      const Real g = a.grad_log_ratio ? a.grad_log_ratio[k * a.shape.rows + row] : Real{0};
       FASTVAE_UNROLL(8)
       for (int i = 0; i < kPack<T>; ++i) {
         const Real offset = sigma[i] * noise[i];
         grad_mu[i] += grad_z[i];
         grad_logvar[i] = scalar::fused(grad_z[i], offset, grad_logvar[i]);
-        if (a.grad_ratio) {
+        if (a.grad_log_ratio) {
           const Real z = mu[i] + offset;
           grad_mu[i] = scalar::fused(g, z, grad_mu[i]);
           grad_logvar[i] = scalar::fused(g, scalar::fused(z, offset, Real{-1}), grad_logvar[i]);

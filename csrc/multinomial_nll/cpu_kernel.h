@@ -23,7 +23,7 @@ FASTVAE_INLINE Scalar value_at(Storage storage, const void* values, int64_t i) {
 
 // Add (or, with clear, remove) the compressed row's values.
 template <class Scalar>
-FASTVAE_INLINE void scatter(const MultinomialArguments& a, int64_t row, Scalar* scratch, bool clear) {
+FASTVAE_INLINE void scatter(const CpuMultinomial& a, int64_t row, Scalar* scratch, bool clear) {
   for (int64_t i = a.row_starts[row]; i < a.row_starts[row + 1]; ++i) {
     const int64_t c = a.indices[i];
     scratch[c] = clear ? Scalar{0} : scratch[c] + value_at<Scalar>(a.counts_storage, a.values, i);
@@ -64,19 +64,19 @@ FASTVAE_INLINE void multinomial_piece(const T* logits, Storage storage, const vo
 }
 
 template <class T>
-void multinomial_nll(const MultinomialArguments& a, int64_t begin, int64_t end) {
+void multinomial_nll(const CpuMultinomial& a, int64_t begin, int64_t end) {
   using Scalar = decltype(sum_lanes(typename Walk<T>::Real{}));
-  Scalar* scratch = a.counts ? nullptr : new Scalar[a.columns]();
+  Scalar* scratch = a.counts ? nullptr : new Scalar[a.shape.columns]();
   for (int64_t n = begin; n < end; ++n) {
     const int64_t data = n % a.data_rows;
     if (scratch) scatter(a, data, scratch, false);
     const Storage storage = scratch ? kScratchStorage<Scalar> : a.counts_storage;
     const void* counts = scratch ? scratch : a.counts;
-    const int64_t start = scratch ? 0 : data * a.columns;
+    const int64_t start = scratch ? 0 : data * a.shape.columns;
     RunningSoftmax running;
-    for (int64_t c = 0; c < a.columns; c += kPiece) {
-      const int64_t columns = a.columns - c < kPiece ? a.columns - c : kPiece;
-      multinomial_piece(static_cast<const T*>(a.logits) + n * a.columns + c, storage, counts, start + c, columns, running);
+    for (int64_t c = 0; c < a.shape.columns; c += kPiece) {
+      const int64_t columns = a.shape.columns - c < kPiece ? a.shape.columns - c : kPiece;
+      multinomial_piece(static_cast<const T*>(a.logits) + n * a.shape.columns + c, storage, counts, start + c, columns, running);
     }
     static_cast<Scalar*>(a.nll)[n] = static_cast<Scalar>(running.nll());
     static_cast<Scalar*>(a.logsumexp)[n] = static_cast<Scalar>(running.logsumexp());
@@ -88,20 +88,20 @@ void multinomial_nll(const MultinomialArguments& a, int64_t begin, int64_t end) 
 
 // grad_logits = grad_nll (total softmax(logits) - counts).
 template <class T>
-void multinomial_nll_backward(const MultinomialArguments& a, int64_t begin, int64_t end) {
+void multinomial_nll_backward(const CpuMultinomial& a, int64_t begin, int64_t end) {
   using Real = typename Walk<T>::Real;
   using Scalar = decltype(sum_lanes(Real{}));
   constexpr int64_t kWidth = Walk<T>::kWidth;
-  Scalar* scratch = a.counts ? nullptr : new Scalar[a.columns]();
+  Scalar* scratch = a.counts ? nullptr : new Scalar[a.shape.columns]();
   for (int64_t n = begin; n < end; ++n) {
     const int64_t data = n % a.data_rows;
     if (scratch) scatter(a, data, scratch, false);
     const Storage storage = scratch ? kScratchStorage<Scalar> : a.counts_storage;
     const void* counts = scratch ? scratch : a.counts;
-    const int64_t start = scratch ? 0 : data * a.columns, row = n * a.columns;
+    const int64_t start = scratch ? 0 : data * a.shape.columns, row = n * a.shape.columns;
     const Scalar grad = static_cast<const Scalar*>(a.grad_nll)[n];
     const Scalar total = static_cast<const Scalar*>(a.total)[n], logsumexp = static_cast<const Scalar*>(a.logsumexp)[n];
-    for_each_vector<kWidth>(0, a.columns, [&](int64_t c, int64_t count) FASTVAE_LAMBDA_INLINE {
+    for_each_vector<kWidth>(0, a.shape.columns, [&](int64_t c, int64_t count) FASTVAE_LAMBDA_INLINE {
       Real x, k{};
       load_some(x, static_cast<const T*>(a.logits) + row + c, count);
       load_any(k, storage, counts, start + c, count);

@@ -4,26 +4,11 @@
 #include <limits>
 
 #include "common/cuda/likelihood_body.h"
+#include "multinomial_nll/arguments.h"
 
 namespace fastvae {
 
-struct DeviceMultinomial {
-  DeviceRows shape;  // of the logits; team is a warp for rows that need one
-  int64_t data_rows;
-  const void* logits;
-  Storage counts_storage;
-  const void* counts;  // dense [data_rows, columns], or null: compressed rows, which the row kernels add
-  const int64_t* row_starts;  // [data_rows + 1]
-  const int64_t* indices;     // [nonzeros], ascending in a row
-  const void* values;         // [nonzeros], stored as counts_storage says
-  int64_t nonzeros;
-  void* pieces;  // [rows, segments, 4]: a logit near the largest, sum of exponentials and dot product relative to it, sum of counts
-  void* nll;     // [rows], as the next three
-  void* logsumexp;
-  void* total;
-  const void* grad_nll;
-  void* grad_logits;
-};
+using DeviceMultinomial = MultinomialArguments<Cuda<void>>;
 
 // exp(x) for x <= 0, or barely above.
 FASTVAE_INLINE float softmax_power(float x) { return scalar::exp2_approximate(x * scalar::kLog2E); }

@@ -1,4 +1,4 @@
-"""Applications: what people do with a finished run, one package or file for each, imported when it is used."""
+"""Applications of a trained run, one module or package each, imported on first use."""
 
 from fastvae.lazy import lazy_names
 

@@ -1,4 +1,4 @@
-"""How unlikely each row of a table is, which columns make it so, and how well that finds the known anomalies."""
+"""Anomaly scores of a table's rows, the columns that explain them, and a comparison with other detectors."""
 
 from __future__ import annotations
 
@@ -18,22 +18,26 @@ from fastvae.likelihoods import BoundTable
 from fastvae.models import VAE
 from fastvae.run import Examples, LoadedRun
 
-_PCA_VARIANCE = 0.9  # the share that PCA keeps
+_PCA_VARIANCE = 0.9  # the fraction of the variance that PCA keeps
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Of N rows, in nats; large is unlikely."""
+    """Anomaly scores of N rows in nats; a larger score means a less likely row."""
 
-    total: Tensor  # [N] float64, minus the ELBO: the latent's share and the columns' shares add up to it
-    latent: Tensor  # [N] float64, KL(q(z|x) || p(z)): how odd the row is as a whole
-    columns: Tensor  # [N, C] float64, minus the log likelihood of each column; 0 where a value is missing
-    names: tuple[str, ...]  # of the C columns
+    total: Tensor
+    """[N] float64, the negative ELBO: the sum of the latent term and all column terms."""
+    latent: Tensor
+    """[N] float64, KL(q(z|x) || p(z)): how unusual the row is as a whole."""
+    columns: Tensor
+    """[N, C] float64, the negative log likelihood of each column; 0 where a value is missing."""
+    names: tuple[str, ...]
+    """The names of the C columns."""
 
     def reasons(self, row: int, num: int = 3) -> list[tuple[str, float]]:
-        """What adds most to a row's score: names of columns (or "latent") and nats, the most first."""
+        """The ``num`` largest terms of a row's score: (column name or "latent", nats), largest first."""
         shares = dict(zip(self.names, self.columns[row].tolist(), strict=True)) | {"latent": float(self.latent[row])}
         return sorted(shares.items(), key=lambda share: -share[1])[:num]
 
@@ -42,15 +46,15 @@ class Scores:
 def score_rows(
     model: VAE, batches: Iterable[MicroBatch], names: Sequence[str], *, num_samples: int = ANOMALY_SAMPLES
 ) -> Scores:
-    """Minus the ELBO of each row, and its parts.
+    """Compute the negative ELBO of each row, split into its terms.
 
-    The same numbers at every call, whatever the batches: the noise belongs to the row's place in its file.
+    The result does not depend on how the rows are batched, because the noise depends only on a row's index in its file.
 
     Args:
-        model: in evaluation mode, with the likelihood ``table``.
-        batches: rows with the keys of evaluation.
-        names: of the C columns.
-        num_samples: draws of z that the columns' shares are means over.
+        model: a VAE in evaluation mode with the likelihood ``table``.
+        batches: rows with their evaluation noise keys.
+        names: the names of the C columns.
+        num_samples: number of samples of z that the column terms are averaged over.
     """
     latent, columns = [], []
     stream = ops.stream(ops.Use.LATENT, ops.LatentSite.Z, evaluation=True)
@@ -67,57 +71,66 @@ def score_rows(
 
 
 def score_run(run: LoadedRun, examples: Examples = "test", *, num_samples: int = ANOMALY_SAMPLES) -> Scores:
-    """The scores of a finished run's test rows, of a file's or of a source's.
+    """Score the test rows of a finished run, the rows of a file or those of a source.
 
     Raises:
-        ValueError: the run is not one on a table.
+        ValueError: the run was not trained on a table.
     """
     return score_rows(require_table(run), run.batches(examples), column_names(run.data), num_samples=num_samples)
 
 
 def require_table(run: LoadedRun) -> VAE:
-    """The model of a run on a table; ValueError where it is none."""
+    """The model of a run that was trained on a table.
+
+    Raises:
+        ValueError: the run was not trained on a table.
+    """
     if run.data.kind != "table" or not isinstance(run.model, VAE):
         raise ValueError(
-            f"{run.directory} is no run on a table: its data are of kind {run.data.kind}; train one with"
-            " `fastvae train anomaly-table`"
+            f"{run.directory} was not trained on a table: its data are of kind {run.data.kind}; train a run on a table"
+            " with `fastvae train anomaly-table`"
         )
     return run.model
 
 
 def column_names(data: Data) -> tuple[str, ...]:
-    """The names of a table's columns."""
+    """The column names of a table."""
     return tuple(column.name for column in columns_from_bytes(data.state[TABLE_FILE]))
 
 
 @dataclass(frozen=True)
 class Detection:
-    """How well scores find the anomalies."""
+    """How well scores separate anomalies from other rows."""
 
     auroc: float
+    """Area under the receiver operating characteristic curve."""
     average_precision: float
+    """Average precision, the area under the precision-recall curve."""
 
 
 def detection(labels: Array, scores: Array) -> Detection:
     """AUROC and average precision of scores [N] for labels [N], 1 for an anomaly.
 
     Raises:
-        ValueError: the rows are all of one kind.
+        ValueError: all rows have the same label.
     """
     if not has_both_kinds(labels):
-        raise ValueError("anomalies: rows of both kinds, 0 and 1, must be there; --data.table.label names their column")
-    from sklearn.metrics import average_precision_score, roc_auc_score  # here: the import takes a second
+        raise ValueError(
+            f"anomalies: labels must include both 0 and 1, got only {np.unique(labels).tolist()};"
+            " --data.table.label names the label column"
+        )
+    from sklearn.metrics import average_precision_score, roc_auc_score  # imported here: it takes a second
 
     return Detection(float(roc_auc_score(labels, scores)), float(average_precision_score(labels, scores)))
 
 
 def has_both_kinds(labels: Array) -> bool:
-    """Whether there are anomalies and other rows, without which nothing says how well they are told apart."""
+    """Whether labels [N] include both anomalies and other rows, as every detection metric requires."""
     return len(np.unique(labels)) == 2
 
 
 def baselines(seed: int) -> dict[str, Callable[[Array, Array], Array]]:
-    """What a table's VAE is compared with, from (train [M, P], test [N, P]) to scores [N], large for an anomaly."""
+    """Baseline detectors by name: functions from (train [M, P], test [N, P]) to scores [N], large for an anomaly."""
 
     def isolation_forest(train: Array, test: Array) -> Array:
         from sklearn.ensemble import IsolationForest
@@ -137,16 +150,19 @@ def baselines(seed: int) -> dict[str, Callable[[Array, Array], Array]]:
 
 
 def compare(run: LoadedRun, scores: Scores) -> dict[str, Detection]:
-    """The run's scores of its test rows beside scikit-learn's detectors on the same rows, by name.
+    """Compare the run's scores of its test rows with scikit-learn's detectors on the same rows.
+
+    Returns:
+        For each detector's name, how well it finds the anomalies.
 
     Raises:
-        ValueError: the test rows have no labels of both kinds.
+        ValueError: the test rows' labels do not include both 0 and 1.
     """
     return compare_on(run.data, scores, name=run.config.recipe, seed=run.config.seed)
 
 
 def compare_on(data: Data, scores: Scores, *, name: str, seed: int) -> dict[str, Detection]:
-    """As `compare`, of any data of kind table."""
+    """Like `compare`, for any data of kind table."""
     known = data.test.labels
     labels = np.zeros(len(data.test)) if known is None else known.double().numpy()
     found = {name: detection(labels, scores.total.numpy())}
@@ -155,6 +171,6 @@ def compare_on(data: Data, scores: Scores, *, name: str, seed: int) -> dict[str,
 
 
 def _filled(rows: Tensor) -> Array:
-    """Rows for detectors that know no gaps: a missing value is the median, which is 0."""
+    """Rows for detectors that do not support missing values, which are replaced by the median, 0."""
     filled: Array = rows.nan_to_num(0.0).double().numpy()
     return filled

@@ -1,4 +1,4 @@
-"""Settings of applications, and their defaults that the command line shows. Nothing here imports PyTorch."""
+"""Settings of the applications and the defaults that the command line shows. This module does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from dataclasses import dataclass
 from fastvae.settings import Settings
 
 ANOMALY_SAMPLES = 20
-"""Draws of the latent that a row's score is a mean over."""
+"""Number of latent samples that a row's score is averaged over."""
 CODED_TOGETHER = 16
 """Examples that lossless compression codes together."""
 MAX_COMPRESSED_GIB = 4.0
-"""The most memory that a file of pixels may take."""
+"""Largest allowed size of a decompressed file of pixels."""
 MAX_EASE_GIB = 4.0
-"""The most memory that a recommender's report gives to EASE: enough for 11 500 items."""
+"""Largest amount of memory that EASE may use in a recommender's report: enough for 11 500 items."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig(Settings):
-    """How features are judged."""
+    """How features are evaluated."""
 
     num_train: int = 20_000
-    """The most training examples that the classifiers see, from the start."""
+    """Largest number of training examples to fit the classifiers to; the first ones are used."""
     num_test: int = 10_000
-    """The most test examples that they are judged by."""
+    """Largest number of test examples to evaluate the classifiers on; the first ones are used."""
     neighbours: int = 10
-    """Nearest neighbours that vote on a label."""
+    """Number of nearest neighbours that vote on a label."""
     raw: bool = True
-    """Also judge the raw input, which takes longest."""
+    """Also evaluate the raw input, which takes longest."""
     seed: int = 0
-    """Of PCA's random directions and of the maps."""
+    """Seed of randomised PCA and of the t-SNE maps."""
 
     def __post_init__(self) -> None:
         if min(self.num_train, self.num_test, self.neighbours) < 1:

@@ -1,4 +1,4 @@
-"""What a model's features are worth: simple classifiers on posterior means, beside PCA and the raw input."""
+"""Evaluate a model's features by simple classifiers on posterior means, compared with PCA and the raw input."""
 
 from __future__ import annotations
 
@@ -30,17 +30,21 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeRow:
-    """One kind of feature, and how often simple classifiers are right on test examples."""
+    """The test accuracy of simple classifiers on one kind of feature."""
 
     features: str
+    """Name of the features."""
     dimensions: int
+    """Number of dimensions of a feature vector."""
     knn_accuracy: float
+    """Accuracy of the nearest-neighbour classifier, in [0, 1]."""
     logistic_accuracy: float
+    """Accuracy of the logistic regression, in [0, 1]."""
 
 
 @dataclass(frozen=True)
 class _Features:
-    """One kind of feature of the training and of the test examples."""
+    """One kind of feature, computed for the training and the test examples."""
 
     name: str
     train: Array  # [N, D]
@@ -48,33 +52,45 @@ class _Features:
 
 
 def probe(run: LoadedRun, config: ProbeConfig | None = None) -> list[ProbeRow]:
-    """Accuracies on posterior means, on as many principal components of the input, and on the input.
+    """Compute accuracies on posterior means, on the same number of principal components of the input, and on the input.
 
-    The input is what the model reads: each example's x, flattened; of sentences, how often each token occurs.
+    The input is the encoder's input: each example's x, flattened. For sentences it is the number of occurrences of each
+    token.
 
     Args:
         run: a finished run on labelled data.
-        config: how features are judged.
+        config: how features are evaluated.
 
     Raises:
-        ValueError: the data have no labels, labels of one class only, examples of no common shape, or too few; or the
-            encoder is told the label.
+        ValueError: the data have no labels, labels of a single class, examples of different shapes, or too few
+            examples; or the encoder is conditioned on the label.
     """
     config = config or ProbeConfig()
     train, test = _labelled(run, "train", config.num_train), _labelled(run, "test", config.num_test)
     if len(train) < config.neighbours:
-        raise ValueError(f"probe: {config.neighbours} neighbours need as many training examples, got {len(train)}")
+        raise ValueError(f"probe: needs at least {config.neighbours} (neighbours) training examples, got {len(train)}")
     labels = [_labels(source) for source in (train, test)]
     if len(np.unique(labels[0])) < 2:
-        raise ValueError(f"probe: needs at least two classes, the {len(train)} training examples are all of one")
+        raise ValueError(f"probe: needs at least 2 classes, got 1 in {len(train)} training examples")
     return [_judge(features, labels[0], labels[1], config) for features in _all_features(run, train, test, config)]
 
 
 def write_maps(run: LoadedRun, path: Path, *, num_examples: int = 2000, seed: int = 0) -> Path:
-    """Test examples on two dimensions (t-SNE, van der Maaten and Hinton 2008): by posterior mean and by input.
+    """Draw maps of the test examples in two dimensions (t-SNE, van der Maaten and Hinton 2008).
+
+    One map is made from the posterior means, the other from the input.
+
+    Args:
+        run: a finished run on labelled data.
+        path: the image file to write.
+        num_examples: largest number of test examples to show; the first ones are used.
+        seed: seed of t-SNE.
+
+    Returns:
+        ``path``.
 
     Raises:
-        ValueError: fewer than 10 examples, or data without labels.
+        ValueError: there are fewer than 10 test examples, or the data have no labels.
     """
     source = _labelled(run, "test", num_examples)
     if len(source) < 10:
@@ -93,12 +109,12 @@ def _labelled(run: LoadedRun, split: str, limit: int) -> Source:
     conditions = run.data.conditions
     if conditions is not None and "label" in conditions.places:
         raise ValueError(
-            "probe: this run's encoder is told the label, so its features hold the answer;"
+            "probe: this run's encoder is conditioned on the label, so its features contain the answer;"
             " probe a run that was trained without --data.condition label"
         )
     source = run.source(split)
     if source.labels is None:
-        raise ValueError(f"probe: {run.data.name} has no labels; probing asks how well features tell classes apart")
+        raise ValueError(f"probe: {run.data.name} has no labels; probing predicts labels from features")
     return source if len(source) <= limit else take(source, torch.arange(limit))
 
 
@@ -128,7 +144,7 @@ def _means(run: LoadedRun, source: Source) -> Array:
 
 
 def _inputs(run: LoadedRun, source: Source) -> Array:
-    """What the model reads, flattened; of sentences, whose lengths differ, how often each token occurs."""
+    """The encoder's inputs, flattened; for sentences, whose lengths differ, the counts of their tokens."""
     read = [micro.batch.x.flatten(1).cpu() for micro in run.batches(source)]
     if run.data.kind == "text":
         read = [_token_counts(tokens, len(tokenizer_of(run.data))) for tokens in read]
@@ -136,7 +152,7 @@ def _inputs(run: LoadedRun, source: Source) -> Array:
 
 
 def _token_counts(tokens: Tensor, num_tokens: int) -> Tensor:
-    """Of sentences [B, T], padded: float32 [B, num_tokens]."""
+    """The number of occurrences of each token in padded sentences [B, T], float32 [B, num_tokens]."""
     counts = torch.zeros(len(tokens), num_tokens).scatter_add_(1, tokens, torch.ones(tokens.shape))
     counts[:, PAD] = 0
     return counts

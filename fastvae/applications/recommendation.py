@@ -1,4 +1,4 @@
-"""What a trained recommender is asked: items for a person, items like an item, and how good it is."""
+"""Applications of a trained recommender: recommend items to a user, find similar items, compare with baselines."""
 
 from __future__ import annotations
 
@@ -23,26 +23,29 @@ from fastvae.models import VAE, AutoEncoder
 from fastvae.run import LoadedRun
 
 _USERS_AT_A_TIME = 500
-_L2 = (50.0, 100.0, 200.0, 400.0, 800.0)  # EASE's, of which validation users choose
-_VALIDATION_PERIOD = 10  # one in so many training users chooses it
+_L2 = (50.0, 100.0, 200.0, 400.0, 800.0)  # EASE's l2 regularisation, chosen on validation users
+_VALIDATION_PERIOD = 10  # every 10th training user is a validation user
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """An item, and how well it fits."""
+    """A suggested item and its score."""
 
     title: str
+    """The item's title."""
     id: str
-    score: float  # the probability of the next choice, or the cosine of two items
+    """The item's id in the catalogue."""
+    score: float
+    """The probability that the item is chosen next, or the cosine similarity of two items."""
 
 
 class Recommender:
-    """A trained Mult-VAE or Mult-DAE and the catalogue of its items.
+    """A trained Mult-VAE or Mult-DAE with the catalogue of its items.
 
     Args:
-        model: in evaluation mode; its ``reconstruct`` gives probabilities of items.
-        catalogue: its items.
-        config: how files of users are read: which ratings count, as in training.
+        model: a model in evaluation mode whose ``reconstruct`` returns item probabilities.
+        catalogue: the model's items.
+        config: how files of users are read, in particular which ratings count; use the run's training settings.
     """
 
     def __init__(self, model: VAE | AutoEncoder, catalogue: Catalogue, config: DataConfig | None = None) -> None:
@@ -50,58 +53,66 @@ class Recommender:
 
     @classmethod
     def of_run(cls, run: LoadedRun) -> Recommender:
-        """That of a finished run.
+        """The recommender of a finished run.
 
         Raises:
-            ValueError: the run is not one of a recommender.
+            ValueError: the run did not train a recommender.
         """
         if run.data.kind != "interactions" or not isinstance(run.model, (VAE, AutoEncoder)):
             raise ValueError(
-                f"{run.directory} is no recommender: its data are of kind {run.data.kind}; train one with"
+                f"{run.directory} is not a recommender: its data are of kind {run.data.kind}; train a recommender with"
                 " `fastvae train movielens-100k`"
             )
         return cls(run.model, catalogue_of(run.data), run.config.data)
 
     @torch.no_grad()
     def __call__(self, counts: Tensor) -> Tensor:
-        """The probability of each item [B, V] for users who have these items, ``torch.sparse_csr`` [B, V]."""
+        """Item probabilities [B, V] for B users, given their items as ``torch.sparse_csr`` counts [B, V]."""
         device = next(self.model.parameters()).device
         return self.model.reconstruct(counts.to(device)).to(counts.device)
 
     def recommend(self, items: Sequence[str], num: int = 10) -> list[Suggestion]:
-        """The best items for somebody who has these, by title or id.
+        """Recommend items to a user who has the given ones.
+
+        Args:
+            items: titles or ids.
+            num: the number of recommendations.
 
         Raises:
-            ValueError: no items are given, or one is not in the catalogue.
+            ValueError: no items are given, or an item is not in the catalogue.
         """
         columns = sorted({self.catalogue.find(item) for item in items if item.strip()})
         if not columns:
-            raise ValueError("recommend: at least one item must be given, such as 'Toy Story'; got none")
+            raise ValueError("recommend: needs at least one item, got none; give a title, for example 'Toy Story'")
         counts = csr(
             torch.tensor([0, len(columns)]), torch.tensor(columns), torch.ones(len(columns)), len(self.catalogue)
         )
         return next(self.recommend_all(counts, num))
 
     def recommend_all(self, counts: Tensor, num: int = 10) -> Iterator[list[Suggestion]]:
-        """The best items for each of many users, given as ``torch.sparse_csr`` counts [B, V]."""
+        """Recommend items to each of B users, given their items as ``torch.sparse_csr`` counts [B, V]."""
         scores = self(counts)
         known = counts.crow_indices().diff()
         for row, items in enumerate(top_items(scores, counts, num)):
-            new = items[: len(self.catalogue) - int(known[row])]  # what a user has comes last
+            new = items[: len(self.catalogue) - int(known[row])]  # items that the user already has are ranked last
             yield [self._suggestion(item, float(scores[row, item])) for item in new.tolist()]
 
     def similar(self, item: str, num: int = 10) -> list[Suggestion]:
-        """The items whose vectors point in the direction of this one's, by cosine.
+        """Find the items whose vectors have the largest cosine similarity to this item's.
 
-        An item's vector is its row of the decoder's last layer: what the model matches a user's taste with.
+        An item's vector is its row of the decoder's last layer, see `item_vectors`.
+
+        Args:
+            item: a title or an id.
+            num: the number of similar items.
 
         Raises:
             ValueError: the item is not in the catalogue.
         """
-        place = self.catalogue.find(item)
+        index = self.catalogue.find(item)
         vectors = item_vectors(self.model)
-        cosines = vectors @ vectors[place]
-        cosines[place] = -torch.inf
+        cosines = vectors @ vectors[index]
+        cosines[index] = -torch.inf
         order = torch.sort(cosines, descending=True, stable=True).indices[: min(num, len(cosines) - 1)]
         return [self._suggestion(other, float(cosines[other])) for other in order.tolist()]
 
@@ -110,30 +121,36 @@ class Recommender:
 
 
 def catalogue_of(data: Data) -> Catalogue:
-    """The items of the data."""
+    """The catalogue of the data's items."""
     return Catalogue.from_bytes(data.state[CATALOGUE_FILE])
 
 
 @torch.no_grad()
 def item_vectors(model: nn.Module) -> Tensor:
-    """A vector of length 1 for each item, [V, H]: the rows of the decoder's last layer, less their mean.
+    """A unit vector for each item, [V, H]: the rows of the decoder's last layer, centred and normalised.
 
-    The mean is what all items share, and would make every pair of them alike.
+    Without centring, the mean, which all items share, would make every two items similar.
     """
     weight: Tensor = model.decoder.output.weight.detach().float().cpu()  # type: ignore[union-attr,operator]
     return normalize(weight - weight.mean(0), dim=1)
 
 
 def write_recommendations(recommender: Recommender, data: Path, out: Path, num: int = 10) -> int:
-    """The best items for every user of a file of interactions, as CSV: user, rank, item, title, probability.
+    """Write recommendations for every user of an interactions file as CSV: user, rank, item, title, probability.
 
-    Where the file has ratings, those too low to count in training count for nothing here; such an item is new.
+    If the file has ratings, those below training's minimum are ignored, so their items can be recommended.
+
+    Args:
+        recommender: the recommender.
+        data: the interactions file.
+        out: the CSV file to write.
+        num: the number of recommendations per user.
 
     Returns:
-        How many users there are.
+        The number of users.
 
     Raises:
-        ValueError: the file names no users and items, or none of its items that count is in the catalogue.
+        ValueError: the file has no user or item column, or none of the items that count is in the catalogue.
     """
     users, names = read_users(data, recommender.catalogue, recommender.config)
     with out.open("w", encoding="utf-8", newline="") as file:
@@ -157,20 +174,25 @@ def compare(
     seed: int = 0,
     max_gib: float = MAX_EASE_GIB,
 ) -> dict[str, Ranking]:
-    """Popularity, EASE and the run on the test users' held-out items, by name; training users choose EASE's l2.
+    """Rank the test users' held-out items by popularity, by EASE and by the recommender.
+
+    EASE's l2 regularisation is chosen on a part of the training users.
 
     Args:
-        recommender: the run's.
-        data: its training users, and its test users.
-        name: what it is called in the result.
-        rivals: more recommenders, by name.
-        seed: which items are held out.
-        max_gib: the most memory that EASE may take; see `why_no_ease`.
+        recommender: the trained recommender.
+        data: its training and test users.
+        name: the recommender's name in the result.
+        rivals: additional recommenders by name.
+        seed: seed of the choice of held-out items.
+        max_gib: largest amount of memory that EASE may use; see `why_no_ease`.
+
+    Returns:
+        The ranking metrics of each recommender by name.
     """
     scorers: dict[str, Scorer] = {"popularity": Popularity(data.train)}
     if why_no_ease(data, max_gib) is None:
         users = torch.arange(len(data.train))
-        is_validation = users % _VALIDATION_PERIOD == 0  # the order of users is keyed: these are drawn at random
+        is_validation = users % _VALIDATION_PERIOD == 0  # a random subset, because the order of users is shuffled
         fit, validation = (SubsetSource(data.train, users[part]) for part in (~is_validation, is_validation))
         l2 = choose_l2(fit, validation, _L2, seed=seed)
         scorers[f"EASE (l2 {l2:g})"] = EASE(gram(data.train), l2)
@@ -179,18 +201,18 @@ def compare(
 
 
 def why_no_ease(data: Data, max_gib: float = MAX_EASE_GIB) -> str | None:
-    """Why `compare` leaves EASE out: its matrices of items x items are too large; None where they are not."""
+    """The reason why `compare` omits EASE (its items x items matrices are too large), or None if it is included."""
     num_items = data.event_shape[0]
     if ease_gib(num_items) <= max_gib:
         return None
     return (
-        f"EASE is left out: its matrices of {num_items} x {num_items} items would take {ease_gib(num_items):.3g} GiB,"
-        f" and may take {max_gib:g}"
+        f"EASE is omitted: its matrices of {num_items} x {num_items} items need {ease_gib(num_items):.3g} GiB,"
+        f" the limit is {max_gib:g} GiB"
     )
 
 
 def comparison_table(rankings: dict[str, Ranking]) -> str:
-    """Recall@20, Recall@50 and NDCG@100 with their standard errors, a recommender a line."""
+    """A table of Recall@20, Recall@50 and NDCG@100 with standard errors, one recommender per line."""
     width = max(map(len, rankings))
     lines = [f"{'':{width}}  {'Recall@20':>15}  {'Recall@50':>15}  {'NDCG@100':>15}  users"]
     for name, ranking in rankings.items():

@@ -1,4 +1,4 @@
-"""The benchmark harness: our operators beside eager PyTorch, torch.compile and the speed of memory, in one run."""
+"""The benchmark harness compares our operators with eager PyTorch, torch.compile and memory bandwidth in one run."""
 
 from fastvae.bench.cases import build_case as build_case
 from fastvae.bench.command import run_bench as run_bench

@@ -1,4 +1,4 @@
-"""Cases: an operator's calls beside those of its baselines, ready to be timed."""
+"""Build benchmark cases: the calls of an operator and of its baselines."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ def build_case(
     with_float32: bool = False,
     captured: bool = False,
 ) -> Case:
-    """An operator's case.
+    """Build a case of an operator.
 
     Args:
-        operator: one of ``OPERATORS``, or ``"noise"``: standard normals into an existing tensor.
-        part: "forward" (without autograd), "backward" (alone) or "forward+backward".
-        shape: of the operator's axes; its default where None.
-        dtype: of the inputs.
-        device: where.
-        variant: one of the operator's variants; its first where None.
-        with_compiled: also the eager expression under torch.compile, which takes seconds to compile.
-        with_reference: also our reference in plain PyTorch; forward only.
-        with_float32: also our own call on float32 inputs.
-        captured: time the calls as CUDA graphs: what small shapes cost without their launches.
+        operator: one of ``OPERATORS``, or ``"noise"`` for standard normals written to an existing tensor.
+        part: "forward" (without autograd), "backward" (only) or "forward+backward".
+        shape: size of each of the operator's axes; the operator's default if None.
+        dtype: type of the inputs.
+        device: device of the inputs.
+        variant: one of the operator's variants; the first if None.
+        with_compiled: include the eager expression under torch.compile, which takes seconds to compile.
+        with_reference: include our reference in plain PyTorch (forward only).
+        with_float32: include our operator on float32 inputs.
+        captured: capture the calls as CUDA graphs, which excludes the launch overhead of small shapes.
 
     Raises:
-        ValueError: an operator, a part, a variant or the number of axes is not known; the message names those that are.
+        ValueError: an unknown operator, part or variant, or a wrong number of axes; the message lists the known ones.
     """
     device = torch.device(device)
     if operator == NOISE:
         return _noise_case(shape or (2**12, 2**12), device)
-    made = _known(operator, part, shape, variant)
-    shape, variant = shape or made.default_shape, made.variants[0] if variant is None else variant
-    problem = made.build(shape, dtype, device, variant)
+    known = _known(operator, part, shape, variant)
+    shape, variant = shape or known.default_shape, known.variants[0] if variant is None else variant
+    problem = known.build(shape, dtype, device, variant)
     functions = {OURS: problem.ours, EAGER: problem.eager}
     if with_compiled:
         torch.compiler.reset()
@@ -94,7 +94,7 @@ def _known(operator: str, part: str, shape: tuple[int, ...] | None, variant: str
         known = ", ".join(repr(name) for name in found.variants)
         raise ValueError(f"bench: {operator}'s variant must be one of {known}, got {variant!r}")
     if shape is not None and (len(shape) != len(found.axes.split()) or min(shape) < 1):
-        raise ValueError(f"bench: {operator} needs a shape of {found.axes}, each at least 1, got {list(shape)}")
+        raise ValueError(f"bench: {operator}'s shape must be {found.axes}, each at least 1, got {list(shape)}")
     return found
 
 
@@ -121,7 +121,7 @@ def _noise_case(shape: tuple[int, ...], device: torch.device) -> Case:
 
 
 def _call(function: Function, inputs: tuple[Tensor, ...], part: str) -> Call:
-    """The call that is timed: it returns what the part computes."""
+    """A function without arguments that runs the given part."""
     if part == "forward":
         return partial(_forward, function, inputs)
     leaves = tuple(tensor.detach().requires_grad_() for tensor in inputs)
@@ -138,7 +138,7 @@ def _forward(function: Function, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ..
 
 
 def _captured(call: Call) -> Call:
-    """The call as a CUDA graph: one launch for all its kernels."""
+    """The call captured as a CUDA graph, which launches all of its kernels at once."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -157,7 +157,7 @@ def _captured(call: Call) -> Call:
 
 
 def _limit(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> tuple[Call, int]:
-    """On CUDA a copy from device to device; on the CPU an addition, which moves what the fused forward moves."""
+    """On CUDA a copy from device to device; on the CPU an addition, with the fused forward pass's memory traffic."""
     tensors = [normal(shape, dtype, device, seed) for seed in (5, 6)]
     out = torch.empty_like(tensors[0])
     if device.type == "cuda":

@@ -30,10 +30,21 @@ def run_bench(
     csv: Path | None,
     plot: Path | None,
 ) -> str:
-    """Measure, write the files that are asked for, and return the text to print.
+    """Measure operators, write the requested files, and return the text to print.
+
+    Args:
+        operator: name of an operator, or None for all.
+        shape: shape of the problem; the operator's default if None.
+        dtype: type of the inputs.
+        device: device of the inputs.
+        compiled: also measure torch.compile.
+        seconds: time for each case, without the warm-up.
+        json: return JSON instead of a table.
+        csv: CSV file to write, or None.
+        plot: image file to write, or None.
 
     Raises:
-        ValueError: an operator, shape, dtype or device that does not exist, or a shape or plot without an operator.
+        ValueError: an unknown operator, shape, dtype or device, or a shape or plot without an operator.
     """
     _check(operator, shape, dtype, device, plot)
     names = [operator] if operator else [*OPERATORS, NOISE]
@@ -71,7 +82,7 @@ def _measure(
 
 
 def _sweep(operator: str, shape: tuple[int, ...] | None) -> list[tuple[int, ...]]:
-    """The shape with its batch from small to its own size."""
+    """Copies of the shape with increasing batch sizes up to its own."""
     if operator == NOISE:
         return [(num_rows, 512) for num_rows in _PLOT_ROWS]
     found = OPERATORS[operator]
@@ -83,8 +94,12 @@ def _check(operator: str | None, shape: tuple[int, ...] | None, dtype: str, devi
     if operator is not None and operator not in (*OPERATORS, NOISE):
         raise ValueError(f"bench: operator must be one of {', '.join(OPERATORS)} or noise, got {operator!r}")
     if operator is None and (shape is not None or plot is not None):
-        raise ValueError("bench: --shape and --plot are for one operator; name it: fastvae bench gaussian_rsample_kl")
+        raise ValueError(
+            "bench: --shape and --plot require an operator, for example fastvae bench gaussian_rsample_kl --shape 8 4"
+        )
     if dtype not in _DTYPES:
         raise ValueError(f"bench: dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
     if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("bench: --device cuda needs a GPU that torch sees; `fastvae doctor` says what is missing")
+        raise ValueError(
+            "bench: --device cuda requires a GPU that PyTorch can use; `fastvae doctor` reports what is missing"
+        )

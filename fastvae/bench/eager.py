@@ -1,6 +1,6 @@
-"""What people write instead: the textbook's expressions in eager PyTorch, as baselines only.
+"""The usual expressions in eager PyTorch, as baselines: the code that the fused operators replace.
 
-They are neither exact nor keyed as ``ops.reference`` is; they are the code that the fused operators replace.
+Unlike ``ops.reference``, they have neither keyed noise nor its numerical accuracy.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 
 def gaussian_rsample_kl(mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
-    """Reparameterise and the KL to N(0, I), as Kingma and Welling's VAE is written everywhere."""
+    """The reparameterised sample and the KL to N(0, I), in the usual implementation of Kingma and Welling's VAE."""
     std = torch.exp(0.5 * logvar)
     z = mu + std * torch.randn_like(std)
     kl = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp(), dim=1)
@@ -23,7 +23,7 @@ def gaussian_rsample_kl(mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
 def gaussian_rsample_kl_prior(
     mu: Tensor, logvar: Tensor, prior_mu: Tensor, prior_logvar: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The same against a learned prior."""
+    """The reparameterised sample and the KL to a learned prior."""
     std = torch.exp(0.5 * logvar)
     z = mu + std * torch.randn_like(std)
     ratio = logvar - prior_logvar
@@ -32,7 +32,7 @@ def gaussian_rsample_kl_prior(
 
 
 def gaussian_rsample_kl_both(mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The KL of each example and of each dimension."""
+    """The reparameterised sample and the KL per example and per dimension."""
     std = torch.exp(0.5 * logvar)
     z = mu + std * torch.randn_like(std)
     terms = -0.5 * (1 + logvar - mu.pow(2) - logvar.exp())
@@ -40,7 +40,7 @@ def gaussian_rsample_kl_both(mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor
 
 
 def gaussian_rsample_log_ratio(mu: Tensor, logvar: Tensor, num_samples: int) -> tuple[Tensor, Tensor]:
-    """K draws and log q(z|x) - log p(z) of each, from the two densities."""
+    """K samples and their log q(z|x) - log p(z), from the two log densities."""
     std = torch.exp(0.5 * logvar)
     z = mu + std * torch.randn(num_samples, *mu.shape, dtype=mu.dtype, device=mu.device)
     log_q = -0.5 * (math.log(2 * math.pi) + logvar + (z - mu).pow(2) / logvar.exp()).sum(2)
@@ -54,12 +54,12 @@ def bernoulli_nll(logits: Tensor, target: Tensor) -> tuple[Tensor]:
 
 
 def gaussian_nll(mean: Tensor, logvar: Tensor, target: Tensor) -> tuple[Tensor]:
-    """The normal density's negative logarithm, summed over each example."""
+    """The negative log density of a normal distribution, summed over each example."""
     return (0.5 * (math.log(2 * math.pi) + logvar + (target - mean).pow(2) * torch.exp(-logvar)).sum(1),)
 
 
 def discretized_logistic_nll(mean: Tensor, log_scale: Tensor, target: Tensor, num_levels: int) -> tuple[Tensor]:
-    """A difference of sigmoids with clamps, as PixelCNN++ and its successors have it (arXiv:1701.05517)."""
+    """A difference of sigmoids with clamps, as in PixelCNN++ and its successors (arXiv:1701.05517)."""
     x = 2 * target / (num_levels - 1) - 1
     inverse_scale = torch.exp(-log_scale)
     upper = (x - mean + 1 / (num_levels - 1)) * inverse_scale
@@ -74,5 +74,5 @@ def discretized_logistic_nll(mean: Tensor, log_scale: Tensor, target: Tensor, nu
 
 
 def multinomial_nll(logits: Tensor, counts: Tensor) -> tuple[Tensor]:
-    """Log-softmax and a dot product."""
+    """The dot product of counts and log-softmax."""
     return (-(functional.log_softmax(logits, dim=1) * counts).sum(1),)

@@ -1,4 +1,4 @@
-"""Measure a case beside its baselines, call by call in turn, so that a noisy machine is as unfair to all of them."""
+"""Measure a case and its baselines interleaved call by call, so that a machine's noise affects all of them equally."""
 
 from __future__ import annotations
 
@@ -17,24 +17,35 @@ Call = Callable[[], tuple[Tensor, ...]]
 OURS, EAGER, COMPILED, LIMIT = "fastvae", "eager", "compiled", "limit"
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
-_SAMPLE_S = 1e-3  # a sample is as many calls as last about this long: short calls are timed in bunches
+_SAMPLE_S = 1e-3  # a sample takes about this long: short calls are timed in batches
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One thing to measure: several ways to compute the same, and how much memory a perfect one would move."""
+    """A benchmark case: several implementations of one computation, and the memory traffic of an ideal one."""
 
     operator: str
-    part: str  # "forward", "backward", "forward+backward" or "noise"
+    """Name of the operator."""
+    part: str
+    """``forward``, ``backward``, ``forward+backward`` or ``noise``."""
     shape: tuple[int, ...]
+    """Shape of the problem."""
     dtype: torch.dtype
+    """Type of the inputs."""
     device: torch.device
+    """Device of the inputs."""
     variant: str = ""
-    calls: Mapping[str, Call]  # by name; OURS is among them, and LIMIT moves memory and computes next to nothing
+    """Variant of the operator."""
+    calls: Mapping[str, Call]
+    """Implementations by name. OURS is one of them; LIMIT moves memory with almost no computation."""
     elements: int
-    num_bytes: int  # read and written by a perfect implementation
-    limit_bytes: int  # read and written by the LIMIT call
-    equal: tuple[int, ...] = ()  # positions of results in which OURS and EAGER agree: those without noise
+    """Number of latents, pixels or counts."""
+    num_bytes: int
+    """Bytes that an ideal implementation reads and writes."""
+    limit_bytes: int
+    """Bytes that the LIMIT call reads and writes."""
+    equal: tuple[int, ...] = ()
+    """Indices of the results in which OURS and EAGER agree, because they do not depend on the noise."""
 
     def __str__(self) -> str:
         shape = "x".join(map(str, self.shape))
@@ -43,60 +54,73 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """What a call took: percentiles over the samples, and how many calls they are made of."""
+    """The duration of a call: percentiles over samples."""
 
     p20_us: float
+    """20th percentile in microseconds."""
     p50_us: float
+    """Median in microseconds."""
     p80_us: float
+    """80th percentile in microseconds."""
     num_calls: int
-    peak_mib: float | None = None  # device memory that the call takes at its height, beside its inputs; CUDA only
+    """Total number of timed calls."""
+    peak_mib: float | None = None
+    """Peak device memory of the call in addition to its inputs; None on the CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A measured case."""
+    """The measurements of a case."""
 
     case: Case
+    """The case."""
     timings: Mapping[str, Timing]
+    """Durations of the case's calls by name."""
 
     def speedup(self, over: str) -> float:
-        """How many times as long as ours the other call took."""
+        """The other call's median time divided by ours."""
         return self.timings[over].p50_us / self.timings[OURS].p50_us
 
     def gb_per_s(self, name: str = OURS) -> float:
-        """10^9 bytes a second of what a perfect implementation has to move."""
+        """Memory traffic of an ideal implementation divided by the call's time, in 10^9 bytes per second."""
         num_bytes = self.case.limit_bytes if name == LIMIT else self.case.num_bytes
         return num_bytes / self.timings[name].p50_us / 1e3
 
     def elements_per_s(self, name: str = OURS) -> float:
-        """Latents, pixels or counts a second."""
+        """Latents, pixels or counts per second."""
         return self.case.elements / self.timings[name].p50_us * 1e6
 
     def share_of_limit(self, name: str = OURS) -> float:
-        """The call's memory traffic against that of the LIMIT call: 1 is as fast as memory is."""
+        """The call's memory throughput relative to the LIMIT call's: 1 is the speed of memory."""
         return self.gb_per_s(name) / self.gb_per_s(LIMIT)
 
 
 @dataclass(frozen=True)
 class Bar:
-    """What a case has to reach."""
+    """A performance requirement of a case."""
 
-    against: str  # the name of a call; LIMIT compares memory traffic, the others time
+    against: str
+    """Name of the call to compare with; LIMIT compares memory throughput, all others compare time."""
     at_least: float
-    aim: float | None = None  # what we would like
+    """The required ratio."""
+    aim: float | None = None
+    """The desired ratio."""
 
     def measured(self, result: Result) -> float:
-        """The figure that is held against the bar."""
+        """The measured ratio."""
         return result.share_of_limit() if self.against == LIMIT else result.speedup(self.against)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """A case, built when it is its turn, and its bars."""
+    """A case with its requirements; the case is built just before it is measured."""
 
     name: str
+    """Name of the case."""
     build: Callable[[], Case]
+    """Builds the case."""
     bars: tuple[Bar, ...] = ()
+    """Requirements of the case."""
 
     def __str__(self) -> str:
         return self.name
@@ -108,11 +132,11 @@ def measure(
     """Time all calls of ``case`` in turn, after a warm-up, for about ``budget_s`` seconds.
 
     Args:
-        case: what to measure.
-        budget_s: the time for all calls of the case together, warm-up not counted.
-        min_rounds: turns that are taken however long they last.
-        max_rounds: turns that are enough.
-        warm_up_s: how long the calls run in turn before the first is timed: an idle GPU has slow clocks.
+        case: the case to measure.
+        budget_s: total time for all calls of the case in seconds, without the warm-up.
+        min_rounds: smallest number of rounds, even if they exceed the budget.
+        max_rounds: largest number of rounds.
+        warm_up_s: time to run the calls before they are timed, in seconds, because an idle GPU has low clocks.
     """
     keep_freed_memory()
     time_calls = _time_on_cuda if case.device.type == "cuda" else _time_on_cpu
@@ -126,7 +150,7 @@ def measure(
     for turn in itertools.count():
         if turn >= max_rounds or (turn >= min_rounds and time.perf_counter() > end):
             break
-        # In shuffled order: no call always finds the caches as the same other one left them.
+        # The order is shuffled so that the state of the caches does not always come from the same other call.
         for name in order.sample(names, len(names)):
             samples[name].append(time_calls(case.calls[name], bunch[name]) / bunch[name])
     timings = {name: _timing(samples[name], bunch[name], _peak_mib(case, name)) for name in names}
@@ -134,10 +158,10 @@ def measure(
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep what calls free, for all of them alike, from here on.
+    """Make the C library keep freed memory instead of returning it to the operating system.
 
-    Else large results come from fresh pages or from used ones, by the history of the heap, and the price of a fresh
-    page is the operating system's, which from minute to minute may be ten times itself. Only glibc has the setting.
+    Otherwise, depending on the history of the heap, large results may need new pages, whose cost varies by a factor of
+    ten over time. The setting exists in glibc only.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -171,7 +195,7 @@ def _time_on_cpu(call: Call, count: int) -> float:
 
 
 def _time_on_cuda(call: Call, count: int) -> float:
-    """Seconds between two events on the device; the queue is empty before, so launches are paid where they bind."""
+    """Seconds between two events on the device; the queue is empty before, so limiting launch overhead is included."""
     before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     torch.cuda.synchronize()
     before.record()

@@ -1,4 +1,4 @@
-"""What a measurement was made on: without it a number means nothing."""
+"""The hardware and software that a measurement was made on."""
 
 from __future__ import annotations
 
@@ -17,29 +17,36 @@ from fastvae.ops import native
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Hardware, versions and the state of the machine."""
+    """Hardware, versions and load of a machine."""
 
-    hardware: str  # the processor or GPU that the calls run on
+    hardware: str
+    """The processor or GPU that the calls run on."""
     cpu: str
-    threads: int  # that torch computes with on the CPU
-    load: float  # mean number of running processes in the minute before; our own are among them
+    """The processor and its instruction set."""
+    threads: int
+    """Number of threads that PyTorch uses on the CPU."""
+    load: float
+    """Load average of the last minute, including this process."""
     backend: str
+    """The operators' backend and the reason for it."""
     versions: str
-    date: str  # ISO, UTC
+    """Versions of the software."""
+    date: str
+    """Date and time in ISO format, UTC."""
 
     @property
     def slug(self) -> str:
-        """The hardware as a part of a file's name."""
+        """The hardware as a part of a file name."""
         return re.sub(r"[^a-z0-9]+", "-", self.hardware.lower()).strip("-")
 
     @property
     def month(self) -> str:
-        """Year and month, as in 202611."""
+        """Year and month, for example 202611."""
         return self.date[:7].replace("-", "")
 
 
 def this_machine(device: torch.device | str = "cpu") -> Machine:
-    """Look at this machine, for measurements on ``device``."""
+    """Describe this machine for measurements on ``device``."""
     device = torch.device(device)
     threads, cpu = torch.get_num_threads(), _cpu_name()
     versions = {"fastvae": __version__, "torch": torch.__version__, "Python": platform.python_version()}
@@ -61,7 +68,7 @@ def this_machine(device: torch.device | str = "cpu") -> Machine:
 
 
 def _cpu_name() -> str:
-    """The processor as Linux calls it; elsewhere what Python knows."""
+    """The processor's name from /proc/cpuinfo, or else from Python's ``platform``."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The operators' problems: inputs as they come in training, our call, the eager expression, the reference."""
+"""Benchmark problems of the operators: realistic inputs, our operator, the eager expression and the reference."""
 
 from __future__ import annotations
 
@@ -18,37 +18,50 @@ Function = Callable[..., tuple[Tensor, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Inputs, and the ways to compute the same of them."""
+    """The inputs of an operator and several implementations of it."""
 
-    inputs: tuple[Tensor, ...]  # those that get gradients
+    inputs: tuple[Tensor, ...]
+    """Inputs that require gradients."""
     ours: Function
+    """Our operator."""
     eager: Function
+    """The usual expression in eager PyTorch."""
     reference: Function
+    """Our reference in plain PyTorch."""
     forward_bytes: int
-    backward_bytes: int  # with the gradient of the outputs given
+    """Bytes that an ideal forward pass reads and writes."""
+    backward_bytes: int
+    """Bytes that an ideal backward pass reads and writes."""
     elements: int
-    equal_outputs: tuple[int, ...] = (0,)  # which outputs the eager expression gives too, whatever its noise
+    """Number of latents, pixels or counts."""
+    equal_outputs: tuple[int, ...] = (0,)
+    """Indices of the outputs that do not depend on the noise and so equal the eager expression's."""
     equal_gradients: tuple[int, ...] = (0,)
+    """Indices of the inputs whose gradients equal the eager expression's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operator:
-    """How to make an operator's problems."""
+    """A factory of an operator's problems."""
 
-    build: Callable[..., Problem]  # (shape, dtype, device, variant)
+    build: Callable[..., Problem]
+    """Builds a problem from (shape, dtype, device, variant)."""
     default_shape: tuple[int, ...]
-    axes: str  # what the shape's numbers are
+    """Default shape of a problem."""
+    axes: str
+    """Names of the shape's axes."""
     variants: tuple[str, ...] = ("",)
+    """Names of the variants; the first is the default."""
 
 
 def normal(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, seed: int, scale: float = 1.0) -> Tensor:
-    """Inputs of about the size that a trained encoder or decoder gives; the same ones every time."""
+    """Deterministic normal inputs, at about the scale of a trained encoder's or decoder's outputs."""
     generator = torch.Generator(device).manual_seed(seed)
     return (torch.randn(shape, generator=generator, device=device) * scale).to(dtype)
 
 
 def count_bytes(*tensors: Tensor) -> int:
-    """What the tensors' elements take in memory."""
+    """The size of the tensors' elements in bytes."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
@@ -158,7 +171,7 @@ def _discretized_logistic_nll(
         forward_bytes=count_bytes(mean, pixels, log_scale),
         backward_bytes=2 * count_bytes(mean, log_scale) + count_bytes(pixels),
         elements=mean.numel(),
-        equal_gradients=(),  # the eager difference of sigmoids cancels, and its clamp has none
+        equal_gradients=(),  # the eager difference of sigmoids cancels, and its clamp has no gradient
     )
 
 

@@ -1,4 +1,4 @@
-"""Measurements as tables, files and a plot."""
+"""Write measurements as tables, files and a plot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIMIT_IS = "the limit is torch.add(a, b, out=c) on the CPU and a copy from devic
 
 
 def rows(results: Iterable[Result]) -> list[Row]:
-    """One flat record for each call of each case; ratios are dimensionless, larger than 1 is faster than the other."""
+    """One flat record per call of each case; ratios above 1 mean that our operator is faster than the call."""
     table = []
     for result in results:
         case = result.case
@@ -46,12 +46,12 @@ def rows(results: Iterable[Result]) -> list[Row]:
 
 
 def to_json(results: Iterable[Result], machine: Machine) -> str:
-    """One JSON object: the machine, and a record for each call."""
+    """One JSON object with the machine and a record per call."""
     return json.dumps({"machine": dataclasses.asdict(machine), "results": rows(results)}, indent=2)
 
 
 def write_rows(path: Path, table: Sequence[Mapping[str, Any]], machine: Machine) -> None:
-    """Flat records as CSV, the machine's facts repeated in each."""
+    """Write flat records as CSV, with the description of the machine in each."""
     facts = dataclasses.asdict(machine)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -61,7 +61,7 @@ def write_rows(path: Path, table: Sequence[Mapping[str, Any]], machine: Machine)
 
 
 def result_table(results: Sequence[Result]) -> str:
-    """Markdown: every call of every case."""
+    """A Markdown table of all calls of all cases."""
     header = ["case", "call", "20 % µs", "50 % µs", "80 % µs", "G elements/s", "GB/s", "of limit", "time / ours"]
     has_memory = any(timing.peak_mib is not None for result in results for timing in result.timings.values())
     lines = []
@@ -80,7 +80,7 @@ def result_table(results: Sequence[Result]) -> str:
 
 
 def bar_table(measured: Iterable[tuple[Goal, Result]]) -> str:
-    """Markdown: every bar with the figure that was measured; empty where no case has a bar."""
+    """A Markdown table of all requirements and the measured values; empty if no case has a requirement."""
     lines = []
     for goal, result in measured:
         for bar in goal.bars:
@@ -95,7 +95,7 @@ def bar_table(measured: Iterable[tuple[Goal, Result]]) -> str:
 
 
 def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table that is aligned for people too."""
+    """A Markdown table with aligned columns."""
     widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
     rule = ["-" * max(3, width) for width in widths]
     shown = [header, rule, *lines]
@@ -110,7 +110,19 @@ def write_page(
     note: str,
     how: str = "Medians of calls that take turns in one process, which keeps the memory that they free; ",
 ) -> Path:
-    """``<name>_<hardware>_<yyyymm>.md`` in ``folder``: the machine, the tables that are not empty, how and a note."""
+    """Write ``<name>_<hardware>_<yyyymm>.md`` in ``folder``.
+
+    Args:
+        folder: the folder of results.
+        name: the benchmark's name.
+        machine: the machine, which is described above the tables.
+        tables: tables; empty ones are omitted.
+        note: the last sentence of the page.
+        how: a description of the method, before ``note``.
+
+    Returns:
+        The path of the page.
+    """
     path = folder / f"{name}_{machine.slug}_{machine.month}.md"
     folder.mkdir(parents=True, exist_ok=True)
     title = f"# {name}: {machine.hardware}"
@@ -119,13 +131,13 @@ def write_page(
 
 
 def machine_lines(machine: Machine) -> str:
-    """What it was measured on, as text above a table."""
+    """The description of the machine as a Markdown list."""
     facts = dataclasses.asdict(machine) | {"load": f"{machine.load:.2f}"}
     return "\n".join(f"- {name}: {value}" for name, value in facts.items())
 
 
 def write_plot(path: Path, results: Iterable[Result], machine: Machine) -> None:
-    """Size against GB/s, one line a backend, the limit dashed."""
+    """Plot GB/s against the size, with one line per backend and a dashed line for the limit."""
     from matplotlib.figure import Figure
 
     lines: dict[str, list[tuple[int, float]]] = defaultdict(list)

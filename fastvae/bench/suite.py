@@ -1,4 +1,4 @@
-"""What the benchmark scripts share: run goals, print them, write them down; and their way into pytest-benchmark."""
+"""Functions that the benchmark scripts share: measure goals, print and write the results, and use pytest-benchmark."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from fastvae.bench.cases import NOISE, build_case
 from fastvae.bench.harness import COMPILED, EAGER, OURS, Bar, Case, Goal, Result, measure
 from fastvae.bench.machine import Machine, this_machine
 
-_RELATIVE_ERROR = {torch.float32: 1e-3, torch.bfloat16: 0.1}  # of the eager expressions, not of ours
+_RELATIVE_ERROR = {torch.float32: 1e-3, torch.bfloat16: 0.1}  # the eager expressions' error, not our operators'
 
 
 def goal(*bars: Bar, operator: str, shape: tuple[int, ...], part: str = "forward", **options: Any) -> Goal:
-    """A case that is built only when it is measured, and what it has to reach.
+    """A case with its requirements; the case is built just before it is measured.
 
     Args:
-        bars: what it has to reach; one against torch.compile brings that baseline in.
-        operator, shape, part, options: as ``build_case`` takes them.
+        bars: requirements; torch.compile is measured if one of them compares with it.
+        operator, shape, part, options: passed on to ``build_case``.
     """
     dtype, variant = options.get("dtype", torch.float32), options.get("variant")
     captured = "captured" if options.get("captured") else ""
@@ -44,7 +44,7 @@ def goal(*bars: Bar, operator: str, shape: tuple[int, ...], part: str = "forward
 
 
 def run_goals(goals: Sequence[Goal], *, budget_s: float) -> list[tuple[Goal, Result]]:
-    """Measure one after the other; each one's progress on stderr."""
+    """Measure all goals and print the progress to stderr."""
     measured = []
     for number, each in enumerate(goals, 1):
         print(f"[{number}/{len(goals)}] {each}", file=sys.stderr)
@@ -60,7 +60,7 @@ def write_results(
     command: str,
     remarks: str = "",
 ) -> Path:
-    """``<name>_<hardware>_<yyyymm>.md`` and ``.csv`` in ``folder``; returns the former."""
+    """Write ``<name>_<hardware>_<yyyymm>.md`` and ``.csv`` in ``folder``; returns the path of the former."""
     results = [result for _, result in measured]
     tables = [report.bar_table(measured), remarks, report.result_table(results)]
     path = report.write_page(folder, name, machine, tables, f"{report.LIMIT_IS}. Made by `{command}`.")
@@ -69,8 +69,19 @@ def write_results(
 
 
 def main(name: str, goals: Sequence[Goal], folder: Path, *, device: str = "cpu", remarks: str = "") -> int:
-    """A benchmark script: measure, print the bars, what is to be said of them, and the table; write them to a file."""
-    options = options_parser(f"Measure {name} beside its baselines.", folder).parse_args()
+    """The main function of a benchmark script: measure the goals, then print and write the results.
+
+    Args:
+        name: the benchmark's name.
+        goals: the cases with their requirements.
+        folder: default folder of the results.
+        device: the device to describe in the results.
+        remarks: comments on the requirements, printed below their table.
+
+    Returns:
+        The exit code.
+    """
+    options = options_parser(f"Compare {name} with its baselines.", folder).parse_args()
     machine = this_machine(device)
     measured = run_goals(goals, budget_s=options.seconds)
     print(f"{name}: {machine.hardware}; {machine.backend}; load {machine.load:.2f}\n")
@@ -83,18 +94,18 @@ def main(name: str, goals: Sequence[Goal], folder: Path, *, device: str = "cpu",
 
 
 def options_parser(description: str, folder: Path) -> argparse.ArgumentParser:
-    """The options that all benchmark scripts have."""
+    """A parser with the options that all benchmark scripts share."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--seconds", type=float, default=3.0, help="time for each case, warm-up not counted")
+    parser.add_argument("--seconds", type=float, default=3.0, help="time for each case, without the warm-up")
     parser.add_argument("--out", type=Path, default=folder, help="folder of the results")
-    parser.add_argument("--no-write", dest="out", action="store_const", const=None, help="print only")
+    parser.add_argument("--no-write", dest="out", action="store_const", const=None, help="print the results only")
     return parser
 
 
 def check_and_benchmark(each: Goal, benchmark: Any) -> None:
-    """One goal under pytest-benchmark: timed with the ratios in ``extra_info``; disabled, run once.
+    """Run one goal under pytest-benchmark, which stores the ratios in ``extra_info``; if disabled, run it once.
 
-    Either way our results must be those of the eager expression, in what does not depend on the noise.
+    In both cases, those of our results that do not depend on the noise must agree with the eager expression's.
     """
     case = each.build()
     ours, theirs = case.calls[OURS](), case.calls[EAGER]()

@@ -6,13 +6,14 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from fastvae.cluster.client import ask_slurm, job_of, queued_jobs
+from fastvae.cluster.resources import share_of_a_gpu
 from fastvae.train.run_dir.run_dir import RunDir
 
 _TIME = re.compile(r"\d+|\d+:\d\d(:\d\d)?|\d+-\d+(:\d\d){0,2}")
@@ -27,7 +28,11 @@ class Job:
     gpus_per_node: int | None = None
     """GPUs on each node, one process for each; None trains on CPUs."""
     cpus_per_node: int | None = None
-    """CPU cores on each node; None leaves it to the cluster, where it is often one."""
+    """CPU cores on each node; None is a GPU's share of a node for each GPU, and without GPUs the cluster's choice,
+    which is often one."""
+    gib_per_node: int | None = None
+    """Memory on each node in GiB; None is a GPU's share of a node for each GPU, and without GPUs the cluster's
+    choice."""
     time: str | None = None
     """Time limit in Slurm's words: 90 (minutes), 24:00:00 or 3-12; at its end the job queues itself again."""
     partition: str | None = None
@@ -48,7 +53,7 @@ class Job:
     """Folders to show in the container beside the working directory, as /data:/data,/scratch:/scratch."""
 
     def __post_init__(self) -> None:
-        for name in ("nodes", "gpus_per_node", "cpus_per_node", "at_once", "warning_s"):
+        for name in ("nodes", "gpus_per_node", "cpus_per_node", "gib_per_node", "at_once", "warning_s"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"submit: --{name.replace('_', '-')} must be at least 1, got {value}")
@@ -97,6 +102,7 @@ def render(job: Job, run_dir: Path, words: Sequence[str]) -> str:
     shebang, *lines = shipped.read_text(encoding="utf-8").splitlines()
     variables = {"LAUNCH": str(launch), "PYTHON": sys.executable, "IMAGE": job.image, "MOUNTS": job.mounts}
     words = list(words)
+    job, comments = _with_shares(job)
     if job.sweep:
         words.insert(1, str(job.sweep.resolve()))
         variables["SWEEP_DIR"] = str(run_dir)
@@ -104,6 +110,7 @@ def render(job: Job, run_dir: Path, words: Sequence[str]) -> str:
         [
             shebang,
             *(f"#SBATCH {option}" for option in _directives(job, run_dir, words[0])),
+            *comments,
             *(f"export {name}={shlex.quote(value)}" for name, value in variables.items() if value),
             f"set -- {shlex.join(words)}",
             *(line for line in lines if not line.startswith("#SBATCH")),
@@ -117,6 +124,26 @@ def log_pattern(job: Job, run_dir: Path) -> str:
     return f"{run_dir.resolve()}/slurm-{'%A_%a' if job.sweep else '%j'}.out"
 
 
+def _with_shares(job: Job) -> tuple[Job, list[str]]:
+    """The job with CPU cores and memory for its GPUs where it leaves them open, and a comment that says so."""
+    gives_memory = any(option.startswith("--mem") for option in job.sbatch)
+    gives_cpus = any(option.startswith(("--cpus-per-", "-c")) for option in job.sbatch)
+    needs_cpus, needs_memory = (
+        job.cpus_per_node is None and not gives_cpus,
+        job.gib_per_node is None and not gives_memory,
+    )
+    if job.gpus_per_node is None or not (needs_cpus or needs_memory):
+        return job, []
+    share = share_of_a_gpu(job.partition)
+    comment = (
+        f"# {share.cpus} CPU cores and {share.gib} GiB for each GPU: {share.reason}; --cpus-per-node and "
+        "--gib-per-node change them"
+    )
+    cpus = share.cpus * job.gpus_per_node if needs_cpus else job.cpus_per_node
+    gib = share.gib * job.gpus_per_node if needs_memory else job.gib_per_node
+    return replace(job, cpus_per_node=cpus, gib_per_node=gib), [comment]
+
+
 def _directives(job: Job, run_dir: Path, recipe: str) -> list[str]:
     asked = {
         "job-name": f"fastvae-{recipe}",
@@ -127,6 +154,7 @@ def _directives(job: Job, run_dir: Path, recipe: str) -> list[str]:
         "ntasks-per-node": 1,
         "cpus-per-task": job.cpus_per_node,
         "gpus-per-node": job.gpus_per_node,
+        "mem": f"{job.gib_per_node}G" if job.gib_per_node else None,
         "time": job.time,
         "partition": job.partition,
         "account": job.account,

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastvae import applications, run
+from fastvae import applications
 from fastvae.applications.config import ANOMALY_SAMPLES
-from fastvae.commands.options import RunDirectory, output_file
+from fastvae.commands.options import Device, RunDirectory, load_run, output_file, row_numbers
 from fastvae.settings import Settings
 
 if TYPE_CHECKING:
     from fastvae.applications.anomalies import Array, Detection, Scores
-    from fastvae.data import Source
     from fastvae.run import LoadedRun
 
 
@@ -34,6 +33,8 @@ class AnomalyReport(Settings):
     """How many rows are shown."""
     num_samples: int = ANOMALY_SAMPLES
     """Draws of the latent that a score is a mean over."""
+    device: Device = "auto"
+    """Where to compute; auto takes the GPU where there is one."""
 
     def __call__(self) -> int:
         if self.top < 1 or self.num_samples < 2:
@@ -41,7 +42,7 @@ class AnomalyReport(Settings):
                 f"anomaly-report: --top must be at least 1 and --num-samples 2, got {self.top}, {self.num_samples}"
             )
         out = None if self.out is None else output_file(self.out)
-        loaded = run.load(self.run)
+        loaded = load_run(self.run, self.device)
         applications.anomalies.require_table(loaded)
         source = loaded.source(self.data or "test")
         scores = applications.anomalies.score_run(loaded, source, num_samples=self.num_samples)
@@ -64,12 +65,6 @@ class AnomalyReport(Settings):
             found = applications.anomalies.detection(labels, scores.total.numpy())
             return detection_table({loaded.config.recipe: found})
         return detection_table(applications.anomalies.compare(loaded, scores))
-
-
-def row_numbers(source: Source) -> list[int]:
-    """Of each row its number in its file: 1 is the first below the header."""
-    numbers = source.attribute("row")
-    return list(range(1, len(source) + 1)) if numbers is None else numbers.tolist()
 
 
 def row_table(scores: Scores, rows: Sequence[int], top: int) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastvae import figures, run
-from fastvae.commands.options import RunDirectory, conditions, output_path
+from fastvae import figures
+from fastvae.commands.options import Device, RunDirectory, conditions, load_run, output_path, write_examples
 from fastvae.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,20 +43,23 @@ class Sample(Settings):
     seed: int = 0
     """Which ones: the same seed gives the same examples."""
     out: Path | None = None
-    """The file, or a folder for it; None is samples.png (or .txt, ...) in the run directory."""
+    """The file, or a folder for it; None is samples.png (or .txt, ...) in the run directory. A .npz holds the
+    numbers."""
+    device: Device = "auto"
+    """Where to compute; auto takes the GPU where there is one."""
 
     def __call__(self) -> int:
-        loaded = run.load(self.run)
+        loaded = load_run(self.run, self.device)
         examples, title = self._draw(loaded)
-        print(loaded.save(output_path(loaded, self.out, "samples"), examples, title=title))
+        print(write_examples(loaded, self.out, "samples", examples, title=title))
         return 0
 
     def _draw(self, loaded: LoadedRun) -> tuple[Tensor, str]:
-        told = conditions(self.label, self.length, self.condition)
+        given = conditions(self.label, self.length, self.condition)
         if self.strength is not None and not math.isfinite(self.strength):
             raise ValueError(f"--strength: must be a finite number, got {self.strength}")
         if self.like is not None:
-            if told or self.attribute or self.temperature is not None:
+            if given or self.attribute or self.temperature is not None:
                 raise ValueError(
                     "--like: takes the example's own condition, no attribute or temperature; leave those out"
                 )
@@ -66,10 +70,66 @@ class Sample(Settings):
             shift = loaded.attribute_direction(self.attribute) * (1.0 if self.strength is None else self.strength)
         elif self.strength is not None:
             raise ValueError("--strength: belongs to --like or --attribute; give one of them")
-        words = [f"{name} {value}" for name, value in told.items()] + ([self.attribute] if self.attribute else [])
+        words = [f"{name} {value}" for name, value in given.items()] + ([self.attribute] if self.attribute else [])
         title = ", ".join(["samples from the prior", *words])
-        samples = loaded.sample(self.num, seed=self.seed, shift=shift, temperature=self.temperature, **told)
+        samples = loaded.sample(self.num, seed=self.seed, shift=shift, temperature=self.temperature, **given)
         return samples, title
+
+
+@dataclass(frozen=True)
+class Decode(Settings):
+    """Decode latents of a file, such as those that `fastvae encode` wrote, and write the examples."""
+
+    run: RunDirectory
+    """The run directory."""
+    data: Path
+    """A .npz file with mu [N, D], as `fastvae encode` writes it, or z [N, D]; or a .npy file of [N, D]."""
+    label: str | None = None
+    """Of this class, where the run was trained with --data.condition label; None shows all in turn."""
+    length: str | None = None
+    """Of this length, where the run was trained with --data.condition length."""
+    condition: tuple[str, ...] = ()
+    """Other conditions, as NAME=VALUE."""
+    out: Path | None = None
+    """The file, or a folder for it; None is decoded.png (or .txt, ...) in the run directory. A .npz holds the
+    numbers."""
+    device: Device = "auto"
+    """Where to compute; auto takes the GPU where there is one."""
+
+    def __call__(self) -> int:
+        z = read_latents(self.data)
+        loaded = load_run(self.run, self.device)
+        examples = loaded.decode(z, seed=None, **conditions(self.label, self.length, self.condition))
+        title = f"decoded from {self.data.name}"
+        print(write_examples(loaded, self.out, "decoded", examples, title=title))
+        return 0
+
+
+def read_latents(path: Path) -> Tensor:
+    """The latents [N, D] of a .npz or .npy file, float32.
+
+    Raises:
+        ValueError: the file holds none, or numbers that are not finite.
+    """
+    import numpy as np
+    import torch
+
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            with loaded:
+                found = [loaded[name] for name in ("mu", "z") if name in loaded.files]
+        else:
+            found = [loaded]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"--data: {path} cannot be read as a .npz or .npy file: {error}") from None
+    if not found or found[0].ndim != 2 or not len(found[0]) or found[0].dtype.kind not in "fiu":
+        has = f"{found[0].dtype} of shape {list(found[0].shape)}" if found else "neither"
+        raise ValueError(f"--data: {path} must hold mu or z, numbers [N, D], got {has}; `fastvae encode` writes such")
+    z = torch.from_numpy(found[0].astype(np.float32))
+    if not bool(z.isfinite().all()):
+        raise ValueError(f"--data: {path} must hold finite latents, got NaN or infinity; leave those rows out")
+    return z
 
 
 @dataclass(frozen=True)
@@ -84,20 +144,24 @@ class Reconstruct(Settings):
     """A file or folder of examples; None is the test set."""
     out: Path | None = None
     """The file, or a folder for it; None is reconstructions.png (or .txt, ...) in the run directory."""
+    device: Device = "auto"
+    """Where to compute; auto takes the GPU where there is one."""
 
     def __call__(self) -> int:
-        loaded = run.load(self.run)
+        loaded = load_run(self.run, self.device)
         originals, reconstructions = loaded.reconstruct(self.num, self.data or "test")
         path = output_path(loaded, self.out, "reconstructions")
         title = f"{loaded.data.name}: reconstructions"
-        figures.find_renderer(loaded.data).write_pairs(path, originals, reconstructions, loaded.data, title=title)
+        figures.find_renderer(loaded.data).write_pairs(
+            path, originals.cpu(), reconstructions.cpu(), loaded.data, title=title
+        )
         print(path)
         return 0
 
 
 @dataclass(frozen=True)
 class Interpolate(Settings):
-    """Write the way between two test examples through the latent space."""
+    """Write the straight line between two test examples in the latent space, decoded."""
 
     run: RunDirectory
     """The run directory."""
@@ -106,16 +170,18 @@ class Interpolate(Settings):
     second: int
     """Number of the test example that it ends at."""
     steps: int = 9
-    """Examples on the way, both ends included."""
+    """Examples on the line, both ends included."""
     out: Path | None = None
     """The file, or a folder for it; None is interpolation.png (or .txt, ...) in the run directory."""
+    device: Device = "auto"
+    """Where to compute; auto takes the GPU where there is one."""
 
     def __call__(self) -> int:
-        loaded = run.load(self.run)
+        loaded = load_run(self.run, self.device)
         row = loaded.interpolate(self.first, self.second, steps=self.steps).unsqueeze(0)
         path = output_path(loaded, self.out, "interpolation")
         title = f"{loaded.data.name}: from test example {self.first} to {self.second}"
-        figures.find_renderer(loaded.data).write_rows(path, row, [""], loaded.data, title=title)
+        figures.find_renderer(loaded.data).write_rows(path, row.cpu(), [""], loaded.data, title=title)
         print(path)
         return 0
 
@@ -144,9 +210,11 @@ class Traverse(Settings):
     """Other conditions, as NAME=VALUE."""
     out: Path | None = None
     """The file, or a folder for it; None is traversal.png (or .txt, ...) in the run directory."""
+    device: Device = "auto"
+    """Where to compute; auto takes the GPU where there is one."""
 
     def __call__(self) -> int:
-        loaded = run.load(self.run)
+        loaded = load_run(self.run, self.device)
         rows = loaded.traverse(
             self.dimensions,
             steps=self.steps,
@@ -158,6 +226,6 @@ class Traverse(Settings):
         path = output_path(loaded, self.out, "traversal")
         widths = "deviations" if self.attribute is None else "mean differences"
         title = f"{loaded.data.name}: {self.span:g} {widths} to either side"
-        figures.find_renderer(loaded.data).write_rows(path, rows.examples, rows.names, loaded.data, title=title)
+        figures.find_renderer(loaded.data).write_rows(path, rows.examples.cpu(), rows.names, loaded.data, title=title)
         print(path)
         return 0

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fastvae import run
-from fastvae.commands.options import RunDirectory, output_file
+from fastvae.commands.options import Device, RunDirectory, load_run, output_file, row_numbers
 from fastvae.settings import Settings
 
 
@@ -22,13 +21,13 @@ class Evaluate(Settings):
     """The run directory."""
     num_samples: int = 100
     """Importance samples of nll_nats; with 1 it is the negative ELBO."""
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Where to compute."""
+    device: Device = "auto"
+    """Where to compute; auto takes the GPU where there is one."""
     json: bool = False
     """Print one JSON object instead of a table."""
 
     def __call__(self) -> int:
-        values = dataclasses.asdict(run.load(self.run, device=self.device).evaluate(self.num_samples))
+        values = dataclasses.asdict(load_run(self.run, self.device).evaluate(self.num_samples))
         print(json.dumps(values) if self.json else evaluation_table(values))
         return 0
 
@@ -37,7 +36,8 @@ class Evaluate(Settings):
 class Score(Settings):
     """Write how unlikely each example is, in nats: a CSV file with its number and minus its bound.
 
-    Of a deterministic autoencoder it is the squared error.
+    Rows of a table have their number in the file, 1 below the header, as in `anomaly-report`; other examples count from
+    0, as in `interpolate`. Of a deterministic autoencoder it is the squared error.
     """
 
     run: RunDirectory
@@ -48,19 +48,22 @@ class Score(Settings):
     """A file or folder of examples; None is the test set."""
     num_samples: int = 1
     """Importance samples: 1 gives minus the ELBO, more a tighter bound."""
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Where to compute."""
+    device: Device = "auto"
+    """Where to compute; auto takes the GPU where there is one."""
 
     def __call__(self) -> int:
         out = output_file(self.out)
-        loaded = run.load(self.run, device=self.device)
-        values = loaded.score(self.data or "test", num_samples=self.num_samples)
+        loaded = load_run(self.run, self.device)
+        source = loaded.source(self.data or "test")
+        values = loaded.score(source, num_samples=self.num_samples)
         unit = getattr(loaded.model, "distortion_unit", "nats")
         score = "negative_elbo_nats" if self.num_samples == 1 else "nll_nats"
+        is_table = loaded.data.kind == "table"
+        numbers = row_numbers(source) if is_table else range(len(values))
         with out.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["example", score if unit == "nats" else unit.replace(" ", "_")])
-            writer.writerows((row, f"{value:.6f}") for row, value in enumerate(values.tolist()))
+            writer.writerow(["row" if is_table else "example", score if unit == "nats" else unit.replace(" ", "_")])
+            writer.writerows((n, f"{value:.6f}") for n, value in zip(numbers, values.tolist(), strict=True))
         print(f"{out}  {len(values)} examples, mean {values.mean():.4f} {unit}")
         return 0
 
@@ -77,10 +80,12 @@ class Encode(Settings):
     """Which examples of the run's own data."""
     data: Path | None = None
     """A file or folder of examples, instead of the run's own."""
+    device: Device = "auto"
+    """Where to compute; auto takes the GPU where there is one."""
 
     def __call__(self) -> int:
         out = output_file(self.out)
-        print(run.load(self.run).save_latents(out, self.data or self.split))
+        print(load_run(self.run, self.device).save_latents(out, self.data or self.split))
         return 0
 
 

@@ -4,17 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from fastvae import figures
+from fastvae import run as runs
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fastvae.data import Source
     from fastvae.run import LoadedRun
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg", ".tif", ".tiff", ".webp")
+_OTHER_FILES = (*_PICTURES, ".txt", ".csv", ".wav", ".npz", ".npy", ".pt", ".json", ".safetensors")
 RunDirectory = Annotated[Path, tyro.conf.Positional]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def load_run(directory: Path, device: Device) -> LoadedRun:
+    """A run on a device; ``auto`` is the GPU where PyTorch sees one.
+
+    Raises:
+        ValueError: the directory holds no run, or there is no such device.
+    """
+    from fastvae.distributed.world import choose_device  # here: it imports PyTorch
+
+    return runs.load(directory, device=choose_device(device, 0))
+
+
+def row_numbers(source: Source) -> list[int]:
+    """Of each row of a table its number in the file: 1 is the first one below the header."""
+    numbers = source.attribute("row")
+    return list(range(1, len(source) + 1)) if numbers is None else numbers.tolist()
 
 
 def conditions(label: str | None, length: str | None, others: Sequence[str]) -> dict[str, str | None]:
@@ -59,11 +82,29 @@ def output_path(run: LoadedRun, out: Path | None, name: str) -> Path:
     if out is None:
         return run.directory / f"{name}{suffix}"
     wanted = _PICTURES if suffix == ".png" else (suffix,)
-    if out.suffix in (*_PICTURES, ".txt", ".csv", ".wav") and out.suffix not in wanted and not out.is_dir():
+    if out.suffix in _OTHER_FILES and out.suffix not in wanted and not out.is_dir():
         what = f"a file {suffix}" if suffix else "a folder of WAV files"
-        raise ValueError(f"--out: examples of {run.data.name} become {what}, got {out.name}; name such, or a folder")
+        raise ValueError(
+            f"--out: examples of {run.data.name} become {what}, got {out.name}; name one, or a folder"
+            " (sample and decode also write the numbers to a .npz)"
+        )
     if not suffix or (out.suffix and not out.is_dir()):
         out.parent.mkdir(parents=True, exist_ok=True)
         return out
     out.mkdir(parents=True, exist_ok=True)
     return out / f"{name}{suffix}"
+
+
+def write_examples(run: LoadedRun, out: Path | None, name: str, examples: Tensor, *, title: str) -> Path:
+    """Write examples for people to look at or, where ``out`` ends in .npz, their numbers as the array ``examples``.
+
+    Raises:
+        ValueError: the name is that of another kind of file than the data become.
+    """
+    if out is not None and out.suffix == ".npz" and not out.is_dir():
+        import numpy as np
+
+        out.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(out, examples=examples.cpu().numpy())
+        return out
+    return run.save(output_path(run, out, name), examples.cpu(), title=title)

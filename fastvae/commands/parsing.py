@@ -21,17 +21,30 @@ class UsageError(ValueError):
 
 
 def parse(
-    kind: type[T], words: Sequence[str], command: str, default: T | None = None, beside: Sequence[type] = ()
+    kind: type[T],
+    words: Sequence[str],
+    command: str,
+    default: T | None = None,
+    beside: Sequence[type] = (),
+    others: Sequence[str] = (),
 ) -> T:
-    """A ``kind`` from the words of its command line; ``beside`` has the kinds whose options were taken out before.
+    """A ``kind`` from the words of its command line.
+
+    Args:
+        kind: a dataclass.
+        words: of the command line.
+        command: what stands before them.
+        default: the values of options that the words do not give.
+        beside: the kinds whose options were taken out of the words before; a wrong option may be meant as one of them.
+        others: more options that were taken out.
 
     Raises:
         UsageError: an option is unknown, and the message has the nearest name; or a value breaks a rule.
     """
-    parsed, strange = _read(kind, words, command, {} if default is None else {"default": default})
-    if strange:
-        known = [f"--{name}" for each in (kind, *beside) for name in option_names(each)]
-        raise UsageError(unknown("option", strange[0].split("=")[0], known) + f"; see fastvae {command} --help")
+    parsed, unread = _read(kind, words, command, {} if default is None else {"default": default})
+    if unread:
+        known = [f"--{name}" for each in (kind, *beside) for name in option_names(each)] + [*others]
+        raise UsageError(unknown("option", unread[0].split("=")[0], known) + f"; see fastvae {command} --help")
     return parsed
 
 

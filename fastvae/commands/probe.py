@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastvae import applications, run
+from fastvae import applications
 from fastvae.applications.config import ProbeConfig
-from fastvae.commands.options import RunDirectory, output_file
+from fastvae.commands.options import Device, RunDirectory, load_run, output_file
 from fastvae.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,12 +31,14 @@ class Probe(Settings):
     """The maps' PNG; None is probe.png in the run directory."""
     json: bool = False
     """Print one JSON list instead of a table."""
+    device: Device = "auto"
+    """Where to compute; auto takes the GPU where there is one."""
 
     def __call__(self) -> int:
         if self.map_examples < 0:
             raise ValueError(f"--map-examples: must be at least 10, or 0 for no maps, got {self.map_examples}")
         out = None if self.out is None else output_file(self.out)
-        loaded = run.load(self.run)
+        loaded = load_run(self.run, self.device)
         rows = applications.probe.probe(loaded, self.probe)
         print(json.dumps([dataclasses.asdict(row) for row in rows]) if self.json else probe_table(rows))
         if self.map_examples:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastvae import applications, run
+from fastvae import applications
 from fastvae.applications.config import MAX_EASE_GIB
-from fastvae.commands.options import RunDirectory
+from fastvae.commands.options import Device, RunDirectory, load_run
 from fastvae.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class Recommend(Settings):
     """The most memory, in GiB, that the report's EASE may take; it is left out where it needs more."""
     top: int = 10
     """How many items."""
+    device: Device = "auto"
+    """Where to compute; auto takes the GPU where there is one."""
 
     def __call__(self) -> int:
         asked = [self.items is not None, self.similar is not None, self.data is not None, self.report]
@@ -44,7 +46,7 @@ class Recommend(Settings):
             raise ValueError("recommend: give one of --items, --similar, --data and --report, and --top of at least 1")
         if not self.max_gib > 0:
             raise ValueError(f"--max-gib: must be a positive number, got {self.max_gib}")
-        loaded = run.load(self.run)
+        loaded = load_run(self.run, self.device)
         recommendation = applications.recommendation
         recommender = recommendation.Recommender.of_run(loaded)
         if self.items is not None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fastvae.commands.parsing import parse
+from fastvae.commands.helping import print_help
+from fastvae.commands.parsing import UsageError, parse
+from fastvae.commands.usable import refuse_unused
+from fastvae.data import kind_of
+from fastvae.models import ModelConfig, check_model, model_preset, with_preset
 from fastvae.recipes import find_recipe
 from fastvae.run import RunConfig
 
@@ -17,21 +21,71 @@ ALIASES = {
 """Short names of options, as people type them."""
 
 
+PRESET = "--model.preset"
+
+
 def parse_run(command: str, recipe: str, words: Sequence[str], beside: Sequence[type] = ()) -> RunConfig:
     """A recipe's run with the options in ``words``; ``beside`` has the kinds whose options were taken out before.
 
     A recipe binarises its own data as a paper did. A path brings other data, which are binarised only where the words
-    ask for that.
+    ask for that. Another family brings its own defaults, and a preset its sizes; the other words change those.
 
     Raises:
-        UsageError: an option is unknown, or a value breaks a rule.
+        SystemExit: the words ask for help, which is printed.
+        UsageError: an option is unknown or has no effect on the run, or a value breaks a rule.
         ValueError: there is no such recipe.
     """
     default, words = find_recipe(recipe), [long_name(word) for word in words]
-    options = {word.partition("=")[0].replace("_", "-") for word in words}
-    if "--data.path" in options and "--data.binarize" not in options:
+    asks = {"-h", "--help", "--help-all"} & set(words)
+    words = [word for word in words if word not in asks]
+    given = {word.partition("=")[0].replace("_", "-"): None for word in words if word.startswith("--")}
+    if "--data.path" in given and "--data.binarize" not in given:
         default = replace(default, data=replace(default.data, binarize="none"))
-    return parse(RunConfig, words, f"{command} {recipe}", default=default, beside=beside)
+    try:
+        default = replace(default, model=_chosen_model(default.model, words))
+        config = parse(
+            RunConfig, _without(words, PRESET), f"{command} {recipe}", default=default, beside=beside, others=[PRESET]
+        )
+        if not asks:
+            refuse_unused(config, [name[2:] for name in given if name != PRESET])
+            check_model(config.model, kind_of(config.data))
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise UsageError(f"{error}; see fastvae {command} {recipe} --help") from error
+    if asks:
+        print_help(config, f"{command} {recipe}", everything="--help-all" in asks)
+        raise SystemExit(0)
+    return config
+
+
+def _chosen_model(model: ModelConfig, words: Sequence[str]) -> ModelConfig:
+    """The recipe's model; the defaults of the family that the words name, and the sizes of their preset."""
+    family, network, preset = (_value(words, option) for option in ("--model.family", "--model.network", PRESET))
+    if family is not None and family != model.family:
+        return model_preset(family, preset, network=network)
+    if preset is None:
+        return model
+    return with_preset(model if network is None else replace(model, network=network), preset)
+
+
+def _value(words: Sequence[str], option: str) -> str | None:
+    """The value that the words give an option, the last one; None where they do not name it."""
+    value = None
+    for place, word in enumerate(words):
+        name, equals, text = word.partition("=")
+        if name == option:
+            value = text if equals else "".join(words[place + 1 : place + 2])
+            if not value or value.startswith("--"):
+                raise UsageError(f"Missing value for argument '{option}'")
+    return value
+
+
+def _without(words: Sequence[str], option: str) -> list[str]:
+    """The words without an option and its value."""
+    names = [word.partition("=")[0] for word in words]
+    is_value = [False, *(word == option for word in words)]
+    return [word for word, name, skip in zip(words, names, is_value, strict=False) if name != option and not skip]
 
 
 def long_name(word: str) -> str:

@@ -17,7 +17,8 @@ def train(words: Sequence[str]) -> int:
     """Train a recipe; the same command again goes on from its newest checkpoint."""
     if not words or words[0] in ("-h", "--help"):
         print(f"usage: fastvae train RECIPE [options]\n\n{train.__doc__}\n\nrecipes:\n{recipe_table()}\n")
-        print("`fastvae train RECIPE --help` shows every option with the recipe's value.")
+        print("`fastvae train RECIPE --help` shows the options that the recipe can use, with its values;")
+        print("`fastvae train RECIPE --help-all` shows every option.")
         print("Short names: " + ", ".join(f"{short} is {option}" for short, option in ALIASES.items()) + ".")
         return 0 if words else 2
     config = parse_run("train", words[0], words[1:])

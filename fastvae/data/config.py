@@ -39,7 +39,7 @@ class DataConfig(Settings):
     """Spread each pixel over its cell, so that densities have bits per dimension; by default for digits only."""
     test_every: int = 10
     """For file, where it holds no test set: every so many-th example, counted from 0, is a test example."""
-    max_gib: float = setting(4.0, changes_result=False)
+    max_gib: float = setting(4.0, changes_result=False, advanced=True)
     """The most memory that your own data may take, in GiB."""
     images: ImagesConfig = field(default_factory=ImagesConfig)
     """For folders of images: how they are read."""

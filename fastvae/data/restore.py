@@ -73,15 +73,11 @@ def kept_kind(state: State) -> str | None:
     """
     if DESCRIPTION not in state:
         return None
-    try:
-        described = json.loads(state[DESCRIPTION])
-    except (ValueError, RecursionError):
-        described = None
-    name = described.get("kind") if isinstance(described, dict) else None
-    if not isinstance(name, str) or name not in KINDS:
+    name = _description(state).get("kind")
+    if name not in KINDS:
         known = ", ".join(KINDS)
         raise ValueError(f"{DESCRIPTION} of the run must name a known kind of data, got {name!r}; known: {known}")
-    return name
+    return str(name)
 
 
 def restore(state: State, reason: str) -> Data | None:
@@ -98,7 +94,7 @@ def restore(state: State, reason: str) -> Data | None:
 
 
 def _restore(state: State, reason: str) -> Data | None:
-    described = json.loads(state.get(DESCRIPTION, b"{}"))
+    described = _description(state)
     if described.get("preprocess") is None:
         return None
     dtype = getattr(torch, described["dtype"])
@@ -121,6 +117,16 @@ def _restore(state: State, reason: str) -> Data | None:
         inputs=None if described["inputs"] is None else _restored_inputs(described["inputs"]),
         state=state,
     )
+
+
+def _description(state: State) -> dict[str, Any]:
+    try:
+        described = json.loads(state.get(DESCRIPTION, b"{}"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{DESCRIPTION} of the run is no JSON ({error}); was it changed?") from None
+    if not isinstance(described, dict) or not isinstance(described.get("kind", ""), str):
+        raise ValueError(f"{DESCRIPTION} of the run must describe its data, got {str(described)[:60]}")
+    return described
 
 
 def _restored_inputs(described: Mapping[str, Any]) -> ModelInputs:

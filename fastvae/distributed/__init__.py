@@ -5,10 +5,17 @@ from typing import TYPE_CHECKING
 from fastvae.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from fastvae.distributed.build import STRATEGIES, StrategyOptions, build_strategy
     from fastvae.distributed.config import DDPConfig, FSDPConfig
     from fastvae.distributed.deepspeed_settings import DeepSpeedConfig
-    from fastvae.distributed.failure import Failure, PeerFailed
+    from fastvae.distributed.failure import Failure, PeerFailed, is_peer_error
+    from fastvae.distributed.kinds import (
+        STRATEGIES,
+        StrategyKind,
+        StrategyName,
+        StrategyOptions,
+        build_strategy,
+        find_strategy,
+    )
     from fastvae.distributed.side_group import SideGroup
     from fastvae.distributed.strategy import StepReport, Strategy, read_whole, write_tensors
     from fastvae.distributed.world import World, enter_world, world_from_environment
@@ -23,10 +30,14 @@ __all__ = [
     "SideGroup",
     "StepReport",
     "Strategy",
+    "StrategyKind",
+    "StrategyName",
     "StrategyOptions",
     "World",
     "build_strategy",
     "enter_world",
+    "find_strategy",
+    "is_peer_error",
     "read_whole",
     "world_from_environment",
     "write_tensors",
@@ -35,10 +46,17 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "build": ("STRATEGIES", "StrategyOptions", "build_strategy"),
         "config": ("DDPConfig", "FSDPConfig"),
         "deepspeed_settings": ("DeepSpeedConfig",),
-        "failure": ("Failure", "PeerFailed"),
+        "failure": ("Failure", "PeerFailed", "is_peer_error"),
+        "kinds": (
+            "STRATEGIES",
+            "StrategyKind",
+            "StrategyName",
+            "StrategyOptions",
+            "build_strategy",
+            "find_strategy",
+        ),
         "side_group": ("SideGroup",),
         "strategy": ("StepReport", "Strategy", "read_whole", "write_tensors"),
         "world": ("World", "enter_world", "world_from_environment"),

@@ -1,5 +1,6 @@
 """PyTorch's DistributedDataParallel: every rank holds the whole model, gradients are averaged in buckets."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -25,7 +26,7 @@ class DDPStrategy(ReplicatedStrategy):
         self._config = config if config is not None else DDPConfig()
         self._replica: DistributedDataParallel | None = None
 
-    def setup(self, model: nn.Module, build_optimizer: BuildOptimizer) -> None:
+    def setup(self, model: nn.Module, build_optimizer: BuildOptimizer, methods: Sequence[str] = ()) -> None:
         self.model = self.trained = model.to(self.world.device)
         self.module = self._replica = DistributedDataParallel(
             self.model,

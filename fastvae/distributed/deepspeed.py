@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,7 +47,7 @@ class DeepSpeedStrategy(ReplicatedStrategy):
         self._settings, self._deepspeed = settings, deepspeed
         self._engine: Any = None
 
-    def setup(self, model: nn.Module, build_optimizer: BuildOptimizer) -> None:
+    def setup(self, model: nn.Module, build_optimizer: BuildOptimizer, methods: Sequence[str] = ()) -> None:
         self.model = model.to(self.world.device)
         self._start(self.model, build_optimizer, {**self._settings, "gradient_clipping": 0.0})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -40,6 +40,8 @@ class FSDPStrategy(TorchStrategy):
             raise ValueError("strategy fsdp is for two or more processes: start with torchrun, or use single")
         super().__init__(world)
         self._config = config if config is not None else FSDPConfig()
+        self._syncs = True  # whether the gradients of this micro-batch cross the ranks
+        self._gathered: list[nn.Parameter] = []
         # Autocast decides the type of the arithmetic, as in every strategy; the policy only makes what crosses the
         # ranks in forward as narrow as that. Gradients are summed in float32, and the root, which holds what is no
         # layer of a network (a likelihood's log variance), stays float32.
@@ -49,12 +51,14 @@ class FSDPStrategy(TorchStrategy):
         )
         self._root_policy = MixedPrecisionPolicy(cast_forward_inputs=False)
 
-    def setup(self, model: nn.Module, build_optimizer: BuildOptimizer) -> None:
+    def setup(self, model: nn.Module, build_optimizer: BuildOptimizer, methods: Sequence[str] = ()) -> None:
         self.model = model
         sharded = copy.deepcopy(model).to(self.world.device)
         broadcast_from_first(sharded)
         self._unsplit = {name for name, parameter in sharded.named_parameters() if parameter.dim() == 0}
         self._root = self._shard(sharded)
+        for method in methods:
+            register_fsdp_forward_method(sharded, method)
         self.trained = self.module = sharded
         self.optimizer = build_optimizer(sharded.named_parameters())
 
@@ -73,14 +77,32 @@ class FSDPStrategy(TorchStrategy):
                 reshard_after_forward=reshard,
                 ignored_params=whole,
             )
-        root = fully_shard(model, mesh=mesh, mp_policy=self._root_policy, offload_policy=offload, ignored_params=whole)
-        if hasattr(model, "encode"):
-            register_fsdp_forward_method(model, "encode")  # free bits look at the encoder alone
-        return root
+        return fully_shard(model, mesh=mesh, mp_policy=self._root_policy, offload_policy=offload, ignored_params=whole)
 
     def accumulate(self, last: bool) -> AbstractContextManager[object]:
+        self._syncs = last
         self._root.set_requires_gradient_sync(last)
         return nullcontext()
+
+    @contextmanager
+    def frozen(self) -> Iterator[nn.Module]:
+        # Gradients that earlier micro-batches left in the gathered parameters stay there for their own backward.
+        self._root.set_requires_gradient_sync(False)
+        try:
+            with super().frozen() as module:
+                yield module
+        finally:
+            self._root.set_requires_gradient_sync(self._syncs)
+
+    def _leaves(self) -> list[nn.Parameter]:
+        """The shares, and the gathered parameters that take their place in forward and backward."""
+        if not self._gathered:
+            for module in self.trained.modules():
+                if isinstance(module, FSDPModule):
+                    module.unshard()
+                    self._gathered += [p for p in module.parameters() if not isinstance(p, DTensor)]
+                    module.reshard()
+        return list(dict.fromkeys([*self.trained.parameters(), *self._gathered]))
 
     def _clip(self, max_grad_norm: float | None) -> Tensor:
         gradients = {name: p.grad for name, p in self.trained.named_parameters() if p.grad is not None}
@@ -119,13 +141,15 @@ class FSDPStrategy(TorchStrategy):
         parameters = self.full_precision_parameters()
         compare_replicas({name: parameters[name] for name in parameters if name in self._unsplit}, self.world)
 
-    def _tensors(self, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _tensors(self, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
         parameters = dict(self.trained.named_parameters())
-        return super()._tensors({name: _as_sharded(share, parameters[name]) for name, share in extra.items()})
+        sharded = {name: _as_sharded(share, parameters[name]) for name, share in averages.items()}
+        return super()._tensors(sharded, replicated)
 
     def close(self) -> None:
         if hasattr(self, "_root"):
             self.module = self.trained = self.model
+            self._gathered = []
             del self._root, self.optimizer
 
 

@@ -1,8 +1,9 @@
-"""A process group for work beside training: its messages never meet those of the steps."""
+"""A process group for work in the background: its messages are apart from those of the training steps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -17,7 +18,8 @@ class SideGroup:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.group = dist.new_group(backend="gloo") if world.world_size > 1 else None
+        timeout = timedelta(seconds=world.timeout_s)  # a new group would have PyTorch's 30 minutes
+        self.group = dist.new_group(backend="gloo", timeout=timeout) if world.world_size > 1 else None
 
     def attempt(self, work: Callable[[], object]) -> str | None:
         """Do this rank's share of some work, then tell the others how it went.

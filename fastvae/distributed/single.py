@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 from torch import nn
@@ -22,7 +23,7 @@ class SingleStrategy(ReplicatedStrategy):
             )
         super().__init__(world)
 
-    def setup(self, model: nn.Module, build_optimizer: BuildOptimizer) -> None:
+    def setup(self, model: nn.Module, build_optimizer: BuildOptimizer, methods: Sequence[str] = ()) -> None:
         self.model = self.trained = self.module = model.to(self.world.device)
         self.optimizer = build_optimizer(self.model.named_parameters())
 

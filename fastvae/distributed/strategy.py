@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,14 +60,25 @@ class Strategy(Protocol):
     model: nn.Module  # what the user gave; the trained one itself, or whole and up to date inside whole_model()
     optimizer: torch.optim.Optimizer
 
-    def setup(self, model: nn.Module, build_optimizer: BuildOptimizer) -> None:
-        """Move and wrap the model, then make its optimizer: sharded parameters exist only after wrapping."""
+    def setup(self, model: nn.Module, build_optimizer: BuildOptimizer, methods: Sequence[str] = ()) -> None:
+        """Move and wrap the model, then make its optimizer: sharded parameters exist only after wrapping.
+
+        ``methods`` are those that are called on ``trained``, but for its forward: they need whole parameters too.
+        """
 
     def accumulate(self, last: bool) -> AbstractContextManager[object]:
         """Wraps forward and backward of one micro-batch; gradients cross ranks with the last one only."""
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of a scalar loss to what this step has gathered."""
+
+    def frozen(self) -> AbstractContextManager[nn.Module]:
+        """While the block runs, parameters take no gradient; gives the module to call in it.
+
+        For the backward of another model whose loss goes through this one: gradients reach the inputs, those of the
+        parameters are neither computed nor exchanged, and what this step has gathered stays as it is. Both the forward
+        and the backward belong inside the block.
+        """
 
     def step(self, max_grad_norm: float | None, accept: Accept | None = None) -> StepReport:
         """Clip, update, and clear the gradients, or leave the parameters alone on all ranks together.
@@ -93,14 +104,22 @@ class Strategy(Protocol):
     def close(self) -> None:
         """Let go of everything that holds the process group, before it is destroyed; the model itself stays usable."""
 
-    def snapshot(self, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A copy, in the host's memory, of weights, optimizer state and ``extra``: what ``write_tensors`` is given.
+    def snapshot(self, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A copy, in the host's memory, of weights, optimizer state and the arguments: what ``write_tensors`` is given.
 
         Called by all ranks together. What training does to the originals later does not show in it.
+
+        Args:
+            averages: by the names of parameters, and sharded as ``full_precision_parameters`` are.
+            replicated: any other tensors, whole and equal on all ranks.
         """
 
-    def load(self, directory: Path, extra: Mapping[str, Tensor]) -> None:
-        """Set weights, optimizer state and ``extra`` to what a snapshot held; called by all ranks together.
+    def load(
+        self, directory: Path, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor], prefix: str = ""
+    ) -> None:
+        """Set weights, optimizer state and the tensors of the arguments, in place, to what a snapshot held.
+
+        Called by all ranks together. Only tensors whose names start with ``prefix`` are read, without it.
 
         Raises:
             ValueError: the directory holds other tensors than this run; nothing was changed.
@@ -122,6 +141,22 @@ class TorchStrategy(ABC):
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()
+
+    @contextmanager
+    def frozen(self) -> Iterator[nn.Module]:
+        # The module without its outermost wrapper: DDP's and DeepSpeed's would prepare for a backward of their own.
+        learning = [parameter for parameter in self._leaves() if parameter.requires_grad]
+        for parameter in learning:
+            parameter.requires_grad_(False)
+        try:
+            yield self.trained
+        finally:
+            for parameter in learning:
+                parameter.requires_grad_(True)
+
+    def _leaves(self) -> list[nn.Parameter]:
+        """Every tensor that may collect the gradient of a parameter."""
+        return list(self.trained.parameters())
 
     def step(self, max_grad_norm: float | None, accept: Accept | None = None) -> StepReport:
         grad_norm = self._clip(max_grad_norm)
@@ -151,7 +186,7 @@ class TorchStrategy(ABC):
         """The optimizer's state by parameter name: tensors, and hyper-parameters as plain values."""
         return dict(get_optimizer_state_dict(self.trained, self.optimizer, options=_FLAT))
 
-    def _tensors(self, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _tensors(self, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
         optimizer = self._optimizer_values().items()
         return {
             **{f"model.{name}": tensor for name, tensor in self.trained.state_dict().items()},
@@ -161,16 +196,19 @@ class TorchStrategy(ABC):
                 for name, value in optimizer
                 if name.startswith("state.") and isinstance(value, Tensor)
             },
-            **{f"extra.{name}": tensor for name, tensor in extra.items()},
+            **{f"averages.{name}": tensor for name, tensor in averages.items()},
+            **{f"replicated.{name}": tensor for name, tensor in replicated.items()},
         }
 
-    def snapshot(self, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return copy_to_host(self._tensors(extra))
+    def snapshot(self, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return copy_to_host(self._tensors(averages, replicated))
 
-    def load(self, directory: Path, extra: Mapping[str, Tensor]) -> None:
-        tensors = self._tensors(extra)
-        read_tensors(directory, tensors, self.world)
-        # Model and extra tensors were filled in place. Hyper-parameters stay those of this run's configuration.
+    def load(
+        self, directory: Path, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor], prefix: str = ""
+    ) -> None:
+        tensors = self._tensors(averages, replicated)
+        read_tensors(directory, tensors, self.world, prefix)
+        # All but the optimizer's state was filled in place. Hyper-parameters stay those of this run's configuration.
         values = self._optimizer_values()
         values |= {name: tensors[f"optimizer.{name}"] for name in values if f"optimizer.{name}" in tensors}
         set_optimizer_state_dict(self.trained, self.optimizer, values, options=_FLAT)
@@ -210,15 +248,21 @@ def write_tensors(directory: Path, tensors: Mapping[str, Tensor], group: dist.Pr
         dcp.save(dict(tensors), storage_writer=writer, process_group=group, no_dist=group is None)
 
 
-def read_tensors(directory: Path, tensors: Mapping[str, Tensor], world: World) -> None:
+def read_tensors(directory: Path, tensors: Mapping[str, Tensor], world: World, prefix: str = "") -> None:
     """Fill tensors in place from what ``write_tensors`` wrote, however many ranks it had; by all ranks together.
+
+    Only tensors whose names start with ``prefix`` are read; ``tensors`` has their names without it.
 
     Raises:
         ValueError: the names or shapes differ; nothing was filled.
     """
     _expect_to_be_alone()
     reader = dcp.HuggingFaceStorageReader(str(directory))
-    found = {name: getattr(value, "size", None) for name, value in reader.read_metadata().state_dict_metadata.items()}
+    found = {
+        name.removeprefix(prefix): getattr(value, "size", None)
+        for name, value in reader.read_metadata().state_dict_metadata.items()
+        if name.startswith(prefix)
+    }
     wanted = {name: tensor.shape for name, tensor in tensors.items()}
     differing = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
     if differing:
@@ -229,7 +273,8 @@ def read_tensors(directory: Path, tensors: Mapping[str, Tensor], world: World) -
             f"{'missing' if there is None else list(there)} there and {'unknown' if here is None else list(here)} here"
         )
     with _plain_errors():
-        dcp.load(dict(tensors), storage_reader=reader, no_dist=world.world_size == 1)
+        named = {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+        dcp.load(named, storage_reader=reader, no_dist=world.world_size == 1)
 
 
 def read_whole(directory: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:

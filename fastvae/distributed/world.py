@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import faulthandler
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +16,11 @@ import torch
 import torch.distributed as dist
 
 from fastvae.distributed.backend import Backend, choose_backend, leave_group
-from fastvae.distributed.failure import Failure, PeerFailed, Roster, failure_here
+from fastvae.distributed.failure import Failure, PeerFailed, failure_here, is_peer_error
+from fastvae.distributed.rendezvous import meet
+from fastvae.distributed.roster import Roster, to_stderr
+
+_LAST_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +33,8 @@ class World:
     device: torch.device = torch.device("cpu")
     backend: Backend | None = None
     """What carries the messages between the processes; None without a process group."""
+    timeout_s: float = 600.0
+    """Seconds that a process waits for another one."""
 
     @property
     def is_main(self) -> bool:
@@ -78,47 +87,94 @@ def choose_device(name: str, local_rank: int) -> torch.device:
 
 
 def world_from_environment(device: str = "auto", environment: Mapping[str, str] | None = None) -> World:
-    """This process's place as torchrun's RANK, LOCAL_RANK and WORLD_SIZE say; one process where they are unset."""
+    """This process's place as torchrun's RANK, LOCAL_RANK and WORLD_SIZE say; one process where they are unset.
+
+    Raises:
+        ValueError: the variables are not a launcher's, but what another one left; or Slurm started several processes
+            that no launcher told of each other.
+    """
     variables = os.environ if environment is None else environment
+    rank, world_size = _environment_int(variables, "RANK", 0), _environment_int(variables, "WORLD_SIZE", 1)
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not variables.get(name)]
+    if world_size > 1 and missing:
+        raise ValueError(
+            f"WORLD_SIZE is {world_size} in the environment, but {missing[0]} is not set: no launcher started this "
+            "process. Unset WORLD_SIZE to train with one process, or start with torchrun"
+        )
+    if not 0 <= rank < world_size:
+        raise ValueError(
+            f"RANK must be in 0 to WORLD_SIZE - 1, got RANK {rank} and WORLD_SIZE {variables.get('WORLD_SIZE')}. "
+            "Unset both to train with one process, or start with torchrun"
+        )
+    if "RANK" not in variables:
+        _refuse_bare_srun(variables)
     local_rank = _environment_int(variables, "LOCAL_RANK", 0)
-    return World(
-        rank=_environment_int(variables, "RANK", 0),
-        local_rank=local_rank,
-        world_size=_environment_int(variables, "WORLD_SIZE", 1),
-        device=choose_device(device, local_rank),
-    )
+    return World(rank=rank, local_rank=local_rank, world_size=world_size, device=choose_device(device, local_rank))
+
+
+def _refuse_bare_srun(variables: Mapping[str, str]) -> None:
+    """Refuse to be one of several tasks that would each train the same run alone."""
+    for name in ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"):  # the step's own number, where srun started this process
+        if name in variables:
+            tasks = _environment_int(variables, name, 1)
+            if tasks > 1:
+                raise ValueError(
+                    f"{name} is {tasks}, but no launcher told the {tasks} processes of each other: each would train "
+                    "alone. Start with `fastvae submit` or launch/slurm/train.sbatch, or give srun --ntasks-per-node=1 "
+                    f"and torchrun; to train with one process, give srun --ntasks=1, or unset {name}"
+                )
+            return
 
 
 @contextmanager
 def enter_world(
-    device: str = "auto", *, timeout_s: float = 600.0, on_failure: Callable[[Failure], None] | None = None
+    device: str = "auto",
+    *,
+    timeout_s: float = 600.0,
+    on_failure: Callable[[Failure], None] | None = None,
+    last_words: Callable[[str], None] = to_stderr,
 ) -> Iterator[World]:
     """The process group for as long as the block runs; one that the caller made before is used and left alone.
 
+    All ranks leave the block together. A rank that freezes, dies or raises ends the others within ``timeout_s`` + 5 s,
+    wherever they are: those that cannot leave the block by an exception are ended with exit code 1.
+
     Args:
         device: see ``choose_device``.
-        timeout_s: seconds that a process waits for a silent peer before it gives up.
+        timeout_s: seconds that a process waits for another one before it gives up.
         on_failure: called once with the run's first failure if the block raises, here or on another rank; it may be
             called from another thread, while the block still waits for a peer.
+        last_words: shows the user a message where this process must be ended at once.
 
     Raises:
-        PeerFailed: the block raised, but because of another rank, which the message names.
+        PeerFailed: the block raised, but because of another rank, which the message names; or the ranks did not meet.
     """
-    world = world_from_environment(device)
+    world = replace(world_from_environment(device), timeout_s=timeout_s)
     if world.device.type == "cuda":
         torch.cuda.set_device(world.device)
-    started_by_launcher = {"RANK", "MASTER_ADDR"} <= os.environ.keys()  # then a group of one is a group too
+    # Then a group of one is a group too.
+    started_by_launcher = {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
     owns_group = (world.world_size > 1 or started_by_launcher) and not dist.is_initialized()
     roster = None
     if owns_group:
-        roster, backend = _meet(world, timeout_s, on_failure)
-        world = replace(world, backend=backend)
+        try:
+            store = meet(world.rank, world.world_size, timeout_s)
+        except PeerFailed:
+            atexit.register(_end_process)
+            raise
+        roster = Roster(
+            dist.PrefixStore("fastvae", store), world.rank, world.world_size, timeout_s, on_failure, last_words
+        )
     elif dist.is_initialized():
         name = "nccl" if world.device.type == "cuda" and "nccl" in dist.get_backend_config() else "gloo"
         world = replace(world, backend=Backend(name=name, reason="as the caller set it up"))
-    failed = True
+    failed, peer_failed = True, False
     try:
+        if roster is not None:
+            world = replace(world, backend=_form_group(store, world))
         yield world
+        if roster is not None:
+            world.barrier()  # a rank that hangs on its way out is found by those that wait for it here
         failed = False
     except Exception as error:
         own = failure_here(world.rank, error)
@@ -127,37 +183,68 @@ def enter_world(
             on_failure(own)
         if failure == own:
             raise
+        peer_failed = roster is not None
         raise PeerFailed(failure.seen_from(world.rank)) from error
     finally:
-        if roster is not None and world.backend is not None:
-            leave_group(world.backend, failed=failed)
-            roster.close()
+        if roster is not None:
+            _leave(roster, world, failed=failed, peer_failed=peer_failed)
 
 
-def _meet(world: World, timeout_s: float, on_failure: Callable[[Failure], None] | None) -> tuple[Roster, Backend]:
-    """Find the other ranks where the launcher says that they are, and form the process group.
+def _form_group(store: dist.Store, world: World) -> Backend:
+    """The process group of ranks that have met.
 
     Raises:
-        PeerFailed: they did not all come, or could not connect to each other.
+        PeerFailed: they could not connect to each other.
     """
-    start = timedelta(seconds=max(timeout_s, 60))  # a busy machine takes seconds to start all of its processes
+    backend = choose_backend(store, world.rank, world.world_size, world.device)
     try:
-        store, rank, world_size = next(dist.rendezvous("env://", timeout=start))
-        backend = choose_backend(store, rank, world_size, world.device)
         dist.init_process_group(
             backend.of_each_device,
             store=store,
-            rank=rank,
-            world_size=world_size,
-            timeout=timedelta(seconds=timeout_s),
+            rank=world.rank,
+            world_size=world.world_size,
+            timeout=timedelta(seconds=world.timeout_s),
             # NCCL then connects here, on this GPU, and not in the middle of the first step on one that it guesses.
             device_id=world.device if backend.name == "nccl" else None,
         )
-    except RuntimeError as error:  # PyTorch's network errors are among them
-        head = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    except RuntimeError as error:
+        if is_peer_error(error):
+            raise
         raise PeerFailed(
-            f"rank {world.rank} on {socket.gethostname()}: the {world.world_size} processes did not find each other "
-            f"through {head} in {start.total_seconds():g} s: {error}. Were all started, do all reach {head}, and "
-            "does the interface lead to the other hosts (GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME)?"
+            f"rank {world.rank} on {socket.gethostname()}: the {world.world_size} processes met, but could not connect "
+            f"to each other: {error}. Does the interface lead to the other hosts (GLOO_SOCKET_IFNAME, "
+            "NCCL_SOCKET_IFNAME)?"
         ) from error
-    return Roster(dist.PrefixStore("fastvae", store), rank, world_size, timeout_s, on_failure), backend
+    return backend
+
+
+def _leave(roster: Roster, world: World, *, failed: bool, peer_failed: bool) -> None:
+    """Destroy the process group and end the watch, in a bounded time.
+
+    Where a peer failed, gloo's group is left as it is: to destroy it waits for what is under way with that peer.
+    """
+    try:
+        if world.backend is None or (peer_failed and world.backend.name == "gloo"):
+            return
+        if not failed and world.world_size > 1:
+            faulthandler.dump_traceback_later(world.timeout_s + _LAST_S, exit=True, file=2)
+        leave_group(world.backend, failed=failed)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        roster.close()
+        if peer_failed:
+            atexit.register(_end_process)
+
+
+def _end_process() -> None:
+    """End a process whose peer failed as Python ends: threads in C++ still wait for that peer.
+
+    Python would wait for them until the timeout, or stop them inside C++, which crashes. Other functions that were
+    registered for the end run first.
+    """
+    faulthandler.dump_traceback_later(_LAST_S, exit=True, file=os.open(os.devnull, os.O_WRONLY))
+    atexit.unregister(_end_process)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)

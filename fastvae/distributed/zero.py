@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -13,9 +13,27 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from fastvae.distributed.deepspeed import DeepSpeedStrategy
+from fastvae.distributed.deepspeed import DeepSpeedStrategy, import_deepspeed
+from fastvae.distributed.deepspeed_settings import engine_settings
+from fastvae.distributed.kinds import StrategyOptions
 from fastvae.distributed.snapshot import copy_to_host
 from fastvae.distributed.strategy import Accept, BuildOptimizer, StepReport, compare_replicas, read_tensors
+from fastvae.distributed.world import World
+
+
+def build_deepspeed(world: World, options: StrategyOptions) -> DeepSpeedStrategy:
+    """The strategy of the stage that the settings ask for.
+
+    Raises:
+        ValueError: there is no process group, DeepSpeed is not installed, or its settings contradict each other.
+    """
+    if not dist.is_initialized():
+        raise ValueError("strategy deepspeed needs a launcher: start with torchrun or deepspeed, or use single")
+    settings = engine_settings(
+        options.deepspeed, precision=options.precision, accumulation=options.accumulation, clip=options.max_grad_norm
+    )
+    kind = ZeROStrategy if settings["zero_optimization"]["stage"] else DeepSpeedStrategy
+    return kind(world, settings, import_deepspeed(world))
 
 
 @dataclass(frozen=True)
@@ -41,7 +59,7 @@ class ZeROStrategy(DeepSpeedStrategy):
     _accept: Accept | None = None
     _grad_norm: Tensor | None = None
 
-    def setup(self, model: nn.Module, build_optimizer: BuildOptimizer) -> None:
+    def setup(self, model: nn.Module, build_optimizer: BuildOptimizer, methods: Sequence[str] = ()) -> None:
         self.model = model
         self._shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
         shards_weights = self._settings["zero_optimization"]["stage"] == 3
@@ -160,7 +178,7 @@ class ZeROStrategy(DeepSpeedStrategy):
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(flat.data), torch.zeros_like(flat.data)
         return dict(state)
 
-    def _tensors(self, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _tensors(self, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Every tensor of the checkpoint, whole, and new: what is read into them is not yet in the engine."""
         tensors = {f"model.{name}": buffer.clone() for name, buffer in self.trained.named_buffers()}
         shares = self.full_precision_parameters()
@@ -174,18 +192,22 @@ class ZeROStrategy(DeepSpeedStrategy):
             step = step.detach().clone()
             dist.all_reduce(step, op=dist.ReduceOp.MAX)
             tensors[f"optimizer.state.{name}.step"] = step
-        for name, share_of_extra in extra.items():
-            tensors[f"extra.{name}"] = self._gather(name, share_of_extra)
+        for name, share_of_average in averages.items():
+            tensors[f"averages.{name}"] = self._gather(name, share_of_average)
+        for name, tensor in replicated.items():
+            tensors[f"replicated.{name}"] = tensor.clone()
         return tensors
 
-    def snapshot(self, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        tensors = {name: tensor.detach() for name, tensor in self._tensors(extra).items()}  # new ones already
+    def snapshot(self, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        tensors = {name: tensor.detach() for name, tensor in self._tensors(averages, replicated).items()}  # new ones
         return tensors if self.world.device.type == "cpu" else copy_to_host(tensors)
 
     @torch.no_grad()
-    def load(self, directory: Path, extra: Mapping[str, Tensor]) -> None:
-        tensors = self._tensors(extra)
-        read_tensors(directory, tensors, self.world)
+    def load(
+        self, directory: Path, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor], prefix: str = ""
+    ) -> None:
+        tensors = self._tensors(averages, replicated)
+        read_tensors(directory, tensors, self.world, prefix)
         for name, buffer in self.trained.named_buffers():
             buffer.copy_(tensors[f"model.{name}"])
         shares = self.full_precision_parameters()
@@ -203,8 +225,10 @@ class ZeROStrategy(DeepSpeedStrategy):
                 value = tensors[f"optimizer.state.{name}.{key}"]
                 self._shares[name].of(moments[key]).copy_(self._part(name, value))
             moments["step"].copy_(tensors[f"optimizer.state.{name}.step"])
-        for name, share in extra.items():
-            share.copy_(self._part(name, tensors[f"extra.{name}"]))
+        for name, share in averages.items():
+            share.copy_(self._part(name, tensors[f"averages.{name}"]))
+        for name, tensor in replicated.items():
+            tensor.copy_(tensors[f"replicated.{name}"])
 
 
 class _OpenRecord(dict[str, Any]):

@@ -4,7 +4,12 @@ A likelihood is called with the decoder's output and returns a bound record: ``l
 Log probabilities are in nats per example, float32 at least under autocast too, summed over everything after the batch.
 """
 
-from fastvae.likelihoods.base import BoundLikelihood, PixelLikelihood
+from fastvae.likelihoods.base import (
+    BoundLikelihood,
+    Likelihood,
+    LikelihoodSettings,
+    PixelLikelihood,
+)
 from fastvae.likelihoods.bernoulli import Bernoulli, BoundBernoulli
 from fastvae.likelihoods.categorical import BoundCategorical, Categorical, draw_tokens
 from fastvae.likelihoods.discretized_logistic import BoundDiscretizedLogistic, DiscretizedLogistic
@@ -14,6 +19,7 @@ from fastvae.likelihoods.support import Support
 from fastvae.likelihoods.table import BoundTable, Table
 
 __all__ = [
+    "LIKELIHOODS",
     "Bernoulli",
     "BoundBernoulli",
     "BoundCategorical",
@@ -25,9 +31,21 @@ __all__ = [
     "Categorical",
     "DiscretizedLogistic",
     "Gaussian",
+    "Likelihood",
+    "LikelihoodSettings",
     "Multinomial",
     "PixelLikelihood",
     "Support",
     "Table",
     "draw_tokens",
 ]
+
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    "bernoulli": Bernoulli,
+    "gaussian": Gaussian,
+    "discretized-logistic": DiscretizedLogistic,
+    "multinomial": Multinomial,
+    "tokens": Categorical,
+    "table": Table,
+}
+"""The likelihoods that ``--model.likelihood`` names; `fastvae.models.register_likelihood` adds a user's own."""

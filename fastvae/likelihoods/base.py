@@ -1,14 +1,17 @@
-"""What every likelihood shares: the protocol of a bound likelihood, shapes, and the noise of its draws."""
+"""What every likelihood shares: the base class, the protocol of a bound likelihood, shapes, the noise of draws."""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastvae import ops
+from fastvae.likelihoods.support import Support
+from fastvae.model_inputs import ModelInputs
 
 
 class BoundLikelihood(Protocol):
@@ -35,6 +38,74 @@ class PixelLikelihood(BoundLikelihood, Protocol):
     def probability_below(self, level: Tensor, num_levels: int) -> Tensor:
         """P(pixel < level) of pixels 0 .. num_levels - 1, elementwise; exactly 0 at 0 and 1 at num_levels."""
         ...
+
+
+class TokenSettings(Protocol):
+    """What a likelihood of tokens reads of ``LikelihoodSettings.text``."""
+
+    @property
+    def cutoffs(self) -> tuple[int, ...]:
+        """First ids of the adaptive softmax's clusters."""
+        ...
+
+
+class LikelihoodSettings(Protocol):
+    """What likelihoods read of a `fastvae.models.ModelConfig`."""
+
+    @property
+    def hidden_dim(self) -> tuple[int, ...]:
+        """Widths of the hidden layers."""
+        ...
+
+    @property
+    def likelihood_logvar(self) -> str:
+        """Scalar or per-dimension."""
+        ...
+
+    @property
+    def likelihood_logvar_start(self) -> float:
+        """Initial log variance."""
+        ...
+
+    @property
+    def likelihood_logvar_floor(self) -> float:
+        """Lower bound of the log variance."""
+        ...
+
+    @property
+    def text(self) -> TokenSettings:
+        """Settings of family text."""
+        ...
+
+
+class Likelihood(nn.Module):
+    """p(x|z): a module that makes a distribution of a decoder's output. A new one overrides what is not the default."""
+
+    support: Support = Support()
+    """The values that it gives a probability; any number by default. Training checks the data against it."""
+    is_discrete: bool = False
+    """Whether it scores the levels of pixels themselves: bits per dimension then exist without a Jacobian."""
+
+    @classmethod
+    def build(cls, config: LikelihoodSettings, inputs: ModelInputs) -> Likelihood:
+        """The likelihood for a model's settings and its data; by default it needs neither.
+
+        Raises:
+            ValueError: the data do not suit it.
+        """
+        return cls()
+
+    @abstractmethod
+    def forward(self, output: Tensor) -> BoundLikelihood:
+        """The distribution with these parameters, [B, ...] or [K, B, ...]."""
+
+    def output_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the decoder's output for one example; by default the example's own."""
+        return event_shape
+
+    def output_for_mean(self, mean: Tensor) -> Tensor | None:
+        """The decoder's output at which the expected x is ``mean``; None starts the decoder's output bias at 0."""
+        return None
 
 
 def aligned(where: str, output: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fastvae import ops
-from fastvae.likelihoods.base import aligned, at_least_float32, event_stream, rows_columns, with_ends
+from fastvae.likelihoods.base import Likelihood, aligned, at_least_float32, event_stream, rows_columns, with_ends
 from fastvae.likelihoods.support import Support
 
 
@@ -57,7 +57,7 @@ class BoundBernoulli:
         return with_ends(torch.sigmoid(-self.logits), level, num_levels)
 
 
-class Bernoulli(nn.Module):
+class Bernoulli(Likelihood):
     """Binary pixels: the decoder's output is their logits. It has no parameters."""
 
     support = Support(low=0, high=1)  # numbers between 0 and 1 count as expectations over 0 and 1

@@ -11,12 +11,18 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from fastvae import ops
-from fastvae.likelihoods.base import at_least_float32, event_stream
+from fastvae.likelihoods.base import (
+    Likelihood,
+    LikelihoodSettings,
+    at_least_float32,
+    event_stream,
+)
+from fastvae.model_inputs import ModelInputs
 
 _CHUNK = 8192  # tokens that are scored at a time: bounds the scores that live at once
 
 
-class Categorical(nn.Module):
+class Categorical(Likelihood):
     """One of V tokens at each step; the decoder's output is features [..., T, H], the scores are parameters here.
 
     With cutoffs the softmax is the adaptive one of Grave et al. 2017 (arXiv 1609.04309): the first tokens are scored
@@ -54,6 +60,19 @@ class Categorical(nn.Module):
             )
             for number, (low, high) in enumerate(pairwise(self.edges), start=1)
         )
+
+    @classmethod
+    def build(cls, config: LikelihoodSettings, inputs: ModelInputs) -> Categorical:
+        """For the data's vocabulary and features of the model's one width.
+
+        Raises:
+            ValueError: the data are no token ids, or the model has several widths.
+        """
+        if inputs.num_tokens is None:
+            raise ValueError("model.likelihood=tokens: the data must be token ids, got others; use another likelihood")
+        if len(config.hidden_dim) != 1:
+            raise ValueError(f"model.hidden_dim: likelihood tokens takes one width, got {list(config.hidden_dim)}")
+        return cls(config.hidden_dim[0], inputs.num_tokens, cutoffs=config.text.cutoffs)
 
     def forward(self, features: Tensor) -> BoundCategorical:
         """The distribution over the tokens of each step, features [B, T, H] or [K, B, T, H]."""

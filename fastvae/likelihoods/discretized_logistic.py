@@ -5,12 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from fastvae import ops
-from fastvae.likelihoods.base import aligned, at_least_float32, event_stream, rows_columns
+from fastvae.likelihoods.base import (
+    Likelihood,
+    LikelihoodSettings,
+    aligned,
+    at_least_float32,
+    event_stream,
+    rows_columns,
+)
 from fastvae.likelihoods.support import Support
+from fastvae.model_inputs import ModelInputs
 
 _START = -2.0  # log scale at the start: the logistic then covers about a quarter of the range of pixels
 
@@ -65,7 +73,7 @@ class BoundDiscretizedLogistic:
         return (at_least_float32(pixels) * highest).round().clamp(0, highest)
 
 
-class DiscretizedLogistic(nn.Module):
+class DiscretizedLogistic(Likelihood):
     """8-bit pixels (Kingma et al. 2016, arXiv 1606.04934; Salimans et al. 2017, arXiv 1701.05517, equation 2).
 
     The decoder gives two numbers for each: of its output ``[.., 2 C, H, W]`` the first C channels are the locations,
@@ -84,6 +92,20 @@ class DiscretizedLogistic(nn.Module):
         super().__init__()
         self.event_dim, self.num_levels, self.log_scale_floor = event_dim, num_levels, log_scale_floor
         self.support = Support(low=0, high=1, levels=num_levels)
+
+    @classmethod
+    def build(cls, config: LikelihoodSettings, inputs: ModelInputs) -> DiscretizedLogistic:
+        """For images of the data's levels.
+
+        Raises:
+            ValueError: the data are no pixels of whole levels, or were made continuous or binary.
+        """
+        if inputs.num_levels is None:
+            raise ValueError(
+                "model.likelihood=discretized-logistic: needs pixels of whole levels as they are;"
+                " use 8-bit images with --data.binarize none --data.dequantize False, or another likelihood"
+            )
+        return cls(len(inputs.event_shape), inputs.num_levels)
 
     def forward(self, output: Tensor) -> BoundDiscretizedLogistic:
         """The distribution of ``output``, [B, 2 C, ...] or [K, B, 2 C, ...].

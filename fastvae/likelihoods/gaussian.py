@@ -11,8 +11,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fastvae import ops
-from fastvae.likelihoods.base import aligned, at_least_float32, event_stream, rows_columns, with_ends
+from fastvae.likelihoods.base import (
+    Likelihood,
+    LikelihoodSettings,
+    aligned,
+    at_least_float32,
+    event_stream,
+    rows_columns,
+    with_ends,
+)
 from fastvae.likelihoods.support import Support
+from fastvae.model_inputs import ModelInputs
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class BoundGaussian:
         return with_ends(torch.special.ndtr((edge - self.mean) * torch.exp(-0.5 * self.logvar)), level, num_levels)
 
 
-class Gaussian(nn.Module):
+class Gaussian(Likelihood):
     """Real values with a learned variance: the decoder's output is their mean.
 
     The log variance that counts is ``floor + softplus(raw)``. Without a floor the likelihood of a value that is
@@ -79,6 +88,12 @@ class Gaussian(nn.Module):
         above_floor = logvar - logvar_floor
         raw = above_floor + math.log(-math.expm1(-above_floor))  # the inverse of softplus
         self.raw_logvar = nn.Parameter(torch.full(shape, raw))  # [] or the event's shape
+
+    @classmethod
+    def build(cls, config: LikelihoodSettings, inputs: ModelInputs) -> Gaussian:
+        """One learned variance, or one for each value, as ``config.likelihood_logvar`` says."""
+        variances = inputs.event_shape if config.likelihood_logvar == "per-dimension" else None
+        return cls(variances, logvar=config.likelihood_logvar_start, logvar_floor=config.likelihood_logvar_floor)
 
     @property
     def logvar(self) -> Tensor:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fastvae import ops
-from fastvae.likelihoods.base import at_least_float32, event_stream
+from fastvae.likelihoods.base import Likelihood, at_least_float32, event_stream
 from fastvae.likelihoods.support import Support
 
 
@@ -54,7 +54,7 @@ class BoundMultinomial:
         return torch.zeros_like(rows).scatter_(1, chosen, 1.0).view_as(cumulative)
 
 
-class Multinomial(nn.Module):
+class Multinomial(Likelihood):
     """Counts over items: the decoder's output is their logits. It has no parameters."""
 
     support = Support(low=0, is_whole=True)

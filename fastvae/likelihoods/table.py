@@ -7,13 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from fastvae import ops
-from fastvae.likelihoods.base import aligned, at_least_float32, event_stream
+from fastvae.likelihoods.base import (
+    Likelihood,
+    LikelihoodSettings,
+    aligned,
+    at_least_float32,
+    event_stream,
+)
 from fastvae.likelihoods.gaussian import Gaussian
 from fastvae.likelihoods.support import Support
+from fastvae.model_inputs import ModelInputs
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ class BoundTable:
         return torch.cat(columns, dim=-1).view_as(self.output)
 
 
-class Table(nn.Module):
+class Table(Likelihood):
     """Columns of numbers, each with a learned variance, and columns of categories.
 
     Args:
@@ -92,6 +99,12 @@ class Table(nn.Module):
         self.numbers = Gaussian(sum(self.widths), logvar=logvar, logvar_floor=logvar_floor)
         # No buffer: it belongs into no checkpoint, and DDP would broadcast it at every step.
         self._first_of_column = torch.tensor([0, *self.widths[:-1]]).cumsum(0)
+
+    @classmethod
+    def build(cls, config: LikelihoodSettings, inputs: ModelInputs) -> Table:
+        """The columns of the data; without columns every value is a number."""
+        widths = inputs.column_widths or (1,) * inputs.event_numel
+        return cls(widths, logvar=config.likelihood_logvar_start, logvar_floor=config.likelihood_logvar_floor)
 
     def forward(self, output: Tensor) -> BoundTable:
         """The distribution of rows with these parameters, [B, P] or [K, B, P]."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from fastvae.model_inputs import ModelInputs
 from fastvae.models.autoencoder.autoencoder import AutoEncoder
@@ -14,13 +15,24 @@ from fastvae.models.vae.vae import VAE
 __all__ = ["ModelInputs", "Networks"]
 
 
+class JoinModel(Protocol):
+    """What makes a model of its parts; by position, so that a class of models serves."""
+
+    def __call__(
+        self, encoder: nn.Module, decoder: nn.Module, likelihood: Any, latent_dim: int, /
+    ) -> VAE | AutoEncoder: ...
+
+
 @dataclass(frozen=True)
 class Networks:
-    """What a network's builder gives to `build_model`."""
+    """What a family's ``build`` gives to `build_model`."""
 
     encoder: nn.Module
     """From (x, condition) to mu and logvar, each [B, D]."""
     decoder: nn.Module
-    """From (z, condition) to the likelihood's parameters. ``set_output_bias(output)`` is called where it exists."""
-    model: Callable[[nn.Module, nn.Module, nn.Module, int], VAE | AutoEncoder] = VAE
-    """What joins them, called with (encoder, decoder, likelihood, latent_dim)."""
+    """From (z, condition) to the likelihood's parameters."""
+    model: JoinModel = VAE
+    """What joins them, called with (encoder, decoder, likelihood, latent_dim); a family without likelihoods gets None
+    for the likelihood."""
+    set_output_bias: Callable[[Tensor], None] | None = None
+    """Starts the decoder's output at a tensor of its shape; None for a decoder that cannot."""

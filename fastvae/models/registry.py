@@ -1,71 +1,219 @@
-"""The names of networks and likelihoods: a new one is a file and one line here."""
+"""The families of models by name, and what their declarations say of one configuration. Nothing here imports PyTorch.
+
+A new family is a folder, a field of `ModelConfig` where it has settings of its own, and a line here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import is_dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
-from torch import nn
-
-from fastvae.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian, Multinomial, Table
+from fastvae.models.autoencoder.family import FAMILY as AUTOENCODER
 from fastvae.models.config import ModelConfig
-from fastvae.models.hierarchical.hierarchical import build_hierarchical
-from fastvae.models.parts import ModelInputs, Networks
-from fastvae.models.recommender.bag import build_bag
-from fastvae.models.text.text import build_recurrent, build_tokens, build_transformer
-from fastvae.models.vae.conv import build_conv
-from fastvae.models.vae.mlp import build_mlp
+from fastvae.models.family import Family, Network
+from fastvae.models.hierarchical.family import FAMILY as HIERARCHICAL
+from fastvae.models.recommender.family import FAMILY as RECOMMENDER
+from fastvae.models.text.family import FAMILY as TEXT
+from fastvae.models.vae.family import FAMILY as VAE
+
+if TYPE_CHECKING:
+    from fastvae.likelihoods import Likelihood
+
+FAMILIES: dict[str, Family] = {family.name: family for family in (VAE, AUTOENCODER, HIERARCHICAL, TEXT, RECOMMENDER)}
+"""The families that ``--model.family`` names."""
+LIKELIHOOD_OPTIONS: dict[str, tuple[str, ...]] = {
+    "gaussian": ("likelihood_logvar", "likelihood_logvar_start", "likelihood_logvar_floor"),
+    "table": ("likelihood_logvar_start", "likelihood_logvar_floor"),
+}
+"""Fields of `ModelConfig` that a likelihood reads; one that is not here reads none."""
 
 
-def build_bernoulli(config: ModelConfig, inputs: ModelInputs) -> Bernoulli:
-    """Binary pixels."""
-    return Bernoulli()
-
-
-def build_gaussian(config: ModelConfig, inputs: ModelInputs) -> Gaussian:
-    """Real values with one learned variance, or one for each value."""
-    variances = inputs.event_shape if config.likelihood_logvar == "per-dimension" else None
-    return Gaussian(variances, logvar=config.likelihood_logvar_start, logvar_floor=config.likelihood_logvar_floor)
-
-
-def build_discretized_logistic(config: ModelConfig, inputs: ModelInputs) -> DiscretizedLogistic:
-    """Pixels of a few hundred levels.
+def register_family(family: Family) -> None:
+    """Add a family of models under its name.
 
     Raises:
-        ValueError: the data are no such pixels, or were made continuous or binary.
+        ValueError: the name is taken, or the family declares no network.
     """
-    if inputs.num_levels is None:
+    _require_new("family", family.name, FAMILIES)
+    if not family.networks:
+        raise ValueError(f"register_family: {family.name} must declare at least one network, got none")
+    FAMILIES[family.name] = family
+
+
+def register_likelihood(
+    name: str,
+    likelihood: type[Likelihood],
+    *,
+    families: Sequence[str] = ("vae", "hierarchical"),
+    options: Sequence[str] = (),
+) -> None:
+    """Add a likelihood under a name.
+
+    Args:
+        name: the value of ``--model.likelihood``.
+        likelihood: the class; its ``build`` makes it of a model's settings.
+        families: the families that it suits.
+        options: the fields of `ModelConfig` that its ``build`` reads.
+
+    Raises:
+        ValueError: the name is taken, or there is no such family.
+    """
+    from fastvae.likelihoods import LIKELIHOODS  # here: it imports PyTorch
+
+    _require_new("likelihood", name, LIKELIHOODS)
+    suited = [find_family(each) for each in families]
+    LIKELIHOODS[name] = likelihood
+    LIKELIHOOD_OPTIONS[name] = tuple(options)
+    for family in suited:
+        FAMILIES[family.name] = replace(family, likelihoods=(*family.likelihoods, name))
+
+
+def find_family(name: str) -> Family:
+    """The family of that name.
+
+    Raises:
+        ValueError: there is none; the message has the nearest name.
+    """
+    if name not in FAMILIES:
+        raise ValueError(f"model.family: no family is named {name!r}; {_hint(name, FAMILIES)}")
+    return FAMILIES[name]
+
+
+def find_network(config: ModelConfig) -> Network:
+    """What the family of ``config`` declares of its network.
+
+    Raises:
+        ValueError: the family has no network of that name.
+    """
+    family = find_family(config.family)
+    if config.network in family.networks:
+        return family.networks[config.network]
+    others = [each.name for each in FAMILIES.values() if config.network in each.networks]
+    if others:
         raise ValueError(
-            "model.likelihood=discretized-logistic: needs pixels of whole levels as they are;"
-            " use 8-bit images with --data.binarize none --data.dequantize False, or another likelihood"
+            f"model.network: {config.network} is a network of family {' or '.join(others)}, and the family is"
+            f" {family.name}; choose {_choice(family.networks)}, or set model.family"
         )
-    return DiscretizedLogistic(len(inputs.event_shape), inputs.num_levels)
+    every = {name for each in FAMILIES.values() for name in each.networks}
+    near = difflib.get_close_matches(config.network, family.networks, n=1) or difflib.get_close_matches(
+        config.network, every, n=1
+    )
+    hint = f"did you mean {near[0]}?" if near else f"family {family.name} has {_choice(family.networks)}"
+    raise ValueError(f"model.network: no network is named {config.network!r}; {hint}")
 
 
-def build_multinomial(config: ModelConfig, inputs: ModelInputs) -> Multinomial:
-    """Counts over items."""
-    return Multinomial()
+def check_model(config: ModelConfig, kind: str | None = None) -> None:
+    """Compare a model's configuration with what its family declares.
+
+    Args:
+        config: family, network, likelihood and conditioning.
+        kind: the kind of the data; None where it is not known.
+
+    Raises:
+        ValueError: they do not suit each other; the message has the rule, the value and a remedy.
+    """
+    network, family = find_network(config), find_family(config.family)
+    _check_likelihood(config, family)
+    where = f"network {config.network} of family {family.name}"
+    if config.conditioning == "film" and not network.film:
+        raise ValueError(f"model.conditioning=film: {where} has no FiLM; use model.conditioning=concat")
+    if config.conditioning == "film" and not config.hidden_dim:
+        raise ValueError(
+            "model.conditioning=film: needs at least one hidden layer, got model.hidden_dim=();"
+            " add one, or use model.conditioning=concat"
+        )
+    kinds = family.kinds if network.kinds is None else network.kinds
+    if kind is not None and kind not in kinds:
+        suited = [each.name for each in FAMILIES.values() if kind in each.kinds]
+        remedy = "choose another network" if family.name in suited else f"set model.family to {_choice(suited)}"
+        raise ValueError(f"model.network: {where} reads {_choice(kinds)} data, got {kind}; {remedy}")
 
 
-def build_table(config: ModelConfig, inputs: ModelInputs) -> Table:
-    """Columns of numbers and categories; of data without columns every value is a number."""
-    widths = inputs.column_widths or (1,) * inputs.event_numel
-    return Table(widths, logvar=config.likelihood_logvar_start, logvar_floor=config.likelihood_logvar_floor)
+def _check_likelihood(config: ModelConfig, family: Family) -> None:
+    if not family.likelihoods or config.likelihood in family.likelihoods:
+        return
+    if all(config.likelihood not in each.likelihoods for each in FAMILIES.values()):
+        hint = _hint(config.likelihood, family.likelihoods)
+        raise ValueError(f"model.likelihood: no likelihood is named {config.likelihood!r}; {hint}")
+    raise ValueError(
+        f"model.likelihood: family {family.name} needs {_choice(family.likelihoods)}, got {config.likelihood};"
+        " set model.likelihood, or another model.family"
+    )
 
 
-NETWORKS: dict[str, Callable[[ModelConfig, ModelInputs], Networks]] = {
-    "mlp": build_mlp,
-    "conv": build_conv,
-    "hierarchical": build_hierarchical,
-    "bag": build_bag,
-    "gru": build_recurrent,
-    "lstm": build_recurrent,
-    "transformer": build_transformer,
-}
-LIKELIHOODS: dict[str, Callable[[ModelConfig, ModelInputs], nn.Module]] = {
-    "bernoulli": build_bernoulli,
-    "gaussian": build_gaussian,
-    "discretized-logistic": build_discretized_logistic,
-    "multinomial": build_multinomial,
-    "tokens": build_tokens,
-    "table": build_table,
-}
+def used_options(config: ModelConfig) -> set[str]:
+    """The fields of `ModelConfig` that the model of ``config`` reads."""
+    family = find_family(config.family)
+    used = {"family", "network", "latent_dim", *find_network(config).options}
+    return used | {"likelihood", *LIKELIHOOD_OPTIONS.get(config.likelihood, ())} if family.likelihoods else used
+
+
+def users_of(option: str) -> list[str]:
+    """The networks, families and likelihoods that read a field of `ModelConfig`, in words."""
+    found = []
+    for family in FAMILIES.values():
+        names = [name for name, network in family.networks.items() if option in network.options]
+        if names:
+            found.append(f"family {family.name}" + ("" if len(names) == len(family.networks) else f" {_choice(names)}"))
+    return found + [f"likelihood {name}" for name, options in LIKELIHOOD_OPTIONS.items() if option in options]
+
+
+def model_preset(family: str, name: str | None = None, *, network: str | None = None, **changes: Any) -> ModelConfig:
+    """The configuration of a named size of a family, with its default network and likelihood unless others are named.
+
+    Args:
+        family: a name of `FAMILIES`.
+        name: a preset of the network, such as small; None is base where the network has presets.
+        network: one of the family's networks; None is the first one.
+        changes: other values of `ModelConfig`'s fields.
+
+    Raises:
+        ValueError: no family, network or preset has that name.
+    """
+    found = find_family(family)
+    config = ModelConfig(family=family, network=next(iter(found.networks)) if network is None else network)
+    if found.likelihoods:
+        config = replace(config, likelihood=found.likelihoods[0])
+    if name is not None or find_network(config).presets:
+        config = with_preset(config, "base" if name is None else name)
+    return replace(config, **changes)
+
+
+def with_preset(config: ModelConfig, name: str) -> ModelConfig:
+    """The configuration with the values of a preset of its network.
+
+    Raises:
+        ValueError: the network has no preset of that name.
+    """
+    presets = find_network(config).presets
+    if name not in presets:
+        has = f"has {_choice(presets)}" if presets else "has none"
+        raise ValueError(f"model.preset: network {config.network} of family {config.family} {has}, got {name!r}")
+    return _updated(config, presets[name])
+
+
+def _updated(config: ModelConfig, values: Mapping[str, Any]) -> ModelConfig:
+    """The configuration with these values; a mapping changes fields of a nested configuration."""
+    fields = vars(config)
+    changed = {
+        key: replace(cast(Any, fields[key]), **value) if is_dataclass(fields.get(key)) else value
+        for key, value in values.items()
+    }
+    return replace(config, **changed)
+
+
+def _require_new(what: str, name: str, taken: Iterable[str]) -> None:
+    if name in taken:
+        raise ValueError(f"register_{what}: the name {name!r} is taken; choose another one")
+
+
+def _hint(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"choose {_choice(known)}"
+
+
+def _choice(names: Collection[str]) -> str:
+    *others, last = names or ("none",)
+    return f"{', '.join(others)} or {last}" if others else last

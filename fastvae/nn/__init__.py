@@ -1,4 +1,4 @@
-"""Encoders and decoders: plain modules, without loss, noise or ranks."""
+"""Encoder and decoder networks: plain modules that know no loss and no process group."""
 
 from typing import TYPE_CHECKING
 
@@ -7,7 +7,7 @@ from fastvae.lazy import lazy_names
 if TYPE_CHECKING:
     from fastvae.nn.bag import BagEncoder, BagLinear
     from fastvae.nn.condition import ConditionAffine, ConditionBias
-    from fastvae.nn.config import Activation, ConvConfig, Told
+    from fastvae.nn.config import Activation, Conditioning, ConvConfig
     from fastvae.nn.conv import ConvDecoder, ConvEncoder
     from fastvae.nn.dropout import KeyedDropout, drop_tokens
     from fastvae.nn.linear import LinearEncoder
@@ -23,6 +23,7 @@ __all__ = [
     "Cell",
     "ConditionAffine",
     "ConditionBias",
+    "Conditioning",
     "ConvConfig",
     "ConvDecoder",
     "ConvEncoder",
@@ -32,7 +33,6 @@ __all__ = [
     "MLPEncoder",
     "RecurrentDecoder",
     "RecurrentEncoder",
-    "Told",
     "TransformerDecoder",
     "TransformerEncoder",
     "drop_tokens",
@@ -43,7 +43,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "bag": ("BagEncoder", "BagLinear"),
         "condition": ("ConditionAffine", "ConditionBias"),
-        "config": ("ConvConfig", "Activation", "Told"),
+        "config": ("ConvConfig", "Activation", "Conditioning"),
         "conv": ("ConvDecoder", "ConvEncoder"),
         "dropout": ("KeyedDropout", "drop_tokens"),
         "linear": ("LinearEncoder",),

@@ -1,4 +1,4 @@
-"""Networks that read a bag of items: the few that a user has touched, out of very many."""
+"""Networks whose input is a bag of items: the few items of a user out of a large catalogue."""
 
 from __future__ import annotations
 
@@ -14,47 +14,53 @@ from fastvae.nn.condition import ConditionBias
 
 
 class BagLinear(nn.Module):
-    """A linear layer on sparse rows: it gathers the weights of the items that are there, and sums them.
+    """A linear layer for sparse rows, which gathers and sums the weights of the items in each row.
 
     Args:
-        num_items: V.
-        width: H, numbers in the output.
+        num_items: V, number of items.
+        width: H, size of the output.
     """
 
     def __init__(self, num_items: int, width: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_items, width))  # a row for each item, so that a gather is contiguous
+        self.weight = nn.Parameter(torch.empty(num_items, width))  # one row per item, so that gathers are contiguous
         self.bias = nn.Parameter(torch.zeros(width))
         nn.init.xavier_uniform_(self.weight)
 
     def forward(self, crow_indices: Tensor, col_indices: Tensor, values: Tensor) -> Tensor:
-        """From compressed rows, int64 [B + 1], int64 [N] and float [N], to [B, H]."""
+        """Map compressed rows to [B, H].
+
+        Args:
+            crow_indices: int64 [B + 1], offset of each row's first entry.
+            col_indices: int64 [N], item of each entry.
+            values: float [N], value of each entry.
+        """
         weights = values.to(self.weight.dtype)
         offsets = crow_indices[:-1]
         return embedding_bag(col_indices, self.weight, offsets, mode="sum", per_sample_weights=weights) + self.bias
 
     def extra_repr(self) -> str:
-        """What ``print`` shows."""
+        """The sizes that ``print`` shows."""
         return f"num_items={self.weight.shape[0]}, width={self.weight.shape[1]}"
 
 
 class BagEncoder(nn.Module):
-    """A bag of items, of Euclidean length 1, some items lost -> tanh layers -> mu and logvar, or one code, [B, D].
+    """Normalised bag of items -> dropout -> tanh layers -> mu and logvar, or a deterministic code, each [B, D].
 
-    The inference network of Mult-VAE and Mult-DAE (Liang et al. 2018, arXiv 1802.05814, sections 2.2 and 2.3). The
-    memory follows the number of interactions, never B times V.
+    The inference network of Mult-VAE and Mult-DAE (Liang et al. 2018, arXiv 1802.05814, sections 2.2 and 2.3). Each
+    row is scaled to Euclidean length 1. Memory use is proportional to the number of interactions, not to B times V.
 
     Args:
-        num_items: V.
-        hidden_dim: widths of the hidden layers, in the order of the data's way; () for none.
-        latent_dim: D.
-        num_heads: 2 for mu and logvar; 1 for the one code of a deterministic model.
-        dropout: probability that an item of a training example is not seen, in [0, 1). The noise is a function of the
-            example's row in the global batch and of the item: what `KeyedDropout` would do to the dense row.
-        condition_dim: C, numbers in a condition; 0 for none.
+        num_items: V, number of items.
+        hidden_dim: widths of the hidden layers from input to output; () for none.
+        latent_dim: D, size of the latent.
+        num_heads: 2 for mu and logvar; 1 for the code of a deterministic model.
+        dropout: probability that an item of a training example is dropped, in [0, 1). The noise is a function of the
+            example's row in the global batch and of the item, exactly as `KeyedDropout` applied to the dense row.
+        condition_dim: C, size of the condition; 0 for none.
 
     Raises:
-        ValueError: a number is out of its range.
+        ValueError: an argument is out of range.
     """
 
     def __init__(
@@ -82,12 +88,12 @@ class BagEncoder(nn.Module):
     def forward(
         self, x: Tensor, condition: Tensor | None = None, noise_key: Tensor | None = None
     ) -> tuple[Tensor, Tensor] | Tensor:
-        """From counts x [B, V], ``torch.sparse_csr`` (or dense), to mu and logvar, or the one code, each [B, D].
+        """Map counts to mu and logvar, or to a deterministic code, each [B, D].
 
         Args:
-            x: how often each user touched each item.
-            condition: [B, C], where the network has one.
-            noise_key: int64 [3] of the batch, for dropout in training; None for none.
+            x: [B, V] number of interactions of each user with each item, ``torch.sparse_csr`` or dense.
+            condition: [B, C] conditions; None if ``condition_dim`` is 0.
+            noise_key: int64 [3] key of the batch for dropout in training; None disables dropout.
         """
         crow, columns, values = compressed_rows(x)
         values = unit_rows(crow, values.to(self.bag.weight.dtype))
@@ -100,7 +106,7 @@ class BagEncoder(nn.Module):
 
 
 def compressed_rows(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Offsets int64 [B + 1], columns int64 [N] and values [N] of the entries of x [B, V], sparse or dense."""
+    """The row offsets int64 [B + 1], columns int64 [N] and values [N] of the entries of x [B, V], sparse or dense."""
     if x.layout == torch.sparse_csr:
         return x.crow_indices().long(), x.col_indices().long(), x.values()
     if x.device.type != "cpu":
@@ -112,9 +118,9 @@ def compressed_rows(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def all_places(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The compressed rows of a dense x [B, V] with its zeros, N = B V: their number depends on the shape alone.
+    """The compressed rows of a dense x [B, V] including its zeros, so that N = B V depends on the shape only.
 
-    A device must be waited for before the host knows how many entries are not zero; a zero adds nothing to a bag.
+    Counting the nonzero entries would synchronise the host with the device. Zeros do not change the result.
     """
     rows, columns = x.shape
     crow = torch.arange(rows + 1, device=x.device) * columns
@@ -122,23 +128,23 @@ def all_places(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def rows_of(crow: Tensor, num_entries: int) -> Tensor:
-    """The row int64 [N] of each of N entries of compressed rows; N is given, since it lies at the end of ``crow``."""
+    """The row of each entry of compressed rows, int64 [N]; passing N avoids reading it from ``crow`` on the device."""
     rows = torch.arange(len(crow) - 1, device=crow.device)
     return torch.repeat_interleave(rows, crow.diff(), output_size=num_entries)
 
 
 def unit_rows(crow: Tensor, values: Tensor) -> Tensor:
-    """Values [N] whose rows have Euclidean length 1; an empty row stays empty."""
+    """Scale values [N] so that each row has Euclidean length 1; an empty row stays empty."""
     rows = rows_of(crow, len(values))
     squares = values.new_zeros(len(crow) - 1).index_add_(0, rows, values.square())
     return values * squares.clamp(min=1e-12).rsqrt()[rows]
 
 
 def drop_entries(crow: Tensor, columns: Tensor, values: Tensor, rate: float, noise_key: Tensor) -> Tensor:
-    """Values [N], each 0 with probability ``rate`` and else scaled by ``1 / (1 - rate)``, by the noise of its place."""
+    """Apply dropout to values [N]: the noise of an entry depends on its row and column only."""
     stream = ops.stream(ops.Use.DROPOUT, ops.DropoutSite.INPUT)
-    lost = ops.philox_uniform_at(noise_key, rows_of(crow, len(columns)), columns, stream=stream) < rate
-    return values.masked_fill(lost, 0.0) * (1 / (1 - rate))
+    dropped = ops.philox_uniform_at(noise_key, rows_of(crow, len(columns)), columns, stream=stream) < rate
+    return values.masked_fill(dropped, 0.0) * (1 / (1 - rate))
 
 
 def _linear(fan_in: int, fan_out: int) -> nn.Linear:

@@ -1,4 +1,4 @@
-"""Settings of networks. Nothing here imports PyTorch."""
+"""Settings of networks. This module does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Literal
 from fastvae.settings import Settings
 
 Activation = Literal["relu", "tanh"]
-Told = Literal["first", "every"]
+Conditioning = Literal["concat", "film"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvConfig(Settings):
-    """How wide and deep the convolutional networks are."""
+    """Width and depth of the convolutional networks."""
 
     channels: tuple[int, ...] = (32, 64)
-    """Feature maps at each scale; every scale has half the pixels of the one before along either side."""
+    """Number of feature maps at each scale; each scale has half the height and width of the previous one."""
     blocks: int = 1
-    """Residual blocks at each scale."""
+    """Number of residual blocks at each scale."""
     groups: int = 8
-    """Groups of GroupNorm; must divide every number of channels."""
+    """Number of groups of GroupNorm; must divide every number of channels."""
 
     def __post_init__(self) -> None:
         if not self.channels or min(self.channels) < 1 or self.blocks < 1 or self.groups < 1:

@@ -1,4 +1,4 @@
-"""Convolutional residual networks for images of 8 to 64 pixels."""
+"""Convolutional residual networks for images of 8 to 64 pixels per side."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from torch.nn import functional
 from fastvae.nn.condition import ConditionBias
 from fastvae.nn.config import ConvConfig
 
-_SIZES = (8, 64)  # pixels along either side
+_SIZES = (8, 64)  # smallest and largest height and width in pixels
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions, each after GroupNorm and SiLU, beside the identity (He et al. 2016, arXiv 1603.05027).
+    """Two 3 x 3 convolutions, each after GroupNorm and SiLU, plus the identity (He et al. 2016, arXiv 1603.05027).
 
-    GroupNorm (Wu and He 2018, arXiv 1803.08494) knows one example at a time: no result depends on the batch's split.
+    GroupNorm (Wu and He 2018, arXiv 1803.08494) normalises each example separately, so that results do not depend on
+    how a batch is split.
     """
 
     def __init__(self, channels: int, groups: int) -> None:
@@ -27,11 +28,11 @@ class ResidualBlock(nn.Module):
         self.norm1, self.norm2 = nn.GroupNorm(groups, channels), nn.GroupNorm(groups, channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)  # the block starts as the identity
+        nn.init.zeros_(self.conv2.weight)  # the block is initialised to the identity
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """From [B, C, H, W] to the same shape."""
+        """Map [B, C, H, W] to the same shape."""
         hidden = self.conv1(functional.silu(self.norm1(x)))
         return x + self.conv2(functional.silu(self.norm2(hidden)))
 
@@ -39,16 +40,16 @@ class ResidualBlock(nn.Module):
 class ConvEncoder(nn.Module):
     """x [B, C, H, W] in [0, 1] -> mu and logvar [B, D] of q(z|x).
 
-    Each scale is a convolution of stride 2 and residual blocks.
+    Each scale is a convolution with stride 2 followed by residual blocks.
 
     Args:
-        image_shape: (C, H, W), sides of 8 to 64 pixels.
-        latent_dim: D.
-        config: widths and depths.
-        condition_dim: numbers in a condition; 0 for a network that takes none.
+        image_shape: (C, H, W) with H and W from 8 to 64 pixels.
+        latent_dim: D, size of the latent.
+        config: width and depth of the network.
+        condition_dim: size of the condition; 0 for none.
 
     Raises:
-        ValueError: the shape is no such image's, or it has too few pixels for so many scales.
+        ValueError: the image shape is not supported, or the image is too small for the number of scales.
     """
 
     def __init__(
@@ -66,11 +67,11 @@ class ConvEncoder(nn.Module):
         self.norm = nn.GroupNorm(config.groups, channels[-1])
         self.mu = nn.Linear(channels[-1] * math.prod(sizes[-1]), latent_dim)
         self.logvar = nn.Linear(channels[-1] * math.prod(sizes[-1]), latent_dim)
-        nn.init.zeros_(self.logvar.weight)  # q(z|x) starts at variance 1
+        nn.init.zeros_(self.logvar.weight)  # the initial variance of q(z|x) is 1
         nn.init.zeros_(self.logvar.bias)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """From x [B, C, H, W], and a condition [B, C'], to mu and logvar, each [B, D]."""
+        """Map x [B, C, H, W] and a condition [B, C'] to mu and logvar, each [B, D]."""
         hidden = 2 * x.to(self.mu.weight.dtype) - 1
         for index, (scale, blocks) in enumerate(zip(self.scales, self.blocks, strict=True)):
             hidden = scale(hidden)
@@ -80,19 +81,20 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """z [N, D] -> the likelihood's parameters [N, C, H, W], by the encoder's scales in reverse.
+    """z [N, D] -> the likelihood's parameters [N, C, H, W], through the encoder's scales in reverse order.
 
-    Every scale doubles the pixels (nearest neighbour, cut to the encoder's size) before a convolution; the last one is
-    a convolution to 2 x 2 pixels for each of its positions (Shi et al. 2016, arXiv 1609.05158), which costs a quarter.
+    Each scale doubles height and width (nearest neighbour, cropped to the encoder's size) before a convolution. The
+    last scale is a sub-pixel convolution with 2 x 2 output pixels per position (Shi et al. 2016, arXiv 1609.05158),
+    which has a quarter of the cost.
 
     Args:
-        latent_dim: D.
-        image_shape: (C, H, W) of the output, sides of 8 to 64 pixels.
-        config: widths and depths, as the encoder's.
-        condition_dim: numbers in a condition; 0 for a network that takes none.
+        latent_dim: D, size of the latent.
+        image_shape: (C, H, W) of the output with H and W from 8 to 64 pixels.
+        config: width and depth of the network, the same as the encoder's.
+        condition_dim: size of the condition; 0 for none.
 
     Raises:
-        ValueError: the shape is no such image's, or it has too few pixels for so many scales.
+        ValueError: the image shape is not supported, or the image is too small for the number of scales.
     """
 
     def __init__(
@@ -107,10 +109,10 @@ class ConvDecoder(nn.Module):
         self.scales = nn.ModuleList(nn.Conv2d(before, after, 3, padding=1) for before, after in pairwise(channels))
         self.norm = nn.GroupNorm(config.groups, channels[-1])
         self.output = nn.Conv2d(channels[-1], 4 * image_shape[0], 3, padding=1)
-        self.output_bias = nn.Parameter(torch.zeros(tuple(image_shape)))  # of each pixel: images have a mean
+        self.output_bias = nn.Parameter(torch.zeros(tuple(image_shape)))  # one per pixel, for the mean image
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        """From z [N, D], and a condition [N, C'], to [N, C, H, W]."""
+        """Map z [N, D] and a condition [N, C'] to [N, C, H, W]."""
         hidden = self.start(z.to(self.start.weight.dtype)).unflatten(1, (-1, *self.sizes[0]))
         hidden = self.blocks[0](self.condition(hidden, condition))
         for scale, blocks, size in zip(self.scales, self.blocks[1:], self.sizes[1:], strict=False):
@@ -121,7 +123,7 @@ class ConvDecoder(nn.Module):
 
     @torch.no_grad()
     def set_output_bias(self, output: Tensor) -> None:
-        """Start the output at ``output``, the image's shape, and the convolution before it at 0."""
+        """Initialise the output to ``output`` [C, H, W] for every z: set the bias, and zero the last convolution."""
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
         self.output_bias.copy_(output.view_as(self.output_bias))
@@ -132,17 +134,17 @@ def _blocks(channels: int, config: ConvConfig) -> nn.Sequential:
 
 
 def _doubled(hidden: Tensor, size: tuple[int, int]) -> Tensor:
-    """Twice the pixels along either side, cut to ``size``: a convolution of stride 2 halves upwards."""
+    """Double height and width, cropped to ``size``, because a convolution with stride 2 rounds sizes up."""
     return hidden.repeat_interleave(2, 2).repeat_interleave(2, 3)[..., : size[0], : size[1]]
 
 
 def _sizes(where: str, image_shape: Sequence[int], num_scales: int) -> list[tuple[int, int]]:
-    """Height and width after each of the convolutions of stride 2, the image's own first."""
+    """Height and width of the image and after each convolution with stride 2."""
     low, high = _SIZES
     if len(image_shape) != 3 or not all(low <= side <= high for side in image_shape[1:]):
         raise ValueError(
-            f"{where}: examples must be images [C, H, W] of {low} to {high} pixels a side, got {list(image_shape)};"
-            " resize them, or use network mlp"
+            f"{where}: examples must be images [C, H, W] of {low} to {high} pixels per side, got {list(image_shape)};"
+            " resize the images, or use network mlp"
         )
     height, width = image_shape[1], image_shape[2]
     sizes = [(height, width)]
@@ -151,6 +153,7 @@ def _sizes(where: str, image_shape: Sequence[int], num_scales: int) -> list[tupl
         sizes.append((height, width))
     if min(sizes[-2]) < 2:
         raise ValueError(
-            f"{where}: {num_scales} scales halve {list(image_shape[1:])} pixels to nothing; use fewer channels"
+            f"{where}: {num_scales} scales are too many for images of {list(image_shape[1:])} pixels;"
+            " give fewer numbers of channels"
         )
     return sizes

@@ -9,15 +9,15 @@ from fastvae.nn.condition import ConditionBias
 
 
 class LinearEncoder(nn.Module):
-    """mu is linear in x, logvar the same for every example: the exact posterior's form for a linear decoder.
+    """An encoder with mu linear in x and a logvar shared by all examples: the exact posterior of a linear decoder.
 
-    With a linear decoder and a Gaussian likelihood of one variance, the ELBO's optimum is the maximum-likelihood
-    solution of probabilistic PCA (Lucas et al. 2019, arXiv 1911.02469), which makes this model an exact test.
+    With a linear decoder and a Gaussian likelihood with one variance, the ELBO's optimum is the maximum-likelihood
+    solution of probabilistic PCA (Lucas et al. 2019, arXiv 1911.02469), which can be used to test training.
 
     Args:
-        input_dim: numbers in one example, whatever its shape.
-        latent_dim: D.
-        condition_dim: C, numbers in a condition; 0 for a network that takes none.
+        input_dim: number of elements of an example; x is flattened.
+        latent_dim: D, size of the latent.
+        condition_dim: C, size of the condition; 0 for none.
     """
 
     def __init__(self, input_dim: int, latent_dim: int, *, condition_dim: int = 0) -> None:
@@ -28,8 +28,8 @@ class LinearEncoder(nn.Module):
         self.condition = ConditionBias(condition_dim, latent_dim)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """From x [B, ...], and a condition [B, C], to mu and logvar, each [B, D]."""
+        """Map x [B, ...] and a condition [B, C] to mu and logvar, each [B, D]."""
         mu = self.condition(self.mu(x.flatten(1).to(self.mu.weight.dtype)), condition)
-        # Autocast makes the linear layer's output narrower than the parameter; the pair must have one type.
+        # Under autocast the linear layer's output has lower precision than logvar; both must have the same dtype.
         mu = mu.to(self.logvar.dtype)
         return mu, self.logvar.expand_as(mu)

@@ -1,4 +1,4 @@
-"""The textbook's network: fully connected encoder and decoder."""
+"""Multilayer perceptrons: fully connected encoder and decoder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fastvae.nn.condition import ConditionAffine, ConditionBias
-from fastvae.nn.config import Activation, Told
+from fastvae.nn.config import Activation, Conditioning
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
@@ -19,13 +19,13 @@ class MLPEncoder(nn.Module):
     """x [B, ...] -> hidden layers -> mu and logvar [B, D] of q(z|x).
 
     Args:
-        input_dim: numbers in one example; x is flattened.
-        hidden_dim: width of the hidden layer, or the widths of several, in the order of the data's way.
-        latent_dim: D.
+        input_dim: number of elements of an example; x is flattened.
+        hidden_dim: width of the hidden layer, or the widths of several from input to output.
+        latent_dim: D, size of the latent.
         activation: "relu" or "tanh".
-        condition_dim: C, numbers in a condition; 0 for a network that takes none.
-        told: "first": the condition is added to the first hidden layer's units, as if it were part of the input;
-            "every": it scales and moves the units of every hidden layer.
+        condition_dim: C, size of the condition; 0 for none.
+        conditioning: "concat" concatenates the condition to the input (implemented by an equivalent linear map, see
+            `ConditionBias`); "film" scales and shifts the units of every hidden layer.
     """
 
     def __init__(
@@ -36,17 +36,17 @@ class MLPEncoder(nn.Module):
         activation: Activation = "relu",
         *,
         condition_dim: int = 0,
-        told: Told = "first",
+        conditioning: Conditioning = "concat",
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.hidden, width = _hidden_layers("MLPEncoder", input_dim, hidden_dim, activation)
         self.mu = _linear(width, latent_dim)
         self.logvar = _linear(width, latent_dim)
-        self.condition, self.later = _conditions(self.hidden, input_dim, condition_dim, told)
+        self.condition, self.later = _conditions(self.hidden, input_dim, condition_dim, conditioning)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """From x [B, ...] of any number type, and a condition [B, C], to mu and logvar, each [B, D]."""
+        """Map x [B, ...] of any numeric dtype and a condition [B, C] to mu and logvar, each [B, D]."""
         x = x.flatten(1).to(self.mu.weight.dtype)
         hidden = _through(self.hidden, x, (self.condition, *self.later), condition)
         return self.mu(hidden), self.logvar(hidden)
@@ -56,13 +56,13 @@ class MLP(nn.Module):
     """x [N, ...] -> hidden layers -> one linear output [N, *output_dim].
 
     Args:
-        input_dim: numbers in one example; x is flattened.
-        hidden_dim: width of the hidden layer, or the widths of several, in the order of the data's way; () for none.
-        output_dim: numbers in one output, or the shape of one, such as (1, 28, 28).
+        input_dim: number of elements of an example; x is flattened.
+        hidden_dim: width of the hidden layer, or the widths of several from input to output; () for none.
+        output_dim: size of an output, or its shape, for example (1, 28, 28).
         activation: "relu" or "tanh".
-        condition_dim: C, numbers in a condition; 0 for a network that takes none.
-        told: "first": the condition is added to the first hidden layer's units, as if it were part of the input;
-            "every": it scales and moves the units of every hidden layer.
+        condition_dim: C, size of the condition; 0 for none.
+        conditioning: "concat" concatenates the condition to the input (implemented by an equivalent linear map, see
+            `ConditionBias`); "film" scales and shifts the units of every hidden layer.
     """
 
     def __init__(
@@ -73,16 +73,16 @@ class MLP(nn.Module):
         activation: Activation = "relu",
         *,
         condition_dim: int = 0,
-        told: Told = "first",
+        conditioning: Conditioning = "concat",
     ) -> None:
         super().__init__()
         self.output_shape = (output_dim,) if isinstance(output_dim, int) else tuple(output_dim)
         self.hidden, width = _hidden_layers(type(self).__name__, input_dim, hidden_dim, activation)
         self.output = _linear(width, math.prod(self.output_shape))
-        self.condition, self.later = _conditions(self.hidden, self.output.out_features, condition_dim, told)
+        self.condition, self.later = _conditions(self.hidden, self.output.out_features, condition_dim, conditioning)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """From x [N, ...] of any number type, and a condition [N, C], to [N, *output_dim]."""
+        """Map x [N, ...] of any numeric dtype and a condition [N, C] to [N, *output_dim]."""
         x = x.flatten(1).to(self.output.weight.dtype)
         if len(self.hidden):
             output = self.output(_through(self.hidden, x, (self.condition, *self.later), condition))
@@ -95,13 +95,13 @@ class MLPDecoder(MLP):
     """z [N, D] -> hidden layers -> the likelihood's parameters [N, *output_dim].
 
     Args:
-        latent_dim: D.
-        hidden_dim: width of the hidden layer, or the widths of several, from z to x; () for a linear decoder.
-        output_dim: numbers in one example, or the shape of one, such as (1, 28, 28).
+        latent_dim: D, size of the latent.
+        hidden_dim: width of the hidden layer, or the widths of several from z to x; () for a linear decoder.
+        output_dim: number of elements of an example, or its shape, for example (1, 28, 28).
         activation: "relu" or "tanh".
-        condition_dim: C, numbers in a condition; 0 for a network that takes none.
-        told: "first": the condition is added to the first hidden layer's units, as if it were part of the input;
-            "every": it scales and moves the units of every hidden layer.
+        condition_dim: C, size of the condition; 0 for none.
+        conditioning: "concat" concatenates the condition to the input (implemented by an equivalent linear map, see
+            `ConditionBias`); "film" scales and shifts the units of every hidden layer.
     """
 
     def __init__(
@@ -112,20 +112,26 @@ class MLPDecoder(MLP):
         activation: Activation = "relu",
         *,
         condition_dim: int = 0,
-        told: Told = "first",
+        conditioning: Conditioning = "concat",
     ) -> None:
-        super().__init__(latent_dim, hidden_dim, output_dim, activation, condition_dim=condition_dim, told=told)
+        super().__init__(
+            latent_dim, hidden_dim, output_dim, activation, condition_dim=condition_dim, conditioning=conditioning
+        )
 
     @torch.no_grad()
     def set_output_bias(self, output: Tensor) -> None:
-        """Start the output at ``output``, the event's shape: for binary pixels the logit of the mean train pixel.
+        """Set the output layer's bias, so that the initial output is near ``output``, which has the event's shape.
 
-        `fastvae.Bernoulli.output_for_mean` makes that logit; a network that starts there spends no step on learning it.
+        For binary pixels, use the logit of the mean training pixel (`fastvae.Bernoulli.output_for_mean`); training then
+        does not have to learn it.
+
+        Raises:
+            ValueError: ``output`` has another number of elements than the network's output.
         """
         if output.numel() != self.output.bias.numel():
             raise ValueError(
-                f"MLPDecoder.set_output_bias: output must hold {self.output.bias.numel()} numbers, got shape"
-                f" {list(output.shape)}; give one number for each output"
+                f"MLPDecoder.set_output_bias: output must have {self.output.bias.numel()} elements, got shape"
+                f" {list(output.shape)}; give one number for each element of the network's output"
             )
         self.output.bias.copy_(output.flatten())
 
@@ -137,7 +143,7 @@ def _hidden_layers(
         raise ValueError(f"{where}: activation must be one of {sorted(_ACTIVATIONS)}, got {activation!r}")
     widths = (input_dim, hidden_dim) if isinstance(hidden_dim, int) else (input_dim, *hidden_dim)
     if min(widths) < 1:
-        raise ValueError(f"{where}: every layer needs at least one unit, got widths {list(widths)}")
+        raise ValueError(f"{where}: every layer must have at least one unit, got widths {list(widths)}")
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(widths):
         layers += [_linear(fan_in, fan_out), _ACTIVATIONS[activation]()]
@@ -145,29 +151,29 @@ def _hidden_layers(
 
 
 def _conditions(
-    hidden: nn.Sequential, otherwise: int, condition_dim: int, told: Told
+    hidden: nn.Sequential, otherwise: int, condition_dim: int, conditioning: Conditioning
 ) -> tuple[ConditionBias, nn.ModuleList]:
-    """What tells the condition to the first layer, or to ``otherwise`` numbers without hidden layers, and to others."""
+    """The conditioning layers of the first hidden layer (or of ``otherwise`` outputs without one) and of the others."""
     first, *others = [layer.out_features for layer in hidden if isinstance(layer, nn.Linear)] or [otherwise]
-    if told == "first" or not len(hidden):
+    if conditioning == "concat" or not len(hidden):
         return ConditionBias(condition_dim, first), nn.ModuleList()
     return ConditionAffine(condition_dim, first), nn.ModuleList(ConditionAffine(condition_dim, w) for w in others)
 
 
 def _through(hidden: nn.Sequential, x: Tensor, conditions: Sequence[nn.Module], condition: Tensor | None) -> Tensor:
-    """The hidden layers, whose units are told the condition before their nonlinearity: one of ``conditions`` each."""
+    """Apply the hidden layers, each with one of ``conditions`` before its nonlinearity."""
     if not len(hidden):
         return conditions[0](x, condition)
-    telling = iter(conditions)
+    remaining = iter(conditions)
     for layer in hidden:
         x = layer(x)
-        if isinstance(layer, nn.Linear) and (tell := next(telling, None)) is not None:
-            x = tell(x, condition)
+        if isinstance(layer, nn.Linear) and (layer_condition := next(remaining, None)) is not None:
+            x = layer_condition(x, condition)
     return x
 
 
 def _linear(input_dim: int, output_dim: int) -> nn.Linear:
-    """A linear layer as yburda/iwae starts it: Glorot-uniform weights and no bias."""
+    """A linear layer initialised as in yburda/iwae: Glorot-uniform weights and zero bias."""
     layer = nn.Linear(input_dim, output_dim)
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)

@@ -1,4 +1,4 @@
-"""Recurrent networks over tokens: an encoder that reads a sentence, a decoder that predicts its next token."""
+"""Recurrent networks over tokens: an encoder of sentences, and a decoder that predicts the next token."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from fastvae.nn.dropout import KeyedDropout
 from fastvae.nn.tokens import TokenDecoder, TokenEncoder
 
 Cell = Literal["gru", "lstm"]
-Hidden = Tensor | tuple[Tensor, Tensor]  # [layers, N, H]; of an LSTM the pair (h, c)
+Hidden = Tensor | tuple[Tensor, Tensor]  # [layers, N, H]; for an LSTM the pair (h, c)
 
 _CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}
 
 
 class RecurrentEncoder(TokenEncoder):
-    """Token ids [B, T] -> GRU or LSTM -> the largest value of each unit -> mu and logvar [B, D] of q(z|x).
+    """Token ids [B, T] -> GRU or LSTM -> max pooling over time -> mu and logvar [B, D] of q(z|x).
 
-    The largest values know the whole sentence, where the last state knows its end best (Long et al. 2019, "Preventing
-    posterior collapse in sequence VAEs with pooling", arXiv 1911.03976).
+    Max pooling summarises the whole sentence, whereas the last state mostly reflects its end (Long et al. 2019,
+    "Preventing posterior collapse in sequence VAEs with pooling", arXiv 1911.03976).
 
     Args:
         num_tokens: V, size of the vocabulary.
-        embedding_dim: width of a token's vector.
-        hidden_dim: H, units of each layer.
-        latent_dim: D.
+        embedding_dim: size of a token's embedding.
+        hidden_dim: H, number of units of each layer.
+        latent_dim: D, size of the latent.
         cell: "gru" (Cho et al. 2014, arXiv 1406.1078) or "lstm".
-        num_layers: layers of cells.
-        others: as `TokenEncoder`.
+        num_layers: number of recurrent layers.
+        others: passed on to `TokenEncoder`.
     """
 
     def __init__(
@@ -48,40 +48,42 @@ class RecurrentEncoder(TokenEncoder):
         self.cells = _CELLS[cell](embedding_dim, hidden_dim, num_layers, batch_first=True)
 
     def summary(self, vectors: Tensor, is_text: Tensor) -> Tensor:
-        """The largest value [B, H] of each unit over the tokens of each sentence."""
+        """The maximum of each unit over the tokens of each sentence, [B, H]."""
         outputs, _ = self.cells(vectors)
-        largest: Tensor = outputs.masked_fill(~is_text.unsqueeze(2), -1.0).amax(1)  # a cell's outputs are above -1
+        largest: Tensor = outputs.masked_fill(~is_text.unsqueeze(2), -1.0).amax(1)  # all outputs are above -1
         return largest
 
 
 @dataclass(frozen=True)
 class RecurrentState:
-    """Where a decoder stands in N sentences."""
+    """The state of a decoder after the tokens so far of N sentences."""
 
-    bias: Tensor  # [N, E] what z and the condition add to every token's vector
+    bias: Tensor
+    """[N, E] vector that is added to all token embeddings of a sentence, a function of z and the condition."""
     hidden: Hidden
+    """State of the recurrent layers."""
 
     def select(self, rows: Tensor) -> RecurrentState:
-        """Where it stands in other sentences: in these rows [M] int64, which may occur more than once."""
+        """The state of the sentences ``rows`` int64 [M]; a row may be repeated."""
         hidden = self.hidden
         chosen = hidden[:, rows] if isinstance(hidden, Tensor) else (hidden[0][:, rows], hidden[1][:, rows])
         return RecurrentState(self.bias[rows], chosen)
 
 
 class RecurrentDecoder(TokenDecoder):
-    """z [N, D] and the tokens so far -> features [N, T, H] from which the next token is predicted.
+    """z [N, D] and the previous tokens -> features [N, T, H], from which the next token is predicted.
 
-    z gives the first state, too.
+    z also determines the initial state.
 
     Args:
         num_tokens: V, size of the vocabulary.
-        embedding_dim: E, width of a token's vector.
-        hidden_dim: H, units of each layer, and the width of the features.
-        latent_dim: D.
+        embedding_dim: E, size of a token's embedding.
+        hidden_dim: H, number of units of each layer and size of the features.
+        latent_dim: D, size of the latent.
         cell: "gru" or "lstm".
-        num_layers: layers of cells.
-        dropout: share of the tokens' vectors' units, and of the features, that training loses.
-        condition_dim: C, numbers in a condition; 0 for none.
+        num_layers: number of recurrent layers.
+        dropout: dropout probability of the embeddings and of the features.
+        condition_dim: C, size of the condition; 0 for none.
     """
 
     def __init__(
@@ -104,17 +106,17 @@ class RecurrentDecoder(TokenDecoder):
         self.dropout_out = KeyedDropout(dropout, site=ops.DropoutSite.layer(0))
 
     def features(self, inputs: Tensor, state: RecurrentState, noise_key: Tensor | None, num_samples: int) -> Tensor:
-        """The features [K * B, T, H] of whole sentences."""
+        """Compute the features [K * B, T, H] of whole sentences."""
         features, _ = self.cells(inputs, state.hidden)
         return self.dropout_out(features, noise_key, num_samples=num_samples)
 
     def start(self, z: Tensor, condition: Tensor | None = None) -> RecurrentState:
-        """The state before the first token of N sentences, z [N, D] and condition [N, C]."""
+        """The initial state of N sentences, given z [N, D] and the condition [N, C]."""
         first = self.first_state(z).unflatten(1, (self.num_layers, -1)).transpose(0, 1).contiguous()
         hidden: Hidden = (first.tanh(), first) if isinstance(self.cells, nn.LSTM) else first.tanh()
         return RecurrentState(self.bias(z, condition), hidden)
 
     def step(self, state: RecurrentState, tokens: Tensor) -> tuple[Tensor, RecurrentState]:
-        """The features [N, H] after one more token [N] of each sentence, and the state there."""
+        """Process the next token [N] of each sentence and return the features [N, H] and the new state."""
         features, hidden = self.cells((self.embedding(tokens) + state.bias).unsqueeze(1), state.hidden)
         return features.squeeze(1), RecurrentState(state.bias, hidden)

@@ -1,4 +1,4 @@
-"""What all networks over tokens share: vectors of tokens, what they are told, and the heads of q(z|x)."""
+"""Base classes of the networks over tokens: token embeddings, the condition, and the heads of q(z|x)."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from fastvae import ops
 from fastvae.nn.condition import ConditionBias
 from fastvae.nn.dropout import KeyedDropout
 
-# At the start the tokens are louder than z: a decoder that hears z's noise above them learns to leave z alone.
+# Initially the embeddings are larger than z's contribution: if z's noise dominates, the decoder learns to ignore z.
 _TOKEN_STD, _LATENT_STD = 0.5, 0.05
 
 
 class TokenEncoder(nn.Module):
-    """Token ids [B, T] -> vectors -> a summary of the sentence -> mu and logvar [B, D] of q(z|x).
+    """Token ids [B, T] -> embeddings -> a summary of the sentence -> mu and logvar [B, D] of q(z|x).
 
-    The padding behind a sentence changes nothing. A subclass gives `summary`.
+    The result does not depend on the padding after a sentence. Subclasses define `summary`.
 
     Args:
         num_tokens: V, size of the vocabulary.
-        embedding_dim: E, width of a token's vector.
-        summary_dim: S, width of the summary.
-        latent_dim: D.
-        condition_dim: C, numbers in a condition; 0 for none.
-        padding: the id that fills a row up behind its sentence.
+        embedding_dim: E, size of a token's embedding.
+        summary_dim: S, size of the summary.
+        latent_dim: D, size of the latent.
+        condition_dim: C, size of the condition; 0 for none.
+        padding: id of the padding token.
     """
 
     def __init__(
@@ -46,28 +46,37 @@ class TokenEncoder(nn.Module):
         self.logvar = nn.Linear(summary_dim, latent_dim)
 
     def forward(self, tokens: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """From token ids [B, T] and a condition [B, C] to mu and logvar, each [B, D]."""
+        """Map token ids [B, T] and a condition [B, C] to mu and logvar, each [B, D]."""
         summary = self.summary(self.condition(self.embedding(tokens), condition), tokens != self.padding)
         return self.mu(summary), self.logvar(summary)
 
     def summary(self, vectors: Tensor, is_text: Tensor) -> Tensor:
-        """The summary [B, S] of the vectors [B, T, E] of sentences, ``is_text`` [B, T] False on the padding."""
+        """Summarise the embeddings of sentences.
+
+        Args:
+            vectors: [B, T, E] token embeddings.
+            is_text: [B, T], False for padding.
+
+        Returns:
+            [B, S] summaries.
+        """
         raise NotImplementedError
 
 
 class TokenDecoder(nn.Module):
-    """z [N, D] and the tokens so far -> features [N, T, F] from which the next token is predicted.
+    """z [N, D] and the previous tokens -> features [N, T, F], from which the next token is predicted.
 
-    z and the condition are added to every token's vector, so that they are not forgotten along the sentence. A
-    subclass gives `start`, `step` and `features`; the state that they hand on has ``bias`` [N, E], what is added.
+    Linear functions of z and of the condition are added to every token's embedding, so that they are available at every
+    step. Subclasses define `start`, `step` and `features`; their state has a field ``bias`` [N, E], which is added to
+    the embeddings.
 
     Args:
         num_tokens: V, size of the vocabulary.
-        embedding_dim: E, width of a token's vector.
-        feature_dim: F, width of the features.
-        latent_dim: D.
-        dropout: share of the units of the tokens' vectors that training loses.
-        condition_dim: C, numbers in a condition; 0 for none.
+        embedding_dim: E, size of a token's embedding.
+        feature_dim: F, size of the features.
+        latent_dim: D, size of the latent.
+        dropout: dropout probability of the embeddings.
+        condition_dim: C, size of the condition; 0 for none.
     """
 
     def __init__(
@@ -91,16 +100,16 @@ class TokenDecoder(nn.Module):
     def forward(
         self, z: Tensor, tokens: Tensor, condition: Tensor | None = None, noise_key: Tensor | None = None
     ) -> Tensor:
-        """The features after each token.
+        """Compute the features after each token.
 
         Args:
             z: [K * B, D], the K samples of an example B rows apart.
-            tokens: [B, T] ids, each sentence from its begin on.
-            condition: [K * B, C].
-            noise_key: int64 [3] of the batch, for dropout; None for none.
+            tokens: [B, T] token ids of whole sentences.
+            condition: [K * B, C] conditions; None if ``condition_dim`` is 0.
+            noise_key: int64 [3] key of the batch for dropout; None disables dropout.
 
         Returns:
-            [K * B, T, F]; [:, t] knows the tokens up to t and nothing behind.
+            [K * B, T, F] features; [:, t] depends on the tokens up to t only.
         """
         num_samples = len(z) // len(tokens) if len(tokens) else 1
         state = self.start(z, condition)
@@ -108,30 +117,30 @@ class TokenDecoder(nn.Module):
         return self.features(vectors + state.bias.unsqueeze(1), state, noise_key, num_samples)
 
     def vectors(self, tokens: Tensor) -> Tensor:
-        """The vectors [B, T, E] of tokens [B, T] from the begin of their sentences on."""
+        """The embeddings [B, T, E] of the tokens [B, T] of whole sentences."""
         vectors: Tensor = self.embedding(tokens)
         return vectors
 
     def bias(self, z: Tensor, condition: Tensor | None) -> Tensor:
-        """What z [N, D] and the condition [N, C] add to every token's vector, [N, E]."""
+        """The vector [N, E] that is added to every token's embedding, given z [N, D] and the condition [N, C]."""
         bias: Tensor = self.condition(self.from_latent(z), condition)
         return bias
 
     def start(self, z: Tensor, condition: Tensor | None = None) -> Any:
-        """The state before the first token of N sentences, z [N, D] and condition [N, C]."""
+        """The initial state of N sentences, given z [N, D] and the condition [N, C]."""
         raise NotImplementedError
 
     def step(self, state: Any, tokens: Tensor) -> tuple[Tensor, Any]:
-        """The features [N, F] after one more token [N] of each sentence, and the state there."""
+        """Process the next token [N] of each sentence and return the features [N, F] and the new state."""
         raise NotImplementedError
 
     def features(self, inputs: Tensor, state: Any, noise_key: Tensor | None, num_samples: int) -> Tensor:
-        """The features [K * B, T, F] of whole sentences, whose ``inputs`` [K * B, T, E] hold the bias."""
+        """Compute the features [K * B, T, F] of whole sentences from their biased embeddings [K * B, T, E]."""
         raise NotImplementedError
 
 
 def embedding(num: int, dim: int, std: float) -> nn.Embedding:
-    """Vectors of tokens, or of places, normal with a deviation of ``std`` in each unit at the start."""
+    """An embedding of tokens or positions, initialised by normal noise with standard deviation ``std``."""
     vectors = nn.Embedding(num, dim)
     nn.init.normal_(vectors.weight, std=std)
     return vectors

@@ -1,4 +1,4 @@
-"""Transformers over tokens: an encoder that sees the whole sentence, a decoder that sees what came before."""
+"""Transformers over tokens: an encoder with full self-attention and a decoder with causal self-attention."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastvae import ops
 from fastvae.nn.dropout import KeyedDropout
 from fastvae.nn.tokens import TokenDecoder, TokenEncoder, embedding
 
-Cache = tuple[Tensor, Tensor]  # keys and values [N, heads, T, E / heads] of the tokens so far
+Cache = tuple[Tensor, Tensor]  # keys and values [N, heads, T, E / heads] of the previous tokens
 
 
 class TransformerEncoder(TokenEncoder):
@@ -22,11 +22,11 @@ class TransformerEncoder(TokenEncoder):
     Args:
         num_tokens: V, size of the vocabulary.
         embedding_dim: E, width of every layer (Vaswani et al. 2017, arXiv 1706.03762).
-        latent_dim: D.
-        max_length: the most tokens of a sentence, its end included.
-        num_layers: blocks.
-        num_heads: heads of each block's attention; they share E.
-        others: as `TokenEncoder`.
+        latent_dim: D, size of the latent.
+        max_length: largest number of tokens of a sentence, including its end token.
+        num_layers: number of blocks.
+        num_heads: number of attention heads of each block, each of size E / num_heads.
+        others: passed on to `TokenEncoder`.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class TransformerEncoder(TokenEncoder):
         self.norm = nn.LayerNorm(embedding_dim)
 
     def summary(self, vectors: Tensor, is_text: Tensor) -> Tensor:
-        """The mean [B, E] over each sentence of what the blocks make of it."""
+        """The mean of the blocks' outputs over the tokens of each sentence, [B, E]."""
         hidden = vectors + self.position.weight[: vectors.shape[1]]
         for block in self.blocks:
             hidden, _ = block(hidden, mask=is_text[:, None, None, :])
@@ -57,32 +57,35 @@ class TransformerEncoder(TokenEncoder):
 
 @dataclass(frozen=True)
 class TransformerState:
-    """Where a decoder stands in N sentences."""
+    """The state of a decoder after the tokens so far of N sentences."""
 
-    bias: Tensor  # [N, E] what z and the condition add to every token's vector
-    caches: tuple[Cache, ...]  # of each block; empty before the first token
-    position: int  # tokens so far
+    bias: Tensor
+    """[N, E] vector that is added to all token embeddings of a sentence, a function of z and the condition."""
+    caches: tuple[Cache, ...]
+    """Key-value cache of each block; empty before the first token."""
+    position: int
+    """Number of tokens so far."""
 
     def select(self, rows: Tensor) -> TransformerState:
-        """Where it stands in other sentences: in these rows [M] int64, which may occur more than once."""
+        """The state of the sentences ``rows`` int64 [M]; a row may be repeated."""
         caches = tuple((key[rows], value[rows]) for key, value in self.caches)
         return TransformerState(self.bias[rows], caches, self.position)
 
 
 class TransformerDecoder(TokenDecoder):
-    """z [N, D] and the tokens so far -> features [N, T, E] from which the next token is predicted.
+    """z [N, D] and the previous tokens -> features [N, T, E], from which the next token is predicted.
 
-    z is added to every token's vector as in Li et al. 2020 (arXiv 2004.04092, "embedding").
+    A linear function of z is added to every token's embedding as in Li et al. 2020 (arXiv 2004.04092, "embedding").
 
     Args:
         num_tokens: V, size of the vocabulary.
         embedding_dim: E, width of every layer and of the features.
-        latent_dim: D.
-        max_length: the most tokens of a sentence, its end included.
-        num_layers: blocks.
-        num_heads: heads of each block's attention; they share E.
-        dropout: share of units that training loses, after the vectors and in every block.
-        condition_dim: C, numbers in a condition; 0 for none.
+        latent_dim: D, size of the latent.
+        max_length: largest number of tokens of a sentence, including its end token.
+        num_layers: number of blocks.
+        num_heads: number of attention heads of each block, each of size E / num_heads.
+        dropout: dropout probability of the embeddings and in every block.
+        condition_dim: C, size of the condition; 0 for none.
     """
 
     def __init__(
@@ -105,21 +108,21 @@ class TransformerDecoder(TokenDecoder):
         self.norm = nn.LayerNorm(embedding_dim)
 
     def vectors(self, tokens: Tensor) -> Tensor:
-        """The vectors [B, T, E] of tokens and of their places."""
+        """The sums [B, T, E] of token and position embeddings."""
         return super().vectors(tokens) + self.position.weight[: tokens.shape[1]]
 
     def features(self, inputs: Tensor, state: TransformerState, noise_key: Tensor | None, num_samples: int) -> Tensor:
-        """The features [K * B, T, E] of whole sentences."""
+        """Compute the features [K * B, T, E] of whole sentences."""
         for block in self.blocks:
             inputs, _ = block(inputs, is_causal=True, noise_key=noise_key, num_samples=num_samples)
         return self.norm(inputs)
 
     def start(self, z: Tensor, condition: Tensor | None = None) -> TransformerState:
-        """The state before the first token of N sentences, z [N, D] and condition [N, C]."""
+        """The initial state of N sentences, given z [N, D] and the condition [N, C]."""
         return TransformerState(self.bias(z, condition), (), 0)
 
     def step(self, state: TransformerState, tokens: Tensor) -> tuple[Tensor, TransformerState]:
-        """The features [N, E] after one more token [N] of each sentence, and the state there."""
+        """Process the next token [N] of each sentence and return the features [N, E] and the new state."""
         vectors = self.embedding(tokens) + self.position.weight[state.position] + state.bias
         hidden, caches = vectors.unsqueeze(1), []
         for number, block in enumerate(self.blocks):
@@ -129,16 +132,16 @@ class TransformerDecoder(TokenDecoder):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention and a two-layer network, each added to what it reads normalised (pre-norm, as GPT-2).
+    """A pre-norm Transformer block as in GPT-2: self-attention and a two-layer network with residual connections.
 
     Args:
-        width: E.
-        num_heads: heads; they share E.
-        dropout: share of units lost before each addition.
-        site: of the dropout's noise; the block takes two.
+        width: E, size of the hidden units.
+        num_heads: number of attention heads, each of size E / num_heads.
+        dropout: dropout probability before each addition.
+        site: noise site of the first dropout layer; the second layer uses ``site + 1``.
 
     Raises:
-        ValueError: the width is no multiple of the heads.
+        ValueError: the width is not a multiple of the number of heads.
     """
 
     def __init__(self, width: int, num_heads: int, dropout: float = 0.0, *, site: int = ops.DropoutSite.LAYERS) -> None:
@@ -163,15 +166,18 @@ class TransformerBlock(nn.Module):
         noise_key: Tensor | None = None,
         num_samples: int = 1,
     ) -> tuple[Tensor, Cache]:
-        """Hidden units [N, T, E] after the block, and the keys and values so far.
+        """Apply the block.
 
         Args:
             hidden: [N, T, E].
-            mask: [N, 1, 1, T] True where a token may be looked at.
-            is_causal: whether a token sees only itself and those before.
-            cache: keys and values of tokens before ``hidden``.
-            noise_key: int64 [3] of the batch, for dropout; None for none.
-            num_samples: K, where the rows are K * B.
+            mask: [N, 1, 1, T], True for tokens that may be attended to.
+            is_causal: if True, a token attends only to itself and to previous tokens.
+            cache: keys and values of the tokens before ``hidden``.
+            noise_key: int64 [3] key of the batch for dropout; None disables dropout.
+            num_samples: K if N = K * B.
+
+        Returns:
+            The hidden units [N, T, E] and the keys and values of all tokens so far.
         """
         parts = self.queries_keys_values(self.attention_norm(hidden)).unflatten(2, (3, self.num_heads, -1))
         query, key, value = parts.permute(2, 0, 3, 1, 4)  # each [N, heads, T, E / heads]

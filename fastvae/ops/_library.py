@@ -7,17 +7,24 @@ asks which backend runs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fastvae.ops._transforms import (
+    FindRows,
+    Mapped,
+    below_autograd,
+    make_transformed,
+    make_transformed_backward,
+    rows_of_backward,
+)
+
 NAMESPACE = "fastvae"
 LIBRARY = torch.library.Library(NAMESPACE, "DEF")
 _operators: list[str] = []
-
-# Calls under this guard skip the operator's own autograd kernel: for the inside of the autograd.Function that is it.
-below_autograd = torch._C._AutoDispatchBelowAutograd
 
 
 def define(schema: str, reference: Callable[..., Any], fake: Callable[..., Any]) -> Any:
@@ -29,17 +36,60 @@ def define(schema: str, reference: Callable[..., Any], fake: Callable[..., Any])
     return getattr(getattr(torch.ops, NAMESPACE), name).default
 
 
+def define_backward(schema: str, reference: Callable[..., Any], *inputs: str) -> Any:
+    """Define a backward operator that returns a gradient like each of these of its arguments.
+
+    With several inputs the operator's last arguments say, in their order, which gradients are needed; the others come
+    back empty.
+    """
+    return define(schema, reference, _gradients_like(schema, inputs))
+
+
+def _gradients_like(schema: str, inputs: tuple[str, ...]) -> Callable[..., Any]:
+    names = [argument.name for argument in torch._C.parse_schema(f"{NAMESPACE}::{schema}").arguments]
+    positions = [names.index(name) for name in inputs]
+
+    def fake(*args: Any) -> Any:
+        needs = args[-len(positions) :] if len(positions) > 1 else (True,)
+        # A prior that is None needs no gradient; the empty tensor in its place is of the first input's dtype.
+        likes = [args[positions[0]] if args[position] is None else args[position] for position in positions]
+        gradients = tuple(x.new_empty(x.shape if need else 0) for x, need in zip(likes, needs, strict=True))
+        return gradients if len(positions) > 1 else gradients[0]
+
+    return fake
+
+
 def operators() -> tuple[str, ...]:
     """The names of all operators, as ``torch.ops.fastvae`` has them."""
     return tuple(_operators)
 
 
-def call(op: Any, function: type[torch.autograd.Function], args: tuple[Any, ...], needs_grad: bool) -> Any:
+@dataclass(frozen=True, kw_only=True)
+class Functions:
+    """The two forms of an operator's autograd.Function."""
+
+    plain: type[torch.autograd.Function]
+    """Keeps its context in the forward, which is faster."""
+    transformed: type[torch.autograd.Function]
+    """What `torch.func` can transform; used while a transform is active."""
+
+    def apply(self, *args: Any) -> Any:
+        return (self.transformed if is_transformed() else self.plain).apply(*args)
+
+
+def is_transformed() -> bool:
+    """Whether a transform of `torch.func`, or a forward-mode derivative, is active."""
+    return bool(torch._C._are_functorch_transforms_active()) or torch.autograd.forward_ad._current_level >= 0
+
+
+def call(op: Any, functions: Functions, args: tuple[Any, ...], needs_grad: bool) -> Any:
     """Call an operator by the shortest way; what its own dispatch would do takes twice as long on small tensors."""
     if torch.compiler.is_compiling():
         return op(*args)
+    if is_transformed():
+        return functions.transformed.apply(*args)
     if needs_grad and torch.is_grad_enabled():
-        return function.apply(*args)
+        return functions.plain.apply(*args)
     with below_autograd():
         return op(*args)
 
@@ -50,9 +100,10 @@ def register_autograd(
     formula: Callable[..., Any],
     *,
     differentiable: tuple[int, ...],
+    find_rows: FindRows,
     kept_outputs: int = 0,
-) -> type[torch.autograd.Function]:
-    """Make ``backward`` the gradient of ``forward``, and return the autograd.Function for ``call``.
+) -> Functions:
+    """Make ``backward`` the gradient of ``forward``, and return the functions for ``call``.
 
     The schemas agree: ``forward`` takes tensors first, then numbers; ``backward`` takes the outputs' gradients, those
     tensors, the kept outputs, those numbers, and, where there is a choice, whether each differentiable input needs its
@@ -63,12 +114,30 @@ def register_autograd(
         backward: Its backward operator.
         formula: The backward operator in plain PyTorch, from which double backward is derived.
         differentiable: Positions of the inputs that have gradients.
+        find_rows: Where the forward's arguments have their rows, for vmap.
         kept_outputs: How many of the forward's last outputs have no gradient, and are kept for the backward.
     """
-    tensors = sum("Tensor" in str(argument.type) for argument in forward._schema.arguments)
+    arguments = forward._schema.arguments
+    tensors = sum("Tensor" in str(argument.type) for argument in arguments)
     gradients = len(forward._schema.returns) - kept_outputs
     choice = len(differentiable) > 1
-    backward_function = _register_double_backward(backward, formula)
+    key = next((i for i, argument in enumerate(arguments) if argument.name == "key"), None)
+    mapped = Mapped(gradients=0, key=key, find_rows=find_rows)
+    mapped_backward = Mapped(
+        gradients=gradients,
+        key=None if key is None else gradients + key,
+        find_rows=rows_of_backward(find_rows, tensors, gradients, kept_outputs, differentiable),
+    )
+    backward_functions = _register_double_backward(backward, formula, mapped_backward)
+    transformed = make_transformed(
+        forward,
+        formula,
+        backward_functions.transformed,
+        mapped,
+        differentiable=differentiable,
+        tensors=tensors,
+        gradients=gradients,
+    )
 
     class Operator(torch.autograd.Function):
         @staticmethod
@@ -89,16 +158,28 @@ def register_autograd(
                 return tuple(results)
             needs = [ctx.needs_input_grad[i] for i in differentiable]
             args = (*grads[:gradients], *ctx.saved_tensors, *ctx.numbers, *(needs if choice else ()))
-            found = call(backward, backward_function, args, needs_grad=True)
+            found = call(backward, backward_functions, args, needs_grad=True)
             for i, need, gradient in zip(differentiable, needs, found if choice else (found,), strict=True):
                 results[i] = gradient if need else None
             return tuple(results)
 
-    LIBRARY.impl(forward, Operator.apply, "Autograd")
-    return Operator
+    return _register(forward, Functions(plain=Operator, transformed=transformed), mapped)
 
 
-def _register_double_backward(op: Any, formula: Callable[..., Any]) -> type[torch.autograd.Function]:
+def _register(op: Any, functions: Functions, mapped: Mapped) -> Functions:
+    LIBRARY.impl(op, functions.apply, "Autograd")
+    register_mapped(op, mapped)
+    return functions
+
+
+def register_mapped(op: Any, mapped: Mapped) -> None:
+    """Give an operator its rule for vmap, for calls that do not go through its autograd.Function."""
+    torch.library.register_vmap(
+        op, lambda info, in_dims, *args: mapped(op, info.batch_size, in_dims, args), lib=LIBRARY
+    )
+
+
+def _register_double_backward(op: Any, formula: Callable[..., Any], mapped: Mapped) -> Functions:
     """Differentiate a backward operator as its formula: all further derivatives are autograd's, of plain PyTorch."""
 
     class BackwardOperator(torch.autograd.Function):
@@ -115,8 +196,9 @@ def _register_double_backward(op: Any, formula: Callable[..., Any]) -> type[torc
             args = [c if t is None else t for c, t in zip(ctx.constants, ctx.saved_tensors, strict=True)]
             return _vector_jacobian(formula, args, ctx.needs_input_grad, cotangents)
 
-    LIBRARY.impl(op, BackwardOperator.apply, "Autograd")
-    return BackwardOperator
+    return _register(
+        op, Functions(plain=BackwardOperator, transformed=make_transformed_backward(op, formula, mapped)), mapped
+    )
 
 
 def _vector_jacobian(

@@ -9,33 +9,38 @@ from torch import Tensor
 
 from fastvae.ops import reference
 from fastvae.ops._checks import check_mask, check_output
-from fastvae.ops._library import call, define, register_autograd
+from fastvae.ops._library import call, define, define_backward, is_transformed, register_autograd
+from fastvae.ops._transforms import RowDims
 
 
 def _fake(logits: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
     return logits.new_empty(reference.batch_shape(logits, target), dtype=reference.compute_dtype(logits))
 
 
-def _fake_backward(grad_nll: Tensor, logits: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
-    return logits.new_empty(logits.shape)
-
-
 def _fake_both(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return _fake(logits, target, None), logits.new_empty(logits.shape)
 
 
+def _rows(args: tuple[Any, ...]) -> RowDims:
+    logits, target = args[:2]
+    dim = logits.dim() - target.dim()
+    return RowDims(arguments={0: dim, 1: 0, 2: 0}, outputs=(dim,))
+
+
 _forward = define("bernoulli_nll(Tensor logits, Tensor target, Tensor? mask) -> Tensor", reference.bernoulli_nll, _fake)
-_backward = define(
+_backward = define_backward(
     "bernoulli_nll_backward(Tensor grad_nll, Tensor logits, Tensor target, Tensor? mask) -> Tensor",
     reference.bernoulli_nll_backward,
-    _fake_backward,
+    "logits",
 )
 _both = define(
     "bernoulli_nll_and_gradient(Tensor logits, Tensor target) -> (Tensor, Tensor)",
     reference.bernoulli_nll_and_gradient,
     _fake_both,
 )
-_function = register_autograd(_forward, _backward, reference.bernoulli_nll_backward, differentiable=(0,))
+_function = register_autograd(
+    _forward, _backward, reference.bernoulli_nll_backward, differentiable=(0,), find_rows=_rows
+)
 
 
 class _GradientInForward(torch.autograd.Function):
@@ -68,6 +73,7 @@ def _pays_in_forward(logits: Tensor, mask: Tensor | None) -> bool:
         and logits.dtype in (torch.float32, torch.float64)
         and logits.device.type == "cpu"
         and not torch.compiler.is_compiling()
+        and not is_transformed()
     )
 
 

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from fastvae.ops import reference
 from fastvae.ops._checks import check_levels, check_mask, check_output, check_spread
-from fastvae.ops._library import call, define, register_autograd
+from fastvae.ops._library import call, define, define_backward, register_autograd
+from fastvae.ops._transforms import RowDims
 
 
 def _fake(mean: Tensor, log_scale: Tensor, target: Tensor, mask: Tensor | None, num_levels: int) -> Tensor:
     return mean.new_empty(reference.batch_shape(mean, target), dtype=reference.compute_dtype(mean))
 
 
-def _fake_backward(
-    grad_nll: Tensor,
-    mean: Tensor,
-    log_scale: Tensor,
-    target: Tensor,
-    mask: Tensor | None,
-    num_levels: int,
-    need_mean: bool,
-    need_log_scale: bool,
-) -> tuple[Tensor, Tensor]:
-    grad_log_scale = log_scale.new_empty(log_scale.shape if need_log_scale else 0)
-    return mean.new_empty(mean.shape if need_mean else 0), grad_log_scale
+def _rows(args: tuple[Any, ...]) -> RowDims:
+    mean, log_scale, target = args[:3]
+    dim = mean.dim() - target.dim()
+    arguments = {0: dim, 2: 0, 3: 0}
+    if log_scale.shape == mean.shape:
+        arguments[1] = dim
+    return RowDims(arguments=arguments, outputs=(dim,))
 
 
 _forward = define(
@@ -33,13 +31,16 @@ _forward = define(
     reference.discretized_logistic_nll,
     _fake,
 )
-_backward = define(
+_backward = define_backward(
     "discretized_logistic_nll_backward(Tensor grad_nll, Tensor mean, Tensor log_scale, Tensor target, Tensor? mask, "
     "int num_levels, bool need_mean, bool need_log_scale) -> (Tensor grad_mean, Tensor grad_log_scale)",
     reference.discretized_logistic_nll_backward,
-    _fake_backward,
+    "mean",
+    "log_scale",
 )
-_function = register_autograd(_forward, _backward, reference.discretized_logistic_nll_backward, differentiable=(0, 1))
+_function = register_autograd(
+    _forward, _backward, reference.discretized_logistic_nll_backward, differentiable=(0, 1), find_rows=_rows
+)
 
 
 def discretized_logistic_nll(

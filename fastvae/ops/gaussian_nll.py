@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from fastvae.ops import reference
 from fastvae.ops._checks import check_floating, check_mask, check_output, check_spread
-from fastvae.ops._library import call, define, register_autograd
+from fastvae.ops._library import call, define, define_backward, register_autograd
+from fastvae.ops._transforms import RowDims
 
 
 def _fake(mean: Tensor, target: Tensor, logvar: Tensor, mask: Tensor | None) -> Tensor:
     return mean.new_empty(reference.batch_shape(mean, target), dtype=reference.compute_dtype(mean))
 
 
-def _fake_backward(
-    grad_nll: Tensor,
-    mean: Tensor,
-    target: Tensor,
-    logvar: Tensor,
-    mask: Tensor | None,
-    need_mean: bool,
-    need_logvar: bool,
-) -> tuple[Tensor, Tensor]:
-    return mean.new_empty(mean.shape if need_mean else 0), logvar.new_empty(logvar.shape if need_logvar else 0)
+def _rows(args: tuple[Any, ...]) -> RowDims:
+    mean, target, logvar = args[:3]
+    dim = mean.dim() - target.dim()
+    arguments = {0: dim, 1: 0, 3: 0}
+    if logvar.shape == mean.shape:
+        arguments[2] = dim
+    return RowDims(arguments=arguments, outputs=(dim,))
 
 
 _forward = define(
     "gaussian_nll(Tensor mean, Tensor target, Tensor logvar, Tensor? mask) -> Tensor", reference.gaussian_nll, _fake
 )
-_backward = define(
+_backward = define_backward(
     "gaussian_nll_backward(Tensor grad_nll, Tensor mean, Tensor target, Tensor logvar, Tensor? mask, bool need_mean, "
     "bool need_logvar) -> (Tensor grad_mean, Tensor grad_logvar)",
     reference.gaussian_nll_backward,
-    _fake_backward,
+    "mean",
+    "logvar",
 )
-_function = register_autograd(_forward, _backward, reference.gaussian_nll_backward, differentiable=(0, 2))
+_function = register_autograd(
+    _forward, _backward, reference.gaussian_nll_backward, differentiable=(0, 2), find_rows=_rows
+)
 
 
 def gaussian_nll(mean: Tensor, target: Tensor, logvar: Tensor, mask: Tensor | None = None) -> Tensor:

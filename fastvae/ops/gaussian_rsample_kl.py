@@ -6,13 +6,14 @@ Two operators: ``gaussian_rsample_kl`` for what nearly every call wants, p(z) = 
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 from torch import Tensor
 
 from fastvae.ops import reference
 from fastvae.ops._checks import check_choice, check_gaussian, check_prior
-from fastvae.ops._library import call, define, register_autograd
+from fastvae.ops._library import call, define, define_backward, register_autograd
+from fastvae.ops._transforms import RowDims
 
 Reduction = Literal["example", "dimension", "none", "both"]
 _REDUCTIONS = {"none": 0, "example": 1, "dimension": 2, "both": 3}  # the operator's number: 1 and 2 are bits
@@ -20,19 +21,6 @@ _REDUCTIONS = {"none": 0, "example": 1, "dimension": 2, "both": 3}  # the operat
 
 def _fake(mu: Tensor, logvar: Tensor, key: Tensor, stream: int) -> tuple[Tensor, Tensor]:
     return mu.new_empty(mu.shape), mu.new_empty(mu.shape[0], dtype=reference.compute_dtype(mu))
-
-
-def _fake_backward(
-    grad_z: Tensor | None,
-    grad_kl: Tensor | None,
-    mu: Tensor,
-    logvar: Tensor,
-    key: Tensor,
-    stream: int,
-    need_mu: bool,
-    need_logvar: bool,
-) -> tuple[Tensor, Tensor]:
-    return mu.new_empty(mu.shape if need_mu else 0), mu.new_empty(mu.shape if need_logvar else 0)
 
 
 def _fake_full(
@@ -52,20 +40,14 @@ def _fake_full(
     return mu.new_empty(mu.shape), kl, mu.new_empty(columns if reduction & 2 else 0, dtype=dtype)
 
 
-def _fake_full_backward(
-    grad_z: Tensor | None,
-    grad_kl: Tensor | None,
-    grad_kl_per_dimension: Tensor | None,
-    mu: Tensor,
-    logvar: Tensor,
-    prior_mu: Tensor | None,
-    prior_logvar: Tensor | None,
-    key: Tensor,
-    stream: int,
-    reduction: int,
-    *needs: bool,
-) -> tuple[Tensor, ...]:
-    return tuple(mu.new_empty(mu.shape if need else 0) for need in needs)
+def _rows(args: tuple[Any, ...]) -> RowDims:
+    return RowDims(arguments={0: 0, 1: 0}, outputs=(0, 0))
+
+
+def _rows_full(args: tuple[Any, ...]) -> RowDims | None:
+    if args[6] & 2:
+        return None  # a sum over the rows of one example
+    return RowDims(arguments={0: 0, 1: 0, 2: 0, 3: 0}, outputs=(0, 0, 0))
 
 
 _forward = define(
@@ -73,13 +55,16 @@ _forward = define(
     reference.gaussian_rsample_kl,
     _fake,
 )
-_backward = define(
+_backward = define_backward(
     "gaussian_rsample_kl_backward(Tensor? grad_z, Tensor? grad_kl, Tensor mu, Tensor logvar, Tensor key, int stream, "
     "bool need_mu, bool need_logvar) -> (Tensor grad_mu, Tensor grad_logvar)",
     reference.gaussian_rsample_kl_backward,
-    _fake_backward,
+    "mu",
+    "logvar",
 )
-_function = register_autograd(_forward, _backward, reference.gaussian_rsample_kl_backward, differentiable=(0, 1))
+_function = register_autograd(
+    _forward, _backward, reference.gaussian_rsample_kl_backward, differentiable=(0, 1), find_rows=_rows
+)
 
 _full = define(
     "gaussian_rsample_kl_full(Tensor mu, Tensor logvar, Tensor? prior_mu, Tensor? prior_logvar, Tensor key, "
@@ -87,16 +72,23 @@ _full = define(
     reference.gaussian_rsample_kl_full,
     _fake_full,
 )
-_full_backward = define(
+_full_backward = define_backward(
     "gaussian_rsample_kl_full_backward(Tensor? grad_z, Tensor? grad_kl, Tensor? grad_kl_per_dimension, Tensor mu, "
     "Tensor logvar, Tensor? prior_mu, Tensor? prior_logvar, Tensor key, int stream, int reduction, bool need_mu, "
     "bool need_logvar, bool need_prior_mu, bool need_prior_logvar) "
     "-> (Tensor grad_mu, Tensor grad_logvar, Tensor grad_prior_mu, Tensor grad_prior_logvar)",
     reference.gaussian_rsample_kl_full_backward,
-    _fake_full_backward,
+    "mu",
+    "logvar",
+    "prior_mu",
+    "prior_logvar",
 )
 _full_function = register_autograd(
-    _full, _full_backward, reference.gaussian_rsample_kl_full_backward, differentiable=(0, 1, 2, 3)
+    _full,
+    _full_backward,
+    reference.gaussian_rsample_kl_full_backward,
+    differentiable=(0, 1, 2, 3),
+    find_rows=_rows_full,
 )
 
 

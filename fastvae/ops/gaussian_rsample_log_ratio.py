@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from fastvae.ops import reference
 from fastvae.ops._checks import check_gaussian, check_samples
-from fastvae.ops._library import call, define, register_autograd
+from fastvae.ops._library import call, define, define_backward, register_autograd
+from fastvae.ops._transforms import RowDims
 
 
 def _fake(
@@ -16,19 +19,8 @@ def _fake(
     return mu.new_empty((num_samples, *mu.shape)), log_ratio
 
 
-def _fake_backward(
-    grad_z: Tensor | None,
-    grad_log_ratio: Tensor | None,
-    mu: Tensor,
-    logvar: Tensor,
-    key: Tensor,
-    num_samples: int,
-    stream: int,
-    first_sample: int,
-    need_mu: bool,
-    need_logvar: bool,
-) -> tuple[Tensor, Tensor]:
-    return mu.new_empty(mu.shape if need_mu else 0), mu.new_empty(mu.shape if need_logvar else 0)
+def _rows(args: tuple[Any, ...]) -> RowDims:
+    return RowDims(arguments={0: 0, 1: 0}, outputs=(1, 1))
 
 
 _forward = define(
@@ -37,14 +29,17 @@ _forward = define(
     reference.gaussian_rsample_log_ratio,
     _fake,
 )
-_backward = define(
+_backward = define_backward(
     "gaussian_rsample_log_ratio_backward(Tensor? grad_z, Tensor? grad_log_ratio, Tensor mu, Tensor logvar, Tensor key, "
     "SymInt num_samples, int stream, SymInt first_sample, bool need_mu, bool need_logvar) "
     "-> (Tensor grad_mu, Tensor grad_logvar)",
     reference.gaussian_rsample_log_ratio_backward,
-    _fake_backward,
+    "mu",
+    "logvar",
 )
-_function = register_autograd(_forward, _backward, reference.gaussian_rsample_log_ratio_backward, differentiable=(0, 1))
+_function = register_autograd(
+    _forward, _backward, reference.gaussian_rsample_log_ratio_backward, differentiable=(0, 1), find_rows=_rows
+)
 
 
 def gaussian_rsample_log_ratio(

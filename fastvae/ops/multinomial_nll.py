@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from fastvae.ops import reference
 from fastvae.ops._checks import check_output
-from fastvae.ops._library import call, define, register_autograd
+from fastvae.ops._library import call, define, define_backward, register_autograd
+from fastvae.ops._transforms import RowDims
 
 
 def _fake(logits: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     nll = logits.new_empty(logits.shape[:-1], dtype=reference.compute_dtype(logits))
     return nll, torch.empty_like(nll), torch.empty_like(nll)
-
-
-def _fake_backward(grad_nll: Tensor, logits: Tensor, counts: Tensor, logsumexp: Tensor, total: Tensor) -> Tensor:
-    return logits.new_empty(logits.shape)
 
 
 def _fake_csr(
@@ -25,16 +24,14 @@ def _fake_csr(
     return _fake(logits, values)
 
 
-def _fake_csr_backward(
-    grad_nll: Tensor,
-    logits: Tensor,
-    crow_indices: Tensor,
-    col_indices: Tensor,
-    values: Tensor,
-    logsumexp: Tensor,
-    total: Tensor,
-) -> Tensor:
-    return logits.new_empty(logits.shape)
+def _rows(args: tuple[Any, ...]) -> RowDims:
+    logits, counts = args[:2]
+    dim = logits.dim() - counts.dim()
+    return RowDims(arguments={0: dim, 1: 0}, outputs=(dim, dim, dim))
+
+
+def _rows_csr(args: tuple[Any, ...]) -> None:
+    return None  # compressed rows are not merged
 
 
 _forward = define(
@@ -42,13 +39,13 @@ _forward = define(
     reference.multinomial_nll,
     _fake,
 )
-_backward = define(
+_backward = define_backward(
     "multinomial_nll_backward(Tensor grad_nll, Tensor logits, Tensor counts, Tensor logsumexp, Tensor total) -> Tensor",
     reference.multinomial_nll_backward,
-    _fake_backward,
+    "logits",
 )
 _function = register_autograd(
-    _forward, _backward, reference.multinomial_nll_formula, differentiable=(0,), kept_outputs=2
+    _forward, _backward, reference.multinomial_nll_formula, differentiable=(0,), find_rows=_rows, kept_outputs=2
 )
 
 _csr = define(
@@ -57,14 +54,14 @@ _csr = define(
     reference.multinomial_nll_csr,
     _fake_csr,
 )
-_csr_backward = define(
+_csr_backward = define_backward(
     "multinomial_nll_csr_backward(Tensor grad_nll, Tensor logits, Tensor crow_indices, Tensor col_indices, "
     "Tensor values, Tensor logsumexp, Tensor total) -> Tensor",
     reference.multinomial_nll_csr_backward,
-    _fake_csr_backward,
+    "logits",
 )
 _csr_function = register_autograd(
-    _csr, _csr_backward, reference.multinomial_nll_csr_formula, differentiable=(0,), kept_outputs=2
+    _csr, _csr_backward, reference.multinomial_nll_csr_formula, differentiable=(0,), find_rows=_rows_csr, kept_outputs=2
 )
 
 
@@ -89,8 +86,9 @@ def multinomial_nll(logits: Tensor, counts: Tensor) -> Tensor:
     if counts.dim() != 2 or counts.shape[1] == 0:
         raise ValueError(f"multinomial_nll: counts must have shape [B, V], V at least 1, got {list(counts.shape)}")
     if counts.layout == torch.sparse_csr:
-        values = _usable(counts.values(), logits)
-        args = (logits, counts.crow_indices(), counts.col_indices(), values)
+        with torch._C._DisableFuncTorch():  # torch.func has no sparse tensors; their parts, which are data, it takes
+            crow_indices, col_indices, values = counts.crow_indices(), counts.col_indices(), counts.values()
+        args = (logits, crow_indices, col_indices, _usable(values, logits))
         nll, _, _ = call(_csr, _csr_function, args, logits.requires_grad)
         return nll
     if counts.layout != torch.strided:

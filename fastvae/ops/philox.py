@@ -13,7 +13,8 @@ from torch import Tensor
 
 from fastvae.ops import reference
 from fastvae.ops._checks import check_columns, check_key, check_out, check_size, check_stream
-from fastvae.ops._library import define
+from fastvae.ops._library import define, register_mapped
+from fastvae.ops._transforms import Mapped
 
 
 def _fake(dtype: torch.dtype) -> Any:
@@ -38,6 +39,8 @@ _normal_into = define(
     "philox_normal_(Tensor(a!) noise, Tensor key, int stream) -> ()", _fill_with_normal, lambda noise, key, stream: None
 )
 _integers = define("philox_integers" + _ARGUMENTS, reference.philox_integers, _fake(torch.int64))
+for _op in (_normal, _uniform, _integers):  # keys that are mapped have their own noise each
+    register_mapped(_op, Mapped(gradients=0, key=0, find_rows=lambda args: None))
 
 
 def philox_normal(key: Tensor, rows: int, columns: int, *, stream: int = 0, out: Tensor | None = None) -> Tensor:

@@ -36,7 +36,7 @@ def digits_linear() -> RunConfig:
     """The linear VAE, whose optimum is probabilistic PCA (Lucas et al. 2019, arXiv 1911.02469): an exact answer."""
     return RunConfig(
         recipe="digits-linear",
-        model=ModelConfig(kind="linear-vae", latent_dim=10, likelihood="gaussian"),
+        model=ModelConfig(network="linear", latent_dim=10, likelihood="gaussian"),
         data=DataConfig(name="digits-raw"),
         train=TrainConfig(
             steps=16000,
@@ -56,7 +56,7 @@ def autoencoder_digits() -> RunConfig:
     return replace(
         base,
         recipe="autoencoder-digits",
-        model=replace(base.model, kind="autoencoder"),
+        model=replace(base.model, family="autoencoder"),
         data=DataConfig(name="digits-raw"),
         train=replace(base.train, final_samples=1, objective=ObjectiveConfig()),
     )

@@ -51,13 +51,13 @@ def mnist_iwae() -> RunConfig:
 def mnist_iwae_2l() -> RunConfig:
     """The two-layer network of Burda et al. 2016: q 784-200-200-z100, 100-100-100-z50, tanh; 50 epochs."""
     base = mnist_iwae()
-    return replace(base, recipe="mnist-iwae-2l", model=replace(base.model, network="hierarchical", latent_dim=100))
+    return replace(base, recipe="mnist-iwae-2l", model=replace(base.model, family="hierarchical", latent_dim=100))
 
 
 def mnist_class() -> RunConfig:
-    """A VAE told the digit, 784-500-500-5: `fastvae sample RUN --label 3`; 20 epochs.
+    """A VAE conditioned on the digit, 784-500-500-5: `fastvae sample RUN --label 3`; 20 epochs.
 
-    With few latent dimensions what the label says is not said again by z, and a draw from the prior fits every label.
+    With few latent dimensions z does not encode the label again, and a prior sample fits every label.
     """
     base = mnist()
     return replace(

@@ -13,13 +13,20 @@ from fastvae.train import TrainConfig
 
 
 def movielens_100k() -> RunConfig:
-    """Mult-VAE (Liang et al. 2018) on the films that 943 people liked; ``fastvae recommend`` asks it.
+    """Mult-VAE (Liang et al. 2018) on the films that 943 people liked; ``fastvae recommend`` queries it.
 
-    So few users carry no hidden layers: the network is items-200-items. The rate's weight ends at the published .2.
+    For so few users it has no hidden layers: items-200-items. The rate's weight ends at the published .2.
     """
     return RunConfig(
         recipe="movielens-100k",
-        model=ModelConfig(network="bag", hidden_dim=(), latent_dim=200, activation="tanh", likelihood="multinomial"),
+        model=ModelConfig(
+            family="recommender",
+            network="mult-vae",
+            hidden_dim=(),
+            latent_dim=200,
+            activation="tanh",
+            likelihood="multinomial",
+        ),
         data=DataConfig(name="movielens-100k", interactions=InteractionsConfig(min_rating=4.0)),
         train=TrainConfig(
             steps=1000,
@@ -38,6 +45,6 @@ def movielens_100k_dae() -> RunConfig:
     return replace(
         base,
         recipe="movielens-100k-dae",
-        model=replace(base.model, kind="autoencoder", hidden_dim=(600,)),
+        model=replace(base.model, network="mult-dae", hidden_dim=(600,)),
         train=replace(base.train, steps=560, lr=1e-3, objective=ObjectiveConfig()),
     )

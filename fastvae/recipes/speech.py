@@ -10,11 +10,11 @@ from fastvae.train import TrainConfig
 
 
 def spoken_digits() -> RunConfig:
-    """A VAE of spoken digits, told the digit and the speaker: it says any digit in any of six voices."""
+    """A VAE of spoken digits, conditioned on digit and speaker: it says any digit in any of six voices."""
     return RunConfig(
         recipe="spoken-digits",
-        # Told digit and speaker at every layer, z need not carry them: a draw from the prior suits any of the voices.
-        model=ModelConfig(hidden_dim=(1024, 512, 512), latent_dim=16, likelihood="gaussian", told="every"),
+        # FiLM brings digit and speaker to every layer, so z need not hold them: a prior sample suits any of the voices.
+        model=ModelConfig(hidden_dim=(1024, 512, 512), latent_dim=16, likelihood="gaussian", conditioning="film"),
         data=DataConfig(
             name="spoken-digits", condition=("label", "speaker"), audio=AudioConfig(max_delay=255, gain_db=1.5)
         ),

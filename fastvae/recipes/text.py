@@ -1,4 +1,4 @@
-"""Sentences: the phrases and sentences of SST-2, with a label and a length that can be asked for."""
+"""Sentences: the phrases and sentences of SST-2, conditioned on a label and a length."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ _STEPS_PER_EPOCH = 1052  # 67349 phrases in global batches of 64
 
 
 def sst2_sentences() -> RunConfig:
-    """Sentences of SST-2 told their label and length; an autoencoder first, then free bits keep z in use.
+    """Sentences of SST-2 conditioned on label and length; an autoencoder first, then free bits keep z in use.
 
-    The way of Li et al. 2019 (arXiv 1909.00868): an epoch as an autoencoder, a new decoder, a warm-up of two, and a
-    quarter of a nat that each of the 32 latent dimensions may use for nothing: 8 nats in all.
+    As in Li et al. 2019 (arXiv 1909.00868): one epoch as an autoencoder, a re-initialised decoder, a KL warm-up of two
+    epochs, and free bits of a quarter of a nat for each of the 32 latent dimensions: 8 nats in all.
     """
     return RunConfig(
         recipe="sst2-sentences",
         model=ModelConfig(
+            family="text",
             network="lstm",
             likelihood="tokens",
             hidden_dim=(256,),

@@ -11,14 +11,22 @@ from typing import TYPE_CHECKING, Any
 from fastvae.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from fastvae.train.config import GuardConfig, TrainConfig
+    from fastvae.train.config import GuardConfig, OptimConfig, TrainConfig
+    from fastvae.train.player import Player, PlayerSpec
     from fastvae.train.run_dir.weights import export_weights, load_weights
+    from fastvae.train.task import ELBOTask, StepResult, Task
     from fastvae.train.trainer import Run, train
     from fastvae.train.watch.incidents import TrainingDiverged
 
 __all__ = [
+    "ELBOTask",
     "GuardConfig",
+    "OptimConfig",
+    "Player",
+    "PlayerSpec",
     "Run",
+    "StepResult",
+    "Task",
     "TrainConfig",
     "TrainingDiverged",
     "export_weights",
@@ -29,7 +37,9 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "config": ("GuardConfig", "TrainConfig"),
+        "config": ("GuardConfig", "OptimConfig", "TrainConfig"),
+        "player": ("Player", "PlayerSpec"),
+        "task": ("ELBOTask", "StepResult", "Task"),
         "watch.incidents": ("TrainingDiverged",),
         "trainer": ("Run", "train"),
         "run_dir.weights": ("export_weights", "load_weights"),

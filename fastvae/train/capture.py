@@ -1,15 +1,16 @@
 """The whole training step as one CUDA graph: one launch in place of a hundred, for models dominated by launch overhead.
 
 Everything that changes from step to step lies at a fixed place on the device: the examples' indices, the noise keys,
-the learning rate, the KL weight, the moving average's weight, the guard's limits. The examples themselves lie there
-too, and the graph also adds to the log's sums, the count of skipped steps and the moving average. A step asks three
-things of the driver: one copy of those numbers, one launch, one mark by which the host later learns how far the device
-is. The host waits for nothing but the verdict on a step some steps ago.
+the numbers of the task's schedules, and each player's learning rate, weight in the moving average and limits of the
+guard. The examples themselves lie there too, and the graph also adds to the log's sums, the counts of skipped steps and
+the moving averages. A step makes three calls to the driver: one copy of those numbers, one launch, one mark by which
+the host later learns how far the device is. The host waits for nothing but the verdicts on a step some steps ago.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -17,17 +18,17 @@ from torch import Tensor
 
 from fastvae.data import Loader
 from fastvae.data.loading.staging import Layout
-from fastvae.distributed import StepReport, Strategy
-from fastvae.objective import kl_weight_at
-from fastvae.train.config import TrainConfig
+from fastvae.train.config import GENERATOR, TrainConfig
 from fastvae.train.optim import lr_at, set_lr
-from fastvae.train.step import train_step
+from fastvae.train.player import Player
+from fastvae.train.task import StepResult, Task
 from fastvae.train.totals import Totals
 from fastvae.train.watch.guard import Guard, Judged
 
 T = TypeVar("T")
 
 _WARM_UP = 3  # steps that run as usual first: libraries and the optimizer set themselves up in them
+_FLOATS = 4  # of each player: learning rate, weight in the moving average, the guard's two limits
 _SLOTS = 8  # steps whose numbers the host keeps apart; more than the guard's lag, so that none has to be waited for
 
 
@@ -95,7 +96,8 @@ class CUDAGraphs:
 class _SlotVerdict(Judged):
     """A step's verdict in its slot on the host, once the device has come to the mark."""
 
-    def __init__(self, place: Tensor, mark: Mark) -> None:
+    def __init__(self, step: int, place: Tensor, mark: Mark) -> None:
+        super().__init__(step, [])
         self._place, self._mark = place, mark
         self._known: list[float] | None = None
 
@@ -107,35 +109,55 @@ class _SlotVerdict(Judged):
 
 
 class _Slot:
-    """One of the places on the host for a step's numbers: those that go to the device, and the verdict from there."""
+    """One of the places on the host for a step's numbers: those that go to the device, and the verdicts from there."""
 
-    def __init__(self, numbers: Tensor, layout: Layout, verdict: Tensor, mark: Mark) -> None:
-        self.numbers, self._verdict, self._mark = numbers, verdict, mark
+    def __init__(self, numbers: Tensor, layout: Layout, verdicts: Tensor, mark: Mark) -> None:
+        self.numbers, self._verdicts, self._mark = numbers, list(verdicts), mark
         self._views = [view.numpy() for view in layout.views(numbers)]
-        self._last: _SlotVerdict | None = None
+        self._last: list[_SlotVerdict] = []
 
     def fill(self, *values: Any) -> None:
-        """Write what a step needs; the device has read what is there once the last step's verdict has arrived."""
-        if self._last is not None:
-            self._last.values()
+        """Write what a step needs; the device has read what is there once the last step's verdicts have arrived."""
+        for verdict in self._last:
+            verdict.values()
         for view, value in zip(self._views, values, strict=True):
             view[...] = value
 
-    def mark(self) -> Judged:
-        """Mark that the step has been asked for; gives its verdict."""
+    def mark(self, step: int) -> list[_SlotVerdict]:
+        """Mark that the step has been queued; gives each player's verdict."""
         self._mark.record()
-        self._last = _SlotVerdict(self._verdict, self._mark)
+        self._last = [_SlotVerdict(step, verdict, self._mark) for verdict in self._verdicts]
         return self._last
 
 
-class CapturedStep:
-    """`train_step` recorded: call it with the steps in order, from ``first_step`` on.
+class _CapturedJudge:
+    """A guard's verdict, worked out from what lies on the device.
 
     Args:
-        strategy: single; its optimizer's learning rates become tensors on the device.
+        guard: judges the player's steps.
+        limits: ``[2]``, the guard's limits.
+        verdicts: ``[_SLOTS, 3]``, where the verdict goes, into the row of the step's slot.
+        in_slot: ``[_SLOTS, 1]`` bool, True for that row; computed in every replay.
+    """
+
+    def __init__(self, guard: Guard, limits: Tensor, verdicts: Tensor, in_slot: Callable[[], Tensor]) -> None:
+        self._guard, self._limits, self._verdicts, self._in_slot = guard, limits, verdicts, in_slot
+
+    def accept(self, loss: Tensor, grad_norm: Tensor) -> Tensor:
+        """See `fastvae.train.watch.guard.Guard.accept`."""
+        numbers = self._guard.judge(loss, grad_norm, self._limits)
+        self._verdicts.copy_(numbers.where(self._in_slot(), self._verdicts))
+        return numbers[2] > 0
+
+
+class CapturedStep:
+    """A task's step recorded: call it with the steps in order, from ``first_step`` on.
+
+    Args:
+        task: says how a step is taken; it must do the same at every step.
+        players: of strategy single; their optimizers' learning rates become tensors on the device.
         loader: its examples are moved to its device.
         config: the settings of the run.
-        guard: judges each step.
         first_step: the step that the first call takes.
         totals: what each step adds to.
         recorder: CUDA graphs, or what a test puts in their place.
@@ -143,73 +165,80 @@ class CapturedStep:
 
     def __init__(
         self,
-        strategy: Strategy,
+        task: Task,
+        players: Mapping[str, Player],
         loader: Loader,
         config: TrainConfig,
-        guard: Guard,
         first_step: int,
         totals: Totals,
         recorder: Recorder,
     ) -> None:
-        device = strategy.world.device
-        self._strategy, self._loader, self._config, self._guard = strategy, loader.resident(), config, guard
+        device = players[GENERATOR].strategy.world.device
+        self._task, self._loader, self._config = task, loader.resident(), config
         self._totals, self._recorder, self._first_step = totals, recorder, first_step
         self._replay: Callable[[], object] | None = None
         keys = torch.empty(len(loader.first_rows), 3, dtype=torch.int64)
-        layout = Layout.of([loader.indices(first_step), keys, torch.empty(1, dtype=torch.int64), torch.empty(5)])
-        self._numbers = torch.zeros(layout.num_bytes, dtype=torch.uint8, device=device)
-        self._indices, self._keys, self._slot, floats = layout.views(self._numbers)
-        lr, self._kl_weight, self._ema_weight = floats[:3].unbind()
-        self._limits = floats[3:]
-        set_lr(strategy.optimizer, lr)
-        self._verdicts = torch.zeros(_SLOTS, 3, device=device)
+        names = list(task.numbers(config, first_step))
+        floats = torch.empty(len(names) + _FLOATS * len(players))
+        layout = Layout.of([loader.indices(first_step), keys, torch.empty(1, dtype=torch.int64), floats])
+        self._sent = torch.zeros(layout.num_bytes, dtype=torch.uint8, device=device)
+        self._indices, self._keys, self._slot, floats = layout.views(self._sent)
+        self._scheduled = dict(zip(names, floats, strict=False))
+        self._verdicts = torch.zeros(len(players), _SLOTS, 3, device=device)
         self._slot_numbers = torch.arange(_SLOTS, device=device).unsqueeze(1)
-        self._read_verdicts = recorder.host_memory(_SLOTS, 3, dtype=torch.float32)
+        self._place(players, floats[len(names) :].view(-1, _FLOATS))
+        self._read_verdicts = recorder.host_memory(len(players), _SLOTS, 3, dtype=torch.float32)
         self._slots = [
-            _Slot(recorder.host_memory(layout.num_bytes, dtype=torch.uint8), layout, verdict, recorder.mark())
-            for verdict in self._read_verdicts
+            _Slot(recorder.host_memory(layout.num_bytes, dtype=torch.uint8), layout, verdicts, recorder.mark())
+            for verdicts in self._read_verdicts.unbind(1)
         ]
+
+    def _place(self, players: Mapping[str, Player], floats: Tensor) -> None:
+        """Give each player its numbers on the device: ``[players, _FLOATS]``."""
+        self._players: dict[str, Player] = {}
+        self._updated = set(players)  # by the task's step
+        self._ema_weights: dict[str, float | Tensor] = {}
+        for (name, player), own, verdicts in zip(players.items(), floats, self._verdicts, strict=True):
+            lr, self._ema_weights[name] = own[:2].unbind()
+            set_lr(player.strategy.optimizer, lr)
+            judge = _CapturedJudge(player.guard, own[2:], verdicts, self._in_slot)
+            self._players[name] = replace(player, judge=judge)
+
+    def _in_slot(self) -> Tensor:
+        return self._slot_numbers == self._slot
 
     def __call__(self, step: int) -> None:
         """Take one step."""
         slot = self._slots[step % _SLOTS]
         self._fill(slot, step)
-        self._recorder.send(slot.numbers, self._numbers)
+        self._recorder.send(slot.numbers, self._sent)
         if step < self._first_step + _WARM_UP:
             self._recorder.warm_up(self._run)
         else:
             if self._replay is None:
                 self._replay = self._recorder.record(self._run)
             self._replay()
-        self._guard.note(slot.mark())
+        for player, verdict in zip(self._players.values(), slot.mark(step + 1), strict=True):
+            if player.name in self._updated:
+                player.guard.note(verdict)
 
     def close(self) -> None:
         """Nothing is loaded ahead."""
 
-    def accept(self, loss: Tensor, grad_norm: Tensor) -> Tensor:
-        """The guard's verdict, worked out from what lies on the device."""
-        numbers = self._guard.judge(loss, grad_norm, self._limits)
-        self._verdicts.copy_(numbers.where(self._slot_numbers == self._slot, self._verdicts))
-        return numbers[2] > 0
-
     def _fill(self, slot: _Slot, step: int) -> None:
         config, loader = self._config, self._loader
-        slot.fill(
-            loader.indices(step).numpy(),
-            [(loader.seed, step, row) for row in loader.first_rows],
-            step % _SLOTS,
-            (
-                lr_at(config, step),
-                kl_weight_at(config.objective, step),
-                self._totals.ema_weight_at(step),
-                *self._guard.limits,
-            ),
-        )
+        floats = list(self._task.numbers(config, step).values())
+        ema_weights = self._totals.ema_weights_at(step)
+        for name, player in self._players.items():
+            floats += [lr_at(player.optim, step, config.steps), ema_weights[name], *player.guard.limits]
+        keys = [(loader.seed, step, row) for row in loader.first_rows]
+        slot.fill(loader.indices(step).numpy(), keys, step % _SLOTS, floats)
 
-    def _run(self) -> tuple[StepReport, Tensor]:
+    def _run(self) -> StepResult:
         batches = self._loader.make(self._indices, list(self._keys))
-        report, sums = train_step(self._strategy, batches, self._config, self._kl_weight, self)
-        self._totals.add(report, sums, self._ema_weight)
+        result = self._task.step(self._players, batches, self._scheduled)
+        self._updated = set(result.reports)
+        self._totals.add(result, self._ema_weights)
         # All slots, since a graph copies between fixed places; those of earlier steps are the same again.
         self._read_verdicts.copy_(self._verdicts, non_blocking=True)
-        return report, sums
+        return result

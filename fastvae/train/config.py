@@ -6,10 +6,19 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fastvae.distributed import DDPConfig, DeepSpeedConfig, FSDPConfig
+from fastvae.distributed import (
+    DDPConfig,
+    DeepSpeedConfig,
+    FSDPConfig,
+    StrategyName,
+    StrategyOptions,
+    find_strategy,
+)
 from fastvae.objective import ObjectiveConfig
 from fastvae.settings import Settings, setting
 
+GENERATOR = "generator"
+"""The player that `fastvae.train` is given as ``model``: it is evaluated, and its weights are the run's result."""
 MatmulLibrary = Literal["auto", "default"]
 
 
@@ -56,15 +65,11 @@ class CollapseConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(Settings):
-    """How a model is trained. Counts are in optimizer steps and in examples over all processes."""
+class OptimConfig(Settings):
+    """How one model's parameters are updated. `TrainConfig` is one, for the model that `train` is given."""
 
-    steps: int = setting(1000, changes_result=False)
-    """Optimizer steps of the whole run."""
-    global_batch_size: int = 128
-    """Examples in one optimizer step, over all processes and micro-batches together."""
-    accumulation: int = setting(1, changes_result=False)
-    """Micro-batches that each process splits its share of a global batch into; saves memory, changes no result."""
+    _where = "optim"  # how messages name it
+
     optimizer: Literal["adamw", "adam"] = "adamw"
     """AdamW (decoupled weight decay) or Adam; both fused."""
     lr: float = 1e-3
@@ -75,31 +80,60 @@ class TrainConfig(Settings):
     """Steps over which the learning rate rises linearly from near zero to its peak."""
     weight_decay: float = 0.0
     """Weight decay; matrices only, never biases, norms or learned variances."""
-    beta1: float = 0.9
+    beta1: float = setting(0.9, advanced=True)
     """Decay of Adam's average of gradients."""
-    beta2: float = 0.999
+    beta2: float = setting(0.999, advanced=True)
     """Decay of Adam's average of squared gradients."""
-    adam_eps: float = 1e-8
+    adam_eps: float = setting(1e-8, advanced=True)
     """Adam's addition to the denominator."""
     max_grad_norm: float | None = None
     """Clip the gradient of the global batch to this 2-norm; None leaves it as it is."""
+
+    def __post_init__(self) -> None:
+        self._require(math.isfinite(self.lr) and self.lr > 0, "lr", "must be a positive number")
+        self._require(self.warmup_steps >= 0, "warmup_steps", "must be at least 0")
+        for name in ("weight_decay", "adam_eps"):
+            value = getattr(self, name)
+            self._require(math.isfinite(value) and value >= 0, name, "must be a number >= 0")
+        for name in ("beta1", "beta2"):
+            self._require(0 <= getattr(self, name) < 1, name, "must be in [0, 1)")
+        norm = self.max_grad_norm
+        self._require(norm is None or norm > 0, "max_grad_norm", "must be positive, or None for off")
+
+    def _require(self, holds: bool, name: str, rule: str) -> None:
+        if not holds:
+            raise ValueError(f"{self._where}.{name} {rule}, got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(OptimConfig):
+    """How a model is trained. Counts are in optimizer steps and in examples over all processes."""
+
+    _where = "train"
+
+    steps: int = setting(1000, changes_result=False)
+    """Optimizer steps of the whole run."""
+    global_batch_size: int = 128
+    """Examples in one optimizer step, over all processes and micro-batches together."""
+    accumulation: int = setting(1, changes_result=False)
+    """Micro-batches that each process splits its share of a global batch into; saves memory, changes no result."""
     ema: float | None = None
     """Decay of an exponential moving average of the weights, which evaluation then uses; None for off."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """fp32, or bf16 autocast (weights, losses and noise stay float32)."""
     compile: bool = setting(False, changes_result=False)
     """Compile the model with torch.compile; the first step then takes up to a minute longer."""
-    capture: bool = setting(False, changes_result=False)
+    capture: bool = setting(False, changes_result=False, advanced=True)
     """On one GPU: the whole step as a CUDA graph, the data on the GPU too; for small models, whose time is launches."""
-    matmul: MatmulLibrary = setting("auto", changes_result=False)
+    matmul: MatmulLibrary = setting("auto", changes_result=False, advanced=True)
     """Library of the CPU's float32 matrix products: auto takes oneDNN where MKL leaves the processor's AVX-512 idle."""
-    deterministic: bool = False
+    deterministic: bool = setting(False, advanced=True)
     """For a resume on a GPU that is exact to the bit: PyTorch's deterministic algorithms, cuDNN's among them, and
     cuBLAS's fixed workspace. Costs speed (convolutions and embeddings most) and some MiB of memory; an operator without
     a deterministic way stops the run by its name. On a CPU runs are exact without it."""
     device: Literal["auto", "cpu", "cuda"] = setting("auto", changes_result=False)
     """Where to train; auto takes the GPU where there is one."""
-    strategy: Literal["auto", "single", "ddp", "fsdp", "deepspeed"] = setting("auto", changes_result=False)
+    strategy: StrategyName = setting("auto", changes_result=False)
     """How processes cooperate; auto is single for one process and ddp for more."""
     ddp: DDPConfig = field(default_factory=DDPConfig)
     """Settings of strategy ddp."""
@@ -107,9 +141,9 @@ class TrainConfig(Settings):
     """Settings of strategy fsdp."""
     deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
     """Settings of strategy deepspeed."""
-    check_replicas: int | None = setting(None, changes_result=False)
+    check_replicas: int | None = setting(None, changes_result=False, advanced=True)
     """Steps between checks that all ranks hold the same weights, bit for bit; None for off."""
-    timeout: float = setting(600.0, changes_result=False)
+    timeout: float = setting(600.0, changes_result=False, advanced=True)
     """Seconds that a process waits for a silent peer before it gives up and says which one it is."""
     log_every: int = setting(50, changes_result=False)
     """Steps between lines in metrics.jsonl."""
@@ -119,57 +153,61 @@ class TrainConfig(Settings):
     """Steps between checkpoints; None saves at the end and on a stop signal only."""
     keep_checkpoints: int = setting(2, changes_result=False)
     """How many of the newest checkpoints are kept."""
-    keep_every: int | None = setting(None, changes_result=False)
+    keep_every: int | None = setting(None, changes_result=False, advanced=True)
     """Also keep the checkpoints at multiples of this many steps, for good; None keeps the newest only."""
-    save_in_background: bool = setting(True, changes_result=False)
+    save_in_background: bool = setting(True, changes_result=False, advanced=True)
     """Train on while a checkpoint is written, from a copy in the host's memory; False waits for the disk."""
-    on_save_error: Literal["stop", "warn"] = setting("stop", changes_result=False)
+    on_save_error: Literal["stop", "warn"] = setting("stop", changes_result=False, advanced=True)
     """When a disk is full or fails: stop the run, or warn and go on; the checkpoints that are there stay."""
-    grace_seconds: float = setting(60.0, changes_result=False)
+    grace_seconds: float = setting(60.0, changes_result=False, advanced=True)
     """A run that has not stopped this long after a stop signal ends at once; its newest checkpoint stands."""
-    eval_batch_size: int = setting(256, changes_result=False)
+    eval_batch_size: int = setting(256, changes_result=False, advanced=True)
     """Examples that are evaluated at a time by each process; no result depends on it."""
     final_samples: int = setting(100, changes_result=False)
     """Importance samples of the bound that ends the run; 1 gives the ELBO only."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """What is minimised."""
-    guard: GuardConfig = field(default_factory=GuardConfig)
+    guard: GuardConfig = setting(GuardConfig, advanced=True)
     """Which steps are skipped because their numbers went wrong, and when the run gives up."""
-    collapse: CollapseConfig = field(default_factory=CollapseConfig)
+    collapse: CollapseConfig = setting(CollapseConfig, advanced=True)
     """When the run warns of posterior collapse."""
-    debug_numerics: bool = setting(False, changes_result=False)
+    debug_numerics: bool = setting(False, changes_result=False, advanced=True)
     """Stop at the first step that is not finite, and name the first module that made a NaN or an infinity."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("steps", "global_batch_size", "accumulation", "log_every", "keep_checkpoints", "eval_batch_size"):
             _require(getattr(self, name) >= 1, name, "must be at least 1", getattr(self, name))
         for name in ("eval_every", "checkpoint_every", "keep_every", "check_replicas"):
             value = getattr(self, name)
             _require(value is None or value >= 1, name, "must be at least 1, or None for off", value)
         _require(self.final_samples >= 1, "final_samples", "must be at least 1", self.final_samples)
-        _require(math.isfinite(self.lr) and self.lr > 0, "lr", "must be a positive number", self.lr)
-        _require(self.warmup_steps >= 0, "warmup_steps", "must be at least 0", self.warmup_steps)
-        for name in ("weight_decay", "adam_eps"):
-            value = getattr(self, name)
-            _require(math.isfinite(value) and value >= 0, name, "must be a number >= 0", value)
-        for name in ("beta1", "beta2"):
-            _require(0 <= getattr(self, name) < 1, name, "must be in [0, 1)", getattr(self, name))
-        norm = self.max_grad_norm
-        _require(norm is None or norm > 0, "max_grad_norm", "must be positive, or None for off", norm)
         _require(self.ema is None or 0 < self.ema < 1, "ema", "must be in (0, 1), or None for off", self.ema)
-        static = self.ddp.static_graph
-        _require(not static or self.accumulation == 1, "ddp.static_graph", "wants accumulation 1, or False", static)
-        single = self.strategy in ("auto", "single")
-        _require(not self.capture or single, "capture", f"wants strategy single, not {self.strategy}", self.capture)
-        engine = self.strategy == "deepspeed"
-        _require(
-            not (engine and self.compile), "compile", "is not for strategy deepspeed; set it to False", self.compile
-        )
+        for option, rule in find_strategy(self.strategy).refuse(self.strategy_options(self)):
+            name = "objective.autoencoder_steps" if option == "edits_optimizer_state" else option
+            raise ValueError(f"train.{name} {rule}")
         _require(self.grace_seconds > 0, "grace_seconds", "must be positive", self.grace_seconds)
-        autoencoder = self.objective.autoencoder_steps
-        name = "objective.autoencoder_steps"
-        _require(not (engine and autoencoder), name, "is not for strategy deepspeed; set it to 0", autoencoder)
         _require(math.isfinite(self.timeout) and self.timeout > 0, "timeout", "must be a positive number", self.timeout)
+
+    def strategy_options(self, optim: OptimConfig, num_players: int = 1) -> StrategyOptions:
+        """What this run requires of the strategy of one of its models.
+
+        Args:
+            optim: how that model is updated.
+            num_players: models that the run trains.
+        """
+        return StrategyOptions(
+            precision=self.precision,
+            accumulation=self.accumulation,
+            max_grad_norm=optim.max_grad_norm,
+            compile=self.compile,
+            capture=self.capture,
+            edits_optimizer_state=self.objective.autoencoder_steps > 0,
+            num_players=num_players,
+            ddp=self.ddp,
+            fsdp=self.fsdp,
+            deepspeed=self.deepspeed,
+        )
 
 
 def _require(holds: bool, name: str, rule: str, value: object) -> None:

@@ -8,11 +8,19 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from fastvae.train.config import TrainConfig
+from fastvae.train.config import OptimConfig
 
 
-def build_optimizer(config: TrainConfig, named_parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
-    """Fused Adam or AdamW; weight decay on matrices only."""
+def build_optimizer(
+    config: OptimConfig, named_parameters: Iterable[tuple[str, nn.Parameter]], *, capturable: bool = False
+) -> torch.optim.Optimizer:
+    """Fused Adam or AdamW; weight decay on matrices only.
+
+    Args:
+        config: the settings.
+        named_parameters: of the model.
+        capturable: read the learning rate where it lies, and ask the host for nothing, as a CUDA graph needs it.
+    """
     parameters = [parameter for _, parameter in named_parameters if parameter.requires_grad]
     if not parameters:
         raise ValueError("train: the model has no parameter that requires a gradient; there is nothing to train")
@@ -29,18 +37,23 @@ def build_optimizer(config: TrainConfig, named_parameters: Iterable[tuple[str, n
         betas=(config.beta1, config.beta2),
         eps=config.adam_eps,
         fused=True,
-        # A captured step reads the learning rate where it lies, and the optimizer may not ask the host for anything.
-        **({"capturable": True} if config.capture else {}),
+        **({"capturable": True} if capturable else {}),
     )
 
 
-def lr_at(config: TrainConfig, step: int) -> float:
-    """The learning rate of optimizer step ``step`` (0-based): linear warm-up, then half a cosine to zero, or level."""
+def lr_at(config: OptimConfig, step: int, num_steps: int) -> float:
+    """The learning rate of optimizer step ``step`` (0-based): linear warm-up, then level, or half a cosine to zero.
+
+    Args:
+        config: the settings.
+        step: of the run.
+        num_steps: of the whole run: where the cosine ends.
+    """
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
     if config.schedule == "constant":
         return config.lr
-    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    progress = (step - config.warmup_steps) / max(1, num_steps - config.warmup_steps)
     return config.lr * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from fastvae.data import Data, evaluation_batches
 from fastvae.distributed import Strategy
 from fastvae.evaluate import Evaluation, evaluate
-from fastvae.objective import kl_weight_at
 from fastvae.ops import backend
-from fastvae.train.config import TrainConfig
+from fastvae.train.config import GENERATOR, TrainConfig
 from fastvae.train.optim import lr_at
+from fastvae.train.player import Player, PlayerSpec, column
 from fastvae.train.run_dir.metrics import MetricsLog, Window
 from fastvae.train.state import TrainState, averaged_weights
 from fastvae.train.step import autocast
+from fastvae.train.task import Task
 
 
 def headline(strategy: Strategy, data: Data, config: TrainConfig, step: int, run_dir: Path) -> str:
@@ -35,26 +37,44 @@ def headline(strategy: Strategy, data: Data, config: TrainConfig, step: int, run
     )
 
 
-def log_window(log: MetricsLog, strategy: Strategy, state: TrainState, window: Window, config: TrainConfig) -> None:
-    """Write the means over the global batches since the last call; all ranks together."""
-    examples = (state.step - window.first_step) * config.global_batch_size
+def scheduled(task: Task, specs: Mapping[str, PlayerSpec], config: TrainConfig, step: int) -> dict[str, float]:
+    """Every number that a schedule gives at a step, by its name in the metrics: the task's, and learning rates."""
+    rates = {column(name, "lr"): lr_at(spec.optim, step, config.steps) for name, spec in specs.items()}
+    return {**task.numbers(config, step), **rates}
+
+
+def log_window(
+    log: MetricsLog,
+    columns: Sequence[str],
+    numbers: Mapping[str, float],
+    players: Mapping[str, Player],
+    state: TrainState,
+    window: Window,
+) -> None:
+    """Write the means over the global batches since the last call; all ranks together.
+
+    Args:
+        log: where they are written.
+        columns: the names of the window's sums.
+        numbers: what ``scheduled`` gave for the last step.
+        players: the models that are trained.
+        state: where the run stands.
+        window: the sums since the last call.
+    """
+    generator = players[GENERATOR]
+    examples = (state.step - window.first_step) * generator.config.global_batch_size
     seconds = window.seconds()
-    loss, elbo, rate, distortion = (strategy.all_reduce_sum(window.sums) / examples).tolist()
-    bounds = {"loss_nats": loss, "elbo_nats": elbo, "rate_nats": rate, "distortion_nats": distortion}
-    unit = getattr(strategy.model, "distortion_unit", "nats")
-    if unit != "nats":  # a deterministic autoencoder's: no bound
-        bounds = {"squared_error" if unit == "squared error" else "distortion_nats": distortion}
-    values: dict[str, float | int | None] = {
-        **bounds,
-        "kl_weight": kl_weight_at(config.objective, state.step - 1),
-        "lr": lr_at(config, state.step - 1),
-        "grad_norm": window.grad_norm.item(),
-        "skipped_steps": int(state.skipped_steps.item()),
-        "examples_per_s": examples / seconds,
-    }
+    means = (generator.strategy.all_reduce_sum(window.sums) / examples).tolist()
+    values: dict[str, float | int | None] = {**dict(zip(columns, means, strict=True)), **numbers}
+    for name in players:
+        if name in window.grad_norms:
+            values[column(name, "grad_norm")] = window.grad_norms[name].item()
+        values[column(name, "skipped_steps")] = int(state.players[name].skipped_steps.item())
+    values["examples_per_s"] = examples / seconds
     log.write("train", state.step, values)
-    summary = f"ELBO {elbo:.3f} nats" if "elbo_nats" in bounds else f"{unit} {distortion:.4f}"
-    log.advance(state.step, f"{examples / seconds:,.0f} examples/s", summary)
+    means_by_name = dict(zip(columns, means, strict=True))
+    shown = "elbo_nats" if "elbo_nats" in means_by_name else columns[0]
+    log.advance(state.step, f"{examples / seconds:,.0f} examples/s", f"{shown} {means_by_name[shown]:.4g}")
 
 
 def log_evaluation(log: MetricsLog, kind: str, step: int, evaluation: Evaluation) -> None:
@@ -70,7 +90,7 @@ def evaluate_test_set(
     """Bounds on the test set, with the averaged weights where the run keeps any; all ranks together."""
     world = strategy.world
     with (
-        averaged_weights(strategy, state.ema),
+        averaged_weights(strategy, state.players[GENERATOR].ema),
         strategy.whole_model() as model,
         autocast(world.device, config.precision),
     ):

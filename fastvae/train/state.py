@@ -1,4 +1,4 @@
-"""What a run is at a step, besides its model and optimizer: everything else is a function of the step."""
+"""What a run is at a step, besides its models and optimizers: everything else is a function of the step."""
 
 from __future__ import annotations
 
@@ -15,35 +15,63 @@ from fastvae.train.watch.guard import GuardState
 
 
 @dataclass
-class TrainState:
-    """The counters of a run and the moving average of its weights."""
+class PlayerState:
+    """The counters of one model that is trained, and the moving average of its weights."""
 
-    step: int  # optimizer steps done; the data position is step * global_batch_size
-    skipped_steps: Tensor  # [] int64 on the device: of those, the ones that were skipped: not finite, or a spike
-    ema: dict[str, Tensor]  # empty where the run keeps no average
-    guard: GuardState = field(default_factory=GuardState)  # which steps would be spikes
-    collapsed_evaluations: int = 0  # the last ones in a row that had too few active units
+    skipped_steps: Tensor
+    """[] int64 on the device: the steps that changed no parameter, since they were not finite, or spikes."""
+    ema: dict[str, Tensor]
+    """The averages by name; empty where the run keeps none."""
+    guard: GuardState = field(default_factory=GuardState)
+    """Which steps would be spikes."""
 
     @classmethod
-    def start(cls, device: torch.device, ema: dict[str, Tensor], saved: Mapping[str, Any] | None = None) -> TrainState:
-        """The state at the very start, or the one whose ``counters`` were saved."""
-        saved = saved if saved is not None else {}
-        skipped = torch.tensor(saved.get("skipped_steps", 0), device=device)
-        guard = GuardState.from_json(saved["guard"]) if "guard" in saved else GuardState()
-        return cls(
-            step=saved.get("step", 0),
-            skipped_steps=skipped,
-            ema=ema,
-            guard=guard,
-            collapsed_evaluations=saved.get("collapsed_evaluations", 0),
-        )
+    def start(cls, device: torch.device, ema: dict[str, Tensor], saved: Mapping[str, Any] | None = None) -> PlayerState:
+        """The state before the first step, or the one whose ``counters`` were saved."""
+        if saved is None:
+            return cls(torch.tensor(0, device=device), ema)
+        return cls(torch.tensor(saved["skipped_steps"], device=device), ema, GuardState.from_json(saved["guard"]))
+
+    def counters(self) -> dict[str, Any]:
+        """As JSON has it, without the averages."""
+        return {"skipped_steps": int(self.skipped_steps.item()), "guard": self.guard.to_json()}
+
+
+@dataclass
+class TrainState:
+    """The counters of a run, and of each model in it."""
+
+    step: int
+    """Optimizer steps done; the data position is ``step * global_batch_size``."""
+    players: dict[str, PlayerState]
+    """By name; see `fastvae.train.player`."""
+    collapsed_evaluations: int = 0
+    """The last evaluations in a row that had too few active units."""
+
+    @classmethod
+    def start(
+        cls, device: torch.device, averages: Mapping[str, dict[str, Tensor]], saved: Mapping[str, Any] | None = None
+    ) -> TrainState:
+        """The state before the first step, or the one whose ``counters`` were saved.
+
+        Args:
+            device: where the models are.
+            averages: of each player's weights, by name; the keys are the players.
+            saved: what ``counters`` gave.
+        """
+        players = {
+            name: PlayerState.start(device, ema, None if saved is None else saved["players"][name])
+            for name, ema in averages.items()
+        }
+        if saved is None:
+            return cls(0, players)
+        return cls(saved["step"], players, saved["collapsed_evaluations"])
 
     def counters(self) -> dict[str, Any]:
         """Everything but tensors that decides how the run goes on, as JSON has it; ``start`` takes it back."""
         return {
             "step": self.step,
-            "skipped_steps": int(self.skipped_steps.item()),
-            "guard": self.guard.to_json(),
+            "players": {name: player.counters() for name, player in self.players.items()},
             "collapsed_evaluations": self.collapsed_evaluations,
         }
 

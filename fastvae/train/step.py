@@ -39,7 +39,8 @@ def train_step(
         The step's report, and a float32 ``[4]`` with this rank's sums of loss, ELBO, rate and distortion in nats.
     """
     scale = strategy.world.world_size / config.global_batch_size
-    free_bits = free_bits_ahead(strategy, micro_batches, config) if len(micro_batches) > 1 else None
+    several = len(micro_batches) > 1
+    free_bits = free_bits_ahead(strategy, strategy.trained, micro_batches, config) if several else None
     sums = torch.zeros(4, device=strategy.world.device)
     for index, micro in enumerate(micro_batches):
         with strategy.accumulate(last=index == len(micro_batches) - 1):
@@ -88,10 +89,12 @@ def _free_bits(strategy: Strategy, per_dimension: Tensor | None, config: TrainCo
 
 
 @torch.no_grad()
-def free_bits_ahead(strategy: Strategy, micro_batches: Sequence[KeyedBatch], config: TrainConfig) -> FreeBits | None:
+def free_bits_ahead(
+    strategy: Strategy, model: nn.Module, micro_batches: Sequence[KeyedBatch], config: TrainConfig
+) -> FreeBits | None:
     """The same under accumulation, where the first backward comes before the last forward: one pass of the encoder."""
     if config.objective.free_bits is None:
         return None
     with autocast(strategy.world.device, config.precision):
-        per_dimension = [strategy.trained.encode(micro.batch).kl_per_dimension() for micro in micro_batches]  # type: ignore[operator]
+        per_dimension = [model.encode(micro.batch).kl_per_dimension() for micro in micro_batches]  # type: ignore[operator]
     return _free_bits(strategy, torch.stack(per_dimension).sum(0), config)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from fastvae.data import Loader, Prefetcher
-from fastvae.distributed import Strategy
-from fastvae.objective import kl_weight_at
 from fastvae.train.capture import CapturedStep, CUDAGraphs
-from fastvae.train.config import TrainConfig
+from fastvae.train.config import GENERATOR, TrainConfig
 from fastvae.train.optim import lr_at, set_lr
-from fastvae.train.step import train_step
+from fastvae.train.player import Player
+from fastvae.train.task import Task
 from fastvae.train.totals import Totals
-from fastvae.train.watch.guard import Guard
 
 
 class Step(Protocol):
@@ -29,33 +28,33 @@ class EagerStep:
     """Each step as it comes, with a batch that was loaded ahead where that helps.
 
     Args:
-        strategy: trains the model.
+        task: says how a step is taken.
+        players: the models that it trains.
         loader: makes the batches.
         config: the settings of the run.
-        guard: judges each step.
         first_step: the step that the first call takes.
         totals: what each step adds to.
     """
 
     def __init__(
         self,
-        strategy: Strategy,
+        task: Task,
+        players: Mapping[str, Player],
         loader: Loader,
         config: TrainConfig,
-        guard: Guard,
         first_step: int,
         totals: Totals,
     ) -> None:
-        self._strategy, self._config, self._guard, self._totals = strategy, config, guard, totals
+        self._task, self._players, self._config, self._totals = task, players, config, totals
         self._batches = Prefetcher(loader, first_step, config.steps)
 
     def __call__(self, step: int) -> None:
         """Take one step."""
-        config = self._config
-        set_lr(self._strategy.optimizer, lr_at(config, step))
-        batches, kl_weight = next(self._batches), kl_weight_at(config.objective, step)
-        report, sums = train_step(self._strategy, batches, config, kl_weight, self._guard)
-        self._totals.add(report, sums, self._totals.ema_weight_at(step))
+        for player in self._players.values():
+            set_lr(player.strategy.optimizer, lr_at(player.optim, step, self._config.steps))
+            player.guard.begin(step + 1)
+        result = self._task.step(self._players, next(self._batches), self._task.numbers(self._config, step))
+        self._totals.add(result, self._totals.ema_weights_at(step))
 
     def close(self) -> None:
         """Let go of the batches that were loaded ahead."""
@@ -63,7 +62,7 @@ class EagerStep:
 
 
 def build_step(
-    strategy: Strategy, loader: Loader, config: TrainConfig, guard: Guard, first_step: int, totals: Totals
+    task: Task, players: Mapping[str, Player], loader: Loader, config: TrainConfig, first_step: int, totals: Totals
 ) -> Step:
     """What takes the steps from ``first_step`` on, captured where the run asks for it.
 
@@ -71,11 +70,11 @@ def build_step(
         ValueError: the run asks for it where there is no GPU, or more than one process.
     """
     if not config.capture:
-        return EagerStep(strategy, loader, config, guard, first_step, totals)
-    world = strategy.world
+        return EagerStep(task, players, loader, config, first_step, totals)
+    world = players[GENERATOR].strategy.world
     if world.device.type != "cuda" or world.world_size > 1:
         raise ValueError(
             f"train.capture must be False but for one process on a GPU, got {world.world_size} on {world.device.type}; "
             "set it to False"
         )
-    return CapturedStep(strategy, loader, config, guard, first_step, totals, CUDAGraphs())
+    return CapturedStep(task, players, loader, config, first_step, totals, CUDAGraphs())

@@ -1,38 +1,40 @@
-"""What every step adds to on the device, beside the model and its optimizer."""
+"""What every step adds to on the device, besides the models and their optimizers."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from fastvae.distributed import StepReport, Strategy
+from fastvae.train.player import Player
 from fastvae.train.run_dir.metrics import Window
-from fastvae.train.state import EMA, TrainState
+from fastvae.train.state import TrainState
+from fastvae.train.task import StepResult
 
 
 @dataclass(frozen=True)
 class Totals:
-    """The sums of the log's window, the count of skipped steps, the moving average of the weights."""
+    """The sums of the log's window, and each player's count of skipped steps and moving average."""
 
-    strategy: Strategy
+    players: Mapping[str, Player]
     state: TrainState
     window: Window
-    ema: EMA | None
 
-    def add(self, report: StepReport, sums: Tensor, ema_weight: float | Tensor) -> None:
+    def add(self, result: StepResult, ema_weights: Mapping[str, float | Tensor]) -> None:
         """Take in a step; all of it happens on the device, so that a CUDA graph may hold it.
 
         Args:
-            report: what the step did.
-            sums: float32 ``[4]``, its sums of loss, ELBO, rate and distortion.
-            ema_weight: of this step in the moving average, see `EMA.weight_at`.
+            result: what the step did.
+            ema_weights: of this step in each player's moving average, see `EMA.weight_at`.
         """
-        if self.ema is not None:
-            self.ema.update(self.strategy.full_precision_parameters(), ema_weight)
-        self.state.skipped_steps += report.skipped
-        self.window.add(report, sums)
+        for name, report in result.reports.items():
+            player = self.players[name]
+            if player.ema is not None:
+                player.ema.update(player.strategy.full_precision_parameters(), ema_weights[name])
+            self.state.players[name].skipped_steps += report.skipped
+        self.window.add(result.reports, result.sums)
 
-    def ema_weight_at(self, step: int) -> float:
-        """The weight of a step in the moving average; 0 where there is none."""
-        return 0.0 if self.ema is None else self.ema.weight_at(step)
+    def ema_weights_at(self, step: int) -> dict[str, float]:
+        """The weight of a step in each player's moving average; 0 where there is none."""
+        return {name: 0.0 if p.ema is None else p.ema.weight_at(step) for name, p in self.players.items()}

@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 from fastvae.data import Data, Loader, as_data
-from fastvae.distributed import Strategy, StrategyOptions, build_strategy, enter_world
+from fastvae.distributed import Strategy, enter_world
 from fastvae.distributed.stop import StopRequest, exit_code
 from fastvae.evaluate import Evaluation, check_support
-from fastvae.train.config import TrainConfig
+from fastvae.train.config import GENERATOR, TrainConfig
 from fastvae.train.deterministic import deterministic_algorithms, fixed_workspace
 from fastvae.train.matmul import matmul_library
-from fastvae.train.optim import build_optimizer
-from fastvae.train.reports import evaluate_test_set, headline, log_evaluation, log_window
+from fastvae.train.player import PlayerSpec, all_specs, build_players, build_strategies, set_up
+from fastvae.train.reports import evaluate_test_set, headline, log_evaluation, log_window, scheduled
 from fastvae.train.run_dir.files import dump_json, write_atomic
 from fastvae.train.run_dir.lock import hold_together
 from fastvae.train.run_dir.logs import FailureRecorder, RankLog, rank_log
@@ -33,10 +33,10 @@ from fastvae.train.run_dir.run_dir import RunDir
 from fastvae.train.run_dir.saving import Saver
 from fastvae.train.run_dir.status import write_status
 from fastvae.train.run_dir.weights import write_weights
-from fastvae.train.state import EMA, copy_into
+from fastvae.train.state import copy_into
 from fastvae.train.stepping import Step, build_step
+from fastvae.train.task import ELBOTask, Task
 from fastvae.train.totals import Totals
-from fastvae.train.watch.guard import Guard
 from fastvae.train.watch.incidents import Incidents
 from fastvae.train.watch.restart import DecoderRestart
 
@@ -64,6 +64,7 @@ def train(
     data: Any,
     config: TrainConfig | None = None,
     *,
+    task: Task | None = None,
     run_dir: str | Path | None = None,
     resume: Resume = True,
     seed: int = 0,
@@ -79,6 +80,8 @@ def train(
             place and should be built alike on every rank; DDP starts from rank 0's weights.
         data: a ``fastvae.data.Data``, or an array, tensor or indexable data set (or a pair: train, test).
         config: the settings; the defaults where None.
+        task: how a step is taken, and which models are trained besides ``model``, such as a discriminator; None trains
+            on the objective of ``config``. See `fastvae.train.task`.
         run_dir: where everything about the run is written; None makes a new directory below ``runs``. A directory
             belongs to one run: other data, another model or other settings are refused.
         resume: True goes on with the run of ``run_dir`` where there is one; False refuses a directory that holds one;
@@ -91,38 +94,45 @@ def train(
         TrainingDiverged: loss or gradient is not finite any more.
         PeerFailed: another rank failed first or is gone; the message names it and its host.
     """
-    config = config or TrainConfig()
+    config, own_task = config or TrainConfig(), task or ELBOTask(model)
     run_dir = Path(run_dir) if run_dir is not None else new_run_dir()
+    specs = all_specs(model, config, own_task.opponents)
     resolved = {"seed": seed, "model": None, "data": None, **(description or {}), "train": asdict(config)}
+    if task is not None:
+        opponents = {name: {"optim": asdict(s.optim), "ema": s.ema} for name, s in specs.items() if name != GENERATOR}
+        resolved |= {"task": type(task).__name__, "opponents": opponents}
     with ExitStack() as stack:
         log = stack.enter_context(rank_log(run_dir))
         stack.enter_context(fixed_workspace(config.deterministic, config.device))
         recorder = FailureRecorder(run_dir, log)
-        world = stack.enter_context(enter_world(config.device, timeout_s=config.timeout, on_failure=recorder))
+        world = stack.enter_context(
+            enter_world(config.device, timeout_s=config.timeout, on_failure=recorder, last_words=log.show)
+        )
         stop = stack.enter_context(StopRequest(world, grace_seconds=config.grace_seconds).listening())
         lock = stack.enter_context(hold_together(run_dir, world))
-        strategy = build_strategy(config.strategy, world, _strategy_options(config))
-        stack.callback(strategy.close)
-        saver = Saver(run_dir, strategy, config, plain(resolved), lock, resume)
-        stack.callback(saver.close)
+        strategies = build_strategies(specs, world, config)
+        for strategy in strategies.values():
+            stack.callback(strategy.close)
+        saver = Saver(
+            run_dir,
+            strategies,
+            config,
+            plain(resolved),
+            lock,
+            resume,
+            scheduled=partial(scheduled, own_task, specs, config),
+            replicated=own_task.tensors(),
+        )
+        stack.push(saver.leave)
         rows = -(-config.global_batch_size // (world.world_size * config.accumulation))
         products = stack.enter_context(matmul_library(config.matmul, model, rows, world.device))
         data = as_data(data)
         check_support(model, data)
-        trainer = _Trainer(model, data, config, run_dir, seed, strategy, saver)
+        trainer = _Trainer(own_task, specs, strategies, data, config, run_dir, seed, saver)
         recorder.state = trainer.state
-        return trainer.run(stop, products, log)
-
-
-def _strategy_options(config: TrainConfig) -> StrategyOptions:
-    return StrategyOptions(
-        precision=config.precision,
-        accumulation=config.accumulation,
-        max_grad_norm=config.max_grad_norm,
-        ddp=config.ddp,
-        fsdp=config.fsdp,
-        deepspeed=config.deepspeed,
-    )
+        run = trainer.run(stop, products, log)
+        recorder.state = None  # status.json says how the run ended; a rank that hangs on its way out does not change it
+        return run
 
 
 class _Trainer:
@@ -130,16 +140,19 @@ class _Trainer:
 
     def __init__(
         self,
-        model: nn.Module,
+        task: Task,
+        specs: Mapping[str, PlayerSpec],
+        strategies: Mapping[str, Strategy],
         data: Data,
         config: TrainConfig,
         run_dir: Path,
         seed: int,
-        strategy: Strategy,
         saver: Saver,
     ) -> None:
         self.data, self.config, self.run_dir, self.seed = data, config, run_dir, seed
-        self.strategy, self.saver, self.world = strategy, saver, strategy.world
+        self.task, self.specs, self.saver = task, specs, saver
+        self.strategies, self.strategy = strategies, strategies[GENERATOR]
+        self.world = self.strategy.world
         self.loader = Loader(
             data.train,
             data.preprocess,
@@ -150,23 +163,16 @@ class _Trainer:
             accumulation=config.accumulation,
             device=self.world.device,
         )
-        saver.identify(model, data)
-        self.strategy.setup(model, partial(build_optimizer, config))
-        self.restart_decoder = DecoderRestart(strategy, config)
-        self.ema = EMA(config.ema, self.strategy.full_precision_parameters()) if config.ema is not None else None
-        self.state = saver.resume(self.ema.average if self.ema is not None else {})
+        saver.identify({name: spec.model for name, spec in specs.items()}, data)
+        averages = set_up(specs, strategies, config, task.methods(config))
+        self.restart_decoder = DecoderRestart(self.strategy, config)
+        self.state = saver.resume({name: {} if ema is None else ema.average for name, ema in averages.items()})
         if self.world.is_main:
             write_data_state(run_dir, data)
-        self.guard = Guard(
-            config.guard,
-            self.state.guard,
-            self.world.device,
-            config.global_batch_size,
-            self.strategy.all_reduce_sum,
-            lag=0 if config.debug_numerics else None,
-        )
+        self.players = build_players(specs, strategies, averages, self.state, config)
         if config.compile:
-            self.strategy.module = torch.compile(self.strategy.module)  # type: ignore[assignment]
+            for strategy in strategies.values():
+                strategy.module = torch.compile(strategy.module)  # type: ignore[assignment]
 
     def run(self, stop: StopRequest, products: str, log: RankLog) -> Run:
         """Train to the end or to a stop signal, then evaluate and write the results; ``products`` is for the log."""
@@ -179,9 +185,9 @@ class _Trainer:
                 self.log.say(note)
             self.log.say(f"{line}; matrix products: {products}")
             write_status(self.run_dir, self.world, "running", first_step)
-            window = Window(self.world.device)
-            totals = Totals(self.strategy, self.state, window, self.ema)
-            take_step = build_step(self.strategy, self.loader, self.config, self.guard, first_step, totals)
+            window = Window(self.world.device, len(self.task.columns))
+            totals = Totals(self.players, self.state, window)
+            take_step = build_step(self.task, self.players, self.loader, self.config, first_step, totals)
             stack.callback(take_step.close)
             with deterministic_algorithms(self.config.deterministic):
                 number = self._loop(stop, take_step, window)
@@ -189,7 +195,11 @@ class _Trainer:
         status = "done" if number is None else "preempted"
         reason = "all steps done" if number is None else signal.Signals(number).name
         write_status(self.run_dir, self.world, status, self.state.step, reason=reason)
-        with self.strategy.whole_model() as model:  # leaves the last weights in it
+        for name, strategy in self.strategies.items():
+            if name != GENERATOR:
+                with strategy.whole_model():
+                    pass  # leaves the last weights in the model that the task was given
+        with self.strategy.whole_model() as model:  # and here in the one that `train` was given
             return Run(
                 directory=self.run_dir,
                 status=status,
@@ -202,20 +212,22 @@ class _Trainer:
 
     def _loop(self, stop: StopRequest, take_step: Step, window: Window) -> int | None:
         """Load, step, log, evaluate, save, until the last step or a signal, whose number is returned."""
-        config, state, strategy = self.config, self.state, self.strategy
-        incidents = Incidents(self.guard, strategy, self.loader, config, self.log)
+        config, state = self.config, self.state
+        incidents = Incidents(self.task, self.players, self.loader, config, self.log)
         window.restart(state.step)
         while state.step < config.steps:
             stop.begin(trouble=self.saver.failed)
-            self.restart_decoder(state)
+            self.restart_decoder(state.step, state.players[GENERATOR])
             take_step(state.step)
             state.step += 1
             incidents.settle(state.step)
             if _due(state.step, config.check_replicas):
-                strategy.check_replicas()
+                for strategy in self.strategies.values():
+                    strategy.check_replicas()
             log_is_due = state.step in (1, config.steps) or _due(state.step, config.log_every)
             if log_is_due:
-                log_window(self.log, strategy, state, window, config)
+                numbers = scheduled(self.task, self.specs, config, state.step - 1)
+                log_window(self.log, self.task.columns, numbers, self.players, state, window)
             if _due(state.step, config.eval_every):
                 incidents.watch_collapse(self._evaluate("evaluation", num_samples=1), state)
             number, save_failed = stop.end()
@@ -255,7 +267,7 @@ class _Trainer:
 
     def _write_results(self) -> Evaluation:
         evaluation = self._evaluate("final", num_samples=self.config.final_samples)
-        copy_into(self.strategy.full_precision_parameters(), self.state.ema)
+        copy_into(self.strategy.full_precision_parameters(), self.state.players[GENERATOR].ema)
         with self.strategy.whole_model() as model:
             if self.world.is_main:
                 write_atomic(RunDir(self.run_dir).evaluation, dump_json(asdict(evaluation)))

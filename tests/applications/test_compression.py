@@ -1,4 +1,4 @@
-"""Compression: files come back byte for byte, as large as the negative ELBO; what cannot be decoded is refused."""
+"""Compression: files are recovered exactly, their size is the negative ELBO, and undecodable files are refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LIKELIHOODS = ("bernoulli", "gaussian", "discretized-logistic")
 
 
 def make_run(data: Data, likelihood: str, *, seed: int = 0) -> LoadedRun:
-    """A run as `run.load` gives it, whose small model has its initial weights."""
+    """A run of a small model with its initial weights, as `run.load` would return it."""
     config = ModelConfig(hidden_dim=(32,), latent_dim=6, likelihood=likelihood)
     levels = getattr(data.preprocess, "levels", None)
     inputs = ModelInputs(event_shape=data.event_shape, num_levels=levels)
@@ -40,7 +40,7 @@ def make_run(data: Data, likelihood: str, *, seed: int = 0) -> LoadedRun:
 
 
 def digits(likelihood: str) -> tuple[LoadedRun, Tensor]:
-    """A run on scikit-learn's digits as the likelihood wants them, and test examples of those levels."""
+    """A run on scikit-learn's digits, preprocessed for the likelihood, and test examples with the same levels."""
     data = build_data(DataConfig(name="digits", dequantize=likelihood == "gaussian"))
     examples = data.test[torch.arange(101)]
     if likelihood != "bernoulli":
@@ -51,7 +51,7 @@ def digits(likelihood: str) -> tuple[LoadedRun, Tensor]:
 
 @pytest.fixture
 def binary(tmp_path: Path) -> tuple[LoadedRun, Path, Path]:
-    """A run of binary pixels, a file of them, and that file compressed."""
+    """A run on binary pixels, a file of examples, and the compressed file."""
     run, examples = digits("bernoulli")
     data, out = tmp_path / "x.npy", tmp_path / "x.fvc"
     np.save(data, examples.numpy())
@@ -61,7 +61,7 @@ def binary(tmp_path: Path) -> tuple[LoadedRun, Path, Path]:
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("lanes", [1, 16, 200])
-def test_a_file_comes_back_byte_for_byte(likelihood: str, lanes: int, tmp_path: Path) -> None:
+def test_lossless_compression_recovers_every_byte(likelihood: str, lanes: int, tmp_path: Path) -> None:
     run, examples = digits(likelihood)
     data, out, back = (tmp_path / name for name in ("x.npy", "x.fvc", "back.npy"))
     np.save(data, examples.numpy())
@@ -72,7 +72,7 @@ def test_a_file_comes_back_byte_for_byte(likelihood: str, lanes: int, tmp_path: 
 
 
 @pytest.mark.parametrize("kind", ["idx", "idx.gz", "text", "text.gz", "bool", "one example"])
-def test_every_kind_of_file_comes_back(kind: str, tmp_path: Path) -> None:
+def test_every_file_format_is_recovered(kind: str, tmp_path: Path) -> None:
     run, examples = digits("bernoulli")
     pixels = examples.numpy()[: 1 if kind == "one example" else 20]
     if kind.startswith("idx"):
@@ -90,7 +90,7 @@ def test_every_kind_of_file_comes_back(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "discretized-logistic"])
-def test_the_size_is_the_negative_elbo(likelihood: str, tmp_path: Path) -> None:
+def test_compressed_size_is_the_negative_elbo(likelihood: str, tmp_path: Path) -> None:
     run, examples = digits(likelihood)
     repeated = examples.repeat(8, 1, 1, 1)
     np.save(tmp_path / "x.npy", repeated.numpy())
@@ -105,24 +105,26 @@ def test_the_size_is_the_negative_elbo(likelihood: str, tmp_path: Path) -> None:
     assert bits == pytest.approx(negative_elbo_bits, rel=0.01)
 
 
-def test_a_file_of_another_model_is_refused(binary: tuple[LoadedRun, Path, Path], tmp_path: Path) -> None:
+def test_decompression_with_other_weights_is_refused(binary: tuple[LoadedRun, Path, Path], tmp_path: Path) -> None:
     run, _, file = binary
     other = make_run(run.data, "bernoulli", seed=1)
-    with pytest.raises(ValueError, match=r"x\.fvc: made with other weights"):
+    with pytest.raises(ValueError, match=r"x\.fvc: .*weights"):
         decompress_file(other, file, tmp_path / "back")
     assert not (tmp_path / "back").exists()
 
 
-def test_a_file_of_another_arithmetic_is_refused(
+def test_decompression_with_different_arithmetic_is_refused(
     binary: tuple[LoadedRun, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, _, file = binary
     monkeypatch.setattr(torch.nn.Module, "double", lambda module: module.bfloat16().to(torch.float64))
-    with pytest.raises(ValueError, match=r"made with other arithmetic, by fastvae .* torch"):
+    with pytest.raises(ValueError, match=r"x\.fvc: .*arithmetic.*fastvae .* torch"):
         decompress_file(run, file, tmp_path / "back")
 
 
-def test_the_number_of_threads_does_not_matter(binary: tuple[LoadedRun, Path, Path], tmp_path: Path) -> None:
+def test_decompression_works_with_another_number_of_threads(
+    binary: tuple[LoadedRun, Path, Path], tmp_path: Path
+) -> None:
     run, data, file = binary
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
@@ -134,14 +136,12 @@ def test_the_number_of_threads_does_not_matter(binary: tuple[LoadedRun, Path, Pa
     assert (tmp_path / "back").read_bytes() == data.read_bytes()
 
 
-def test_every_flipped_byte_and_every_truncation_is_noticed(
-    binary: tuple[LoadedRun, Path, Path], tmp_path: Path
-) -> None:
+def test_flipped_and_truncated_bytes_are_detected(binary: tuple[LoadedRun, Path, Path], tmp_path: Path) -> None:
     run, _, file = binary
     content = file.read_bytes()
     damaged = tmp_path / "damaged.fvc"
-    for place in range(0, len(content), 29):
-        for wrong in (content[:place], content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :]):
+    for i in range(0, len(content), 29):
+        for wrong in (content[:i], content[:i] + bytes([content[i] ^ 0x10]) + content[i + 1 :]):
             damaged.write_bytes(wrong)
             with pytest.raises(ValueError, match=r"damaged\.fvc"):
                 decompress_file(run, damaged, tmp_path / "back")
@@ -183,7 +183,7 @@ def test_a_forged_header_is_refused(
     assert "\n" not in str(error.value)
 
 
-def test_words_that_run_out_are_an_error_not_noise(binary: tuple[LoadedRun, Path, Path], tmp_path: Path) -> None:
+def test_missing_words_are_an_error(binary: tuple[LoadedRun, Path, Path], tmp_path: Path) -> None:
     run, _, file = binary
     header, words = read_container(file)
     for kept in (words[:0], words[-5:], words[len(words) // 2 :]):
@@ -197,15 +197,15 @@ def test_words_that_run_out_are_an_error_not_noise(binary: tuple[LoadedRun, Path
     [
         (b"", "text with 64 digits"),
         (b"0 1 2\n", "text with 64 digits"),
-        (b"\x93NUMPY\x01\x00\x10\x00garbage", "damaged .npy header"),
+        (b"\x93NUMPY\x01\x00\x10\x00garbage", r"\.npy header"),
         (b"\x1f\x8b\x08garbage", "gzip data"),
         (b"\0\0\x08\x03\0\0\0\x05", "1 to 4 dimensions"),
-        (b"\0\0\x08\x02\0\0\0\x05\0\0\0\x40" + bytes(7), "declares 320 bytes of pixels, the file holds 7"),
-        (b"\0\0\x08\x02\0\0\0\x01\0\0\0\x07" + bytes(7), r"examples of shape \[1, 8, 8\]"),
-        (b"\0\0\x08\x02\0\0\0\x01\0\0\0\x40" + bytes([9] * 64), "pixels must be in 0 .. 1"),
+        (b"\0\0\x08\x02\0\0\0\x05\0\0\0\x40" + bytes(7), "320 bytes of pixels.* 7$"),
+        (b"\0\0\x08\x02\0\0\0\x01\0\0\0\x07" + bytes(7), r"shape \[1, 8, 8\].* \[1, 7\]"),
+        (b"\0\0\x08\x02\0\0\0\x01\0\0\0\x40" + bytes([9] * 64), r"pixels .*0 \.\. 1.* got 9"),
     ],
 )
-def test_a_file_that_does_not_suit_is_refused(content: bytes, complaint: str, tmp_path: Path) -> None:
+def test_an_unsuitable_file_is_refused(content: bytes, complaint: str, tmp_path: Path) -> None:
     run, _ = digits("bernoulli")
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(ValueError, match=complaint):
@@ -213,16 +213,16 @@ def test_a_file_that_does_not_suit_is_refused(content: bytes, complaint: str, tm
     assert not (tmp_path / "x.fvc").exists()
 
 
-def test_a_bomb_is_left_early(tmp_path: Path) -> None:
+def test_unpacking_stops_at_the_size_limit(tmp_path: Path) -> None:
     run, _ = digits("bernoulli")
     (tmp_path / "bomb.gz").write_bytes(gzip.compress(bytes(2**24)))
-    with pytest.raises(ValueError, match="more than the limit"):
+    with pytest.raises(ValueError, match=r"bomb\.gz: .*limit of 1048576 bytes"):
         compress_file(run, tmp_path / "bomb.gz", tmp_path / "x.fvc", max_gib=2**-10)
 
 
-def test_a_finer_grid_costs_bits_and_gives_fidelity(tmp_path: Path) -> None:
+def test_a_finer_grid_is_larger_and_more_accurate(tmp_path: Path) -> None:
     run, examples = digits("gaussian")
-    with torch.no_grad():  # initial weights give posteriors of deviation 1: sharpen them, as training would
+    with torch.no_grad():  # the initial posteriors' standard deviation is 1: sharpen them, as training would
         run.model.encoder.mu.weight.mul_(4)
     np.save(tmp_path / "x.npy", examples.numpy())
     sizes, errors = [], []
@@ -253,7 +253,7 @@ def test_a_forged_quantiser_is_refused(table: bytes, tmp_path: Path) -> None:
         decompress_file(run, tmp_path / "forged.fvc", tmp_path / "back")
 
 
-def test_a_lossy_file_of_other_arithmetic_is_refused_not_decoded_into_noise(
+def test_lossy_decompression_with_different_arithmetic_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, examples = digits("gaussian")
@@ -265,7 +265,7 @@ def test_a_lossy_file_of_other_arithmetic_is_refused_not_decoded_into_noise(
         yield from ((mean, float(np.nextafter(np.float32(stddev), np.float32(np.inf)))) for mean, stddev in own(self))
 
     monkeypatch.setattr(LatentQuantiser, "gaussians", one_ulp_wider)
-    with pytest.raises(ValueError, match=r"x\.fvc: the decoded latents are not those that were coded"):
+    with pytest.raises(ValueError, match=r"x\.fvc: .*latents.*arithmetic"):
         decompress_file(run, tmp_path / "x.fvc", tmp_path / "back")
     assert not (tmp_path / "back").exists()
 
@@ -273,11 +273,11 @@ def test_a_lossy_file_of_other_arithmetic_is_refused_not_decoded_into_noise(
 @pytest.mark.parametrize(
     ("option", "complaint"),
     [
-        ({"lanes": 0}, r"lanes must be in 1 \.\. 4096, got 0"),
-        ({"lanes": -1}, "got -1"),
-        ({"lanes": 5000}, "got 5000"),
-        ({"max_gib": float("nan")}, "max_gib must be a positive number of GiB, got nan"),
-        ({"max_gib": 0.0}, "got 0"),
+        ({"lanes": 0}, r"lanes .*1 \.\. 4096, got 0"),
+        ({"lanes": -1}, "lanes .*got -1"),
+        ({"lanes": 5000}, "lanes .*got 5000"),
+        ({"max_gib": float("nan")}, "max_gib .*got nan"),
+        ({"max_gib": 0.0}, "max_gib .*got 0"),
     ],
 )
 def test_settings_are_checked_before_the_file_is_read(option: dict[str, Any], complaint: str, tmp_path: Path) -> None:
@@ -287,10 +287,10 @@ def test_settings_are_checked_before_the_file_is_read(option: dict[str, Any], co
 
 
 @pytest.mark.parametrize("step", [0.0, -1.0, float("nan")])
-def test_a_grid_needs_a_width(step: float, tmp_path: Path) -> None:
+def test_the_grid_step_must_be_positive(step: float, tmp_path: Path) -> None:
     run, examples = digits("gaussian")
     np.save(tmp_path / "x.npy", examples.numpy())
-    with pytest.raises(ValueError, match="positive number"):
+    with pytest.raises(ValueError, match=f"step .*got {step}"):
         compress_file(run, tmp_path / "x.npy", tmp_path / "x.fvc", step=step)
 
 
@@ -300,7 +300,7 @@ def test_continuous_data_cannot_be_compressed() -> None:
         integer_vae.IntegerVAE(make_run(data, "gaussian").model, data)
 
 
-def test_the_commands_from_training_to_the_file_again(tmp_path: Path) -> None:
+def test_train_compress_and_decompress_commands(tmp_path: Path) -> None:
     def fastvae(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, "-m", "fastvae", *words], capture_output=True, text=True, check=False)
 
@@ -315,4 +315,4 @@ def test_the_commands_from_training_to_the_file_again(tmp_path: Path) -> None:
     assert Path(back).read_bytes() == Path(data).read_bytes()
     refused = fastvae("decompress", run, data, "--out", back)
     assert refused.returncode == 2
-    assert "not a file of `fastvae compress`" in refused.stderr.splitlines()[-1]
+    assert f"{data}: " in refused.stderr.splitlines()[-1]

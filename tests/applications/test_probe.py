@@ -1,8 +1,9 @@
-"""`fastvae probe`: on a run whose latent space is known to hold the classes, and from the command line."""
+"""`fastvae probe`: in Python, on a run whose latents are known to separate the classes, and on the command line."""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Oracle(nn.Module):
-    """Encodes an image's mean brightness in the upper and in the lower half: what is left of two dimensions."""
+    """Encodes an image as the mean brightness of its upper and of its lower half."""
 
     def encode(self, batch: fastvae.Batch) -> DiagonalGaussian:
         halves = batch.x.unflatten(2, (2, -1)).mean((1, 3, 4))
@@ -36,7 +37,7 @@ class Oracle(nn.Module):
 
 
 def halves_run(run_dir: Path) -> LoadedRun:
-    """Images whose class is which half is brighter, among noise that PCA finds more important."""
+    """A run on images whose class says which half is brighter; the noise has more variance than this difference."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(300) % 2
     brightness = torch.rand(300, 1, 1, generator=generator)
@@ -47,7 +48,7 @@ def halves_run(run_dir: Path) -> LoadedRun:
     return replace(fastvae.load(run_dir), data=data, model=Oracle())
 
 
-def test_features_that_hold_the_classes_are_found_to_hold_them(run_dir: Path) -> None:
+def test_features_that_separate_the_classes_have_a_high_accuracy(run_dir: Path) -> None:
     means, pca, raw = probe(halves_run(run_dir), ProbeConfig(neighbours=5))
     assert [row.features for row in (means, pca, raw)] == ["posterior means", "PCA of the input", "input"]
     assert [row.dimensions for row in (means, pca, raw)] == [2, 2, 64]
@@ -56,7 +57,7 @@ def test_features_that_hold_the_classes_are_found_to_hold_them(run_dir: Path) ->
     assert raw.logistic_accuracy > 0.9
 
 
-def test_labels_that_mean_nothing_are_not_found(run_dir: Path) -> None:
+def test_random_labels_have_chance_accuracy(run_dir: Path) -> None:
     run = halves_run(run_dir)
     shuffled = torch.randperm(300, generator=torch.Generator().manual_seed(1)) % 2
     images = torch.cat([run.data.train[torch.arange(270)], run.data.test[torch.arange(30)]])
@@ -64,7 +65,7 @@ def test_labels_that_mean_nothing_are_not_found(run_dir: Path) -> None:
     assert all(0.3 < row.knn_accuracy < 0.7 for row in probe(run, ProbeConfig(neighbours=5)))
 
 
-def test_the_command_prints_rows_and_draws_maps(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_a_table_and_draws_maps(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--probe.num-train=300", "--probe.num-test=100", "--map-examples=40"]
     assert cli.main(["probe", str(run_dir), *options]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -81,37 +82,33 @@ def test_the_command_prints_rows_and_draws_maps(run_dir: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda run: ProbeConfig(neighbours=0), "at least 1, got 20000, 10000 and 0"),
-        (lambda run: probe(run, ProbeConfig(num_train=5)), "10 neighbours need as many training examples, got 5"),
-        (lambda run: write_maps(run, Path("x.png"), num_examples=3), "at least 10 test examples, got 3"),
+        (lambda run: ProbeConfig(neighbours=0), "neighbours .*got 20000, 10000 and 0"),
+        (lambda run: probe(run, ProbeConfig(num_train=5)), "10 .*neighbours.* got 5"),
+        (lambda run: write_maps(run, Path("x.png"), num_examples=3), "10 test examples, got 3"),
     ],
 )
-def test_what_breaks_a_rule_is_named(run_dir: Path, call: object, words: str) -> None:
+def test_invalid_settings_are_named(run_dir: Path, call: object, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         call(halves_run(run_dir))  # type: ignore[operator]
 
 
-def test_one_class_cannot_be_told_apart(run_dir: Path) -> None:
+def test_probing_requires_two_classes(run_dir: Path) -> None:
     data = fastvae.data.as_data((torch.rand(60, 1, 8, 8), torch.zeros(60, dtype=torch.int64)))
-    with pytest.raises(ValueError, match="at least two classes, the 54 training examples are all of one"):
+    with pytest.raises(ValueError, match=r"2 classes, got 1 .*54"):
         probe(replace(fastvae.load(run_dir), data=data))
 
 
-def test_an_encoder_that_is_told_the_label_is_not_judged_by_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_label_conditional_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = "train digits --data.condition label --train.steps 2 --train.final-samples 1 --model.hidden-dim 16"
     assert cli.main([*words.split(), f"--run-dir={tmp_path / 'run'}"]) == 0
     capsys.readouterr()
     assert cli.main(["probe", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
-    assert "encoder is told the label, so its features hold the answer" in error
+    assert "--data.condition label" in error
     assert error.count("\n") == 1
 
 
-def test_sentences_are_compared_with_how_often_their_tokens_occur(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sentences_are_compared_with_their_token_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = corpus.write(tmp_path / "moods.tsv", 400)
     words = (
         "train sst2-sentences --data.name file --data.text.max-length 8 --data.text.min-frequency 1 --train.steps 2"
@@ -123,12 +120,12 @@ def test_sentences_are_compared_with_how_often_their_tokens_occur(
     assert cli.main(["probe", str(tmp_path / "run"), "--map-examples=20", "--json"]) == 0
     *_, counts = json.loads(capsys.readouterr().out)
     assert counts["features"] == "input"
-    assert counts["logistic_accuracy"] == 1.0  # a word of one mood occurs in every sentence
+    assert counts["logistic_accuracy"] == 1.0  # every sentence contains a word that occurs with one label only
 
 
-def test_there_are_no_fewer_maps_than_none(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_negative_number_of_map_examples_is_refused(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["probe", str(run_dir), "--map-examples=-5"]) == 2
-    assert "--map-examples: must be at least 10, or 0 for no maps, got -5" in capsys.readouterr().err
+    assert re.search("--map-examples.*got -5", capsys.readouterr().err)
 
 
 def test_data_without_labels_are_refused(run_dir: Path) -> None:

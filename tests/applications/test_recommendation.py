@@ -1,4 +1,4 @@
-"""The recommender from the command line: train on a file, ask for items, for similar items, for a file of people."""
+"""The recommender on the command line: train on a file, then recommend items for one user or a file of users."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ GENRES, PER_GENRE = 4, 12
 
 
 def write_ratings(path: Path, users: int = 120) -> Path:
-    """Each user has 8 of the 12 items of one genre."""
+    """Write interactions: each user has 8 of the 12 items of one genre."""
     generator = torch.Generator().manual_seed(0)
     lines = ["user_id,item_id"]
     for user in range(users):
-        for place in torch.randperm(PER_GENRE, generator=generator)[:8].tolist():
-            lines.append(f"{user},g{user % GENRES}-{place}")
+        for item in torch.randperm(PER_GENRE, generator=generator)[:8].tolist():
+            lines.append(f"{user},g{user % GENRES}-{item}")
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -47,30 +47,32 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_the_run_leaves_ranked_titles(run_dir: Path) -> None:
+def test_training_writes_ranked_titles(run_dir: Path) -> None:
     assert "of genre" in (run_dir / "samples.txt").read_text()
     assert re.search(r"user 0 has\n  Item \d+ of genre", (run_dir / "reconstructions.txt").read_text())
 
 
-def test_somebody_who_likes_a_genre_is_given_the_rest_of_it(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recommendations_are_the_remaining_items_of_the_genre(
+    run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     own = "Item 0 of genre 2;g2-1;item 2 of GENRE 2"
     assert cli.main(["recommend", str(run_dir), "--items", own, "--top", "5"]) == 0
     understood, _, *ranked = capsys.readouterr().out.splitlines()
-    assert understood == "for somebody who has Item 0 of genre 2; Item 1 of genre 2; Item 2 of genre 2"
+    assert understood.endswith(" Item 0 of genre 2; Item 1 of genre 2; Item 2 of genre 2")
     titles = re.findall(r"Item (\d+) of genre (\d)", "\n".join(ranked))
     assert len(titles) == 5
-    assert all(genre == "2" and int(place) > 2 for place, genre in titles)
+    assert all(genre == "2" and int(item) > 2 for item, genre in titles)
 
 
 def test_similar_items_are_of_the_same_genre(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["recommend", str(run_dir), "--similar", "Item 3 of genre 1", "--top", "6"]) == 0
     understood, _, *ranked = capsys.readouterr().out.splitlines()
-    assert understood == "like Item 3 of genre 1"
+    assert understood.endswith(" Item 3 of genre 1")
     genres = re.findall(r"of genre (\d)", "\n".join(ranked))
     assert genres == ["1"] * 6
 
 
-def test_a_file_of_people_gets_a_file_of_answers(run_dir: Path, tmp_path: Path) -> None:
+def test_recommendations_for_a_file_of_users(run_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "people.tsv").write_text("user\titem\nann\tg0-1\nann\tg0-2\nbob\tg3-4\nbob\tunknown\n")
     out = tmp_path / "new" / "answers.csv"
     arguments = ["recommend", str(run_dir), "--data", str(tmp_path / "people.tsv"), "--out", str(out), "--top", "3"]
@@ -81,25 +83,25 @@ def test_a_file_of_people_gets_a_file_of_answers(run_dir: Path, tmp_path: Path) 
     assert not {"g0-1", "g0-2", "g3-4"} & {row["item"] for row in rows}
 
 
-def test_ratings_that_are_too_low_count_for_nothing(run_dir: Path, tmp_path: Path) -> None:
+def test_ratings_below_the_minimum_are_ignored(run_dir: Path, tmp_path: Path) -> None:
     run = load(run_dir)
     (tmp_path / "low.csv").write_text("user,item,rating\nann,g0-1,1\nann,g1-2,5\nbob,g0-1,3.9\n")
     (tmp_path / "same.csv").write_text("user,item\nann,g1-2\n")
-    choosy = replace(run.config.data, interactions=replace(run.config.data.interactions, min_rating=4.0))
-    run = replace(run, config=replace(run.config, data=choosy))
+    with_minimum = replace(run.config.data, interactions=replace(run.config.data.interactions, min_rating=4.0))
+    run = replace(run, config=replace(run.config, data=with_minimum))
     for name in ("low", "same"):
         write_recommendations(Recommender.of_run(run), tmp_path / f"{name}.csv", tmp_path / f"{name}-out.csv", 60)
     texts = ((tmp_path / f"{name}-out.csv").read_text() for name in ("low", "same"))
     low, same = (list(csv.DictReader(text.splitlines())) for text in texts)
     assert [row["item"] for row in low[:10]] == [row["item"] for row in same[:10]]
-    assert len(low) == len(same) + GENRES * PER_GENRE  # bob comes too, of whom nothing is known
+    assert len(low) == len(same) + GENRES * PER_GENRE  # bob, without any items, gets recommendations too
     assert run.source(tmp_path / "low.csv")[torch.arange(2)].to_dense().sum(1).tolist() == [1, 0]
     (tmp_path / "low.csv").write_text("user,item,rating\nann,g0-1,1\n")
-    with pytest.raises(ValueError, match=r"none of its 1 items .* with a rating of at least 4"):
+    with pytest.raises(ValueError, match=r"low\.csv.* 1 items .*rating of at least 4"):
         run.score(tmp_path / "low.csv")
 
 
-def test_a_sparse_matrix_is_trained_on_and_answered(tmp_path: Path) -> None:
+def test_training_and_recommendation_from_a_sparse_matrix(tmp_path: Path) -> None:
     users = np.arange(60)
     items = np.sort(np.stack([np.random.default_rng(user).permutation(PER_GENRE)[:8] for user in users]), axis=1)
     columns = (items + (users[:, None] % GENRES) * PER_GENRE).ravel()
@@ -115,10 +117,12 @@ def test_a_sparse_matrix_is_trained_on_and_answered(tmp_path: Path) -> None:
     rows = list(csv.DictReader(out.read_text().splitlines()))
     assert {row["user"] for row in rows} == set(map(str, users))
     num_items = load(run).data.event_shape[0]
-    assert len(rows) == len(users) * (num_items - 8)  # whatever --top is, all that a user does not have
+    assert len(rows) == len(users) * (num_items - 8)  # --top is limited to the items that a user does not have
 
 
-def test_the_report_has_popularity_and_ease_beside_the_run(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_compares_the_run_with_popularity_and_ease(
+    run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["recommend", str(run_dir), "--report"]) == 0
     table = capsys.readouterr().out
     recall = {line.split()[0]: float(re.findall(r"0\.\d+|1\.0+", line)[0]) for line in table.splitlines()[1:]}
@@ -126,7 +130,7 @@ def test_the_report_has_popularity_and_ease_beside_the_run(run_dir: Path, capsys
     assert recall["movielens-100k"] > 0.9
 
 
-def test_the_report_leaves_ease_out_where_memory_is_short(
+def test_the_report_omits_ease_above_the_memory_limit(
     run_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(source: Source) -> Tensor:
@@ -138,22 +142,22 @@ def test_the_report_leaves_ease_out_where_memory_is_short(
     table, last = capsys.readouterr().out.rstrip().rsplit("\n", 1)
     assert [line.split()[0] for line in table.splitlines()[1:]] == ["popularity", "movielens-100k"]
     size = GENRES * PER_GENRE
-    assert last.startswith(f"EASE is left out: its matrices of {size} x {size} items would take 6.87e-05 GiB")
+    assert all(words in last for words in ("EASE", f"{size} x {size}", "6.87e-05 GiB", "1e-06", "--max-gib"))
 
 
-def test_a_single_person_is_answered_as_in_a_crowd(run_dir: Path) -> None:
+def test_one_user_gets_the_same_recommendations_as_in_a_batch(run_dir: Path) -> None:
     run = load(run_dir)
     recommender = Recommender.of_run(run)
     counts = run.data.test[torch.arange(4)]
-    crowd = list(recommender.recommend_all(counts, 5))
+    batch = list(recommender.recommend_all(counts, 5))
     own = [recommender.catalogue.ids[item] for item in counts[0].to_dense().nonzero().flatten().tolist()]
     alone = recommender.recommend(own, 5)
-    assert [s.id for s in alone] == [s.id for s in crowd[0]]
+    assert [s.id for s in alone] == [s.id for s in batch[0]]
 
 
 @pytest.fixture
 def run_without_ratings(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The run as if it were one on MovieLens, whose files are nowhere."""
+    """A copy of the run that claims to be trained on MovieLens, whose files do not exist."""
     monkeypatch.delenv("FASTVAE_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     run = tmp_path / "run"
@@ -165,18 +169,18 @@ def run_without_ratings(run_dir: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("command", ["evaluate", "score --out=s.csv", "traverse", "reconstruct", "recommend --report"])
-def test_without_the_ratings_nothing_is_made_up(
+def test_commands_that_need_the_missing_ratings_fail(
     run_without_ratings: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, *options = command.split()
     assert cli.main([name, str(run_without_ratings), *options]) == 2
     captured = capsys.readouterr()
-    assert "the run's examples cannot be read: movielens-100k: ml-100k.inter" in captured.err
+    assert "movielens-100k: ml-100k.inter" in captured.err
     assert captured.err.count("\n") == 1
     assert not captured.out
 
 
-def test_without_the_ratings_a_person_is_still_answered(
+def test_commands_that_do_not_need_the_missing_ratings_work(
     run_without_ratings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = str(run_without_ratings)
@@ -191,16 +195,16 @@ def test_without_the_ratings_a_person_is_still_answered(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--items", "item 1"], "'item 1' can be several items: Item 1"),
-        (["--items", "nothing like it"], "no item has 'nothing like it' in its title"),
-        (["--items", " ; "], "at least one item must be given"),
-        ([], "give one of --items, --similar, --data and --report"),
-        (["--items", "g0-1", "--report"], "give one of"),
-        (["--report", "--max-gib", "nan"], "--max-gib: must be a positive number, got nan"),
+        (["--items", "item 1"], "'item 1'"),
+        (["--items", "nothing like it"], "'nothing like it'"),
+        (["--items", " ; "], "at least one item"),
+        ([], "--items, --similar, --data"),
+        (["--items", "g0-1", "--report"], "--items, --similar, --data"),
+        (["--report", "--max-gib", "nan"], "--max-gib"),
         (["--data", "nowhere.csv"], "nowhere.csv"),
     ],
 )
-def test_a_wrong_question_gets_one_line(
+def test_invalid_options_are_one_line_errors(
     run_dir: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["recommend", str(run_dir), *arguments]) == 2
@@ -209,7 +213,9 @@ def test_a_wrong_question_gets_one_line(
     assert error.count("\n") == 1
 
 
-def test_a_run_outlives_its_own_file(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_works_after_its_data_file_was_moved(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ratings = run_dir.parent / "ratings.csv"
     ratings.rename(tmp_path / "ratings.csv")
     try:
@@ -218,7 +224,7 @@ def test_a_run_outlives_its_own_file(run_dir: Path, tmp_path: Path, capsys: pyte
         capsys.readouterr()
         assert cli.main(["recommend", str(run_dir), "--report"]) == 2
         error = capsys.readouterr().err
-        assert f"the run's examples cannot be read: {ratings}: no such file or folder" in error
+        assert f" {ratings}: " in error
         assert error.count("\n") == 1
     finally:
         (tmp_path / "ratings.csv").rename(ratings)

@@ -1,4 +1,4 @@
-"""Short forms of the commands that measure speech and text, run for real."""
+"""Short runs of the benchmarks of speech and text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ needs_sst2 = pytest.mark.skipif(not (DATA / "sst2_glue").is_dir(), reason=f"no s
 
 
 @needs_digits
-def test_spoken_digits_are_recognised_more_often_than_by_chance(tmp_path: Path, program: Program) -> None:
+def test_speech_requested_digits_are_recognised_above_chance(tmp_path: Path, program: Program) -> None:
     pytest.importorskip("soundfile")
     options = ["--steps=100", "--epochs=1", "--per-pair=1", "--num-samples=2", f"--pictures={tmp_path}"]
     rows = run_script(program, "app_speech.py", tmp_path, *options)
@@ -27,7 +27,7 @@ def test_spoken_digits_are_recognised_more_often_than_by_chance(tmp_path: Path, 
 
 
 @needs_sst2
-def test_sentences_have_the_length_that_was_asked_for(tmp_path: Path, program: Program) -> None:
+def test_text_samples_have_the_requested_length(tmp_path: Path, program: Program) -> None:
     options = ["--scale=0.005", "--num-samples=2", "--per-label=26", "--pairs=4", f"--pictures={tmp_path}"]
     rows = run_script(program, "app_text.py", tmp_path, *options)
     values = {row["figure"]: row["value"] for row in rows}

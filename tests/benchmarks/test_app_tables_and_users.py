@@ -1,4 +1,4 @@
-"""Short forms of the commands that measure anomalies and recommendation, run for real."""
+"""Short runs of the benchmarks of anomaly detection and recommendation."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ needs_adbench = pytest.mark.skipif(not (DATA / "adbench").is_dir(), reason=f"no 
 
 
 @needs_adbench
-def test_tables_are_judged_beside_isolation_forest(tmp_path: Path, program: Program) -> None:
-    rows = run_script(
-        program, "app_anomalies.py", tmp_path, "--tables", "WBC", "breastw", "--seeds", "1", "--only", "tables"
-    )
+def test_anomalies_in_tables(tmp_path: Path, program: Program) -> None:
+    options = ["--tables", "WBC", "breastw", "--seeds=1", "--only=tables"]
+    rows = run_script(program, "app_anomalies.py", tmp_path, *options)
     values = {row["figure"]: row["value"] for row in rows}
     assert values["WBC: AUROC"] > 0.95
     assert values["breastw: AUROC"] > 0.95
@@ -26,18 +25,17 @@ def test_tables_are_judged_beside_isolation_forest(tmp_path: Path, program: Prog
 
 
 @needs_mnist
-def test_a_digit_that_is_left_out_is_judged(tmp_path: Path, program: Program) -> None:
+def test_anomalies_with_held_out_digits(tmp_path: Path, program: Program) -> None:
     for digit in ("0", "6"):
-        rows = run_script(
-            program, "app_anomalies.py", tmp_path, "--only=mnist", f"--digits={digit}", "--steps-mnist=100"
-        )
+        options = ["--only=mnist", f"--digits={digit}", "--steps-mnist=100"]
+        rows = run_script(program, "app_anomalies.py", tmp_path, *options)
     assert [row["figure"] for row in rows] == [f"MNIST without {digit}: AUROC of {digit}" for digit in "06"]
-    assert [row["bar"] for row in rows] == ["", ""]  # the bar is for the mean of all ten
+    assert [row["bar"] for row in rows] == ["", ""]  # the requirement is for the mean of all ten
     assert all(0.6 < row["value"] < 1 for row in rows)
 
 
 def write_ratings(path: Path, num_users: int = 200, per_genre: int = 20) -> Path:
-    """Users who like most items of one genre of three and dislike some of another."""
+    """Write ratings of users who like most items of one genre of three and dislike some items of another."""
     rng = np.random.default_rng(0)
     lines = ["user_id,item_id,rating"]
     for user in range(num_users):
@@ -48,17 +46,17 @@ def write_ratings(path: Path, num_users: int = 200, per_genre: int = 20) -> Path
     return path
 
 
-def test_recommenders_stand_beside_popularity_and_ease(tmp_path: Path, program: Program) -> None:
+def test_recommenders_are_compared_with_popularity_and_ease(tmp_path: Path, program: Program) -> None:
     path = write_ratings(tmp_path / "genres.csv")
     rows = run_script(program, "app_recommendation.py", tmp_path, f"--path={path}", "--steps=100", "--folds=0")
     values = {row["figure"].removeprefix("genres, "): row["value"] for row in rows}
     assert values["EASE: recall_20"] > values["popularity: recall_20"] + 0.2
     assert all(values[f"{name}: NDCG@100 over EASE's"] > 0.9 for name in ("Mult-VAE", "Mult-DAE"))
     assert {row["note"].rpartition(", ")[2] for row in rows if row["note"]} == {"1 splits"}
-    assert not any(row["bar"] for row in rows)  # the bar is MovieLens's
+    assert not any(row["bar"] for row in rows)  # the requirement is for MovieLens
 
 
-def test_many_users_stream_through_in_little_memory(tmp_path: Path, program: Program) -> None:
+def test_a_large_recommender_is_measured(tmp_path: Path, program: Program) -> None:
     options = ["--users=4000", "--items=3000", "--train-seconds=1"]
     rows = run_script(program, "app_recommendation_scale.py", tmp_path, *options)
     values = {row["figure"].rpartition(": ")[2]: row["value"] for row in rows}

@@ -1,4 +1,4 @@
-"""The rows that run_gpu.sh's programs write, and the tables made from them."""
+"""The CSV rows of run_gpu.sh's programs and the tables that are made from them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fastvae import bench
 FACTS = {"hardware": "NVIDIA X1", "date": "2026-11-30T10:00Z"}
 
 
-def test_the_calls_have_the_harness_names() -> None:
+def test_call_names_agree_with_the_harness() -> None:
     for name in ("OURS", "EAGER", "COMPILED", "LIMIT"):
         assert getattr(gpu_bars, name) == getattr(bench, name)
 
 
-def test_every_variant_of_every_operator_is_measured_forward_and_backward_at_both_types() -> None:
+def test_all_variants_are_measured_forward_and_backward_in_both_dtypes() -> None:
     cases = {(case.operator, case.variant, case.part, case.dtype) for case in gpu_cases.in_parts("forward", "backward")}
     for operator, known in bench.OPERATORS.items():
         for variant in known.variants:
@@ -36,20 +36,20 @@ def kernel_row(call: str, p50_us: float, times_ours: float, share: float = 0.85)
     return {**case, **times, "gb_per_s": 4e8 / p50_us, "share_of_limit": share, "times_ours": times_ours, **FACTS}
 
 
-def test_a_row_is_on_disk_at_once_and_columns_do_not_mix(tmp_path: Path) -> None:
+def test_append_row_writes_immediately_and_refuses_other_columns(tmp_path: Path) -> None:
     path = tmp_path / "new" / "rows.csv"
     append_row(path, {"a": 1, "b": "two, three"})
     append_row(path, {"a": 4, "b": 'a "quoted" word'})
     assert read_rows(path) == [{"a": "1", "b": "two, three"}, {"a": "4", "b": 'a "quoted" word'}]
-    with pytest.raises(ValueError, match=r"its columns must be those of the new row, \['c'\], got \['a', 'b'\]"):
+    with pytest.raises(ValueError, match=r"rows\.csv: .*\['c'\], got \['a', 'b'\]"):
         append_row(path, {"c": 1})
 
 
-def test_the_table_has_the_ratios_of_every_call(tmp_path: Path) -> None:
+def test_the_table_has_the_ratios_of_all_calls(tmp_path: Path) -> None:
     for row in (
         kernel_row("fastvae", 100.0, 1.0),
         kernel_row("limit", 250.0, 2.5),
-        kernel_row("fastvae", 110.0, 1.0, share=0.95),  # measured again beside eager
+        kernel_row("fastvae", 110.0, 1.0, share=0.95),  # measured again together with eager
         kernel_row("eager", 660.0, 6.0),
         kernel_row("compiled", 99.0, 0.9),
     ):
@@ -66,7 +66,7 @@ def test_the_table_has_the_ratios_of_every_call(tmp_path: Path) -> None:
     ]
 
 
-def test_a_later_run_replaces_what_it_measured_again(tmp_path: Path) -> None:
+def test_a_later_run_replaces_repeated_measurements(tmp_path: Path) -> None:
     first, second, out = tmp_path / "first", tmp_path / "second", tmp_path / "results"
     for folder, rates in (
         (first, {"eager loop": 100.0, "fastvae.train, captured": 300.0}),

@@ -20,15 +20,22 @@ def put_commands(monkeypatch: pytest.MonkeyPatch, folder: Path, **bodies: str) -
     monkeypatch.setenv("PATH", str(folder), prepend=":")
 
 
+@pytest.fixture
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for stand-ins, apart from the working directory."""
+    return tmp_path_factory.mktemp("commands")
+
+
 def rendered(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     assert cli.main(["submit", "digits", *words, "--dry-run"]) == 0
     return capsys.readouterr().out
 
 
 def test_a_dry_run_shows_the_script_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, commands: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    put_commands(monkeypatch, commands, sinfo="exit 1")
     asked = "--nodes 4 --gpus-per-node 8 --time 24:00:00 --partition gpu --sbatch=--mem=0 --sbatch=--qos=long"
     script = rendered(capsys, *asked.split(), "--train.steps=50", "--run-dir", "a run")
     directives = [line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH")]
@@ -37,6 +44,34 @@ def test_a_dry_run_shows_the_script_and_leaves_nothing(
     assert "set -- digits --train.steps=50 --run-dir 'a run'\n" in script
     assert f"export LAUNCH={launching.ROOT}/launch\n" in script
     assert list(tmp_path.iterdir()) == []
+
+
+NODES = """\
+cpu*|16|64000|(null)
+gpu|64|512000|gpu:a100:8(S:0-1),shard:32
+gpu|96|1024000|gpu:h100:4
+small*|8|32768|gpu:2"""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--partition gpu --gpus-per-node 2", {"--cpus-per-task=16", "--mem=118G"}),  # of 8 GPUs, 64 cores, 475 GiB
+        ("--gpus-per-node 2", {"--cpus-per-task=8", "--mem=30G"}),  # the default partition's
+        ("--gpus-per-node 2 --cpus-per-node 3 --gib-per-node 5", {"--cpus-per-task=3", "--mem=5G"}),
+        ("--gpus-per-node 2 --sbatch=--mem-per-gpu=9G", {"--cpus-per-task=8", "--mem-per-gpu=9G"}),
+        ("--partition empty --gpus-per-node 2", {"--cpus-per-task=16", "--mem=64G"}),  # nothing is known
+        ("--nodes 2", set()),
+    ],
+)
+def test_a_gpu_comes_with_its_share_of_the_node(
+    words: str, expected: set[str], commands: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listing = f'cat <<\'END\' | if [ -n "$4" ]; then grep "^${{4#*=}}"; else cat; fi\n{NODES}\nEND'
+    put_commands(monkeypatch, commands, sinfo=f"{listing}\ntrue")
+    script = rendered(capsys, *words.split())
+    directives = {line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH")}
+    assert {line for line in directives if line.startswith(("--cpus", "--mem"))} == expected
 
 
 def test_the_script_is_the_shipped_one(capsys: pytest.CaptureFixture[str]) -> None:

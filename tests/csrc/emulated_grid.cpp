@@ -161,21 +161,22 @@ int multinomial(int blocks, int dtype, int aligned, int64_t rows, int64_t data_r
     using Real = typename fastvae::Compute<T>::Real;
     const auto shape = fastvae::share_rows<T>(rows, columns);
     std::vector<Real> pieces(4 * rows * shape.segments);
-    const fastvae::DeviceMultinomial a{shape,
-                                       data_rows,
-                                       logits,
-                                       static_cast<fastvae::Storage>(counts_storage),
-                                       row_starts ? nullptr : counts,
-                                       row_starts,
-                                       indices,
-                                       row_starts ? counts : nullptr,
-                                       nonzeros,
-                                       pieces.data(),
-                                       nll,
-                                       logsumexp,
-                                       total,
-                                       grad_nll,
-                                       grad_logits};
+    fastvae::DeviceMultinomial a{};
+    a.shape = shape;
+    a.data_rows = data_rows;
+    a.logits = logits;
+    a.counts_storage = static_cast<fastvae::Storage>(counts_storage);
+    a.counts = row_starts ? nullptr : counts;
+    a.row_starts = row_starts;
+    a.indices = indices;
+    a.values = row_starts ? counts : nullptr;
+    a.nonzeros = nonzeros;
+    a.pieces = pieces.data();
+    a.nll = nll;
+    a.logsumexp = logsumexp;
+    a.total = total;
+    a.grad_nll = grad_nll;
+    a.grad_logits = grad_logits;
     const auto run = [&](auto is_aligned, auto kind) {
       constexpr bool kAligned = decltype(is_aligned)::value;
       constexpr fastvae::TargetKind kKind = decltype(kind)::value;
@@ -295,7 +296,7 @@ int gaussian_rsample_kl(int blocks, int threads, int dtype, int aligned, const i
     using Real = typename fastvae::Compute<T>::Real;
     const auto shape = fastvae::share_rows<T>(rows, columns);
     std::vector<Real> partial(rows * shape.segments);
-    const fastvae::GaussianForwardArguments<T> arguments{
+    const fastvae::GaussianForwardArguments<fastvae::Cuda<T>> arguments{
         {key, stream}, shape, static_cast<const T*>(mu), static_cast<const T*>(logvar), static_cast<T*>(z), partial.data()};
     emulated::launch(blocks, threads, [&](const emulated::Grid& grid) {
       aligned ? fastvae::gaussian_rsample_kl_body<true>(grid, arguments) : fastvae::gaussian_rsample_kl_body<false>(grid, arguments);
@@ -310,7 +311,7 @@ int gaussian_rsample_kl_backward(int blocks, int threads, int dtype, int aligned
   return with_storage(dtype, [&](auto storage) {
     using T = decltype(storage);
     using Real = typename fastvae::Compute<T>::Real;
-    const fastvae::GaussianBackwardArguments<T> arguments{
+    const fastvae::GaussianBackwardArguments<fastvae::Cuda<T>> arguments{
         {key, stream},
         fastvae::share_rows<T>(rows, columns),
         static_cast<const T*>(grad_z),

@@ -100,6 +100,8 @@ def test_this_torch_can_abort() -> None:
 
 
 class NoRoster:
+    left_s = 60.0
+
     def __init__(self, *arguments: Any) -> None:
         pass
 
@@ -114,10 +116,11 @@ class NoRoster:
 def formed(own_gpu: pytest.MonkeyPatch) -> dict[str, Any]:
     """What `enter_world` asks of PyTorch as it forms the group."""
     asked: dict[str, Any] = {"calls": calls_of(own_gpu)}
-    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}.items():
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
         own_gpu.setenv(name, value)
     own_gpu.setattr(world_module, "Roster", NoRoster)
-    own_gpu.setattr(dist, "rendezvous", lambda *_, **__: iter([(asked["store"], 0, 2)]))
+    own_gpu.setattr(world_module, "meet", lambda *_: asked["store"])
+    own_gpu.setattr(World, "barrier", lambda self: None)
     own_gpu.setattr(dist, "init_process_group", lambda backend, **options: asked.update(options, backend=backend))
     return asked
 

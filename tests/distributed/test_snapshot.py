@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,9 @@ from torch import Tensor
 
 from fastvae.distributed import snapshot
 from fastvae.distributed.snapshot import copy_to_host
+from tests import launching
+
+WORKER = Path(__file__).with_name("snapshot_worker.py")
 
 
 def some_tensors(device: str = "cpu") -> dict[str, Tensor]:
@@ -73,3 +78,13 @@ def test_a_snapshot_of_a_gpu_is_pinned_and_complete() -> None:
     for name, copy in copies.items():
         assert copy.is_pinned() or not copy.numel()
         assert torch.equal(copy, expected[name])
+
+
+def test_a_snapshot_also_holds_averages_and_tensors_that_are_no_parameters(tmp_path: Path) -> None:
+    stages = [] if launching.deepspeed_lacks() else [f"deepspeed {stage}" for stage in range(4)]
+    launching.run([str(WORKER), str(tmp_path), "single"])
+    launching.run([str(WORKER), str(tmp_path), "ddp", "fsdp", *stages], num_processes=2)
+    for world_size, names in ((1, ["single"]), (2, ["ddp", "fsdp", *stages])):
+        for rank in range(world_size):
+            equal = json.loads((tmp_path / f"equal_{world_size}_{rank}.json").read_text())
+            assert equal == dict.fromkeys(names, True)

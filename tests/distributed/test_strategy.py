@@ -66,7 +66,7 @@ def test_wrong_names_are_named() -> None:
             build_strategy(name, World())
     with pytest.raises(ValueError, match=r"train\.ddp\.bucket_mib must be positive, got 0"):
         DDPConfig(bucket_mib=0)
-    with pytest.raises(ValueError, match=r"train\.ddp\.static_graph wants accumulation 1"):
+    with pytest.raises(ValueError, match=r"train\.ddp\.static_graph requires accumulation 1"):
         fastvae.TrainConfig(accumulation=2, ddp=DDPConfig(static_graph=True))
 
 

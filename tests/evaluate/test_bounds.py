@@ -169,7 +169,7 @@ def test_bits_per_dimension_count_the_jacobian():
 
 
 def test_an_autoencoder_has_a_squared_error_and_no_nats():
-    model, x = build_model(ModelConfig(kind="autoencoder", hidden_dim=(8,), latent_dim=3), (16,)), images(10)
+    model, x = build_model(ModelConfig(family="autoencoder", hidden_dim=(8,), latent_dim=3), (16,)), images(10)
     result = evaluate(model, batches_of(x, 4), num_samples=50)
     assert result.squared_error == pytest.approx((model.reconstruct(x) - x).square().sum(1).mean().item())
     assert result.num_samples == 1

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import fastvae
 from fastvae.distributed import World, enter_world
-from fastvae.train import TrainingDiverged, stepping, trainer
+from fastvae.train import TrainingDiverged, task, trainer
 
 BASE = {
     "steps": 30,
@@ -101,7 +101,7 @@ def run_job(job: dict[str, Any], data: fastvae.Data, world: World) -> dict[str, 
     config = dacite.from_dict(fastvae.TrainConfig, {**BASE, **job["settings"]}, dacite.Config(strict=True))
     changed: list[bool] = []
     ended = "done"
-    with mock.patch.object(stepping, "train_step", watched(changed, stepping.train_step)):
+    with mock.patch.object(task, "train_step", watched(changed, task.train_step)):
         try:
             fastvae.train(build(data), data, config, run_dir=job["run"], seed=3)
         except TrainingDiverged as error:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,11 @@ class Process:
 
     def kill(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
+
+    @property
+    def state(self) -> str:
+        """As the kernel has it: R or S while it runs, T where it is stopped, Z once it has ended."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
     def text(self) -> str:
         """What it said so far."""
@@ -103,8 +108,13 @@ class Program:
             os.kill(pid, signal.SIGKILL)
             raise
 
-    def train(self, run_dir: Path, *options: str, ranks: int = 1, **environment: str) -> list[Process]:
-        """Start a short training run, as ``ranks`` processes that find each other as under torchrun."""
+    def train(
+        self, run_dir: Path, *options: str, ranks: int = 1, hooks: Mapping[int, str] | None = None, **environment: str
+    ) -> list[Process]:
+        """Start a short training run, as ``ranks`` processes that find each other as under torchrun.
+
+        ``hooks`` are signals that single ranks send themselves, see ``forkserver.signal_inside``.
+        """
         words = ("train", "digits", f"--run-dir={run_dir}", *OPTIONS, *options)
         place = (
             {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())} if ranks > 1 else {}
@@ -112,8 +122,9 @@ class Program:
         processes = []
         for rank in range(ranks):
             names = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {}
+            hook = {"FAULT_HOOK": hooks[rank]} if hooks and rank in hooks else {}
             output = run_dir.with_name(f"{run_dir.name}.rank{rank}.txt")
-            processes.append(self.start(*words, output=output, **place, **names, **environment))
+            processes.append(self.start(*words, output=output, **place, **names, **hook, **environment))
         return processes
 
     def run(self, run_dir: Path, *options: str, ranks: int = 1, check: bool = True, **environment: str) -> list[int]:

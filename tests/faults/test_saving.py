@@ -29,9 +29,11 @@ def test_parameters_change_right_after_the_save(fault: Fault, tmp_path: Path) ->
     config = fastvae.TrainConfig(device="cpu", keep_checkpoints=100)
     strategy = build_strategy("single", World())
     strategy.setup(model, lambda parameters: build_optimizer(config, parameters))
-    saver = Saver(tmp_path, strategy, config, plain({"seed": 0, "train": {}}), None)
+    resolved = plain({"seed": 0, "train": {}})
+    parts = {"generator": strategy}
+    saver = Saver(tmp_path, parts, config, resolved, None, scheduled=lambda step: {}, replicated={})
     average = EMA(0.9, strategy.full_precision_parameters()).average
-    state = TrainState.start(torch.device("cpu"), average)
+    state = TrainState.start(torch.device("cpu"), {"generator": average})
     model(torch.ones(1, 300)).sum().backward()
     times = fault.times(5, 50)
     for step in range(1, times + 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ def test_the_command(fault: Fault, tmp_path: Path) -> None:
     words = ["verify-resume", "digits", f"--kills={kills}", "--keep", str(tmp_path / "runs"), "--model.hidden-dim", "8"]
     result = launching.fastvae(*words, "--train.steps=60", "--train.checkpoint-every=10", "--train.device=cpu")
     assert f"{kills} of {kills} kills bit-equal to the undisturbed run of 60 steps" in result.stdout
+    assert len(re.findall(r"SIG(?:KILL|TERM) +at step", result.stdout)) == kills  # each is shown once
     assert (tmp_path / "runs" / "undisturbed" / "model.safetensors").exists()
     fault.row(2, "fastvae verify-resume (SIGKILL, SIGTERM)", injected=kills, lost="see above")
 

@@ -1,4 +1,4 @@
-"""The adaptive softmax over tokens: exact probabilities, masks, samples."""
+"""The adaptive softmax over tokens: exact probabilities, masks and samples."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from fastvae.likelihoods import Categorical, draw_tokens
 CUTOFFS = [(), (5,), (4, 9), (4, 9, 500)]
 
 
-def scores(cutoffs: tuple[int, ...], num_tokens: int = 20) -> Categorical:
+def build(cutoffs: tuple[int, ...], num_tokens: int = 20) -> Categorical:
     torch.manual_seed(0)
     return Categorical(16, num_tokens, cutoffs=cutoffs, narrowing=2.0)
 
 
 @pytest.mark.parametrize("cutoffs", CUTOFFS)
-def test_probabilities_sum_to_1_and_both_ways_of_scoring_agree(cutoffs: tuple[int, ...]) -> None:
-    likelihood, features = scores(cutoffs), torch.randn(7, 16)
+def test_probabilities_sum_to_1_and_agree_with_token_log_prob(cutoffs: tuple[int, ...]) -> None:
+    likelihood, features = build(cutoffs), torch.randn(7, 16)
     log_probs = likelihood.log_probs(features)
     assert log_probs.shape == (7, 20)
     torch.testing.assert_close(log_probs.exp().sum(1), torch.ones(7))
@@ -28,15 +28,15 @@ def test_probabilities_sum_to_1_and_both_ways_of_scoring_agree(cutoffs: tuple[in
     )
 
 
-def test_without_cutoffs_it_is_the_plain_softmax() -> None:
-    likelihood, features, tokens = scores(()), torch.randn(6, 16), torch.randint(0, 20, (6,))
+def test_without_cutoffs_it_is_a_softmax() -> None:
+    likelihood, features, tokens = build(()), torch.randn(6, 16), torch.randint(0, 20, (6,))
     expected = -torch.nn.functional.cross_entropy(likelihood.head(features), tokens, reduction="none")
     torch.testing.assert_close(likelihood.token_log_prob(features, tokens), expected)
 
 
 @pytest.mark.parametrize("cutoffs", CUTOFFS)
-def test_sentences_add_up_their_tokens_and_the_mask_leaves_out(cutoffs: tuple[int, ...]) -> None:
-    likelihood, features = scores(cutoffs), torch.randn(2, 3, 5, 16, requires_grad=True)
+def test_log_prob_sums_over_unmasked_tokens(cutoffs: tuple[int, ...]) -> None:
+    likelihood, features = build(cutoffs), torch.randn(2, 3, 5, 16, requires_grad=True)
     target = torch.randint(0, 20, (3, 5))
     mask = torch.arange(5) < torch.tensor([5, 2, 1]).unsqueeze(1)
     nats = likelihood(features).log_prob(target, mask)
@@ -48,15 +48,15 @@ def test_sentences_add_up_their_tokens_and_the_mask_leaves_out(cutoffs: tuple[in
     torch.testing.assert_close(likelihood(features[0]).log_prob(target), per_token[0].sum(-1))
 
 
-def test_every_parameter_gets_a_gradient_when_no_token_is_in_its_cluster_or_none_at_all() -> None:
+def test_every_parameter_gets_a_gradient_even_if_its_cluster_has_no_tokens() -> None:
     for rows in (4, 0):
-        likelihood = scores((4, 9))
+        likelihood = build((4, 9))
         likelihood(torch.randn(rows, 2, 16)).log_prob(torch.zeros(rows, 2, dtype=torch.int64)).sum().backward()
         assert all(parameter.grad is not None for parameter in likelihood.parameters())
 
 
-def test_draws_have_the_probabilities_and_are_a_function_of_the_key() -> None:
-    likelihood, features = scores((4, 9)), torch.randn(1, 16)
+def test_samples_follow_the_probabilities_and_depend_on_the_key() -> None:
+    likelihood, features = build((4, 9)), torch.randn(1, 16)
     many = likelihood(features.expand(20000, 1, 16))
     drawn = many.sample(noise_key(3))
     assert torch.equal(drawn, many.sample(noise_key(3)))
@@ -65,18 +65,18 @@ def test_draws_have_the_probabilities_and_are_a_function_of_the_key() -> None:
     torch.testing.assert_close(share, likelihood.log_probs(features)[0].exp(), atol=0.012, rtol=0)
 
 
-def test_what_is_forbidden_is_never_drawn() -> None:
+def test_tokens_with_probability_0_are_never_sampled() -> None:
     forbidden = torch.tensor([[-torch.inf, 0.0, -torch.inf, 1.0, -torch.inf]]).expand(3, 5)
     assert draw_tokens(forbidden, torch.tensor([2**-33, 0.5, 1 - 2**-24])).tolist() == [1, 3, 3]
 
 
-def test_cutoffs_ascend() -> None:
-    with pytest.raises(ValueError, match="cutoffs must ascend"):
+def test_cutoffs_must_be_increasing() -> None:
+    with pytest.raises(ValueError, match=r"cutoffs .*9, 4"):
         Categorical(8, 20, cutoffs=(9, 4))
 
 
 def picked(likelihood: Categorical, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """Log probability of each token, a cluster's layers on its own tokens only: the formula with ``nonzero``."""
+    """Log probabilities of tokens, computed with ``nonzero``: a cluster's layers are applied to its own tokens only."""
     head = likelihood.head(features).log_softmax(1)
     first = likelihood.edges[0]
     result = torch.zeros(len(tokens))
@@ -90,17 +90,17 @@ def picked(likelihood: Categorical, features: torch.Tensor, tokens: torch.Tensor
 
 
 @pytest.mark.parametrize("cutoffs", CUTOFFS)
-def test_on_the_cpu_only_the_tokens_of_a_cluster_pass_its_layers(cutoffs: tuple[int, ...]) -> None:
-    likelihood, features, tokens = scores(cutoffs), torch.randn(40, 16), torch.randint(0, 20, (40,))
+def test_on_the_cpu_a_clusters_layers_are_applied_to_its_tokens_only(cutoffs: tuple[int, ...]) -> None:
+    likelihood, features, tokens = build(cutoffs), torch.randn(40, 16), torch.randint(0, 20, (40,))
     assert torch.equal(likelihood.token_log_prob(features, tokens), picked(likelihood, features, tokens))
 
 
 @pytest.mark.parametrize("cutoffs", CUTOFFS)
-def test_shapes_that_depend_on_no_value_give_the_same_scores_and_gradients(
+def test_the_gpu_formula_gives_the_same_scores_and_gradients(
     cutoffs: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a step on a GPU computes, on the CPU: without ``nonzero``, and without a mask that chooses rows."""
-    likelihood, target = scores(cutoffs).double(), torch.randint(0, 20, (3, 5))
+    """The formula that is used on GPUs does not use ``nonzero``, so that shapes do not depend on values."""
+    likelihood, target = build(cutoffs).double(), torch.randint(0, 20, (3, 5))
     mask = torch.arange(5) < torch.tensor([[5], [2], [0]])
     results = []
     for may_wait in (True, False):

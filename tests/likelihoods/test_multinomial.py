@@ -8,7 +8,7 @@ from fastvae.data.loading.staging import csr
 from fastvae.likelihoods import Multinomial
 
 
-def test_log_prob_is_that_of_torch_without_the_coefficient() -> None:
+def test_log_prob_agrees_with_torch_without_the_multinomial_coefficient() -> None:
     logits, counts = torch.randn(4, 6), torch.randint(0, 4, (4, 6)).float()
     torch_log_prob = torch.stack(
         [
@@ -29,16 +29,16 @@ def test_samples_and_sparse_counts() -> None:
     torch.testing.assert_close(bound.mean.sum(-1), torch.ones(3, 4))
 
 
-def test_a_mask_leaves_items_out_of_dense_counts_and_is_refused_for_sparse_ones() -> None:
+def test_a_mask_excludes_items_of_dense_counts_and_is_refused_for_sparse_ones() -> None:
     logits, counts, mask = torch.randn(2, 5), torch.ones(2, 5), torch.ones(2, 5)
     mask[:, 3] = 0
     bound = Multinomial()(logits)
     torch.testing.assert_close(bound.log_prob(counts, mask), bound.log_prob(counts * mask))
-    with pytest.raises(ValueError, match="leave the masked items out"):
+    with pytest.raises(ValueError, match="mask"):
         bound.log_prob(csr(torch.tensor([0, 0, 1]), torch.tensor([1]), torch.ones(1), 5), mask)
 
 
-def test_draws_follow_the_probabilities_and_the_key() -> None:
+def test_samples_follow_the_probabilities_and_depend_on_the_key() -> None:
     bound = Multinomial()(torch.tensor([0.0, 1.0, -1.0, -20.0]).expand(20_000, 4))
     drawn = bound.sample(noise_key(0))
     assert torch.equal(drawn.sum(1), torch.ones(20_000))

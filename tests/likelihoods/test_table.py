@@ -19,7 +19,7 @@ def rows_of(num: int) -> Tensor:
 
 
 def expected(table: Table, output: Tensor, target: Tensor) -> Tensor:
-    """By torch.distributions, [..., C]."""
+    """Log probabilities [..., C] according to torch.distributions."""
     scale = torch.exp(0.5 * table.numbers.logvar.detach())
     return torch.stack(
         [
@@ -33,7 +33,7 @@ def expected(table: Table, output: Tensor, target: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("shape", [(6, 7), (3, 6, 7)])
-def test_columns_are_those_of_torch(shape: tuple[int, ...]) -> None:
+def test_columns_agree_with_torch_distributions(shape: tuple[int, ...]) -> None:
     table, output, target = Table(WIDTHS, logvar=0.5), torch.randn(shape), rows_of(6)
     bound = table(output)
     torch.testing.assert_close(bound.log_prob_per_column(target), expected(table, output, target))
@@ -41,7 +41,7 @@ def test_columns_are_those_of_torch(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("widths", [WIDTHS, (1,) * 7])
-def test_missing_values_say_nothing_and_columns_add_up(widths: tuple[int, ...]) -> None:
+def test_missing_values_are_ignored_and_columns_add_up(widths: tuple[int, ...]) -> None:
     table, output, target = Table(widths), torch.randn(2, 6, 7), rows_of(6)
     mask = torch.ones(6, 7, dtype=torch.bool)
     mask[0, 0], mask[1, 1:4] = False, False
@@ -55,7 +55,7 @@ def test_missing_values_say_nothing_and_columns_add_up(widths: tuple[int, ...]) 
     torch.testing.assert_close(bound.log_prob(changed, mask), bound.log_prob(target, mask))
 
 
-def test_each_number_learns_its_own_deviation() -> None:
+def test_each_numeric_column_learns_its_own_standard_deviation() -> None:
     table = Table((1, 1, 1), logvar=0.0)
     values = torch.randn(4000, 3, generator=torch.Generator().manual_seed(1)) * torch.tensor([0.3, 1.0, 2.0])
     optimizer = torch.optim.Adam(table.parameters(), lr=0.1)
@@ -67,7 +67,7 @@ def test_each_number_learns_its_own_deviation() -> None:
     torch.testing.assert_close(torch.exp(0.5 * table.numbers.logvar), values.std(0, correction=0), atol=0.02, rtol=0.02)
 
 
-def test_mean_and_draws() -> None:
+def test_mean_and_samples() -> None:
     output = torch.tensor([[1.0, 0.0, 2.0, -1.0, -3.0, 0.5, 0.5]]).expand(20_000, 7)
     bound = Table(WIDTHS, logvar=-2.0)(output)
     drawn = bound.sample(noise_key(0))
@@ -77,6 +77,6 @@ def test_mean_and_draws() -> None:
     assert torch.equal(drawn, bound.sample(noise_key(0)))
 
 
-def test_columns_are_needed() -> None:
+def test_at_least_one_column_is_required() -> None:
     with pytest.raises(ValueError, match="at least one column"):
         Table(())

@@ -7,7 +7,7 @@ from fastvae.nn import MLPDecoder, MLPEncoder
 from fastvae.objective import elbo
 from fastvae.records import Batch
 
-CONFIG = ModelConfig(kind="autoencoder", hidden_dim=(9,), latent_dim=3)
+CONFIG = ModelConfig(family="autoencoder", hidden_dim=(9,), latent_dim=3)
 
 
 def images(num):

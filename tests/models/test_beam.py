@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from fastvae.data import Data, DataConfig, TextDataConfig, build_data
-from fastvae.models import ModelConfig, TextVAE, build_model
-from fastvae.models.config import TextConfig
+from fastvae.models import ModelConfig, TextConfig, TextVAE, build_model
 from fastvae.models.text.beam import beam_search
 from fastvae.records import BEGIN, END, PAD, UNKNOWN, Batch
 from tests import corpus
@@ -109,7 +108,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
 
 def build(data: Data, network: str, **text: int) -> TextVAE:
     text_config = TextConfig(embedding_dim=8, cutoffs=(8,), **text)
-    config = ModelConfig(network=network, likelihood="tokens", hidden_dim=(16,), latent_dim=4, text=text_config)
+    config = ModelConfig(
+        family="text", network=network, likelihood="tokens", hidden_dim=(16,), latent_dim=4, text=text_config
+    )
     model = build_model(config, data.model_inputs, seed=0).eval()
     assert isinstance(model, TextVAE)
     return model

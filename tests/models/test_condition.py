@@ -9,8 +9,8 @@ KEY = ops.noise_key(1, 2, 0)
 INPUTS = ModelInputs(event_shape=(1, 4, 4), condition_dim=3)
 
 
-def model_of(kind="vae"):
-    return build_model(ModelConfig(kind=kind, hidden_dim=(9,), latent_dim=2), INPUTS, seed=5)
+def model_of(**which):
+    return build_model(ModelConfig(**which, hidden_dim=(9,), latent_dim=2), INPUTS, seed=5)
 
 
 def batch_of(num, seed=0):
@@ -34,9 +34,9 @@ def test_every_sample_of_an_example_has_that_examples_condition():
         torch.testing.assert_close(terms.distortion[:, i], expected.flatten(1).sum(1))
 
 
-@pytest.mark.parametrize("kind", ["vae", "autoencoder", "linear-vae"])
-def test_encoding_and_reconstruction_know_the_condition(kind):
-    model, batch = model_of(kind), batch_of(4)
+@pytest.mark.parametrize("which", [{}, {"family": "autoencoder"}, {"network": "linear"}])
+def test_encoding_and_reconstruction_know_the_condition(which):
+    model, batch = model_of(**which), batch_of(4)
     whole = model.reconstruct(batch)
     for i in range(4):
         torch.testing.assert_close(whole[i : i + 1], model.reconstruct(row(batch, i)))
@@ -64,7 +64,7 @@ def test_a_model_with_conditions_asks_for_them():
     [
         (ModelConfig(network="mpl"), "no network is named 'mpl'; did you mean mlp?"),
         (ModelConfig(likelihood="bernouli"), "no likelihood is named 'bernouli'; did you mean bernoulli?"),
-        (ModelConfig(kind="autoencoder", network="conv"), "is for network mlp and bag only, got conv"),
+        (ModelConfig(family="text-vae"), "no family is named 'text-vae'; did you mean text?"),
     ],
 )
 def test_names_that_no_registry_has_are_refused(config, words):

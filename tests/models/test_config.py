@@ -4,16 +4,16 @@ import torch
 from fastvae.models import VAE, AutoEncoder, ModelConfig, build_model
 from fastvae.nn import LinearEncoder
 
-KINDS = [
+CONFIGS = [
     ModelConfig(),
     ModelConfig(hidden_dim=(7, 5), latent_dim=2, activation="tanh"),
     ModelConfig(likelihood="gaussian"),
-    ModelConfig(kind="linear-vae", likelihood="gaussian", latent_dim=2),
-    ModelConfig(kind="autoencoder", hidden_dim=(7, 5), latent_dim=2),
+    ModelConfig(network="linear", likelihood="gaussian", latent_dim=2),
+    ModelConfig(family="autoencoder", hidden_dim=(7, 5), latent_dim=2),
 ]
 
 
-@pytest.mark.parametrize("config", KINDS)
+@pytest.mark.parametrize("config", CONFIGS)
 def test_the_weights_are_the_seeds_and_the_global_generator_is_left_alone(config):
     before = torch.get_rng_state()
     first, again, other = (build_model(config, (1, 4, 4), seed=seed) for seed in (3, 3, 4))
@@ -29,15 +29,15 @@ def test_the_decoder_mirrors_the_encoder():
     assert shapes == [(7, 16), (5, 7), (2, 5), (2, 5), (5, 2), (7, 5), (16, 7)]
 
 
-def test_the_kinds_are_what_they_say():
-    assert isinstance(build_model(KINDS[0], (16,)), VAE)
-    linear = build_model(KINDS[3], (16,))
+def test_families_and_networks_are_what_they_say():
+    assert isinstance(build_model(CONFIGS[0], (16,)), VAE)
+    linear = build_model(CONFIGS[3], (16,))
     assert isinstance(linear.encoder, LinearEncoder)
     assert sum(p.numel() for p in linear.parameters()) == (16 * 2 + 2) + 2 + (2 * 16 + 16) + 1
-    assert isinstance(build_model(KINDS[4], (16,)), AutoEncoder)
+    assert isinstance(build_model(CONFIGS[4], (16,)), AutoEncoder)
 
 
-@pytest.mark.parametrize("config", KINDS)
+@pytest.mark.parametrize("config", CONFIGS)
 def test_the_output_starts_at_the_mean_example(config):
     mean = torch.linspace(0.05, 0.95, 16).view(1, 4, 4)
     model = build_model(config, (1, 4, 4), mean=mean)

@@ -11,7 +11,7 @@ from fastvae.records import Batch
 
 KEY = ops.noise_key(1, 2, 0)
 CONFIG = ModelConfig(
-    network="hierarchical",
+    family="hierarchical",
     hidden_dim=(9, 8),
     latent_dim=3,
     activation="tanh",
@@ -34,7 +34,7 @@ def model_of(scale=1.0):
 
 
 def test_the_weights_are_those_of_the_published_network():
-    published = ModelConfig(network="hierarchical", hidden_dim=(200, 200), latent_dim=100, activation="tanh")
+    published = ModelConfig(family="hierarchical", hidden_dim=(200, 200), latent_dim=100, activation="tanh")
     shapes = [tuple(p.shape) for name, p in build_model(published, (784,)).named_parameters() if "weight" in name]
     encoder = [(200, 784), (200, 200), (100, 200), (100, 200)]
     top = [(100, 100), (100, 100), (50, 100), (50, 100)], [(100, 50), (100, 100), (100, 100), (100, 100)]
@@ -79,9 +79,9 @@ def test_every_weight_learns_from_either_bound():
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
-@pytest.mark.parametrize("told", ["first", "every"])
-def test_a_condition_reaches_the_networks_that_see_x(told):
-    model = build_model(replace(CONFIG, told=told), ModelInputs(event_shape=(1, 4, 4), condition_dim=2))
+@pytest.mark.parametrize("conditioning", ["concat", "film"])
+def test_a_condition_reaches_the_networks_that_see_x(conditioning):
+    model = build_model(replace(CONFIG, conditioning=conditioning), ModelInputs(event_shape=(1, 4, 4), condition_dim=2))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1)
@@ -91,11 +91,6 @@ def test_a_condition_reaches_the_networks_that_see_x(told):
     assert not torch.equal(*(model.generate(z, condition) for condition in (one, other)))
     terms = model(Batch(x=x, target=x, condition=one), KEY)
     assert terms.rate.shape == terms.distortion.shape == (2,)
-
-
-def test_every_layer_is_told_only_where_a_network_can():
-    with pytest.raises(ValueError, match=r"model\.told=every is for networks mlp and hierarchical, got conv"):
-        build_model(ModelConfig(network="conv", told="every"), (1, 8, 8))
 
 
 def test_samples_come_from_the_learned_prior():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,7 +11,14 @@ from fastvae.data.interactions.source import InteractionSource
 from fastvae.models import MultDAE, MultVAE, RecommenderConfig
 from fastvae.records import Batch
 
-CONFIG = ModelConfig(network="bag", likelihood="multinomial", hidden_dim=(16,), latent_dim=4, activation="tanh")
+CONFIG = ModelConfig(
+    family="recommender",
+    network="mult-vae",
+    likelihood="multinomial",
+    hidden_dim=(16,),
+    latent_dim=4,
+    activation="tanh",
+)
 
 
 @pytest.fixture
@@ -18,22 +27,20 @@ def counts() -> Tensor:
     return InteractionSource.from_pairs(users, items, 40, 30)[torch.arange(40)]
 
 
-def model_of(kind: str) -> MultVAE | MultDAE:
-    model = build_model(ModelConfig(**{**vars(CONFIG), "kind": kind}), (30,))
+def model_of(network: str) -> MultVAE | MultDAE:
+    model = build_model(replace(CONFIG, network=network), (30,))
     assert isinstance(model, MultVAE | MultDAE)
     return model
 
 
 def test_the_registry_builds_mult_vae_and_mult_dae(counts: Tensor) -> None:
-    assert isinstance(model_of("vae"), MultVAE)
-    assert isinstance(model_of("autoencoder"), MultDAE)
-    with pytest.raises(ValueError, match="is for network mlp only, got bag"):
-        model_of("linear-vae")
+    assert isinstance(model_of("mult-vae"), MultVAE)
+    assert isinstance(model_of("mult-dae"), MultDAE)
 
 
-@pytest.mark.parametrize("kind", ["vae", "autoencoder"])
-def test_training_loses_items_by_the_key_and_evaluation_none(kind: str, counts: Tensor) -> None:
-    model, batch = model_of(kind), Batch(x=counts, target=counts)
+@pytest.mark.parametrize("network", ["mult-vae", "mult-dae"])
+def test_training_loses_items_by_the_key_and_evaluation_none(network: str, counts: Tensor) -> None:
+    model, batch = model_of(network), Batch(x=counts, target=counts)
     terms = [model(batch, noise_key(0, step)).distortion for step in (1, 1, 2)]
     assert torch.equal(terms[0], terms[1])
     assert not torch.equal(terms[0], terms[2])
@@ -43,9 +50,9 @@ def test_training_loses_items_by_the_key_and_evaluation_none(kind: str, counts: 
     torch.testing.assert_close(means[0].sum(1), torch.ones(40))
 
 
-@pytest.mark.parametrize("kind", ["vae", "autoencoder"])
-def test_a_few_steps_make_the_users_items_likelier(kind: str, counts: Tensor) -> None:
-    model = model_of(kind)
+@pytest.mark.parametrize("network", ["mult-vae", "mult-dae"])
+def test_a_few_steps_make_the_users_items_likelier(network: str, counts: Tensor) -> None:
+    model = model_of(network)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses = []
     for step in range(60):
@@ -59,10 +66,10 @@ def test_a_few_steps_make_the_users_items_likelier(kind: str, counts: Tensor) ->
 
 
 def test_a_vae_has_a_bound_with_samples_and_a_dae_refuses_them(counts: Tensor) -> None:
-    terms = model_of("vae").eval()(counts, noise_key(0), 3)
+    terms = model_of("mult-vae").eval()(counts, noise_key(0), 3)
     assert terms.rate.shape == terms.distortion.shape == (3, 40)
     with pytest.raises(ValueError, match="MultDAE: draws nothing"):
-        model_of("autoencoder")(counts, noise_key(0), 3)
+        model_of("mult-dae")(counts, noise_key(0), 3)
 
 
 def test_dropout_is_checked() -> None:

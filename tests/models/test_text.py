@@ -10,8 +10,7 @@ import torch
 
 from fastvae import noise_key
 from fastvae.data import Data, DataConfig, Loader, TextDataConfig, build_data
-from fastvae.models import ModelConfig, ModelInputs, TextVAE, build_model
-from fastvae.models.config import TextConfig
+from fastvae.models import ModelConfig, ModelInputs, TextConfig, TextVAE, build_model
 from fastvae.records import BEGIN, END, PAD, UNKNOWN, Batch
 from tests import corpus
 
@@ -28,6 +27,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
 
 def build(data: Data, network: str = "gru", **text: object) -> TextVAE:
     config = ModelConfig(
+        family="text",
         network=network,
         likelihood="tokens",
         hidden_dim=(16,),
@@ -133,9 +133,9 @@ def test_decode_reads_a_batch_and_numbers_are_no_tokens(data: Data) -> None:
     with pytest.raises(ValueError, match="batch must be given"):
         build(data).decode(torch.zeros(2, 4))
     with pytest.raises(ValueError, match="must be token ids"):
-        build_model(ModelConfig(network="gru", likelihood="tokens", hidden_dim=(8,)), (1, 8, 8))
+        build_model(ModelConfig(family="text", network="gru", likelihood="tokens", hidden_dim=(8,)), (1, 8, 8))
     with pytest.raises(ValueError, match="takes one width"):
         build_model(
-            ModelConfig(network="gru", likelihood="tokens", hidden_dim=(8, 8)),
+            ModelConfig(family="text", network="gru", likelihood="tokens", hidden_dim=(8, 8)),
             ModelInputs(event_shape=(9,), num_tokens=20),
         )

@@ -16,7 +16,7 @@ CONFIGS = {
     "bernoulli": ModelConfig(hidden_dim=(9, 8), latent_dim=3, activation="tanh"),
     "gaussian": ModelConfig(hidden_dim=(9,), latent_dim=3, likelihood="gaussian"),
     "per-dimension": ModelConfig(latent_dim=3, likelihood="gaussian", likelihood_logvar="per-dimension"),
-    "linear": ModelConfig(kind="linear-vae", latent_dim=3, likelihood="gaussian"),
+    "linear": ModelConfig(network="linear", latent_dim=3, likelihood="gaussian"),
 }
 
 

@@ -8,17 +8,17 @@ GENERATOR = torch.Generator().manual_seed(0)
 X, C = torch.rand(5, 6, generator=GENERATOR), torch.rand(5, 3, generator=GENERATOR)
 
 
-def test_it_is_the_same_as_appending_the_condition_to_the_input():
+def test_condition_bias_equals_concatenation_to_the_input():
     layer, bias = nn.Linear(6, 4), ConditionBias(3, 4)
-    appended = nn.Linear(9, 4)
+    concatenated = nn.Linear(9, 4)
     with torch.no_grad():
-        appended.weight.copy_(torch.cat([layer.weight, bias.weight], dim=1))
-        appended.bias.copy_(layer.bias)
-    torch.testing.assert_close(bias(layer(X), C), appended(torch.cat([X, C], dim=1)))
+        concatenated.weight.copy_(torch.cat([layer.weight, bias.weight], dim=1))
+        concatenated.bias.copy_(layer.bias)
+    torch.testing.assert_close(bias(layer(X), C), concatenated(torch.cat([X, C], dim=1)))
 
 
 @pytest.mark.parametrize(("shape", "dim"), [((5, 4, 2, 2), 1), ((5, 7, 4), -1), ((5, 4), -1)])
-def test_it_is_added_along_the_dimension_of_the_units(shape, dim):
+def test_condition_bias_is_added_along_the_given_dimension(shape, dim):
     hidden, bias = torch.rand(shape), ConditionBias(3, 4, dim=dim)
     added = (bias(hidden, C) - hidden).movedim(dim, -1)
     expected = C @ bias.weight.T
@@ -27,7 +27,7 @@ def test_it_is_added_along_the_dimension_of_the_units(shape, dim):
     )
 
 
-def test_without_a_condition_there_is_no_parameter_and_no_draw():
+def test_a_layer_without_a_condition_has_no_parameters():
     before = torch.get_rng_state()
     bias = ConditionBias(0, 4)
     assert not list(bias.parameters())
@@ -35,7 +35,7 @@ def test_without_a_condition_there_is_no_parameter_and_no_draw():
     assert bias(X) is X
 
 
-def test_an_affine_one_starts_as_a_bias_and_scales_by_class():
+def test_condition_affine_is_initially_a_bias_and_scales_per_class():
     torch.manual_seed(3)
     bias = ConditionBias(3, 4)
     torch.manual_seed(3)
@@ -49,8 +49,8 @@ def test_an_affine_one_starts_as_a_bias_and_scales_by_class():
     assert not list(ConditionAffine(0, 4).parameters())
 
 
-def test_told_at_every_layer_a_condition_reaches_each():
-    network = MLP(6, (5, 4), 2, condition_dim=3, told="every")
+def test_film_scales_and_shifts_every_hidden_layer():
+    network = MLP(6, (5, 4), 2, condition_dim=3, conditioning="film")
     network(X, C).sum().backward()
     layers = [network.condition, *network.later]
     assert [layer.weight.shape for layer in layers] == [(5, 3), (4, 3)]
@@ -60,8 +60,8 @@ def test_told_at_every_layer_a_condition_reaches_each():
 @pytest.mark.parametrize(
     "build",
     [
-        lambda: MLPEncoder(6, (4, 4), 2, condition_dim=3, told="every"),
-        lambda: MLPDecoder(6, (), 7, condition_dim=3, told="every"),
+        lambda: MLPEncoder(6, (4, 4), 2, condition_dim=3, conditioning="film"),
+        lambda: MLPDecoder(6, (), 7, condition_dim=3, conditioning="film"),
         lambda: MLPEncoder(6, (4, 4), 2, condition_dim=3),
         lambda: MLPEncoder(6, (), 2, condition_dim=3),
         lambda: LinearEncoder(6, 2, condition_dim=3),
@@ -69,8 +69,8 @@ def test_told_at_every_layer_a_condition_reaches_each():
         lambda: MLPDecoder(6, (), 7, condition_dim=3),
     ],
     ids=[
-        "MLPEncoder at every layer",
-        "MLPDecoder at every layer",
+        "MLPEncoder with FiLM",
+        "MLPDecoder with FiLM",
         "MLPEncoder",
         "MLPEncoder without a hidden layer",
         "LinearEncoder",
@@ -86,8 +86,8 @@ def test_every_network_depends_on_its_condition(build):
 
     one, other = first(network(X, C)), first(network(X, C.flip(0)))
     assert not torch.allclose(one[0], other[0])
-    torch.testing.assert_close(one[2], other[2])  # the middle example's condition is its own mirror image
-    with pytest.raises(ValueError, match=r"condition must be \[B, 3\], got None"):
+    torch.testing.assert_close(one[2], other[2])  # flipping does not change the middle example's condition
+    with pytest.raises(ValueError, match=r"condition .*\[B, 3\], got None"):
         network(X)
-    with pytest.raises(ValueError, match=r"condition must be \[B, 3\], got \[5, 6\]"):
+    with pytest.raises(ValueError, match=r"condition .*\[B, 3\], got \[5, 6\]"):
         network(X, X)

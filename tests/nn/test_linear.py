@@ -4,14 +4,14 @@ from fastvae import ops
 from fastvae.nn import LinearEncoder
 
 
-def test_the_mean_is_linear_and_the_variance_shared():
+def test_all_examples_share_one_variance():
     encoder = LinearEncoder(6, 2)
     mu, logvar = encoder(torch.rand(5, 2, 3))
     assert mu.shape == logvar.shape == (5, 2)
     assert torch.equal(logvar, encoder.logvar.expand(5, 2))
 
 
-def test_the_pair_has_one_type_under_autocast_and_the_operator_takes_it():
+def test_mu_and_logvar_have_the_same_dtype_under_autocast():
     encoder = LinearEncoder(6, 2)
     with torch.autocast("cpu", torch.bfloat16):
         mu, logvar = encoder(torch.rand(5, 6))

@@ -17,7 +17,7 @@ def test_shapes_and_layers(hidden, activation):
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.float64])
-def test_any_number_type_goes_in(dtype):
+def test_inputs_of_any_numeric_dtype_are_accepted(dtype):
     mu, _ = MLPEncoder(4, 3, 2)(torch.ones(5, 2, 2).to(dtype))
     assert mu.dtype == torch.float32
 
@@ -27,7 +27,7 @@ def test_an_empty_batch_gives_an_empty_batch():
     assert mu.shape == logvar.shape == MLPDecoder(2, 3, 2)(mu).shape == (0, 2)
 
 
-def test_without_hidden_layers_it_is_linear():
+def test_an_mlp_without_hidden_layers_is_linear():
     layer = MLP(3, (), 2)
     assert len(list(layer.parameters())) == 2
     x, y = torch.rand(1, 3), torch.rand(1, 3)
@@ -35,20 +35,20 @@ def test_without_hidden_layers_it_is_linear():
         torch.testing.assert_close(layer(x + y) + layer(torch.zeros(1, 3)), layer(x) + layer(y))
 
 
-def test_the_output_starts_where_it_is_told():
+def test_set_output_bias_sets_the_initial_output():
     decoder, output = MLPDecoder(2, 3, (2, 2)), torch.tensor([[1.0, -2.0], [3.0, 0.5]])
     decoder.set_output_bias(output)
     with torch.no_grad():
         for parameter in decoder.hidden.parameters():
             parameter.zero_()
         torch.testing.assert_close(decoder(torch.rand(1, 2)), output[None])
-    with pytest.raises(ValueError, match=r"4 numbers, got shape \[3\]"):
+    with pytest.raises(ValueError, match=r"output .*4 .*got shape \[3\]"):
         decoder.set_output_bias(torch.zeros(3))
 
 
 @pytest.mark.parametrize("make", [MLP, MLPEncoder, MLPDecoder])
-def test_wrong_settings_are_refused_by_name(make):
-    with pytest.raises(ValueError, match=rf"{make.__name__}: activation must be one of .*'gelu'"):
+def test_errors_name_the_class_and_the_value(make):
+    with pytest.raises(ValueError, match=rf"{make.__name__}: activation .*'gelu'"):
         make(4, 3, 2, "gelu")
-    with pytest.raises(ValueError, match=rf"{make.__name__}: every layer .*\[4, 0\]"):
+    with pytest.raises(ValueError, match=rf"{make.__name__}: .*\[4, 0\]"):
         make(4, 0, 2)

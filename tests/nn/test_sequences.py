@@ -1,4 +1,4 @@
-"""Recurrent networks and transformers over tokens: what they may see, and that all ways of running them agree."""
+"""Recurrent networks and Transformers over tokens: dependencies, and agreement of batched and stepwise decoding."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def build(network: str, *, condition_dim: int = C, dropout: float = 0.0) -> tupl
     return RecurrentEncoder(*sizes, **options), RecurrentDecoder(*sizes, dropout=dropout, **options)
 
 
-def some(rows: int, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+def inputs_of(rows: int, steps: int) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(4, V, (rows, steps), generator=generator)
     return tokens, torch.randn(rows, D, generator=generator), torch.randn(rows, C, generator=generator)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_padding_changes_no_posterior(network: str) -> None:
+def test_padding_does_not_change_the_posterior(network: str) -> None:
     encoder, _ = build(network)
-    tokens, _, condition = some(3, 6)
+    tokens, _, condition = inputs_of(3, 6)
     padded = torch.cat((tokens, torch.full((3, 4), PAD)), 1)
     for plain, other in zip(encoder(tokens, condition), encoder(padded, condition), strict=True):
         torch.testing.assert_close(plain, other)
@@ -42,9 +42,9 @@ def test_padding_changes_no_posterior(network: str) -> None:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_a_feature_knows_what_came_before_and_nothing_behind(network: str) -> None:
+def test_features_depend_on_previous_tokens_only(network: str) -> None:
     _, decoder = build(network)
-    tokens, z, condition = some(2, 7)
+    tokens, z, condition = inputs_of(2, 7)
     features = decoder(z, tokens, condition)
     changed = tokens.clone()
     changed[:, 4] = tokens[:, 4] % (V - 4) + 5
@@ -54,9 +54,9 @@ def test_a_feature_knows_what_came_before_and_nothing_behind(network: str) -> No
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_step_by_step_gives_what_the_whole_sentence_gives(network: str) -> None:
+def test_stepwise_decoding_agrees_with_whole_sentences(network: str) -> None:
     _, decoder = build(network)
-    tokens, z, condition = some(3, 6)
+    tokens, z, condition = inputs_of(3, 6)
     state, steps = decoder.start(z, condition), []
     for token in tokens.unbind(1):
         features, state = decoder.step(state, token)
@@ -65,28 +65,28 @@ def test_step_by_step_gives_what_the_whole_sentence_gives(network: str) -> None:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_samples_share_their_sentences(network: str) -> None:
+def test_multiple_samples_of_z_use_the_same_sentences(network: str) -> None:
     _, decoder = build(network)
-    tokens, z, condition = some(3, 6)
+    tokens, z, condition = inputs_of(3, 6)
     both = decoder(torch.cat((z, -z)), tokens, condition.repeat(2, 1))
     torch.testing.assert_close(both[:3], decoder(z, tokens, condition))
     torch.testing.assert_close(both[3:], decoder(-z, tokens, condition))
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_z_and_condition_matter_and_a_missing_condition_is_an_error(network: str) -> None:
+def test_outputs_depend_on_z_and_condition_and_a_missing_condition_is_an_error(network: str) -> None:
     encoder, decoder = build(network)
-    tokens, z, condition = some(2, 5)
+    tokens, z, condition = inputs_of(2, 5)
     features = decoder(z, tokens, condition)
     assert not torch.allclose(features, decoder(z + 1, tokens, condition))
     assert not torch.allclose(features, decoder(z, tokens, condition + 1))
     assert not torch.allclose(encoder(tokens, condition)[0], encoder(tokens, condition + 1)[0])
-    with pytest.raises(ValueError, match="condition must be"):
+    with pytest.raises(ValueError, match=r"condition .*got None"):
         decoder(z, tokens)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_an_empty_share_gives_gradients_of_zero(network: str) -> None:
+def test_an_empty_batch_gives_zero_gradients(network: str) -> None:
     encoder, decoder = build(network, condition_dim=0)
     tokens = torch.empty((0, 1), dtype=torch.int64)
     mu, logvar = encoder(tokens)
@@ -99,7 +99,7 @@ def test_an_empty_share_gives_gradients_of_zero(network: str) -> None:
 @pytest.mark.parametrize("network", NETWORKS)
 def test_dropout_is_keyed(network: str) -> None:
     _, decoder = build(network, dropout=0.4)
-    tokens, z, condition = some(4, 6)
+    tokens, z, condition = inputs_of(4, 6)
     first = decoder(z, tokens, condition, noise_key(0, 1))
     assert torch.equal(first, decoder(z, tokens, condition, noise_key(0, 1)))
     assert not torch.allclose(first, decoder(z, tokens, condition, noise_key(0, 2)))

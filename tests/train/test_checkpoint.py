@@ -94,8 +94,8 @@ def test_resume_restores_weights_average_and_optimizer(tmp_path: Path) -> None:
     for name in (path.name for path in (whole / "checkpoints/step_00000030").glob("*.safetensors")):
         one, other = (load_file(run / "checkpoints/step_00000030" / name) for run in (whole, halves))
         assert one.keys() == other.keys()
-        assert any(tensor.startswith("optimizer.") for tensor in one)
-        assert any(tensor.startswith("extra.") for tensor in one)
+        assert any(tensor.startswith("generator.optimizer.") for tensor in one)
+        assert any(tensor.startswith("generator.averages.") for tensor in one)
         for tensor, value in one.items():
             assert torch.equal(value, other[tensor]), tensor
 

@@ -23,6 +23,7 @@ def guard_from(state: GuardState, config: GuardConfig | None = None, lag: int = 
 def judge(guard: Guard, numbers: Iterable[tuple[float, float]], first_step: int = 0) -> tuple[list[bool], list[Skip]]:
     accepted, skips = [], []
     for step, (loss, norm) in enumerate(numbers, first_step + 1):
+        guard.begin(step)
         accepted.append(bool(guard.accept(torch.tensor(loss * NUM_EXAMPLES), torch.tensor(norm))))
         skips += guard.settle(step)
     return accepted, skips
@@ -110,6 +111,18 @@ def test_the_host_may_hear_later_what_the_device_decided() -> None:
     assert accepted == [False] * 5
     assert [skip.step for skip in skips] == [1]
     assert [skip.step for skip in guard.settle(5, wait=True)] == [2, 3, 4, 5]
+
+
+def test_a_verdict_carries_its_step_where_the_player_sat_out_some() -> None:
+    guard = guard_from(state := GuardState(), lag=4)
+    for step in range(1, 12):
+        if step % 3 == 0:
+            guard.begin(step)
+            guard.accept(torch.tensor(math.nan), torch.tensor(1.0))
+        assert [skip.step for skip in guard.settle(step)] == [number for number in (3, 6) if number == step - 4]
+    saved = json.loads(json.dumps(state.to_json(), allow_nan=False))
+    resumed = guard_from(GuardState.from_json(saved), lag=4)
+    assert [skip.step for skip in resumed.settle(13)] == [9]
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,18 @@ from torch import nn
 
 from fastvae import TrainConfig
 from fastvae.distributed import World, build_strategy
+from fastvae.train import OptimConfig
 from fastvae.train.optim import build_optimizer, lr_at
 from fastvae.train.state import EMA, averaged_weights
 
 
 def test_warm_up_then_half_a_cosine() -> None:
-    config = TrainConfig(steps=110, lr=2.0, warmup_steps=10)
-    assert lr_at(config, 0) == pytest.approx(0.2)
-    assert lr_at(config, 9) == pytest.approx(2.0)
-    assert lr_at(config, 60) == pytest.approx(1.0)
-    assert lr_at(config, 109) == pytest.approx(1 + math.cos(math.pi * 0.99))
-    assert lr_at(TrainConfig(steps=110, lr=2.0, schedule="constant"), 109) == 2.0
+    config = OptimConfig(lr=2.0, warmup_steps=10)
+    assert lr_at(config, 0, 110) == pytest.approx(0.2)
+    assert lr_at(config, 9, 110) == pytest.approx(2.0)
+    assert lr_at(config, 60, 110) == pytest.approx(1.0)
+    assert lr_at(config, 109, 110) == pytest.approx(1 + math.cos(math.pi * 0.99))
+    assert lr_at(OptimConfig(lr=2.0, schedule="constant"), 109, 110) == 2.0
 
 
 def test_weight_decay_leaves_biases_alone() -> None:
@@ -52,6 +53,11 @@ def test_averaged_weights_come_and_go() -> None:
     with averaged_weights(strategy, {"weight": torch.tensor([[3.0, 4.0]])}):
         assert model.weight.tolist() == [[3.0, 4.0]]
     assert torch.equal(model.weight, own)
+
+
+def test_the_optimizer_of_another_model_names_its_settings_too() -> None:
+    with pytest.raises(ValueError, match=r"optim\.lr must be a positive number, got 0"):
+        OptimConfig(lr=0.0)
 
 
 @pytest.mark.parametrize(

@@ -18,61 +18,33 @@ inline double or_infinity(double sum, ScalarType type) {
   return type != ScalarType::Double && std::fabs(sum) > largest ? std::copysign(HUGE_VAL, sum) : sum;
 }
 
-// The operators' tensors, contiguous; they must outlive the arguments that point at them.
-struct LikelihoodInput {
-  Tensor output, target;
-  std::optional<Tensor> parameter, mask;
-};
+inline CpuRows cpu_rows(const LikelihoodShape& shape) { return {shape.rows, shape.columns, segments_of(shape.columns)}; }
 
-inline LikelihoodArguments likelihood_arguments(const char* where, LikelihoodInput& in, int64_t num_levels, Storage byte,
-                                                LikelihoodShape& shape) {
-  shape = check_output(where, in.output, in.target);
-  check_mask(where, in.mask, in.target);
-  LikelihoodArguments a{};
-  if (in.parameter) {
-    a.spread = check_spread(where, *in.parameter, in.output, shape);
-    a.parameter_storage = storage_of(where, "the parameter", *in.parameter, in.output, kByte);
-    in.parameter = as_contiguous(*in.parameter);
-    a.parameter = pointer(in.parameter);
-  }
-  a.target_storage = storage_of(where, "target", in.target, in.output, byte);
-  in.output = as_contiguous(in.output);
-  in.target = as_contiguous(in.target);
-  in.mask = as_contiguous(in.mask);
-  a.rows = shape.rows;
-  a.data_rows = shape.data_rows;
-  a.columns = shape.columns;
-  a.segments = segments_of(shape.columns);
-  a.output = pointer(in.output);
-  a.target = pointer(in.target);
-  a.mask = static_cast<const uint8_t*>(pointer(in.mask));
-  a.num_levels = static_cast<int>(num_levels);
-  return a;
-}
-
-using LikelihoodKernel = void (*)(const LikelihoodArguments&, int64_t, int64_t);
+using LikelihoodKernel = void (*)(const CpuLikelihood&, int64_t, int64_t);
 
 // Run a forward kernel over the rows' segments, and return each row's sum.
-inline Tensor sums_of_rows(LikelihoodKernel kernel, LikelihoodArguments& a, const Tensor& output, const LikelihoodShape& shape) {
+inline Tensor sums_of_rows(LikelihoodKernel kernel, CpuLikelihood& a, const Tensor& output, const LikelihoodShape& shape) {
   Tensor nll = empty_rows(output, shape);
-  std::vector<double> sums(shape.rows * a.segments);
+  std::vector<double> sums(shape.rows * a.shape.segments);
   a.sums = sums.data();
-  run_parallel(kernel, a, shape.rows * a.segments, std::min(shape.columns, kSegment));
-  add_segments(sums, shape.rows, a.segments, nll);
+  run_parallel(kernel, a, shape.rows * a.shape.segments, std::min(shape.columns, kSegment));
+  add_segments(sums, shape.rows, a.shape.segments, nll);
   return nll;
 }
 
 inline Tensor likelihood_forward(const char* where, Likelihood which, LikelihoodInput in, int64_t num_levels = 0, Storage byte = kByte) {
   LikelihoodShape shape;
-  LikelihoodArguments a = likelihood_arguments(where, in, num_levels, byte, shape);
+  CpuLikelihood a = likelihood_arguments<Cpu>(where, in, num_levels, byte, shape);
+  a.shape = cpu_rows(shape);
   return sums_of_rows(kernels().likelihood[which][dtype_of(in.output)], a, in.output, shape);
 }
 
-// (grad_output, grad_parameter); what nobody needs comes back empty.
+// (grad_output, grad_parameter), each empty where it is not needed.
 inline std::tuple<Tensor, Tensor> likelihood_gradient(const char* where, Likelihood which, Tensor grad_nll, LikelihoodInput in,
                                                       int64_t num_levels, Storage byte, bool need_output, bool need_parameter) {
   LikelihoodShape shape;
-  LikelihoodArguments a = likelihood_arguments(where, in, num_levels, byte, shape);
+  CpuLikelihood a = likelihood_arguments<Cpu>(where, in, num_levels, byte, shape);
+  a.shape = cpu_rows(shape);
   check_grad_rows(where, grad_nll, in.output, shape);
   grad_nll = as_contiguous(grad_nll);
   a.grad_nll = pointer(grad_nll);
@@ -84,7 +56,7 @@ inline std::tuple<Tensor, Tensor> likelihood_gradient(const char* where, Likelih
   const bool by_column = need_parameter && a.spread == kPerDimension, by_scalar = need_parameter && a.spread == kScalar;
   if (need_parameter && a.spread == kFull) a.grad_parameter = pointer(grad_parameter);
   a.rows_per_unit = by_column ? kRowBlock : 1;
-  const int64_t blocks = (shape.rows + a.rows_per_unit - 1) / a.rows_per_unit, units = blocks * a.segments;
+  const int64_t blocks = (shape.rows + a.rows_per_unit - 1) / a.rows_per_unit, units = blocks * a.shape.segments;
   std::optional<Tensor> columns;
   if (by_column) {
     columns = empty_on(in.output, {blocks, shape.columns}, real);

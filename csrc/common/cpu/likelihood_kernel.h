@@ -34,7 +34,7 @@ FASTVAE_INLINE void load_any(Real& x, Storage storage, const void* from, int64_t
 
 // The parameter of element (n, c).
 template <class Real>
-FASTVAE_INLINE Real load_parameter(const LikelihoodArguments& a, int64_t at, int64_t c, int64_t count) {
+FASTVAE_INLINE Real load_parameter(const CpuLikelihood& a, int64_t at, int64_t c, int64_t count) {
   Real x{};
   if (a.spread == kScalar) {
     load_any(x, a.parameter_storage, a.parameter, 0, 1);
@@ -65,8 +65,8 @@ FASTVAE_INLINE void for_each_vector(int64_t c, int64_t stop, const Body& body) {
 
 // The most common arguments, float32 targets without a mask, are a case of their own, in which no vector asks what it is.
 template <class Walk, class Kernel>
-FASTVAE_INLINE void with_common_case(const LikelihoodArguments& arguments, const Kernel& kernel) {
-  LikelihoodArguments a = arguments;  // a copy: no store can be to it, so its fields stay in registers
+FASTVAE_INLINE void with_common_case(const CpuLikelihood& arguments, const Kernel& kernel) {
+  CpuLikelihood a = arguments;  // a copy: no store can be to it, so its fields stay in registers
   if (a.mask == nullptr && a.target_storage == kAsFloat32 && sizeof(typename Walk::Real) != sizeof(double)) {
     a.mask = nullptr;
     a.target_storage = kAsFloat32;
@@ -77,7 +77,7 @@ FASTVAE_INLINE void with_common_case(const LikelihoodArguments& arguments, const
 
 // The sums of the values, and, where kGradient is set, each value's derivative by the output beside them.
 template <class T, template <class, class> class Formula, bool kGradient = false>
-FASTVAE_INLINE void likelihood_rows(const LikelihoodArguments& a, int64_t begin, int64_t end) {
+FASTVAE_INLINE void likelihood_rows(const CpuLikelihood& a, int64_t begin, int64_t end) {
   using Real = typename Walk<T>::Real;
   using Scalar = decltype(sum_lanes(Real{}));
   using Sum = typename Formula<Real, Scalar>::Sum;
@@ -85,9 +85,9 @@ FASTVAE_INLINE void likelihood_rows(const LikelihoodArguments& a, int64_t begin,
   constexpr int64_t kGroup = Sum::kTerms * kWidth;
   const auto formula = Formula<Real, Scalar>::make(a.num_levels);
   for (int64_t unit = begin; unit < end; ++unit) {
-    const int64_t n = unit / a.segments, first = (unit - n * a.segments) * kSegment;
-    const int64_t last = a.columns - first < kSegment ? a.columns : first + kSegment;
-    const int64_t row = n * a.columns, data = n % a.data_rows * a.columns;
+    const int64_t n = unit / a.shape.segments, first = (unit - n * a.shape.segments) * kSegment;
+    const int64_t last = a.shape.columns - first < kSegment ? a.shape.columns : first + kSegment;
+    const int64_t row = n * a.shape.columns, data = n % a.data_rows * a.shape.columns;
     double total = 0;
     for (int64_t group = first; group < last; group += kGroup) {
       Sum sum;
@@ -111,33 +111,33 @@ FASTVAE_INLINE void likelihood_rows(const LikelihoodArguments& a, int64_t begin,
 }
 
 template <class T, template <class, class> class Formula>
-void likelihood(const LikelihoodArguments& arguments, int64_t begin, int64_t end) {
-  with_common_case<Walk<T>>(arguments, [&](const LikelihoodArguments& a) FASTVAE_LAMBDA_INLINE { likelihood_rows<T, Formula>(a, begin, end); });
+void likelihood(const CpuLikelihood& arguments, int64_t begin, int64_t end) {
+  with_common_case<Walk<T>>(arguments, [&](const CpuLikelihood& a) FASTVAE_LAMBDA_INLINE { likelihood_rows<T, Formula>(a, begin, end); });
 }
 
 template <class T, template <class, class> class Formula>
-void likelihood_and_gradient(const LikelihoodArguments& arguments, int64_t begin, int64_t end) {
+void likelihood_and_gradient(const CpuLikelihood& arguments, int64_t begin, int64_t end) {
   with_common_case<Walk<T>>(arguments,
-                            [&](const LikelihoodArguments& a) FASTVAE_LAMBDA_INLINE { likelihood_rows<T, Formula, true>(a, begin, end); });
+                            [&](const CpuLikelihood& a) FASTVAE_LAMBDA_INLINE { likelihood_rows<T, Formula, true>(a, begin, end); });
 }
 
 // grad_output, and grad_parameter: an element each where the parameter is spread in full, else sums of this unit's rows, by column in
 // grad_parameter_by_column [blocks, columns] or over all columns in sums [units].
 template <class T, template <class, class> class Formula>
-FASTVAE_INLINE void likelihood_backward_rows(const LikelihoodArguments& a, int64_t begin, int64_t end) {
+FASTVAE_INLINE void likelihood_backward_rows(const CpuLikelihood& a, int64_t begin, int64_t end) {
   using Real = typename Walk<T>::Real;
   using Scalar = decltype(sum_lanes(Real{}));
   constexpr int64_t kWidth = Walk<T>::kWidth;
   const auto formula = Formula<Real, Scalar>::make(a.num_levels);
   for (int64_t unit = begin; unit < end; ++unit) {
-    const int64_t block = unit / a.segments, first = (unit - block * a.segments) * kSegment;
-    const int64_t last = a.columns - first < kSegment ? a.columns : first + kSegment;
+    const int64_t block = unit / a.shape.segments, first = (unit - block * a.shape.segments) * kSegment;
+    const int64_t last = a.shape.columns - first < kSegment ? a.shape.columns : first + kSegment;
     const int64_t first_row = block * a.rows_per_unit;
-    const int64_t last_row = a.rows - first_row < a.rows_per_unit ? a.rows : first_row + a.rows_per_unit;
-    Scalar* by_column = static_cast<Scalar*>(a.grad_parameter_by_column) + (a.grad_parameter_by_column ? block * a.columns : 0);
+    const int64_t last_row = a.shape.rows - first_row < a.rows_per_unit ? a.shape.rows : first_row + a.rows_per_unit;
+    Scalar* by_column = static_cast<Scalar*>(a.grad_parameter_by_column) + (a.grad_parameter_by_column ? block * a.shape.columns : 0);
     double total = 0;
     for (int64_t n = first_row; n < last_row; ++n) {
-      const int64_t row = n * a.columns, data = n % a.data_rows * a.columns;
+      const int64_t row = n * a.shape.columns, data = n % a.data_rows * a.shape.columns;
       const Scalar grad = static_cast<const Scalar*>(a.grad_nll)[n];
       Real sum{};
       for_each_vector<kWidth>(first, last, [&](int64_t c, int64_t count) FASTVAE_LAMBDA_INLINE {
@@ -175,8 +175,8 @@ FASTVAE_INLINE void likelihood_backward_rows(const LikelihoodArguments& a, int64
 }
 
 template <class T, template <class, class> class Formula>
-void likelihood_backward(const LikelihoodArguments& arguments, int64_t begin, int64_t end) {
-  with_common_case<Walk<T>>(arguments, [&](const LikelihoodArguments& a) FASTVAE_LAMBDA_INLINE { likelihood_backward_rows<T, Formula>(a, begin, end); });
+void likelihood_backward(const CpuLikelihood& arguments, int64_t begin, int64_t end) {
+  with_common_case<Walk<T>>(arguments, [&](const CpuLikelihood& a) FASTVAE_LAMBDA_INLINE { likelihood_backward_rows<T, Formula>(a, begin, end); });
 }
 
 }  // namespace FASTVAE_LANES

@@ -25,34 +25,6 @@ __global__ void FASTVAE_LAUNCH_BOUNDS likelihood_columns_kernel(DeviceLikelihood
   likelihood_columns_body<kAligned, T, kTarget, Formula>(DeviceGrid{}, arguments);
 }
 
-// The operators' tensors, contiguous; they must outlive the arguments that point at them.
-struct LikelihoodInput {
-  Tensor output, target;
-  std::optional<Tensor> parameter, mask;
-};
-
-inline DeviceLikelihood device_likelihood(const char* where, LikelihoodInput& in, int64_t num_levels, Storage byte, LikelihoodShape& shape) {
-  shape = check_output(where, in.output, in.target);
-  check_mask(where, in.mask, in.target);
-  DeviceLikelihood a{};
-  if (in.parameter) {
-    a.spread = check_spread(where, *in.parameter, in.output, shape);
-    a.parameter_storage = storage_of(where, "the parameter", *in.parameter, in.output, kByte);
-    in.parameter = as_contiguous(*in.parameter);
-    a.parameter = pointer(in.parameter);
-  }
-  a.target_storage = storage_of(where, "target", in.target, in.output, byte);
-  in.output = as_contiguous(in.output);
-  in.target = as_contiguous(in.target);
-  in.mask = as_contiguous(in.mask);
-  a.data_rows = shape.data_rows;
-  a.output = pointer(in.output);
-  a.target = pointer(in.target);
-  a.mask = static_cast<const uint8_t*>(pointer(in.mask));
-  a.num_levels = static_cast<int>(num_levels);
-  return a;
-}
-
 // Call run(aligned, kind of target), both as types.
 template <class T, template <class, class> class Formula, class Run>
 void with_target_of(const DeviceLikelihood& a, bool aligned, Run&& run) {
@@ -72,7 +44,7 @@ template <template <class, class> class Formula>
 Tensor likelihood_forward(const char* where, LikelihoodInput in, int64_t num_levels = 0, Storage byte = kByte) {
   const torch::stable::accelerator::DeviceGuard guard(in.output.get_device_index());
   LikelihoodShape shape;
-  DeviceLikelihood a = device_likelihood(where, in, num_levels, byte, shape);
+  DeviceLikelihood a = likelihood_arguments<Cuda<void>>(where, in, num_levels, byte, shape);
   Tensor nll = empty_rows(in.output, shape);
   if (shape.rows == 0) return nll;
   with_storage(in.output, [&](auto storage) {
@@ -109,13 +81,13 @@ void shared_parameter_gradient(DeviceLikelihood& a, Tensor& grad_parameter, cuda
   torch::stable::copy_(grad_parameter, torch::stable::view(sums, grad_parameter.sizes()));
 }
 
-// (grad_output, grad_parameter); what nobody needs comes back empty.
+// (grad_output, grad_parameter), each empty where it is not needed.
 template <template <class, class> class Formula>
 std::tuple<Tensor, Tensor> likelihood_gradient(const char* where, Tensor grad_nll, LikelihoodInput in, int64_t num_levels, Storage byte,
                                                bool need_output, bool need_parameter) {
   const torch::stable::accelerator::DeviceGuard guard(in.output.get_device_index());
   LikelihoodShape shape;
-  DeviceLikelihood a = device_likelihood(where, in, num_levels, byte, shape);
+  DeviceLikelihood a = likelihood_arguments<Cuda<void>>(where, in, num_levels, byte, shape);
   check_grad_rows(where, grad_nll, in.output, shape);
   grad_nll = as_contiguous(grad_nll);
   a.grad_nll = pointer(grad_nll);

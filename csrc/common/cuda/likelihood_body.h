@@ -3,27 +3,11 @@
 
 #include "common/cuda/operands.h"
 #include "common/cuda/rows.h"
+#include "common/likelihood_arguments.h"
 
 namespace fastvae {
 
-struct DeviceLikelihood {
-  DeviceRows shape;    // of the output
-  int64_t data_rows;   // output row n goes with data row n % data_rows
-  const void* output;  // [rows, columns]
-  Storage target_storage;
-  const void* target;   // [data_rows, columns]
-  const uint8_t* mask;  // [data_rows, columns], or null
-  Spread spread;
-  Storage parameter_storage;
-  const void* parameter;
-  int num_levels;
-  void* sums;  // forward: [rows, segments]
-  // Backward only.
-  const void* grad_nll;            // [rows]
-  void* grad_output;               // [rows, columns], or null
-  void* grad_parameter;            // [rows, columns] in the parameter's type for kFull, or null
-  void* grad_parameter_by_column;  // [blocks of rows, columns], or null
-};
+using DeviceLikelihood = LikelihoodArguments<Cuda<void>>;
 
 FASTVAE_INLINE int64_t data_row(int64_t row, int64_t data_rows) {
   return row < data_rows ? row : row - quotient(row, data_rows) * data_rows;  // one sample: no division

@@ -26,6 +26,24 @@ inline DeviceRows share_rows(int64_t rows, int64_t columns) {
   return {rows, columns, segments, rows * segments, log2_team};
 }
 
+// The types in the operators' arguments (<op>/arguments.h) on CUDA, for tensors of type T; Cuda<void> where the kernel casts.
+template <class T>
+struct Cuda {
+  using Key = DeviceKey;
+  using Rows = DeviceRows;
+  using Stored = T;
+  using Real = typename Compute<T>::Real;
+  using Partial = Real;  // sums over a segment
+};
+template <>
+struct Cuda<void> {
+  using Key = DeviceKey;
+  using Rows = DeviceRows;
+  using Stored = void;
+  using Real = void;
+  using Partial = void;
+};
+
 // One unit of work: the columns [first, last) of a row.
 struct Span {
   int64_t row, first, last;

@@ -1,7 +1,7 @@
-"""The entropy coder: constriction's asymmetric numeral system, with the two kinds of symbols that a VAE has.
+"""The entropy coder: constriction's asymmetric numeral system (ANS) for latents on a grid and for pixels.
 
-ANS (Duda 2009, arXiv 0902.0271) is a stack: what was pushed last is popped first, and popping under a distribution
-draws from it, which bits-back coding lives on.
+ANS (Duda 2009, arXiv 0902.0271) is a stack: the symbol pushed last is popped first. Popping a symbol from random words
+under a distribution samples from that distribution, which is the basis of bits-back coding.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from fastvae.applications.compression.container import Words
 from fastvae.applications.compression.integer_vae import LATENT_LIMIT, Floats, GridPosterior, Integers, PixelCode
 from fastvae.applications.compression.pixel_file import Pixels
 
-_MIN_WORDS = 3  # with two words or fewer the coder's stock may be used up, and popping is no longer reversible
+_MIN_WORDS = 3  # with two words or fewer the coder may be out of words, and popping is then not reversible
 
 
 class ExhaustedError(ValueError):
-    """More was popped from a coder than it holds."""
+    """The coder ran out of words: more was popped than it contained."""
 
 
 class Coder:
-    """A stack of 32-bit words that symbols are pushed to and popped from.
+    """A stack of 32-bit words to which symbols are pushed and from which they are popped.
 
     Args:
-        words: uint32 [n] to start with.
-        sealed: they are any words, not a coder's own output.
+        words: the initial words, uint32 [n].
+        sealed: True if the words are arbitrary, False if they are the output of a coder.
 
     Raises:
         ModuleNotFoundError: constriction is not installed.
-        ValueError: the words are no coder's output.
+        ValueError: ``sealed`` is False and the words are not the output of a coder.
     """
 
     def __init__(self, words: Words, *, sealed: bool = False) -> None:
@@ -42,31 +42,31 @@ class Coder:
 
     @property
     def num_bits(self) -> int:
-        """Bits on the stack."""
+        """The number of bits on the stack."""
         return int(self._stack.num_valid_bits())
 
     def words(self, *, sealed: bool = False) -> Words:
-        """The stack's content, uint32; ``sealed`` is the inverse of the constructor's.
+        """The words on the stack, uint32; ``sealed`` is the inverse of the constructor's.
 
         Raises:
-            ValueError: the content is not such as ``sealed`` words leave.
+            ValueError: ``sealed`` is True and the stack does not contain sealed words.
         """
         try:
             words: Words = self._stack.get_compressed(unseal=sealed)
-        except AssertionError:  # constriction's way to say it
-            raise ValueError("the coder does not hold what it started with") from None
+        except AssertionError:  # constriction raises it when the words are not sealed
+            raise ValueError("the coder does not contain the words that it was initialised with") from None
         return words
 
     def push_posterior(self, z: Integers, posterior: GridPosterior, step: float) -> None:
-        """Push grid points [n] under a posterior."""
+        """Push grid points [n], coded under a posterior."""
         self._stack.encode_reverse(z, self._grid(step), posterior.mean, posterior.stddev)
 
     def pop_posterior(self, posterior: GridPosterior, step: float) -> Integers:
-        """Pop, and so draw, grid points [n] from a posterior."""
+        """Pop grid points [n] under a posterior, which samples from it."""
         return self._checked(self._stack.decode(self._grid(step), posterior.mean, posterior.stddev))
 
     def push_prior(self, z: Integers, step: float) -> None:
-        """Push grid points [n] under N(0, 1)."""
+        """Push grid points [n], coded under N(0, 1)."""
         self._stack.encode_reverse(z, self._grid(step, 0.0, 1 / step))
 
     def pop_prior(self, num: int, step: float) -> Integers:
@@ -74,16 +74,16 @@ class Coder:
         return self._checked(self._stack.decode(self._grid(step, 0.0, 1 / step), num))
 
     def push_integers(self, values: Integers, low: int, high: int, mean: float, stddev: float) -> None:
-        """Push integers [n] in low .. high under one rounded Gaussian."""
+        """Push integers [n] in low .. high, coded under one quantised Gaussian."""
         self._stack.encode_reverse(values, self._models.QuantizedGaussian(low, high, mean, stddev))
 
     def pop_integers(self, num: int, low: int, high: int, mean: float, stddev: float) -> Integers:
-        """Pop ``num`` integers in low .. high under one rounded Gaussian; words that are used up give anything."""
+        """Pop ``num`` integers in low .. high under one quantised Gaussian; arbitrary ones if the words run out."""
         integers: Integers = self._stack.decode(self._models.QuantizedGaussian(low, high, mean, stddev), num)
         return integers
 
     def push_pixels(self, pixels: Pixels, code: PixelCode) -> None:
-        """Push pixels [B, P]: each as the decisions on its way down a binary tree of the levels."""
+        """Push pixels [B, P], each as its decisions in a binary search over the levels."""
         search = _Search(code, tuple(pixels.shape))
         decisions = []
         for half in search.halves:
@@ -110,12 +110,12 @@ class Coder:
 
     def _checked(self, popped: Integers) -> Integers:
         if self._stack.num_words() < _MIN_WORDS:
-            raise ExhaustedError("the words are used up before all examples are decoded")
+            raise ExhaustedError("the coder ran out of words before all examples were decoded")
         return popped
 
 
 class _Search:
-    """Where each pixel lies, narrowed by halves: ``low <= pixel < low + width``."""
+    """A binary search for each pixel's level, which maintains ``low <= pixel < low + width``."""
 
     def __init__(self, code: PixelCode, shape: tuple[int, ...]) -> None:
         depth = (code.levels - 1).bit_length()
@@ -127,7 +127,7 @@ class _Search:
         self._below_middle = self._below_low
 
     def probability_of_upper(self, half: int) -> Floats:
-        """P(pixel >= low + half | pixel >= low), a ratio of integers: the same float64 on every machine."""
+        """P(pixel >= low + half | pixel >= low) as a ratio of integers, the same float64 number on every machine."""
         middle = (self.low + half).clamp(max=self._code.levels)
         self._below_middle = self._code.counts_below(middle)
         within = (self._below_high - self._below_low).clamp(min=1).double()
@@ -135,7 +135,7 @@ class _Search:
         return (upper / within).clamp(max=1.0).numpy().ravel()
 
     def descend(self, upper: Tensor, half: int) -> None:
-        """Go on in the upper or the lower half."""
+        """Continue in the upper half where ``upper`` is True, else in the lower half."""
         self._below_low = torch.where(upper, self._below_middle, self._below_low)
         self._below_high = torch.where(upper, self._below_high, self._below_middle)
         self.low = torch.where(upper, self.low + half, self.low)

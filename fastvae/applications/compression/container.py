@@ -1,4 +1,4 @@
-"""The ``.fvc`` file: a fixed prefix, a JSON header that is read before anything is decoded, and the coder's words."""
+"""The ``.fvc`` file format: a fixed prefix, a JSON header that is read before decoding, and the coder's words."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from fastvae.settings import Settings
 
-MAGIC = b"FVC\x02"  # the last byte is the format's version
+MAGIC = b"FVC\x02"  # the last byte is the version of the format
 MAX_LANES = 4096
 MAX_HEADER_BYTES = 2**24
-_PREFIX = struct.Struct("<4sII")  # magic, bytes of the header, CRC-32 of header and words
+_PREFIX = struct.Struct("<4sII")  # magic, size of the header in bytes, CRC-32 of header and words
 
 Words = NDArray[np.uint32]
 Layout = Literal["bytes", "text"]
@@ -27,14 +27,20 @@ Layout = Literal["bytes", "text"]
 
 @dataclass(frozen=True, kw_only=True)
 class Header(Settings):
-    """What any ``.fvc`` file says before its words."""
+    """The header fields that all ``.fvc`` files have."""
 
     mode: str
-    weights: str  # digest of the model that made it, see `weights_digest`
+    """Either ``lossless`` or ``lossy``."""
+    weights: str
+    """Digest of the weights of the model that compressed the file, see `weights_digest`."""
     num_examples: int
-    layout: Layout  # how the pixels lay in the file that was compressed, see `PixelFile`
-    prefix: str  # that file's own header: base64 of zlib
-    versions: str  # what made it, for messages
+    """Number of examples in the file."""
+    layout: Layout
+    """How the original file stores its pixels, see `PixelFile`."""
+    prefix: str
+    """The original file's own header, compressed by zlib and encoded as base64."""
+    versions: str
+    """Versions of the software that compressed the file, for error messages."""
 
     def __post_init__(self) -> None:
         if self.num_examples < 1:
@@ -42,10 +48,10 @@ class Header(Settings):
 
     @property
     def prefix_bytes(self) -> bytes:
-        """The compressed file's own header.
+        """The original file's own header.
 
         Raises:
-            ValueError: it is damaged.
+            ValueError: the stored header is damaged.
         """
         try:
             decompressor = zlib.decompressobj()
@@ -56,13 +62,18 @@ class Header(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class LosslessHeader(Header):
-    """What a file of ``compress`` says: the bits-back chain's settings, and how to know that decoding went well."""
+    """The header of a losslessly compressed file: the settings of bits-back coding and digests to verify decoding."""
 
-    arithmetic: str  # digest of what this machine's arithmetic gives on a fixed input, see `arithmetic_digest`
-    lanes: int  # examples that are coded together
-    step_log2: int  # the latents' grid is 2**step_log2 wide
-    initial_words: int  # 32-bit words that the coder started with; they come back at the end
-    sha256: str  # of all pixels
+    arithmetic: str
+    """Digest of the results of the compressing machine's arithmetic on a fixed input, see `arithmetic_digest`."""
+    lanes: int
+    """Number of examples that are coded together."""
+    step_log2: int
+    """log2 of the step of the latents' grid."""
+    initial_words: int
+    """Number of 32-bit words that the coder was initialised with; decoding recovers them."""
+    sha256: str
+    """Digest of all pixels."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,22 +86,28 @@ class LosslessHeader(Header):
 
 @dataclass(frozen=True, kw_only=True)
 class LossyHeader(Header):
-    """What a file of ``compress --lossy`` says: the quantiser of each latent dimension and its code's Gaussian."""
+    """The header of a lossily compressed file: each latent dimension's quantiser, and a digest to verify decoding."""
 
-    quantiser: str  # int16 [3, D]: log2 of the step, mean and log2 of the deviation, in `LatentQuantiser`'s units
-    sha256: str  # of the latents' grid points, which a decoder must find again
+    quantiser: str
+    """int16 [3, D] as base64: log2 of the step, mean, and log2 of the standard deviation, see `LatentQuantiser`."""
+    sha256: str
+    """Digest of the latents' grid points."""
 
 
 H = TypeVar("H", bound=Header)
 
 
 def pack_bytes(data: bytes) -> str:
-    """Bytes as a JSON string: base64 of zlib."""
+    """Encode bytes as a JSON string: compressed by zlib, then base64."""
     return base64.b64encode(zlib.compress(data, 9)).decode("ascii")
 
 
 def write_container(path: Path, header: Header, words: Words) -> int:
-    """Write a file beside its name and rename it; returns its size in bytes."""
+    """Write an ``.fvc`` file atomically, by a temporary file that is renamed.
+
+    Returns:
+        The file's size in bytes.
+    """
     text = json.dumps(asdict(header), separators=(",", ":")).encode("ascii")
     payload = words.astype("<u4").tobytes()
     content = _PREFIX.pack(MAGIC, len(text), zlib.crc32(payload, zlib.crc32(text))) + text + payload
@@ -101,31 +118,33 @@ def write_container(path: Path, header: Header, words: Words) -> int:
 
 
 def read_container(path: Path) -> tuple[LosslessHeader | LossyHeader, Words]:
-    """The header and the words of a file; nothing is decoded yet.
+    """Read the header and the words of an ``.fvc`` file without decoding them.
 
     Raises:
-        ValueError: not an ``.fvc`` file, of another version, truncated, or damaged.
+        ValueError: the file is not an ``.fvc`` file, has an unsupported version, or is truncated or damaged.
         OSError: the file cannot be read.
     """
     content = path.read_bytes()
     if content[:3] != MAGIC[:3]:
-        raise ValueError(f"{path}: not a file of `fastvae compress`, which begins with {MAGIC[:3]!r}")
+        raise ValueError(f"{path}: not a file of `fastvae compress`, which must begin with {MAGIC[:3]!r}")
     if content[3:4] != MAGIC[3:]:
-        raise ValueError(f"{path}: written in format {content[3:4].hex() or '?'}, this fastvae reads {MAGIC[3:].hex()}")
+        raise ValueError(
+            f"{path}: has format version {content[3:4].hex() or '?'}, this version of fastvae reads {MAGIC[3:].hex()}"
+        )
     if len(content) < _PREFIX.size:
-        raise ValueError(f"{path}: truncated after {len(content)} bytes; fetch it anew")
+        raise ValueError(f"{path}: truncated after {len(content)} bytes; copy the file again")
     _, header_bytes, checksum = _PREFIX.unpack_from(content)
     text, payload = content[_PREFIX.size :][:header_bytes], content[_PREFIX.size + header_bytes :]
     if zlib.crc32(payload, zlib.crc32(text)) != checksum or len(payload) % 4 or len(text) != header_bytes:
-        raise ValueError(f"{path}: truncated or damaged (its checksum does not fit); fetch it anew")
+        raise ValueError(f"{path}: truncated or damaged (its checksum does not match); copy the file again")
     try:
         return _parse_header(text), np.frombuffer(payload, dtype="<u4").astype(np.uint32)
     except ValueError as error:
-        raise ValueError(f"{path}: not a header of `fastvae compress`: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path}: invalid header: {' '.join(str(error).split())}") from None
 
 
 def _parse_header(text: bytes) -> LosslessHeader | LossyHeader:
-    fields: Any = json.loads(text)  # its errors are ValueErrors
+    fields: Any = json.loads(text)  # raises ValueError if the text is not JSON
     if not isinstance(fields, dict) or fields.get("mode") not in ("lossless", "lossy"):
         raise ValueError("mode must be lossless or lossy")
     if fields["mode"] == "lossless":

@@ -1,4 +1,4 @@
-"""``fastvae compress`` and ``decompress``: from a file of pixels to an ``.fvc`` file, and back."""
+"""``fastvae compress`` and ``fastvae decompress``: from a file of pixels to an ``.fvc`` file and back."""
 
 from __future__ import annotations
 
@@ -37,14 +37,23 @@ from fastvae.run import LoadedRun
 
 @dataclass(frozen=True, kw_only=True)
 class CompressionReport:
-    """What compressing a file came to. Bits of the initial words are counted apart: they come back when decoding."""
+    """The sizes before and after compression.
+
+    The initial words are counted separately, because decoding recovers them.
+    """
 
     num_examples: int
+    """Number of examples in the file."""
     original_bytes: int
+    """Size of the original, unpacked file."""
     file_bytes: int
-    initial_bytes: int  # part of file_bytes
-    bits_per_pixel: float  # of the whole file
-    net_bits_per_pixel: float  # without the initial words
+    """Size of the compressed file."""
+    initial_bytes: int
+    """Size of the initial words, which are a part of the compressed file."""
+    bits_per_pixel: float
+    """Size of the whole compressed file in bits per pixel."""
+    net_bits_per_pixel: float
+    """Size of the compressed file without the initial words in bits per pixel."""
 
 
 def compress_file(
@@ -57,19 +66,19 @@ def compress_file(
     max_gib: float = MAX_COMPRESSED_GIB,
     progress: Progress | None = None,
 ) -> CompressionReport:
-    """Write ``data`` as an ``.fvc`` file that ``decompress_file`` with the same run turns back into it.
+    """Compress a file of pixels to an ``.fvc`` file, which ``decompress_file`` with the same run turns back into it.
 
     Args:
         run: a finished run whose model has a likelihood of discrete pixels.
-        data: see `read_pixel_file`.
+        data: the file to compress, see `read_pixel_file`.
         out: the file to write.
-        step: None keeps every byte; a number is the lossy grid, see `compress_lossily`.
-        lanes: examples coded together: more are faster, and take more initial words.
-        max_gib: the most memory that the unpacked data may take.
-        progress: called with the number of examples done.
+        step: None for lossless compression, or the grid step of lossy compression, see `compress_lossily`.
+        lanes: number of examples that are coded together; more are faster but need more initial words.
+        max_gib: largest allowed size of the unpacked data.
+        progress: called with the number of examples that were finished since the last call.
 
     Raises:
-        ValueError: the model or the file does not suit.
+        ValueError: the model or the file is not suitable.
     """
     check_lanes(lanes)
     vae = IntegerVAE(run.model, run.data)
@@ -92,11 +101,21 @@ def decompress_file(
     max_gib: float = MAX_COMPRESSED_GIB,
     progress: Progress | None = None,
 ) -> Pixels:
-    """Write the file that ``compress_file`` read; returns its pixels [N, P].
+    """Recover a file that ``compress_file`` compressed.
+
+    Args:
+        run: the run that the file was compressed with.
+        file: the ``.fvc`` file.
+        out: the file to write.
+        max_gib: largest allowed size of the decompressed pixels.
+        progress: called with the number of examples that were finished since the last call.
+
+    Returns:
+        The pixels [N, P].
 
     Raises:
-        ValueError: no such file, a damaged one, or one that only another model or machine can decode: nothing is
-            written then.
+        ValueError: the file is not an ``.fvc`` file, is damaged, or needs another model or other arithmetic to decode;
+            in this case nothing is written.
     """
     limit = _bytes_of(max_gib)
     header, words = read_container(file)
@@ -104,7 +123,7 @@ def decompress_file(
     try:
         _check_fingerprint(run, vae, header)
         if header.num_examples * vae.num_pixels > limit:
-            raise ValueError(f"{header.num_examples} examples are more than the limit of {max_gib} GiB (--max-gib)")
+            raise ValueError(f"{header.num_examples} examples exceed the limit of {max_gib} GiB (--max-gib)")
         pixels = _decode(vae, header, words, progress)
         content = PixelFile(pixels=pixels, layout=header.layout, prefix=header.prefix_bytes).to_bytes()
     except ValueError as error:
@@ -121,27 +140,27 @@ def _decode(vae: IntegerVAE, header: LosslessHeader | LossyHeader, words: Words,
         points = decode_points(quantiser, words, header.num_examples)
         if fingerprint.array_digest(points) != header.sha256:
             raise ValueError(
-                "the decoded latents are not those that were coded: the file is damaged, or the arithmetic is another"
-                f" (made by {header.versions}; here are {fingerprint.versions()})"
+                "the decoded latents differ from the encoded ones: the file is damaged or the arithmetic differs"
+                f" (compressed with {header.versions}; this machine has {fingerprint.versions()})"
             )
         return draw_points(vae, quantiser, points)
     code = BitsBack(words=words, initial_words=header.initial_words, step_log2=header.step_log2)
     pixels = decompress_pixels(vae, code, header.num_examples, lanes=header.lanes, progress=progress)
     if fingerprint.array_digest(pixels) != header.sha256:
-        raise ValueError("the decoded pixels are not those that were compressed: the file is damaged")
+        raise ValueError("the decoded pixels differ from the compressed ones: the file is damaged")
     return pixels
 
 
 def _check_fingerprint(run: LoadedRun, vae: IntegerVAE, header: LosslessHeader | LossyHeader) -> None:
     if header.weights != (own := fingerprint.weights_digest(run.model)):
         raise ValueError(
-            f"made with other weights ({header.weights[:8]}, this run has {own[:8]});"
-            " decompress with the run that made it"
+            f"compressed with other weights (digest {header.weights[:8]}, this run's is {own[:8]});"
+            " decompress with the run that compressed the file"
         )
     if isinstance(header, LosslessHeader) and header.arithmetic != fingerprint.arithmetic_digest(vae):
         raise ValueError(
-            f"made with other arithmetic, by {header.versions}; here are {fingerprint.versions()};"
-            " decompress where the versions are those"
+            f"compressed with different arithmetic, by {header.versions}; this machine has {fingerprint.versions()};"
+            " decompress with the same versions"
         )
 
 
@@ -175,7 +194,7 @@ def _lossy_header(run: LoadedRun, content: PixelFile, latents: CodedLatents) -> 
 
 
 def _bytes_of(gib: float) -> int:
-    """A limit of memory in bytes."""
+    """A memory limit in bytes."""
     if not (math.isfinite(gib) and gib > 0):
         raise ValueError(f"max_gib must be a positive number of GiB, got {gib}")
     return int(gib * 2**30)

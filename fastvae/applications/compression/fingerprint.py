@@ -1,4 +1,4 @@
-"""Who can decode a file: digests of a model's weights, and of what this machine's arithmetic makes of them."""
+"""Digests that decide whether a file can be decoded: of a model's weights and of this machine's arithmetic."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from fastvae.applications.compression.pixel_file import Pixels
 _PROBE_SEED = 0x50524F42
 _PROBE_EXAMPLES = 16
 _PROBE_STEP = 2.0**-6
-_DIGEST_BYTES = 16  # 128 bits: no accident has them equal
+_DIGEST_BYTES = 16  # 128 bits: an accidental collision is practically impossible
 
 
 def weights_digest(model: nn.Module) -> str:
-    """A digest of a model's parameters and buffers: their names, types, shapes and bytes."""
+    """Compute a digest of the names, types, shapes and bytes of a model's parameters and buffers."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         tensor = tensor.detach().cpu().contiguous()
@@ -35,10 +35,10 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def arithmetic_digest(vae: IntegerVAE) -> str:
-    """A digest of all that a decoder's arithmetic decides, computed on a fixed input.
+    """Compute a digest of the decoder's arithmetic on a fixed input.
 
-    It covers the rounded posteriors and pixel probabilities, and the words that the coder makes of them, so that
-    PyTorch, NumPy, the entropy coder and the processor each have their part. Machines that differ by round-off only,
+    It covers the rounded posteriors, the pixel probabilities and the words that the coder makes of them, so that it
+    depends on PyTorch, NumPy, the entropy coder and the processor. Machines that differ only by round-off errors,
     which the rounding absorbs, have the same digest.
     """
     pixels = _probe_pixels(vae)
@@ -57,12 +57,12 @@ def arithmetic_digest(vae: IntegerVAE) -> str:
 
 
 def array_digest(array: NDArray[np.integer[Any]]) -> str:
-    """A digest of what was decoded: pixels, or grid points."""
+    """Compute a digest of decoded integers: pixels or grid points."""
     return hashlib.sha256(array.astype(array.dtype.newbyteorder("<")).tobytes()).hexdigest()[: 2 * _DIGEST_BYTES]
 
 
 def versions() -> str:
-    """What computes here, for messages."""
+    """The versions of the packages and the processor type that take part in coding, for error messages."""
     packages = {"fastvae": __version__, "torch": torch.__version__, "numpy": np.__version__}
     packages["constriction"] = importlib.metadata.version("constriction")  # it has no __version__
     return ", ".join([*(f"{name} {version}" for name, version in packages.items()), platform.machine()])

@@ -1,9 +1,9 @@
-"""A VAE as functions on integers, so that sender and receiver compute the same code.
+"""A VAE whose results are rounded to integers, so that sender and receiver compute the same code.
 
-Entropy coding breaks when the receiver's probabilities differ from the sender's by one unit in the last place. The
-networks therefore run in float64 on one thread, and everything that the coder sees is rounded to integers far coarser
-than float64's round-off: two machines that sum in another order still agree but for about one value in 10**9, and a
-decoder notices when they do not.
+Entropy coding fails if the receiver's probabilities differ from the sender's in the last bit. The networks therefore
+run in float64 on one thread, and all inputs of the coder are rounded to integers far more coarsely than float64's
+round-off. Two machines that sum in a different order still agree on all but about one value in 10**9, and the decoder
+detects a disagreement.
 """
 
 from __future__ import annotations
@@ -29,27 +29,29 @@ Integers = NDArray[np.int32]
 
 PROBABILITY_BITS = 22  # cumulative counts of pixels are in units of 2**-22
 LATENT_LIMIT = 8.0  # the latents' grid covers -8 .. 8 standard deviations of the prior
-_MEAN_UNITS = 16  # posterior means are rounded to this part of a grid step
-_SCALE_UNITS = 16  # posterior deviations are rounded to 2**(1/16)
+_MEAN_UNITS = 16  # posterior means are rounded to 1/16 of a grid step
+_SCALE_UNITS = 16  # posterior standard deviations are rounded to powers of 2**(1/16)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridPosterior:
-    """q(z|x) on the grid of latents, in grid steps, rounded."""
+    """Rounded parameters of q(z|x) in units of a step of the latents' grid."""
 
-    mean: Floats  # [B * D]
-    stddev: Floats  # [B * D]
+    mean: Floats
+    """[B * D] means."""
+    stddev: Floats
+    """[B * D] standard deviations."""
 
 
 class IntegerVAE:
-    """A trained VAE of discrete pixels; see the module.
+    """A trained VAE of discrete pixels with rounded results, see the module's docstring.
 
     Args:
-        model: the VAE; a float64 copy is made.
-        data: the data that it was trained on, which say what a pixel is to the networks.
+        model: the VAE; it is copied to float64.
+        data: the model's training data, which define how pixels are scaled.
 
     Raises:
-        ValueError: the model is no unconditional VAE, or its likelihood gives discrete pixels no probabilities.
+        ValueError: the model is not an unconditional VAE of discrete pixels.
     """
 
     def __init__(self, model: torch.nn.Module, data: Data) -> None:
@@ -59,9 +61,11 @@ class IntegerVAE:
         if type(model).forward is not VAE.forward:
             raise ValueError(f"compression needs one layer of latents under N(0, I), got a {type(model).__name__}")
         if getattr(data, "conditions", None) is not None:
-            raise ValueError(f"{data.name}: compression knows no conditions; train the model without data.condition")
+            raise ValueError(
+                f"{data.name}: compression does not support conditions; train the model without data.condition"
+            )
         if not isinstance(preprocess, Preprocess) or preprocess.levels is None:
-            raise ValueError(f"{data.name}: lossless compression is for discrete pixels, these are continuous")
+            raise ValueError(f"{data.name}: compression requires discrete pixels, these are continuous")
         self._model = copy.deepcopy(model).double().cpu().eval().requires_grad_(False)
         self._preprocess = preprocess
         self.event_shape = tuple(data.event_shape)
@@ -70,20 +74,24 @@ class IntegerVAE:
         self.levels = 2 if preprocess.binarize else preprocess.levels
 
     def check_pixels(self, pixels: Pixels) -> None:
-        """ValueError where a pixel is not one of the model's levels."""
+        """Check that all pixels are levels of the model.
+
+        Raises:
+            ValueError: a pixel is too large.
+        """
         if (highest := int(pixels.max())) >= self.levels:
             hint = "; binarise the file first" if self.levels == 2 else ""
             raise ValueError(f"pixels must be in 0 .. {self.levels - 1} for this model, got {highest}{hint}")
 
     def inputs(self, pixels: Pixels) -> Tensor:
-        """What the encoder reads for ``pixels`` [B, P]: float64 [B, *event_shape]."""
+        """The encoder's input for ``pixels`` [B, P]: float64 [B, *event_shape]."""
         x = torch.from_numpy(pixels.astype(np.float64)).view(-1, *self.event_shape)
         if self._preprocess.dequantize:
             return (x + 0.5) / self.levels
         return x / (self.levels - 1)
 
     def expected_pixels(self, z: Tensor) -> Pixels:
-        """The level nearest to the mean of p(x|z) for latents [B, D]: uint8 [B, P]."""
+        """The levels nearest to the mean of p(x|z) for latents [B, D]: uint8 [B, P]."""
         with one_thread():
             mean = _finite(self._model.decode(z.double()).mean, "reconstructions").reshape(len(z), self.num_pixels)
         if self._preprocess.dequantize:
@@ -94,39 +102,42 @@ class IntegerVAE:
         return pixels
 
     def posterior_moments(self, pixels: Pixels) -> tuple[Tensor, Tensor]:
-        """Mean and log variance of q(z|x), float64 [B, D], of ``pixels`` [B, P]."""
+        """Mean and log variance of q(z|x), each float64 [B, D], for ``pixels`` [B, P]."""
         with one_thread():
             posterior = self._model.encode(self.inputs(pixels))
         return _finite(posterior.mu, "posterior means"), _finite(posterior.logvar, "posterior variances")
 
     def posterior(self, pixels: Pixels, step: float) -> GridPosterior:
-        """q(z|x) of ``pixels`` [B, P] on a grid ``step`` wide."""
+        """q(z|x) for ``pixels`` [B, P] on a grid with the given step."""
         mu, logvar = self.posterior_moments(pixels)
         mean = (mu / step).clamp(-LATENT_LIMIT / step, LATENT_LIMIT / step)
-        # A deviation outside 1/8 of a step .. twice the prior's limit codes badly, but codes.
+        # A standard deviation outside of [1/8 of a step, twice the limit] is clamped: inefficient, but decodable.
         log2_stddev = logvar / (2 * math.log(2)) - math.log2(step)
         units = torch.round(log2_stddev.clamp(-3, math.log2(2 * LATENT_LIMIT / step)) * _SCALE_UNITS)
         stddev = np.exp2(units.flatten().numpy() / _SCALE_UNITS).astype(np.float32).astype(np.float64)
         return GridPosterior(mean=(torch.round(mean * _MEAN_UNITS) / _MEAN_UNITS).flatten().numpy(), stddev=stddev)
 
     def pixel_code(self, grid_points: Integers, step: float) -> PixelCode:
-        """p(x|z) of latents ``grid_points`` [B * D], in grid steps."""
+        """p(x|z) for latents ``grid_points`` [B * D] in units of a grid step."""
         z = torch.from_numpy(grid_points.astype(np.float64)).view(-1, self.latent_dim) * step
         with one_thread():
             return PixelCode(self._model, z, self.levels, self.num_pixels)
 
 
 class PixelCode:
-    """p(x|z) of B examples as integer cumulative counts out of ``2**PROBABILITY_BITS``, for each of B * P pixels."""
+    """p(x|z) as integer cumulative counts out of ``2**PROBABILITY_BITS`` for each of B * P pixels."""
 
     def __init__(self, model: VAE, z: Tensor, levels: int, num_pixels: int) -> None:
         likelihood = model.decode(z)
         if not isinstance(likelihood, PixelLikelihood):
-            raise ValueError(f"{type(likelihood).__name__} gives pixels no probabilities; train another likelihood")
+            raise ValueError(
+                f"compression requires a likelihood of discrete pixels, got {type(likelihood).__name__};"
+                " train the model with another likelihood"
+            )
         self._likelihood, self.levels, self._shape = likelihood, levels, (len(z), num_pixels)
 
     def counts_below(self, level: Tensor) -> Tensor:
-        """Integers [B, P] in proportion to P(pixel < level), strictly increasing from 0 to the total.
+        """Integers [B, P] proportional to P(pixel < level), strictly increasing in the level from 0 to the total.
 
         Args:
             level: int64 [B, P], each in 0 .. levels.
@@ -134,14 +145,14 @@ class PixelCode:
         with one_thread():
             event = self._likelihood.mean.shape
             below = self._likelihood.probability_below(level.view(event), self.levels).view(self._shape)
-        # One unit for each level in any case: no pixel is impossible.
+        # Each level gets at least one unit, so that no pixel has probability 0.
         scaled = _finite(below, "pixel probabilities") * (2**PROBABILITY_BITS - self.levels)
         return torch.floor(scaled).long() + level
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run PyTorch on one thread and without gradients: sums then have one order."""
+    """Run PyTorch on one thread, so that sums have a fixed order, and without gradients."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

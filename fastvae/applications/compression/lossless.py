@@ -1,4 +1,7 @@
-"""Lossless compression by bits back (Townsend et al. 2019, arXiv 1901.04866): its length is the negative ELBO."""
+"""Lossless compression by bits-back coding (Townsend et al. 2019, arXiv 1901.04866).
+
+The expected length of the code is the negative ELBO.
+"""
 
 from __future__ import annotations
 
@@ -14,29 +17,32 @@ from fastvae.applications.compression.container import MAX_LANES, Words
 from fastvae.applications.compression.integer_vae import IntegerVAE
 from fastvae.applications.compression.pixel_file import Pixels
 
-_PROBED_EXAMPLES = 256  # whose posteriors decide the grid
-_SMALLEST = 0.01  # the share of posterior deviations that may be finer than a grid step
-_INITIAL_SEED = 0x46564331  # of the words that the coder starts with; any number would do
+_PROBED_EXAMPLES = 256  # the grid is chosen by the posteriors of the first 256 examples
+_SMALLEST = 0.01  # fraction of posterior standard deviations that may be smaller than a grid step
+_INITIAL_SEED = 0x46564331  # seed of the initial words; its value does not matter
 Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BitsBack:
-    """A compressed set of examples."""
+    """Losslessly compressed examples."""
 
-    words: Words  # uint32
-    initial_words: int  # how many of them the coder started with; popping everything gives them back
-    step_log2: int  # log2 of the grid of latents
+    words: Words
+    """The code, uint32."""
+    initial_words: int
+    """Number of words that the coder was initialised with; decoding all examples recovers them."""
+    step_log2: int
+    """log2 of the step of the latents' grid."""
 
 
 def compress_pixels(vae: IntegerVAE, pixels: Pixels, *, lanes: int, progress: Progress | None = None) -> BitsBack:
     """Compress ``pixels`` [N, P], ``lanes`` examples at a time.
 
-    Each group of examples pops its latents under q(z|x), which gives back those bits to what was pushed before, then
-    pushes x under p(x|z) and z under the prior. The first group pops words that mean nothing: the initial bits.
+    For each group of examples, latents are popped under q(z|x), which recovers bits of the previous groups; then x is
+    pushed under p(x|z) and z under the prior. The first group pops arbitrary words, the initial bits.
 
     Raises:
-        ValueError: a pixel that is no level of the model, or a number of lanes that no file may have.
+        ValueError: a pixel is not a level of the model, or ``lanes`` is out of range.
     """
     check_lanes(lanes)
     vae.check_pixels(pixels)
@@ -46,17 +52,17 @@ def compress_pixels(vae: IntegerVAE, pixels: Pixels, *, lanes: int, progress: Pr
         try:
             words = _push_all(vae, pixels, initial_words, step_log2, lanes, progress)
             return BitsBack(words=words, initial_words=initial_words, step_log2=step_log2)
-        except ExhaustedError:  # a later group popped more than all before had pushed
+        except ExhaustedError:  # a later group popped more than all previous groups had pushed
             initial_words *= 2
 
 
 def decompress_pixels(
     vae: IntegerVAE, code: BitsBack, num_examples: int, *, lanes: int, progress: Progress | None = None
 ) -> Pixels:
-    """The pixels [N, P] that `compress_pixels` got.
+    """Recover the pixels [N, P] that were passed to `compress_pixels`.
 
     Raises:
-        ValueError: the words are not what this model and this machine write; they are damaged, or made elsewhere.
+        ValueError: the words are damaged, or were written by another model or with different arithmetic.
     """
     step, coder = 2.0**code.step_log2, Coder(code.words)
     pixels = np.empty((num_examples, vae.num_pixels), dtype=np.uint8)
@@ -65,24 +71,33 @@ def decompress_pixels(
         z = coder.pop_prior(len(group) * vae.latent_dim, step)
         group[:] = coder.pop_pixels(len(group), vae.num_pixels, vae.pixel_code(z, step))
         if int(group.max()) >= vae.levels:
-            raise ValueError("a decoded pixel is no level of the model: the words are damaged")
+            raise ValueError("a decoded pixel is not a level of the model: the words are damaged")
         coder.push_posterior(z, vae.posterior(group, step), step)
         if progress is not None:
             progress(len(group))
     left = coder.words(sealed=True)
     if len(left) != code.initial_words or not np.array_equal(left, _initial(len(left))):
-        raise ValueError("the words that the coder started with did not come back: they are damaged, or made elsewhere")
+        raise ValueError(
+            "decoding did not recover the initial words: the file is damaged, or was made with different arithmetic"
+        )
     return pixels
 
 
 def check_lanes(lanes: int) -> None:
-    """ValueError unless a file may have so many lanes."""
+    """Check the number of examples that are coded together.
+
+    Raises:
+        ValueError: ``lanes`` is out of range.
+    """
     if not 1 <= lanes <= MAX_LANES:
         raise ValueError(f"lanes must be in 1 .. {MAX_LANES}, got {lanes}")
 
 
 def choose_step(vae: IntegerVAE, pixels: Pixels) -> int:
-    """log2 of the widest grid that nearly all posteriors are not finer than: a finer one wastes initial bits only."""
+    """log2 of the largest grid step that is below nearly all posterior standard deviations.
+
+    A finer grid would only waste initial bits.
+    """
     stddev = vae.posterior(pixels, 2.0**-10).stddev * 2.0**-10
     return int(np.clip(math.floor(math.log2(np.quantile(stddev, _SMALLEST))), -10, 0))
 
@@ -102,7 +117,7 @@ def _push_all(
 
 
 def _words_of_first_group(vae: IntegerVAE, group: Pixels, step: float) -> int:
-    """How many initial words the first group's latents take."""
+    """The number of initial words that the first group's latents need."""
     plenty = 4 + len(group) * vae.latent_dim  # no symbol of the coder takes more than 24 bits
     coder = Coder(_initial(plenty), sealed=True)
     before = coder.num_bits
@@ -115,7 +130,7 @@ def _last_group(num_examples: int, lanes: int) -> int:
 
 
 def _initial(num_words: int) -> Words:
-    """Words that look random, and are the same for everybody; fewer of them are the same ones nearest the top."""
+    """Pseudorandom initial words, the same on every machine; the last n of any number of words are the same."""
     integers = ops.philox_integers(ops.noise_key(_INITIAL_SEED), 1, max(num_words, 1))
     words: Words = integers.flatten().numpy().astype(np.int64).astype(np.uint32)[:num_words]
     return words[::-1].copy()

@@ -1,4 +1,4 @@
-"""Lossy compression: posterior means on a grid, entropy-coded; the grid's width trades bits for fidelity."""
+"""Lossy compression: entropy-coded posterior means on a grid, whose step trades bits for fidelity."""
 
 from __future__ import annotations
 
@@ -17,44 +17,47 @@ from fastvae.applications.compression.container import Words
 from fastvae.applications.compression.integer_vae import Integers, IntegerVAE
 from fastvae.applications.compression.pixel_file import Pixels
 
-_CHUNK = 1024  # examples that the networks see at a time
-_LARGEST = 2**14  # grid points to either side: beyond it a mean is cut off
-_LOG2_UNITS = 256  # of steps and deviations
-_MEAN_UNITS = 16  # of the code's mean, for each grid step
-_LARGEST_LOG2 = 20  # of a deviation in grid steps
+_CHUNK = 1024  # examples per call of the networks
+_LARGEST = 2**14  # largest absolute value of a grid point; means beyond it are clipped
+_LOG2_UNITS = 256  # log2 of steps and standard deviations are stored in units of 1/256
+_MEAN_UNITS = 16  # means of the code are stored in units of 1/16 of a grid step
+_LARGEST_LOG2 = 20  # largest log2 of a standard deviation in grid steps
 _INT16 = np.iinfo(np.int16)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatentQuantiser:
-    """The grid of each latent dimension, and the Gaussian that its integers are coded under; all of it int16 [D]."""
+    """The grid of each latent dimension and the Gaussian under which its grid points are coded, as int16 arrays [D]."""
 
-    log2_step: NDArray[np.int16]  # in units of 1 / 256
-    mean: NDArray[np.int16]  # in units of 1/16 of a grid step
-    log2_stddev: NDArray[np.int16]  # of the deviation in grid steps, in units of 1 / 256
+    log2_step: NDArray[np.int16]
+    """log2 of the grid step in units of 1/256."""
+    mean: NDArray[np.int16]
+    """Mean of the grid points in units of 1/16 of a grid step."""
+    log2_stddev: NDArray[np.int16]
+    """log2 of the grid points' standard deviation (in grid steps) in units of 1/256."""
 
     @property
     def step(self) -> NDArray[np.float64]:
-        """Width of each dimension's grid, [D]."""
+        """The grid step of each dimension, [D]."""
         step: NDArray[np.float64] = np.exp2(self.log2_step / _LOG2_UNITS)
         return step
 
     def gaussians(self) -> Iterator[tuple[float, float]]:
-        """Mean and deviation of each dimension's integers."""
+        """Yield mean and standard deviation of each dimension's grid points."""
         stddev = np.exp2(self.log2_stddev / _LOG2_UNITS).astype(np.float32)
         yield from zip((self.mean / _MEAN_UNITS).tolist(), stddev.tolist(), strict=True)
 
     def pack(self) -> str:
-        """As a JSON string."""
+        """Encode as a JSON string."""
         table = np.stack((self.log2_step, self.mean, self.log2_stddev)).astype("<i2")
         return base64.b64encode(table.tobytes()).decode("ascii")
 
     @staticmethod
     def unpack(text: str, latent_dim: int) -> LatentQuantiser:
-        """The inverse of ``pack``.
+        """Decode the result of ``pack``.
 
         Raises:
-            ValueError: not such a table, or of other latents.
+            ValueError: the text is damaged, or belongs to another number of latent dimensions.
         """
         try:
             table = np.frombuffer(base64.b64decode(text, validate=True), dtype="<i2").astype(np.int16)
@@ -64,30 +67,33 @@ class LatentQuantiser:
             raise ValueError(f"the quantiser must have 3 numbers for {latent_dim} latents, got {table.size}")
         log2_step, mean, log2_stddev = table.reshape(3, latent_dim)
         if np.abs(log2_stddev.astype(np.int32)).max() > _LARGEST_LOG2 * _LOG2_UNITS:
-            raise ValueError("the quantiser is damaged: a deviation is out of range")
+            raise ValueError("the quantiser is damaged: a standard deviation is out of range")
         return LatentQuantiser(log2_step=log2_step, mean=mean, log2_stddev=log2_stddev)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CodedLatents:
-    """Compressed latents."""
+    """Lossily compressed examples."""
 
-    words: Words  # uint32
+    words: Words
+    """The code, uint32."""
     quantiser: LatentQuantiser
-    points: Integers  # int32 [N, D] on the quantiser's grid: what the words decode to
+    """The grid of each latent dimension and its code."""
+    points: Integers
+    """int32 [N, D] grid points, to which the words decode."""
 
 
 def compress_lossily(vae: IntegerVAE, pixels: Pixels, *, step: float) -> CodedLatents:
-    """Code the posterior means of ``pixels`` [N, P] on a grid of ``step`` posterior deviations.
+    """Encode the posterior means of ``pixels`` [N, P] on a grid of ``step`` posterior standard deviations.
 
-    A dimension's grid is as much wider as its posterior: where the decoder hardly looks, few bits are spent, and on a
-    dimension that the model does not use, none.
+    The grid step of a dimension is proportional to its posterior's standard deviation. Dimensions that matter little to
+    the decoder therefore cost few bits, and unused dimensions cost none.
 
     Raises:
-        ValueError: a pixel that is no level of the model, or a step that is not positive.
+        ValueError: a pixel is not a level of the model, or ``step`` is not positive.
     """
     if not (math.isfinite(step) and step > 0):
-        raise ValueError(f"compress: step must be a positive number of posterior deviations, got {step}")
+        raise ValueError(f"compress: step must be a positive number of posterior standard deviations, got {step}")
     vae.check_pixels(pixels)
     moments = [vae.posterior_moments(pixels[i : i + _CHUNK]) for i in range(0, len(pixels), _CHUNK)]
     mu = torch.cat([mean for mean, _ in moments]).numpy()
@@ -106,7 +112,7 @@ def compress_lossily(vae: IntegerVAE, pixels: Pixels, *, step: float) -> CodedLa
 
 
 def decode_points(quantiser: LatentQuantiser, words: Words, num_examples: int) -> Integers:
-    """The grid points [num_examples, D] that the words hold; words made by other arithmetic give anything."""
+    """Decode words to grid points [num_examples, D]; arbitrary ones if the words were made by different arithmetic."""
     coder = Coder(words)
     columns = [
         coder.pop_integers(num_examples, -_LARGEST, _LARGEST, mean, stddev)
@@ -116,7 +122,7 @@ def decode_points(quantiser: LatentQuantiser, words: Words, num_examples: int) -
 
 
 def draw_points(vae: IntegerVAE, quantiser: LatentQuantiser, points: Integers) -> Pixels:
-    """Pixels [N, P] near those that were compressed, of their grid points."""
+    """Reconstruct pixels [N, P] from grid points [N, D]."""
     z = torch.from_numpy(points * quantiser.step)
     return np.concatenate([vae.expected_pixels(part) for part in z.split(_CHUNK)])
 

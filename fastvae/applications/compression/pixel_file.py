@@ -1,4 +1,4 @@
-"""Files of pixels that are compressed, and come back byte for byte: NumPy's .npy, IDX, and 0/1 text."""
+"""Read the files of pixels that can be compressed and recovered byte for byte: NumPy's .npy, IDX, and 0/1 text."""
 
 from __future__ import annotations
 
@@ -25,29 +25,32 @@ _CHUNK_BYTES = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class PixelFile(Settings):
-    """A file taken apart: its own header, and its pixels; ``to_bytes`` is the file again."""
+    """A file split into its own header and its pixels."""
 
-    pixels: Pixels  # [N, P]
-    layout: Layout  # "bytes": one byte for each pixel; "text": "0 1 ... 0\n" for each example
-    prefix: bytes  # what stands before the pixels
+    pixels: Pixels
+    """uint8 [N, P]."""
+    layout: Layout
+    """``bytes``: one byte per pixel; ``text``: one line of digits per example, separated by spaces."""
+    prefix: bytes
+    """The bytes before the pixels."""
 
     def to_bytes(self) -> bytes:
-        """The file, byte for byte."""
+        """The original file, byte for byte."""
         return self.prefix + (_to_text(self.pixels) if self.layout == "text" else self.pixels.tobytes())
 
 
 def read_pixel_file(path: Path, event_shape: Sequence[int], *, max_bytes: int) -> PixelFile:
-    """A file of examples of ``event_shape``: .npy (uint8 or bool), IDX (unsigned bytes), or text of 0 and 1.
+    """Read a file of pixels: .npy (uint8 or bool), IDX (unsigned bytes), or text of 0 and 1.
 
-    A gzipped file is unpacked, and it is the unpacked file that comes back.
+    A gzipped file is unpacked first; decompression then recovers the unpacked file.
 
     Args:
         path: the file.
-        event_shape: the shape of the model's examples; the file's may leave axes of one out, or be flat.
-        max_bytes: the most bytes that the unpacked file may have.
+        event_shape: the shape of the model's examples; the file's examples may be flat or omit axes of size 1.
+        max_bytes: largest allowed size of the unpacked file.
 
     Raises:
-        ValueError: none of those formats, too large, truncated, or examples of another shape; the file is named.
+        ValueError: the file has another format, is too large, is truncated, or its examples have another shape.
         OSError: the file cannot be read.
     """
     content = _read(path, max_bytes)
@@ -61,13 +64,13 @@ def read_pixel_file(path: Path, event_shape: Sequence[int], *, max_bytes: int) -
     _check_shape(shape, event_shape, path)
     body = content[prefix_bytes:]
     if len(body) != math.prod(shape):
-        raise ValueError(f"{path}: the header declares {math.prod(shape)} bytes of pixels, the file holds {len(body)}")
+        raise ValueError(f"{path}: the header declares {math.prod(shape)} bytes of pixels, the file has {len(body)}")
     pixels = np.frombuffer(body, dtype=np.uint8).reshape(shape[0], num_pixels)
     return PixelFile(pixels=pixels, layout="bytes", prefix=content[:prefix_bytes])
 
 
 def _read(path: Path, max_bytes: int) -> bytes:
-    """The unpacked content; what is allocated follows what was read."""
+    """The unpacked content, read in chunks so that a file above the limit is not read completely."""
     with path.open("rb") as file:
         gzipped = file.read(2) == b"\x1f\x8b"
         file.seek(0)
@@ -77,7 +80,7 @@ def _read(path: Path, max_bytes: int) -> bytes:
                 while piece := stream.read(_CHUNK_BYTES):
                     content += piece
                     if len(content) > max_bytes:
-                        raise ValueError(f"{path}: holds more than the limit of {max_bytes} bytes; split it")
+                        raise ValueError(f"{path}: is larger than the limit of {max_bytes} bytes; split the file")
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(f"{path}: the gzip data are truncated or damaged ({error})") from None
     return bytes(content)
@@ -89,17 +92,22 @@ def _npy_header(content: bytes, path: Path) -> tuple[int, tuple[int, ...]]:
         readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, fortran_order, dtype = readers[np.lib.format.read_magic(stream)](stream)
     except (ValueError, KeyError, SyntaxError, TypeError, EOFError) as error:
-        raise ValueError(f"{path}: a damaged .npy header ({' '.join(str(error).split())[:80]})") from None
+        raise ValueError(f"{path}: the .npy header is damaged ({' '.join(str(error).split())[:80]})") from None
     if dtype.str not in ("|u1", "|b1") or fortran_order:
-        order = "columns first" if fortran_order else "rows first"
-        raise ValueError(f"{path}: must hold uint8 or bool, rows first, got {dtype} and {order}; save it so")
+        order = "Fortran" if fortran_order else "C"
+        raise ValueError(
+            f"{path}: must contain uint8 or bool in C order, got {dtype} in {order} order;"
+            " save it with numpy.ascontiguousarray"
+        )
     return stream.tell(), shape
 
 
 def _idx_header(content: bytes, path: Path) -> tuple[int, tuple[int, ...]]:
     num_dims = content[3] if len(content) > 3 else 0
     if not 1 <= num_dims <= 4 or len(content) < 4 + 4 * num_dims:
-        raise ValueError(f"{path}: an IDX file has 1 to 4 dimensions and their sizes, got {content[:20].hex(' ')}")
+        raise ValueError(
+            f"{path}: an IDX header must contain 1 to 4 dimensions and their sizes, got {content[:20].hex(' ')}"
+        )
     return 4 + 4 * num_dims, struct.unpack_from(f">{num_dims}I", content, 4)
 
 
@@ -109,14 +117,14 @@ def _check_shape(shape: tuple[int, ...], event_shape: Sequence[int], path: Path)
 
     fits = squeezed(shape[1:]) in (squeezed(event_shape), [math.prod(event_shape)])
     if len(shape) < 2 or shape[0] < 1 or not fits:
-        raise ValueError(f"{path}: must hold examples of shape {list(event_shape)}, got an array of {list(shape)}")
+        raise ValueError(f"{path}: must contain examples of shape {list(event_shape)}, got an array of {list(shape)}")
 
 
 def _from_text(content: bytes, num_pixels: int, path: Path) -> Pixels:
     rows = np.frombuffer(content, dtype=np.uint8)
     wrong = (
-        f"{path}: must be an .npy file, an IDX file, or text with {num_pixels} digits 0 or 1 a line, one space apart;"
-        " save the examples with numpy.save"
+        f"{path}: must be an .npy file, an IDX file, or text with {num_pixels} digits 0 or 1 per line, separated by one"
+        " space; save the examples with numpy.save"
     )
     if len(rows) == 0 or len(rows) % (2 * num_pixels):
         raise ValueError(wrong)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from fastvae import ops
 from fastvae.distributions import DiagonalGaussian
-from fastvae.models.config import ModelConfig
-from fastvae.models.parts import ModelInputs, Networks
 from fastvae.models.vae.vae import VAE, as_batch
-from fastvae.nn import MLPDecoder, MLPEncoder
+from fastvae.nn import MLPEncoder
 from fastvae.records import Batch, VAETerms
 
 
@@ -95,17 +90,3 @@ class HierarchicalVAE(VAE):
         zeros = like.new_zeros(like.shape[0], self.top_encoder.latent_dim)
         stream = ops.stream(ops.Use.LATENT, ops.LatentSite.TOP_Z, evaluation=evaluation)
         return DiagonalGaussian(zeros, zeros).rsample_log_ratio(noise_key, stream=stream, **draws)[0]
-
-
-def build_hierarchical(config: ModelConfig, inputs: ModelInputs) -> Networks:
-    """The published network: 784-200-200-z100 and 100-100-100-z50 with ``config.hierarchy``'s defaults.
-
-    A condition c is told to the networks that see x: q(z1|x, c) and p(x|z1, c).
-    """
-    top, widths, latent_dim = config.hierarchy, config.hidden_dim, config.latent_dim
-    told: dict[str, Any] = {"condition_dim": inputs.condition_dim, "told": config.told}
-    encoder = MLPEncoder(inputs.event_numel, widths, latent_dim, config.activation, **told)
-    decoder = MLPDecoder(latent_dim, widths[::-1], inputs.output_shape, config.activation, **told)
-    top_encoder = MLPEncoder(latent_dim, top.hidden_dim, top.latent_dim, config.activation)
-    top_decoder = MLPEncoder(top.latent_dim, top.hidden_dim[::-1], latent_dim, config.activation)
-    return Networks(encoder, decoder, partial(HierarchicalVAE, top_encoder=top_encoder, top_decoder=top_decoder))

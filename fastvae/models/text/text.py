@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,19 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from fastvae import ops
-from fastvae.likelihoods import BoundCategorical, Categorical, draw_tokens
-from fastvae.models.config import ModelConfig
-from fastvae.models.parts import ModelInputs, Networks
+from fastvae.likelihoods import BoundCategorical, draw_tokens
 from fastvae.models.text.beam import beam_search
 from fastvae.models.vae.vae import VAE, as_batch
-from fastvae.nn import (
-    Cell,
-    RecurrentDecoder,
-    RecurrentEncoder,
-    TransformerDecoder,
-    TransformerEncoder,
-    drop_tokens,
-)
+from fastvae.nn import drop_tokens
 from fastvae.records import BEGIN, END, PAD, UNKNOWN, Batch
 
 
@@ -183,54 +173,3 @@ class TextVAE(VAE):
         place = (said @ steps / said.sum(1)).round().long()
         whole = nn.functional.one_hot(place, stop - first).to(condition.dtype)
         return torch.cat((condition[:, :first], whole, condition[:, stop:]), 1), place + 1
-
-
-def build_recurrent(config: ModelConfig, inputs: ModelInputs) -> Networks:
-    """A GRU or LSTM, as ``config.network`` says, on both sides."""
-    num_tokens, text = _num_tokens(inputs), config.text
-    sizes = (num_tokens, text.embedding_dim, _width(config), config.latent_dim)
-    cell: Cell = "lstm" if config.network == "lstm" else "gru"
-    encoder = RecurrentEncoder(*sizes, cell=cell, num_layers=text.num_layers, condition_dim=inputs.condition_dim)
-    decoder = RecurrentDecoder(
-        *sizes, cell=cell, num_layers=text.num_layers, dropout=text.dropout, condition_dim=inputs.condition_dim
-    )
-    return Networks(encoder, decoder, _model(config, inputs))
-
-
-def build_transformer(config: ModelConfig, inputs: ModelInputs) -> Networks:
-    """Transformers of width ``config.hidden_dim`` on both sides."""
-    sizes = (_num_tokens(inputs), _width(config), config.latent_dim)
-    text, longest, condition_dim = config.text, inputs.event_shape[0], inputs.condition_dim
-    shape = {"num_layers": text.num_layers, "num_heads": text.num_heads}
-    encoder = TransformerEncoder(*sizes, max_length=longest, condition_dim=condition_dim, **shape)
-    decoder = TransformerDecoder(*sizes, max_length=longest, dropout=text.dropout, condition_dim=condition_dim, **shape)
-    return Networks(encoder, decoder, _model(config, inputs))
-
-
-def build_tokens(config: ModelConfig, inputs: ModelInputs) -> Categorical:
-    """Tokens by an adaptive softmax."""
-    return Categorical(_width(config), _num_tokens(inputs), cutoffs=config.text.cutoffs)
-
-
-def _model(config: ModelConfig, inputs: ModelInputs) -> Callable[..., TextVAE]:
-    return partial(
-        TextVAE,
-        max_length=inputs.event_shape[0] - 1,
-        length_columns=inputs.condition_columns.get("length"),
-        word_dropout=config.text.word_dropout,
-        temperature=config.text.temperature,
-        beam_width=config.text.beam_width,
-        no_repeat=config.text.no_repeat,
-    )
-
-
-def _num_tokens(inputs: ModelInputs) -> int:
-    if inputs.num_tokens is None:
-        raise ValueError("model.network: the data must be token ids, got others; use network mlp or conv for numbers")
-    return inputs.num_tokens
-
-
-def _width(config: ModelConfig) -> int:
-    if len(config.hidden_dim) != 1:
-        raise ValueError(f"model.hidden_dim: network {config.network} takes one width, got {list(config.hidden_dim)}")
-    return config.hidden_dim[0]

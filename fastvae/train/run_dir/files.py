@@ -23,11 +23,15 @@ def fsync_path(path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Write to the path that this gives, beside ``path``; at the block's end it takes its place.
 
-    A reader, or a crash, sees the old file or the new one; a block that fails leaves nothing behind.
+    A reader, or a crash, sees the old file or the new one; a block that fails leaves nothing behind. The file's mode
+    obeys the umask, whatever the library that writes it chooses.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(mode)
         fsync_path(temporary)
         temporary.replace(path)
     except BaseException:

@@ -23,8 +23,12 @@ from fastvae.train.state import TrainState
 class RankLog:
     """``logs/rank_N.log`` in the run directory; without a file, as in a run of one process, nothing is written."""
 
-    def __init__(self, file: TextIO | None = None) -> None:
-        self._file = file
+    def __init__(self, file: TextIO | None = None, terminal: int = 2) -> None:
+        self._file, self._terminal = file, terminal
+
+    def show(self, text: str) -> None:
+        """Write to the error output that this process was started with, past Python's buffers."""
+        os.write(self._terminal, text.encode())
 
     def line(self, text: str) -> None:
         """Add a line with the time."""
@@ -53,23 +57,25 @@ def rank_log(run_dir: Path) -> Iterator[RankLog]:
         return
     path = RunDir(run_dir).rank_log(world.rank)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8", buffering=1) as file:
-        log = RankLog(file)
+    with (
+        path.open("a", encoding="utf-8", buffering=1) as file,
+        nullcontext(2) if world.is_main else _output_to(file) as terminal,
+    ):
+        log = RankLog(file, terminal)
         log.line(f"rank {world.rank} of {world.world_size} on {socket.gethostname()}, process {os.getpid()}")
-        with nullcontext() if world.is_main else _output_to(file):
-            yield log
+        yield log
 
 
 @contextmanager
-def _output_to(file: TextIO) -> Iterator[None]:
-    """Send this process's standard output and error to ``file``, whoever writes them."""
+def _output_to(file: TextIO) -> Iterator[int]:
+    """Send this process's standard output and error to ``file``; gives a descriptor of the error output as it was."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept = {number: os.dup(number) for number in (1, 2)}
     try:
         for number in kept:
             os.dup2(file.fileno(), number)
-        yield
+        yield kept[2]
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -24,9 +24,9 @@ from fastvae.train.run_dir.run_dir import RunDir
 class Window:
     """Sums since the last line of the log, kept on the device so that a step needs no host sync."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(4, device=device)
-        self.grad_norm = torch.zeros((), device=device)
+    def __init__(self, device: torch.device, width: int) -> None:
+        self.sums = torch.zeros(width, device=device)
+        self.grad_norms: dict[str, Tensor] = {}  # [] of each player's last step
         self.restart(0)
 
     def restart(self, step: int) -> None:
@@ -35,10 +35,10 @@ class Window:
         self.sums.zero_()
         self._started = time.perf_counter()
 
-    def add(self, report: StepReport, sums: Tensor) -> None:
+    def add(self, reports: Mapping[str, StepReport], sums: Tensor) -> None:
         """Take in a step, on the device alone: a captured step does it, too."""
         self.sums += sums
-        self.grad_norm = report.grad_norm
+        self.grad_norms |= {name: report.grad_norm for name, report in reports.items()}
 
     def seconds(self) -> float:
         return time.perf_counter() - self._started

@@ -17,10 +17,8 @@ from torch import Tensor, nn
 
 from fastvae._version import __version__
 from fastvae.data import Data
-from fastvae.distributed import SideGroup, Strategy, write_tensors
-from fastvae.objective import kl_weight_at
+from fastvae.distributed import SideGroup, Strategy, is_peer_error, write_tensors
 from fastvae.train.config import TrainConfig
-from fastvae.train.optim import lr_at
 from fastvae.train.run_dir.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -52,19 +50,32 @@ class Saver:
 
     A save copies everything that it writes before it returns; the writing goes on beside the training, in a thread
     whose messages have a process group of their own. At most one save is under way.
+
+    Args:
+        run_dir: the run directory.
+        strategies: of each player, by name; the names of its tensors begin with its own and a dot.
+        config: the settings of the run.
+        resolved: what ``config.yaml`` says.
+        lock: held while a checkpoint is published.
+        scheduled: what schedules give at a step, for ``state.json``.
+        replicated: tensors that belong to no player, equal on all ranks; they are saved with the first.
     """
 
     def __init__(
         self,
         run_dir: Path,
-        strategy: Strategy,
+        strategies: Mapping[str, Strategy],
         config: TrainConfig,
         resolved: Mapping[str, Any],
         lock: RunLock | None,
         resume: Resume = True,
+        *,
+        scheduled: Callable[[int], Mapping[str, float]],
+        replicated: Mapping[str, Tensor],
     ) -> None:
         self._run_dir, self._root = run_dir, RunDir(run_dir).checkpoints
-        self._strategy, self._world = strategy, strategy.world
+        self._strategies, self._world = strategies, next(iter(strategies.values())).world
+        self._scheduled, self._replicated = scheduled, replicated
         self._config, self._resolved, self._lock = config, resolved, lock
         self._resume = resume
         self._data: Data | None = None  # this and the next are rank 0's, once `identify` was called
@@ -72,6 +83,7 @@ class Saver:
         self._side = SideGroup(self._world)
         self._writing: threading.Thread | None = None
         self._error: str | None = None  # of the save that ended last, the same on all ranks
+        self._interruption: Exception | None = None  # of a save whose messages did not arrive: a peer died or is silent
         self.saved_step: int | None = None  # of the newest checkpoint
 
     @property
@@ -79,13 +91,16 @@ class Saver:
         """Whether a background save has failed, and nobody has been told; a rank may know it before the others."""
         return self._error is not None
 
-    def identify(self, model: nn.Module, data: Data) -> None:
-        """Take note of what the run is made of, before a strategy wraps the model; all but rank 0 do nothing."""
+    def identify(self, models: Mapping[str, nn.Module], data: Data) -> None:
+        """Note each player's model and the data, before a strategy wraps the models; all but rank 0 do nothing."""
         if self._world.is_main:
-            self._data, self._belongs_to = data, identify(model, data)
+            self._data, self._belongs_to = data, identify(models, data)
 
-    def resume(self, averages: dict[str, Tensor]) -> TrainState:
+    def resume(self, averages: Mapping[str, dict[str, Tensor]]) -> TrainState:
         """The state to go on from: the newest valid checkpoint of this same run, or step 0.
+
+        Args:
+            averages: of each player's weights, by the player's name; filled in place.
 
         Raises:
             ValueError: on all ranks: the directory holds another run, one of another format, or one where there must
@@ -95,10 +110,12 @@ class Saver:
         checkpoint = self._newest()
         if checkpoint is not None:
             check_same_run(checkpoint, self._resolved, self._run_dir)
+            self._require_same_players(checkpoint)
         self._check(partial(self._begin, checkpoint is not None))
         if checkpoint is None:
             return TrainState.start(self._world.device, averages)
-        self._strategy.load(checkpoint.path, averages)
+        for name, strategy in self._strategies.items():
+            strategy.load(checkpoint.path, averages[name], self._replicated_with(name), prefix=f"{name}.")
         self.saved_step = checkpoint.step
         return TrainState.start(self._world.device, averages, checkpoint.scalars)
 
@@ -127,6 +144,17 @@ class Saver:
         if error is not None:
             raise ValueError(error)
 
+    def _require_same_players(self, checkpoint: Checkpoint) -> None:
+        saved, own = sorted(checkpoint.scalars["players"]), sorted(self._strategies)
+        if saved != own:
+            raise ValueError(
+                f"train: {self._run_dir} holds a run of {', '.join(saved)}, this task trains {', '.join(own)}; "
+                "choose another run_dir, or the task that it began with"
+            )
+
+    def _replicated_with(self, player: str) -> Mapping[str, Tensor]:
+        return self._replicated if player == next(iter(self._strategies)) else {}
+
     def _newest(self) -> Checkpoint | None:
         """The newest checkpoint that verifies, the same on all ranks; one that does not is named and passed over."""
         chosen: Checkpoint | None = None
@@ -145,8 +173,11 @@ class Saver:
             SaveError: this save or the one before failed, and the policy is to stop.
         """
         self.finish()
-        tensors = self._strategy.snapshot(state.ema)
-        write = partial(self._write, tensors, self._scalars(state))
+        tensors: dict[str, Tensor] = {}
+        for name, strategy in self._strategies.items():
+            own = strategy.snapshot(state.players[name].ema, self._replicated_with(name))
+            tensors |= {f"{name}.{key}": tensor for key, tensor in own.items()}
+        write = partial(self._attempt, tensors, self._scalars(state))
         self._writing = threading.Thread(target=write, name="fastvae-save", daemon=True)
         self._writing.start()
         if wait or not self._config.save_in_background:
@@ -161,6 +192,8 @@ class Saver:
         if self._writing is not None:
             self._writing.join()
             self._writing = None
+        if self._interruption is not None:
+            raise self._interruption
         error, self._error = self._error, None
         if error is None:
             return
@@ -169,10 +202,10 @@ class Saver:
         if self._world.is_main:
             warnings.warn(f"{error}; the run goes on, as train.on_save_error says", stacklevel=2)
 
-    def close(self) -> None:
-        """Give a save that is under way a moment when the run has failed; where peers are lost it cannot end."""
+    def leave(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Give a save that is under way a moment to end; with a peer that died or is silent it cannot end."""
         if self._writing is not None:
-            self._writing.join(timeout=_CLOSING_S)
+            self._writing.join(timeout=0.0 if is_peer_error(error) else _CLOSING_S)
             self._writing = None
 
     def _scalars(self, state: TrainState) -> dict[str, Any]:
@@ -181,10 +214,9 @@ class Saver:
             **state.counters(),
             "position": state.step * config.global_batch_size,
             "seed": self._resolved["seed"],
-            "kl_weight": kl_weight_at(config.objective, state.step),
-            "lr": lr_at(config, state.step),
+            **self._scheduled(state.step),
             "world_size": self._world.world_size,
-            "strategy": self._strategy.name,
+            "strategy": next(iter(self._strategies.values())).name,
             "config": self._resolved,
             "versions": {
                 "fastvae": __version__,
@@ -193,8 +225,15 @@ class Saver:
             },
         }
 
+    def _attempt(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
+        """The thread's work; an error between the ranks is kept for the main thread."""
+        try:
+            self._write(tensors, scalars)
+        except Exception as error:  # noqa: BLE001  raised in ``finish``
+            self._interruption = error
+
     def _write(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
-        """The thread's work: three parts, each done on all ranks before the next begins on any."""
+        """Three parts, each done on all ranks before the next begins on any."""
         temporary = temporary_of(self._root, scalars["step"])
         for part in (
             partial(self._open, temporary),

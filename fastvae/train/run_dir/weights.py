@@ -8,6 +8,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
+from fastvae.train.config import GENERATOR
 from fastvae.train.run_dir.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -23,7 +24,7 @@ _ATTEMPTS = 20  # a run that goes on may remove a checkpoint while it is read; t
 def read_weights(run_dir: Path, step: int | None = None) -> tuple[int, dict[str, Tensor]]:
     """The weights of a run's newest valid checkpoint, or of one step; averaged where the run keeps an average.
 
-    The run may be going on.
+    They are those of the model that is evaluated, not of a task's other models. The run may be going on.
 
     Returns:
         The step, and the tensors by name.
@@ -63,9 +64,12 @@ def _find(root: Path, step: int | None) -> Checkpoint | None:
 def _weights_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
     from fastvae.distributed import read_whole  # here: a finished run is read without PyTorch's checkpoints
 
-    tensors = read_whole(checkpoint.path, lambda name: name.startswith(("model.", "extra.")))
-    kinds = [{n[len(kind) :]: t for n, t in tensors.items() if n.startswith(kind)} for kind in ("model.", "extra.")]
-    return kinds[0] | kinds[1]
+    kinds = (f"{GENERATOR}.model.", f"{GENERATOR}.averages.")
+    tensors = read_whole(checkpoint.path, lambda name: name.startswith(kinds))
+    model, averages = (
+        {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)} for kind in kinds
+    )
+    return model | averages
 
 
 def write_weights(path: Path, model: nn.Module) -> None:

@@ -42,19 +42,27 @@ class Level:
 
 
 class Judged:
-    """A step's numbers as the host has them: its loss, the gradient's norm, and whether it was accepted (0 or 1)."""
+    """The guard's verdict on a step: its loss, the gradient's norm, and whether it was accepted (0 or 1).
 
-    def __init__(self, values: list[float]) -> None:
+    Args:
+        step: the step that was judged, counted from 1 as metrics count.
+        values: the three numbers on the host.
+    """
+
+    def __init__(self, step: int, values: list[float]) -> None:
+        self.step = step
         self._values = values
 
     def values(self) -> list[float]:
+        """Loss in nats per example, gradient norm, and 1 or 0."""
         return self._values
 
 
 class PendingVerdict(Judged):
-    """The same while the device still works on them: an asynchronous copy to the host."""
+    """A verdict that the device still works on: an asynchronous device-to-host copy."""
 
-    def __init__(self, numbers: Tensor) -> None:
+    def __init__(self, step: int, numbers: Tensor) -> None:
+        super().__init__(step, [])
         self._copy = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
         self._copy.copy_(numbers, non_blocking=True)
         self._arrived = torch.cuda.Event()
@@ -75,18 +83,24 @@ class GuardState:
     count: int = 0  # steps in the window, up to its length
     spikes_in_a_row: int = 0
     not_finite_in_a_row: int = 0
-    unseen: list[Judged] = field(default_factory=list)  # steps that the host has not looked at, oldest first
+    unseen: list[Judged] = field(default_factory=list)  # verdicts that the host has not read, oldest first
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON, where None stands for a number that is not finite."""
-        unseen = [[value if math.isfinite(value) else None for value in judged.values()] for judged in self.unseen]
+        unseen = [
+            [judged.step, *(value if math.isfinite(value) else None for value in judged.values())]
+            for judged in self.unseen
+        ]
         return {**asdict(replace(self, unseen=[])), "unseen": unseen}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> GuardState:
         """What ``to_json`` gave."""
         levels = {name: Level(**saved[name]) for name in ("loss", "log_norm")}
-        unseen = [Judged([math.nan if value is None else value for value in row]) for row in saved["unseen"]]
+        unseen = [
+            Judged(step, [math.nan if value is None else value for value in values])
+            for step, *values in saved["unseen"]
+        ]
         return cls(**{**saved, **levels, "unseen": unseen})
 
 
@@ -127,6 +141,11 @@ class Guard:
         self._lag = (0 if self._on_host else _LAG) if lag is None else lag
         self._verdicts = {accepted: torch.tensor(accepted) for accepted in (True, False)}
         self._limits = self._work_out_limits()
+        self._step = 0
+
+    def begin(self, step: int) -> None:
+        """Name the step, counted from 1, that the next verdicts are on. A player need not take part in every step."""
+        self._step = step
 
     def accept(self, loss: Tensor, grad_norm: Tensor) -> Tensor:
         """Whether the step may change the parameters, [] bool; the same on all ranks.
@@ -138,11 +157,11 @@ class Guard:
         if self._on_host:
             values = ((self._reduce(loss) / self._num_examples).item(), grad_norm.item())
             accepted = all(value <= limit for value, limit in zip(values, self._limits, strict=True))
-            self.note(Judged([*values, float(accepted)]))
+            self.note(Judged(self._step, [*values, float(accepted)]))
             return self._verdicts[accepted]
         limits = torch.tensor(self._limits).pin_memory().to(loss.device, non_blocking=True)
         numbers = self.judge(loss, grad_norm, limits)
-        self.note(PendingVerdict(numbers))
+        self.note(PendingVerdict(self._step, numbers))
         return numbers[2] > 0
 
     def judge(self, loss: Tensor, grad_norm: Tensor, limits: Tensor) -> Tensor:
@@ -158,29 +177,34 @@ class Guard:
         return torch.cat((numbers, (numbers <= limits).all().to(numbers).view(1)))
 
     @property
+    def stop_after(self) -> int:
+        """The run ends after so many steps in a row that were not finite."""
+        return self._config.stop_after
+
+    @property
     def limits(self) -> tuple[float, float]:
         """The largest loss and gradient norm that are not refused at the next step."""
         return self._limits
 
     def note(self, judged: Judged) -> None:
-        """Remember what ``judge`` gave for this step, for ``settle``."""
+        """Remember a verdict, for ``settle``."""
         self._state.unseen.append(judged)
 
     def settle(self, step: int, *, wait: bool = False) -> Iterator[Skip]:
-        """Look at the steps that are due, up to ``step`` less the lag; gives those that were skipped, in order.
+        """Read the verdicts on all steps up to ``step`` less the lag; gives the steps that were skipped, in order.
 
-        ``wait`` looks at all of them, as the end of a run does.
+        ``wait`` reads all of them, as the end of a run does.
         """
         unseen = self._state.unseen
-        while len(unseen) > (0 if wait else self._lag):
-            number = step - len(unseen) + 1
-            loss, grad_norm, accepted = unseen.pop(0).values()
+        while unseen and (wait or unseen[0].step <= step - self._lag):
+            judged = unseen.pop(0)
+            loss, grad_norm, accepted = judged.values()
             finite = math.isfinite(loss) and math.isfinite(grad_norm)
             self._take_in(loss, grad_norm, bool(accepted), finite)
             if not accepted:
                 in_a_row = self._state.not_finite_in_a_row
                 yield Skip(
-                    step=number, finite=finite, loss_nats=loss, grad_norm=grad_norm, not_finite_in_a_row=in_a_row
+                    step=judged.step, finite=finite, loss_nats=loss, grad_norm=grad_norm, not_finite_in_a_row=in_a_row
                 )
         self._limits = self._work_out_limits()
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fastvae.data import Loader
-from fastvae.distributed import Strategy
 from fastvae.evaluate import Evaluation
-from fastvae.objective import kl_weight_at
-from fastvae.train.config import TrainConfig
+from fastvae.train.config import GENERATOR, TrainConfig
+from fastvae.train.player import Player, column
 from fastvae.train.run_dir.metrics import MetricsLog
 from fastvae.train.state import TrainState
+from fastvae.train.task import Task
 from fastvae.train.watch.collapse import advice, is_collapsed
-from fastvae.train.watch.guard import Guard, Skip
-from fastvae.train.watch.numerics import diagnose
+from fastvae.train.watch.guard import Skip
 
 _SAID = 10  # skips that a person is told of one by one; all are in metrics.jsonl
 
@@ -21,11 +22,12 @@ class TrainingDiverged(RuntimeError):
 
 
 class Incidents:
-    """Reads the guard's verdicts after each step; all ranks read the same ones."""
+    """Reads the guards' verdicts after each step; all ranks read the same ones."""
 
-    def __init__(self, guard: Guard, strategy: Strategy, loader: Loader, config: TrainConfig, log: MetricsLog) -> None:
-        self._guard, self._strategy, self._loader, self._config, self._log = guard, strategy, loader, config, log
-        self._stop_after = 1 if config.debug_numerics else min(config.guard.stop_after, config.steps)
+    def __init__(
+        self, task: Task, players: Mapping[str, Player], loader: Loader, config: TrainConfig, log: MetricsLog
+    ) -> None:
+        self._task, self._players, self._loader, self._config, self._log = task, players, loader, config, log
         self._count = 0
 
     def settle(self, step: int) -> None:
@@ -34,10 +36,12 @@ class Incidents:
         Raises:
             TrainingDiverged: loss or gradient was not finite too many steps in a row; says what, where and what helps.
         """
-        for skip in self._guard.settle(step, wait=step == self._config.steps):
-            self._write(skip)
-            if not skip.finite and skip.not_finite_in_a_row >= self._stop_after:
-                raise TrainingDiverged(self._explain(skip))
+        for player in self._players.values():
+            stop_after = 1 if self._config.debug_numerics else min(player.guard.stop_after, self._config.steps)
+            for skip in player.guard.settle(step, wait=step == self._config.steps):
+                self._write(player.name, skip)
+                if not skip.finite and skip.not_finite_in_a_row >= stop_after:
+                    raise TrainingDiverged(self._explain(player, skip))
 
     def watch_collapse(self, evaluation: Evaluation, state: TrainState) -> None:
         """Warn, once, where the latent was hardly used at several evaluations in a row."""
@@ -48,22 +52,26 @@ class Incidents:
             units = {"active_units": evaluation.active_units, "latent_units": evaluation.latent_units}
             self._log.write("posterior_collapse", state.step, units)
 
-    def _write(self, skip: Skip) -> None:
-        kind = "skipped_spike" if skip.finite else "skipped_not_finite"
+    def _write(self, player: str, skip: Skip) -> None:
+        kind = column(player, "skipped_spike" if skip.finite else "skipped_not_finite")
         self._log.write(kind, skip.step, {"loss_nats": skip.loss_nats, "grad_norm": skip.grad_norm})
         self._count += 1
         if self._count <= _SAID:
             why = "far above their usual level" if skip.finite else "not finite"
+            whose = "" if player == GENERATOR else f" of the {player}"
             self._log.say(
-                f"step {skip.step} skipped on all ranks: loss {skip.loss_nats:.4g} nats or gradient norm "
+                f"step {skip.step}{whose} skipped on all ranks: loss {skip.loss_nats:.4g} nats or gradient norm "
                 f"{skip.grad_norm:.4g} {why}"
             )
         if self._count == _SAID:
             self._log.say("further skipped steps are in metrics.jsonl only")
 
-    def _explain(self, skip: Skip) -> str:
+    def _explain(self, player: Player, skip: Skip) -> str:
         step = skip.step - 1
-        kl_weight = kl_weight_at(self._config.objective, step)
-        finding = diagnose(self._strategy, self._loader.load(step), self._config, kl_weight)
+        finding = self._task.explain(player, self._loader.load(step), self._task.numbers(self._config, step))
         times = f"at the last {skip.not_finite_in_a_row} steps, up to" if skip.not_finite_in_a_row > 1 else "at"
-        return f"train: loss or gradient was not finite {times} step {skip.step}, and no weight was changed; {finding}"
+        whose = "" if player.name == GENERATOR else f" of the {player.name}"
+        return (
+            f"train: loss or gradient{whose} was not finite {times} step {skip.step}, and no weight was changed; "
+            f"{finding}"
+        )

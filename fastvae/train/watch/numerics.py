@@ -67,14 +67,10 @@ def diagnose(strategy: Strategy, micro_batches: Sequence[KeyedBatch], config: Tr
     Returns:
         The finding of the lowest rank that has one, the same text on every rank.
     """
-    free_bits = free_bits_ahead(strategy, micro_batches, config)
-    with strategy.whole_model() as model, torch.enable_grad():
-        watched = copy.deepcopy(model).to(strategy.world.device)  # free of hooks that talk to other ranks
-    finding = Finding(weights=_not_finite(dict(watched.named_parameters())))
+    watched, finding = _copy_and_look(strategy, micro_batches)
+    free_bits = free_bits_ahead(strategy, watched, micro_batches, config)
     probe = Probe(watched)
     for micro in micro_batches:
-        batch = {part.name: getattr(micro.batch, part.name) for part in fields(micro.batch)}
-        finding.batch += [name for name in _not_finite(batch) if name not in finding.batch]
         with autocast(strategy.world.device, config.precision):
             terms = forward(watched, micro, config.objective)
         loss = build_objective(config.objective, terms, kl_weight=kl_weight, free_bits=free_bits).loss
@@ -84,6 +80,22 @@ def diagnose(strategy: Strategy, micro_batches: Sequence[KeyedBatch], config: Tr
     finding.gradients = _not_finite({name: p.grad for name, p in watched.named_parameters()})
     finding.module = probe.culprit()
     return _first_finding(strategy, finding)
+
+
+def diagnose_state(strategy: Strategy, micro_batches: Sequence[KeyedBatch]) -> str:
+    """As ``diagnose``, from the weights and the batch alone: for a loss that this file does not know."""
+    return _first_finding(strategy, _copy_and_look(strategy, micro_batches)[1])
+
+
+def _copy_and_look(strategy: Strategy, micro_batches: Sequence[KeyedBatch]) -> tuple[nn.Module, Finding]:
+    """A copy of the model that no hook of a strategy watches, and what is not finite in it and in the batches."""
+    with strategy.whole_model() as model, torch.enable_grad():
+        watched = copy.deepcopy(model).to(strategy.world.device)
+    finding = Finding(weights=_not_finite(dict(watched.named_parameters())))
+    for micro in micro_batches:
+        batch = {part.name: getattr(micro.batch, part.name) for part in fields(micro.batch)}
+        finding.batch += [name for name in _not_finite(batch) if name not in finding.batch]
+    return watched, finding
 
 
 class Probe:

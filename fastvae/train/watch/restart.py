@@ -1,4 +1,4 @@
-"""A decoder that starts anew in the middle of a run: what a trained encoder needs for its z to be used."""
+"""Re-initialise the decoder after autoencoder pre-training: what a trained encoder needs for its z to be used."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fastvae.distributed import Strategy
 from fastvae.train.config import TrainConfig
-from fastvae.train.state import TrainState, copy_into
+from fastvae.train.state import PlayerState, copy_into
 
 
 class DecoderRestart:
@@ -22,7 +22,7 @@ class DecoderRestart:
     start at 0 again too, and the moving average at the first weights.
 
     Args:
-        strategy: holds the model as it was built.
+        strategy: that of the player whose decoder restarts; holds the model as it was built.
         config: ``objective.autoencoder_steps`` says when; 0 for never.
 
     Raises:
@@ -40,12 +40,12 @@ class DecoderRestart:
             raise ValueError("train.objective.autoencoder_steps: the model must have a part named encoder; set it to 0")
 
     @torch.no_grad()
-    def __call__(self, state: TrainState) -> None:
-        """Restart the decoder if the run stands at that step."""
-        if not self._first or state.step != self._step:
+    def __call__(self, step: int, player: PlayerState) -> None:
+        """Restart the decoder, and its moving average in ``player``, if the run stands at that step."""
+        if not self._first or step != self._step:
             return
         copy_into(self._strategy.full_precision_parameters(), self._first)
-        copy_into(state.ema, {name: value for name, value in self._first.items() if name in state.ema})
+        copy_into(player.ema, {name: value for name, value in self._first.items() if name in player.ema})
         for name, parameter in self._strategy.trained.named_parameters():
             if name in self._first:
                 for value in self._strategy.optimizer.state[parameter].values():

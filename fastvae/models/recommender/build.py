@@ -1,4 +1,4 @@
-"""Networks of recommenders: a bag of items in, logits of all items out."""
+"""Networks of the recommender family: a bag of items in, logits of all items out."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from fastvae.models.recommender.recommender import MultDAE, MultVAE
 from fastvae.nn import BagEncoder, MLPDecoder
 
 
-def build_bag(config: ModelConfig, inputs: ModelInputs) -> Networks:
-    """``items - hidden_dim - latent_dim - mirrored hidden_dim - items``: Mult-VAE, or Mult-DAE for an autoencoder."""
-    is_deterministic = config.kind == "autoencoder"
+def build(config: ModelConfig, inputs: ModelInputs) -> Networks:
+    """``items - hidden_dim - latent_dim - mirrored hidden_dim - items`` of Mult-VAE or Mult-DAE."""
+    is_deterministic = config.network == "mult-dae"
     encoder = BagEncoder(
         inputs.event_numel,
         config.hidden_dim,
@@ -22,8 +22,9 @@ def build_bag(config: ModelConfig, inputs: ModelInputs) -> Networks:
     decoder = MLPDecoder(
         config.latent_dim,
         config.hidden_dim[::-1],
-        inputs.event_shape,
+        inputs.output_shape,
         config.activation,
         condition_dim=inputs.condition_dim,
     )
-    return Networks(encoder, decoder, MultDAE if is_deterministic else MultVAE)
+    model = MultDAE if is_deterministic else MultVAE
+    return Networks(encoder, decoder, model, set_output_bias=decoder.set_output_bias)

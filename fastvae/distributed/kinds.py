@@ -1,0 +1,158 @@
+"""The strategies by name: how each is built, its settings, and what it refuses. Nothing here imports PyTorch.
+
+A new strategy is a file with a class that honours `fastvae.distributed.Strategy`, and an entry in `STRATEGIES`. One
+with settings also has a class in `config.py`, and a field of `StrategyOptions` and `TrainConfig`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from fastvae.distributed.config import DDPConfig, FSDPConfig
+from fastvae.distributed.deepspeed_settings import DeepSpeedConfig
+from fastvae.settings import Settings
+
+if TYPE_CHECKING:
+    from fastvae.distributed.strategy import Strategy
+    from fastvae.distributed.world import World
+
+StrategyName = Literal["auto", "single", "ddp", "fsdp", "deepspeed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrategyOptions:
+    """What a run requires of its strategy, and the settings of each; a strategy reads its own."""
+
+    precision: str = "fp32"
+    """fp32, or bf16 autocast."""
+    accumulation: int = 1
+    """Micro-batches of one optimizer step."""
+    max_grad_norm: float | None = None
+    """The gradient is clipped to this 2-norm."""
+    compile: bool = False
+    """The module is compiled after it was wrapped."""
+    capture: bool = False
+    """The step becomes a CUDA graph."""
+    edits_optimizer_state: bool = False
+    """The optimizer's state is changed between steps, by parameter."""
+    num_players: int = 1
+    """Models that are trained together; each has a strategy of its own."""
+    ddp: DDPConfig = field(default_factory=DDPConfig)
+    """Settings of strategy ddp."""
+    fsdp: FSDPConfig = field(default_factory=FSDPConfig)
+    """Settings of strategy fsdp."""
+    deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
+    """Settings of strategy deepspeed."""
+
+
+Refusals = Iterator[tuple[str, str]]  # an option, and the rule that it breaks
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrategyKind:
+    """How a strategy is declared."""
+
+    name: StrategyName
+    """What ``--train.strategy`` calls it."""
+    build: Callable[[World, StrategyOptions], Strategy]
+    """Makes it for this process; imports the file of the strategy only when it is called."""
+    config: type[Settings] | None
+    """The class of its settings; None where it has none."""
+    refuse: Callable[[StrategyOptions], Refusals]
+    """The options that it cannot honour, each with the rule and the remedy."""
+
+
+def _build_single(world: World, options: StrategyOptions) -> Strategy:
+    from fastvae.distributed.single import SingleStrategy
+
+    return SingleStrategy(world)
+
+
+def _build_ddp(world: World, options: StrategyOptions) -> Strategy:
+    from fastvae.distributed.ddp import DDPStrategy
+
+    return DDPStrategy(world, options.ddp)
+
+
+def _build_fsdp(world: World, options: StrategyOptions) -> Strategy:
+    from fastvae.distributed.fsdp import FSDPStrategy
+
+    return FSDPStrategy(world, options.fsdp, options.precision)
+
+
+def _build_deepspeed(world: World, options: StrategyOptions) -> Strategy:
+    from fastvae.distributed.zero import build_deepspeed
+
+    return build_deepspeed(world, options)
+
+
+def _build_auto(world: World, options: StrategyOptions) -> Strategy:
+    return (_build_single if world.world_size == 1 else _build_ddp)(world, options)
+
+
+def _refuse_nothing(options: StrategyOptions) -> Refusals:
+    return iter(())
+
+
+def _refuse_capture(options: StrategyOptions) -> Refusals:
+    if options.capture:
+        yield "capture", "requires strategy single; set it to False"
+
+
+def _refuse_static_graph(options: StrategyOptions) -> Refusals:
+    if options.ddp.static_graph and options.accumulation > 1:
+        yield "ddp.static_graph", f"requires accumulation 1, got {options.accumulation}; set it to False"
+    if options.ddp.static_graph and options.num_players > 1:
+        yield "ddp.static_graph", "is not for a task that trains two models; set it to False"
+
+
+def _refuse_in_ddp(options: StrategyOptions) -> Refusals:
+    yield from _refuse_capture(options)
+    yield from _refuse_static_graph(options)
+
+
+def _refuse_in_deepspeed(options: StrategyOptions) -> Refusals:
+    yield from _refuse_capture(options)
+    if options.compile:
+        yield "compile", "is not for strategy deepspeed; set it to False"
+    if options.edits_optimizer_state:
+        yield "edits_optimizer_state", "is not for strategy deepspeed; set it to 0"
+
+
+STRATEGIES: dict[StrategyName, StrategyKind] = {
+    kind.name: kind
+    for kind in (
+        StrategyKind(name="auto", build=_build_auto, config=DDPConfig, refuse=_refuse_static_graph),
+        StrategyKind(name="single", build=_build_single, config=None, refuse=_refuse_nothing),
+        StrategyKind(name="ddp", build=_build_ddp, config=DDPConfig, refuse=_refuse_in_ddp),
+        StrategyKind(name="fsdp", build=_build_fsdp, config=FSDPConfig, refuse=_refuse_capture),
+        StrategyKind(name="deepspeed", build=_build_deepspeed, config=DeepSpeedConfig, refuse=_refuse_in_deepspeed),
+    )
+}
+"""Every strategy by name; ``auto`` is ``single`` for one process and ``ddp`` for more."""
+
+
+def find_strategy(name: str) -> StrategyKind:
+    """The declaration of a strategy.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    for kind in STRATEGIES.values():
+        if kind.name == name:
+            return kind
+    raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, got {name!r}")
+
+
+def build_strategy(name: str, world: World, options: StrategyOptions | None = None) -> Strategy:
+    """The strategy of that name.
+
+    Raises:
+        ValueError: there is none of that name, or it does not fit this world, or cannot honour an option.
+    """
+    kind, options = find_strategy(name), options if options is not None else StrategyOptions()
+    for option, rule in kind.refuse(options):
+        raise ValueError(f"train.{option} {rule}")
+    return kind.build(world, options)

@@ -1,0 +1,84 @@
+"""How the processes of a run meet: all of them within the timeout, or one line that names those that are missing."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from datetime import timedelta
+
+import torch.distributed as dist
+
+from fastvae.distributed.failure import PeerFailed, within
+
+_POLL_S = 0.1
+_SHOWN = 8  # missing ranks that a message names
+_REMEDY = (
+    "Was it started, and does its host reach {head}? If this process was meant to run alone, unset RANK, WORLD_SIZE, "
+    "MASTER_ADDR and MASTER_PORT; if the others only start late, raise --train.timeout"
+)
+
+
+def meet(rank: int, world_size: int, timeout_s: float) -> dist.Store:
+    """The store at MASTER_ADDR:MASTER_PORT, once every rank has reached it.
+
+    torchrun serves it, or rank 0 does where the launcher leaves that to the ranks.
+
+    Raises:
+        PeerFailed: a rank did not come in time, or the store is out of reach.
+        ValueError: a variable of the environment is missing or wrong.
+    """
+    deadline = time.monotonic() + timeout_s
+    host, port = _head()
+    serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    this, head = f"rank {rank} on {socket.gethostname()}", f"{host}:{port}"
+
+    def connect() -> dist.Store:
+        timeout = timedelta(seconds=timeout_s)
+        return dist.TCPStore(host, port, world_size, serves, timeout, wait_for_workers=False, multi_tenant=True)
+
+    try:
+        store = within(timeout_s, connect)
+    except (RuntimeError, TimeoutError) as error:
+        if serves:
+            raise PeerFailed(
+                f"{this} cannot serve at {head}: {error}. Does another run use the port? Choose another MASTER_PORT"
+            ) from error
+        raise PeerFailed(
+            f"{this} did not reach rank 0 at {head} within {timeout_s:g} s (--train.timeout). "
+            + _REMEDY.format(head=head).replace("its host", "this host")
+        ) from error
+    try:
+        missing = _wait_for_all(dist.PrefixStore("fastvae/here", store), rank, world_size, deadline)
+    except dist.DistError as error:
+        raise PeerFailed(f"{this}: rank 0 at {head} ended before all ranks had come; its message says why") from error
+    if missing:
+        names = ", ".join(map(str, missing[:_SHOWN])) + (" and more" if len(missing) > _SHOWN else "")
+        raise PeerFailed(
+            f"{this}: rank {names} did not come to {head} within {timeout_s:g} s (--train.timeout); "
+            f"{world_size - len(missing)} of {world_size} processes are there. {_REMEDY.format(head=head)}"
+        )
+    return store
+
+
+def _wait_for_all(here: dist.Store, rank: int, world_size: int, deadline: float) -> list[int]:
+    """Wait until all ranks have come, or until the deadline; returns those that have not."""
+    here.set(str(rank), "")
+    here.add("count", 1)
+    while here.add("count", 0) < world_size:
+        if time.monotonic() > deadline:
+            return [other for other in range(world_size) if not here.check([str(other)])]
+        time.sleep(_POLL_S)
+    return []
+
+
+def _head() -> tuple[str, int]:
+    """Where the ranks meet.
+
+    Raises:
+        ValueError: a variable is missing or no port.
+    """
+    text = os.environ["MASTER_PORT"]
+    if not text.isdecimal() or not 0 < int(text) < 2**16:
+        raise ValueError(f"MASTER_PORT must be a port, got {text!r}; torchrun sets it")
+    return os.environ["MASTER_ADDR"], int(text)

@@ -1,0 +1,261 @@
+"""Every rank's host and process, who failed first, and the deadline by which a process ends once a run has failed."""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import timedelta
+
+import torch.distributed as dist
+
+from fastvae.distributed.failure import (
+    Failure,
+    error_place,
+    failure_here,
+    if_in_reach,
+    is_peer_error,
+    main_place,
+    signals_held,
+    within,
+)
+from fastvae.distributed.heartbeat import PERIOD_S, Clock, Heartbeat
+
+WAY_OUT_S = 4.5  # from the moment in which a rank learns of a failure to the end of its process
+_ROLL_CALL_S = 2.0  # how long a rank that is alive may take to answer
+_NEWS_S = 1.0  # how long the others may take to read the verdict before its reporter ends
+_POLL_S = 0.05
+_SILENT = ("Timed out", "timed out", "timeout")
+_LINK = "the link between the hosts (ip -s link, ping, firewall; GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME)"
+
+
+def to_stderr(text: str) -> None:
+    """Write a message without Python's buffers."""
+    os.write(2, text.encode())
+
+
+class Roster:
+    """Watches over the ranks of a run through the store that they met through, and ends this process in time.
+
+    Two threads run beside the collectives. One beats (see ``Heartbeat``) and answers the others: it does so even while
+    the main thread waits in a collective, so a rank that does not answer is dead, frozen or cut off. The other one
+    keeps the time: the store itself may be out of reach, and the main thread may be in a wait that nothing ends.
+
+    A rank that is silent for ``timeout_s``, or an error here, begins the roll call; the rank that makes it writes one
+    verdict for all. The main thread then has a few seconds to leave in order; what is still there after
+    ``WAY_OUT_S`` ends at once. So a run ends within ``timeout_s`` + 5 s of the moment in which a rank freezes.
+
+    Args:
+        store: that of the process group. It is served from rank 0's host; where that is out of reach, that is the
+            verdict.
+        rank, world_size: this process among all.
+        timeout_s: how long another rank may be silent, and how long a collective may take.
+        on_failure: called once with the verdict, in whatever thread learns of it first.
+        last_words: shows a message to the user where the process is ended at once.
+    """
+
+    def __init__(
+        self,
+        store: dist.Store,
+        rank: int,
+        world_size: int,
+        timeout_s: float,
+        on_failure: Callable[[Failure], None] | None = None,
+        last_words: Callable[[str], None] = to_stderr,
+    ) -> None:
+        self._store, self._rank, self._world_size, self._timeout_s = store, rank, world_size, timeout_s
+        self._on_failure, self._last_words = on_failure or (lambda failure: None), last_words
+        self._host = socket.gethostname()
+        self.verdict: Failure | None = None
+        self._raised_at: str | None = None  # the place of this rank's error
+        self._trouble_at: float | None = None  # when this rank learnt that the run has failed
+        self._answered = False
+        self._peer_silence_s = 0.0  # of the rank that this one watches
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._store_silence = Clock()
+        store.set(f"member/{rank}", f"{self._host} {os.getpid()}")
+        self._threads = [
+            threading.Thread(target=self._live, args=(store.clone(),), name="fastvae-heart", daemon=True),  # type: ignore[attr-defined]
+            threading.Thread(target=self._keep_time, name="fastvae-deadline", daemon=True),
+        ]
+        for thread in self._threads if world_size > 1 else ():
+            thread.start()
+
+    def close(self) -> None:
+        """End the watch: this rank leaves, in order or after a failure that was reported."""
+        self._closed.set()
+        for thread in self._threads if self._world_size > 1 else ():
+            thread.join(_NEWS_S if self._trouble_at is None else _POLL_S)  # it may wait for a store that is silent
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until this process is ended; infinite while the run is well."""
+        return float("inf") if self._trouble_at is None else max(0.0, self._trouble_at + WAY_OUT_S - time.monotonic())
+
+    def diagnose(self, error: Exception) -> Failure:
+        """What made the run fail: the same on every rank that reaches the store. Signals wait until it is known."""
+        with signals_held():
+            own = failure_here(self._rank, error)
+            self._raised_at = error_place(error)
+            self._note_trouble()
+            if self._world_size == 1:
+                return self._settle(own)
+            is_peers, found = is_peer_error(error), self.verdict
+            if found is None and self._store_silence.tick() < self._timeout_s / 2:
+                work = self._ask if is_peers else self._record
+                found = if_in_reach(lambda: within(_ROLL_CALL_S + _NEWS_S, lambda: work(self._store, own)))
+            return self._settle(found or (self._cut_off(own) if is_peers else own))
+
+    # The two threads
+
+    def _live(self, store: dist.Store) -> None:
+        """Beat, answer the roll call, and read the verdict, until this rank leaves."""
+        if_in_reach(lambda: self._beat(store))
+
+    def _beat(self, store: dist.Store) -> None:
+        heart = Heartbeat(store, self._rank, self._world_size)
+        period_s = min(PERIOD_S, self._timeout_s / 8)
+        has_read = False
+        while not self._closed.wait(period_s if self._trouble_at is None else _POLL_S):
+            heart.beat()
+            self._store_silence.reset()
+            self._peer_silence_s = heart.silence_s
+            if self.verdict is None and heart.silence_s > self._timeout_s:
+                self._note_trouble()
+                self._ask(store, self._silence(heart.watched))
+            if not has_read and store.add("trouble", 0):
+                self._note_trouble()
+                self._answer(store)
+                if store.check(["first"]):
+                    self._settle(_parse(store.get("first")))
+                    store.add("has read", 1)
+                    has_read = True
+        heart.leave()
+
+    def _keep_time(self) -> None:
+        while not self._closed.wait(min(PERIOD_S / 2, self._timeout_s / 8)):
+            silence_s = self._store_silence.tick()
+            if self._trouble_at is None and silence_s > self._timeout_s:
+                self._note_trouble()
+                failure = self._cut_off(self._silence(0))
+                threading.Thread(target=self._settle, args=(failure,), daemon=True).start()
+            if self.left_s == 0:
+                self._end_at_once()
+
+    def _end_at_once(self) -> None:
+        known = self.verdict or self._silence(None)
+        self._last_words(f"fastvae: {known.seen_from(self._rank)}\n")
+        os._exit(1)
+
+    # What is known of a failure
+
+    def _note_trouble(self) -> None:
+        """Start the clock by which this process ends; a C thread keeps it too, where a thread never yields the GIL."""
+        with self._lock:
+            if self._trouble_at is not None or self._world_size == 1:
+                return
+            self._trouble_at = time.monotonic()
+        faulthandler.dump_traceback_later(WAY_OUT_S + 0.5, exit=True, file=2)
+
+    def _settle(self, failure: Failure) -> Failure:
+        self._note_trouble()
+        with self._lock:
+            is_new = self.verdict is None
+            self.verdict = self.verdict or failure
+        if is_new:
+            self._on_failure(self.verdict)
+        return self.verdict
+
+    def _answer(self, store: dist.Store) -> None:
+        """Say where this rank's main thread is, and whether the rank that it watches is silent; once."""
+        with self._lock:
+            if self._answered:
+                return
+            self._answered = True
+        store.set(f"alive/{self._rank}", self._raised_at or main_place())
+        if self._peer_silence_s > self._timeout_s / 2:
+            store.add("silent", 1)
+        store.add("alive", 1)
+
+    def _record(self, store: dist.Store, failure: Failure, num_alive: int | None = None) -> Failure:
+        """The first failure that any rank wrote down, which may be this one; every other rank reads it."""
+        first = _parse(store.compare_set("first", "", json.dumps(asdict(failure))))
+        store.add("trouble", 1)
+        if first == failure:  # let the others read it before the store ends with this process
+            readers = num_alive or self._world_size
+            _wait_for(lambda: store.add("has read", 0) >= readers, _NEWS_S)
+        return first
+
+    def _ask(self, store: dist.Store, own: Failure) -> Failure:
+        """Find out which rank does not answer, unless another rank or thread does so already."""
+        asker = f"{self._rank} {threading.current_thread().name}"
+        if store.compare_set("asks", "", asker) != asker.encode():
+            store.wait(["first"], timedelta(seconds=_ROLL_CALL_S + _NEWS_S))
+            return _parse(store.get("first"))
+        store.add("trouble", 1)
+        self._answer(store)
+        _wait_for(lambda: store.add("alive", 0) + store.add("silent", 0) >= self._world_size, _ROLL_CALL_S)
+        return self._settle(self._record(store, self._missing(store, own), store.add("alive", 0)))
+
+    def _missing(self, store: dist.Store, own: Failure) -> Failure:
+        silent = [rank for rank in range(self._world_size) if not store.check([f"alive/{rank}"])]
+        if not silent:
+            return self._stuck(store)
+        host, process = store.get(f"member/{silent[0]}").decode("utf-8").rsplit(" ", 1)
+        others = f" (nor do {len(silent) - 1} more, such as rank {silent[1]})" if len(silent) > 1 else ""
+        reason = f"process {process} does not answer{others}. {self._advice(own, silent[0], host)}"
+        return Failure(rank=silent[0], host=host, reason=reason, reporter=self._rank)
+
+    def _stuck(self, store: dist.Store) -> Failure:
+        """All answer, so one works or waits elsewhere than the others: the place that the fewest ranks are at."""
+        places = {rank: store.get(f"alive/{rank}").decode("utf-8") for rank in range(self._world_size)}
+        crowds = Counter(places.values())
+        odd = min(places, key=lambda rank: (crowds[places[rank]], rank == self._rank, rank))
+        host, process = store.get(f"member/{odd}").decode("utf-8").rsplit(" ", 1)
+        reason = (
+            f"every rank is alive, but after {self._timeout_s:g} s this one is at {places[odd]}, rank {self._rank} "
+            f"at {places[self._rank]}. If it may take so long, raise --train.timeout; if not, `py-spy dump --pid "
+            f"{process}` on {host} says what it waits for"
+        )
+        return Failure(rank=odd, host=host, reason=reason, reporter=self._rank)
+
+    def _silence(self, rank: int | None) -> Failure:
+        """A rank that has not counted, before the roll call says more."""
+        who = 0 if rank is None else rank
+        reason = f"timed out: a rank was silent for {self._timeout_s:g} s (--train.timeout). Look at {_LINK}"
+        return Failure(rank=who, host=os.environ.get("MASTER_ADDR", "its host"), reason=reason, reporter=self._rank)
+
+    def _cut_off(self, own: Failure) -> Failure:
+        host = os.environ.get("MASTER_ADDR", "the head's host")
+        reason = f"its host is out of reach from rank {self._rank} on {self._host}. {self._advice(own, 0, host)}"
+        return Failure(rank=0, host=host, reason=reason, reporter=self._rank)
+
+    def _advice(self, own: Failure, rank: int, host: str) -> str:
+        if any(text in own.reason for text in _SILENT):
+            return (
+                f"Nothing came from it for {self._timeout_s:g} s (--train.timeout): it is frozen, or in one call that "
+                f"keeps Python's lock so long, or cut off. Look on {host} at what it does (py-spy dump), and at "
+                f"{_LINK}. If it may be silent for longer, raise --train.timeout"
+            )
+        return (
+            f"It closed its connections: look at logs/rank_{rank}.log in the run directory, and on {host} at dmesg "
+            "for a process that was killed for its memory"
+        )
+
+
+def _wait_for(holds: Callable[[], bool], seconds: float) -> None:
+    """Wait until a condition holds, or for so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+
+
+def _parse(record: bytes) -> Failure:
+    return Failure(**json.loads(record))

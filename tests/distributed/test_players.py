@@ -1,0 +1,173 @@
+"""Two models that are trained together: the same run under every strategy, and as exact as that of one model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+import fastvae
+from fastvae.distributed import DDPConfig, StrategyOptions, World, build_strategy
+from fastvae.train import OptimConfig, PlayerSpec
+from tests import launching
+from tests.distributed.adversarial_worker import POISONED
+from tests.distributed.adversary import AdversarialTask, Discriminator, SmallVAE
+
+WORKER = Path(__file__).with_name("adversarial_worker.py")
+STRATEGIES: dict[str, dict[str, Any]] = {"ddp": {"strategy": "ddp"}, "fsdp": {"strategy": "fsdp"}}
+if not launching.deepspeed_lacks():
+    STRATEGIES |= {f"deepspeed {stage}": {"strategy": "deepspeed", "deepspeed": {"stage": stage}} for stage in range(4)}
+PLAYERS = ("generator", "discriminator")
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "accumulated": {"settings": {"accumulation": 2}, "adaptive": False},
+    **{f"{player} poisoned": {"poison": player} for player in PLAYERS},
+}
+STEPS = 8
+
+
+def jobs_of(prefix: str, settings: dict[str, Any], **changes: Any) -> list[dict[str, Any]]:
+    return [
+        {**variant, "run": f"{prefix}/{name}", "settings": {**settings, **variant.get("settings", {}), **changes}}
+        for name, variant in VARIANTS.items()
+    ]
+
+
+def train(root: Path, jobs: list[dict[str, Any]], *, num_processes: int) -> None:
+    path = root / f"jobs_{num_processes}.json"
+    path.write_text(json.dumps([{**job, "run": str(root / job["run"])} for job in jobs]))
+    launching.run([str(WORKER), str(path)], num_processes=num_processes)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All runs, of one process and of two; those called resumed stop after half of their steps and go on."""
+    root = tmp_path_factory.mktemp("players")
+    train(root, jobs_of("one", {}, accumulation=1), num_processes=1)
+    two = []
+    for name, settings in STRATEGIES.items():
+        two += jobs_of(name, settings)
+        two += [
+            {"run": f"{name}/resumed", "settings": {**settings, "steps": steps}, "poison": "discriminator"}
+            for steps in (STEPS // 2, STEPS)
+        ]
+    train(root, two, num_processes=2)
+    return root
+
+
+def metrics(run: Path) -> list[dict[str, float]]:
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [record for record in records if record["kind"] == "train"]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_two_ranks_train_both_models_as_one_process_does(runs: Path, strategy: str, variant: str) -> None:
+    ours, theirs = (metrics(runs / where / variant) for where in (strategy, "one"))
+    assert [record["step"] for record in ours] == list(range(1, STEPS + 1))
+    for here, there in zip(ours, theirs, strict=True):
+        for name in (*AdversarialTask.columns, "grad_norm", "discriminator_grad_norm"):
+            expected = there[name] if there[name] is None else pytest.approx(there[name], rel=2e-5, abs=1e-6)
+            assert here[name] == expected, (here["step"], name)
+        for name in ("adversarial_factor", "lr", "discriminator_lr", "skipped_steps", "discriminator_skipped_steps"):
+            assert here[name] == there[name]
+    one = safetensors.torch.load_file(runs / "one" / variant / "last_0.safetensors")
+    for rank in range(2):
+        two = safetensors.torch.load_file(runs / strategy / variant / f"last_{rank}.safetensors")
+        assert two.keys() == one.keys()
+        for name, value in two.items():
+            torch.testing.assert_close(value, one[name], atol=2e-5, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_the_comparison_can_fail(runs: Path) -> None:
+    """Both losses reach the generator, and the weight of the second is neither 0 nor at its bounds."""
+    weights = [record["adversarial_weight"] for record in metrics(runs / "one" / "plain")]
+    assert weights[:2] == [0, 0]
+    assert all(0 < weight < 50 and weight != 0.5 for weight in weights[2:])
+    plain, other = (metrics(runs / "one" / variant)[-1] for variant in ("plain", "accumulated"))
+    assert plain["distortion_nats"] != pytest.approx(other["distortion_nats"], rel=1e-4)
+
+
+@pytest.mark.parametrize("strategy", ["one", *STRATEGIES])
+@pytest.mark.parametrize("player", PLAYERS)
+def test_a_nan_of_either_player_on_one_rank_is_skipped_on_all(runs: Path, strategy: str, player: str) -> None:
+    """A NaN of the reconstruction reaches the discriminator, and one of its scores the generator: each skips one."""
+    records = metrics(runs / strategy / f"{player} poisoned")
+    skipped = [(record["skipped_steps"], record["discriminator_skipped_steps"]) for record in records]
+    assert skipped == [(0, 0)] * POISONED + [(1, 1)] * (STEPS - POISONED)
+    lines = (runs / strategy / f"{player} poisoned" / "metrics.jsonl").read_text().splitlines()
+    incidents = {(record["kind"], record["step"]) for record in map(json.loads, lines) if "skipped_" in record["kind"]}
+    assert incidents == {("skipped_not_finite", POISONED + 1), ("discriminator_skipped_not_finite", POISONED + 1)}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_run_that_went_on_ends_with_the_same_bits(runs: Path, strategy: str) -> None:
+    resumed, whole = (runs / strategy / name for name in ("resumed", "discriminator poisoned"))
+    assert (resumed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    for rank in range(2):
+        assert (resumed / f"last_{rank}.safetensors").read_bytes() == (whole / f"last_{rank}.safetensors").read_bytes()
+    ends = [run / "checkpoints" / f"step_{STEPS:08d}" for run in (resumed, whole)]
+    states = [json.loads((end / "state.json").read_text())["players"] for end in ends]
+    assert states[0] == states[1]
+    assert states[0].keys() == set(PLAYERS)
+
+
+def test_one_checkpoint_holds_every_tensor_of_both_models(runs: Path) -> None:
+    names = set()
+    for path in (runs / "fsdp" / "plain" / "checkpoints" / f"step_{STEPS:08d}").glob("*.safetensors"):
+        names |= safetensors.torch.load_file(path).keys()
+    for kind in ("model.0.weight", "optimizer.state.0.weight.exp_avg", "averages.0.weight"):
+        assert f"discriminator.{kind}" in names
+    assert {
+        "generator.model.output.weight",
+        "generator.averages.output.bias",
+        "generator.replicated.real_level",
+    } <= names
+
+
+def test_the_weights_of_a_run_are_the_generators(runs: Path, tmp_path: Path) -> None:
+    assert fastvae.train.export_weights(runs / "ddp" / "plain", tmp_path / "weights.safetensors") == STEPS
+    exported = safetensors.torch.load_file(tmp_path / "weights.safetensors")
+    finished = safetensors.torch.load_file(runs / "ddp" / "plain" / "model.safetensors")
+    assert exported.keys() == finished.keys()
+    assert all(torch.equal(value, finished[name]) for name, value in exported.items())
+
+
+def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
+    options = StrategyOptions(ddp=DDPConfig(static_graph=True), num_players=2)
+    with pytest.raises(ValueError, match=r"train\.ddp\.static_graph is not for a task that trains two models"):
+        build_strategy("ddp", World(world_size=2), options)
+    with pytest.raises(ValueError, match="PlayerSpec: name must be letters, digits and underscores, got 'a.b'"):
+        PlayerSpec(name="a.b", model=nn.Identity())
+    task = AdversarialTask(Discriminator(12), OptimConfig())
+    task.opponents = (PlayerSpec(name="generator", model=Discriminator(12)),)
+    with pytest.raises(ValueError, match="must have different names, got generator, generator"):
+        fastvae.train(SmallVAE(12), torch.rand(40, 12), task=task, run_dir=tmp_path)
+
+
+def test_a_run_of_other_players_is_refused(tmp_path: Path) -> None:
+    config = fastvae.TrainConfig(steps=1, global_batch_size=8, final_samples=1, device="cpu")
+    data = torch.rand(40, 12)
+    fastvae.train(SmallVAE(12), data, config, run_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"opponents\.discriminator.*task was None, now 'AdversarialTask'"):
+        fastvae.train(
+            SmallVAE(12), data, config, task=AdversarialTask(Discriminator(12), OptimConfig()), run_dir=tmp_path
+        )
+
+
+def test_frozen_parameters_take_no_gradient_and_learn_again_afterwards() -> None:
+    strategy = build_strategy("single", World())
+    strategy.setup(nn.Linear(3, 1), lambda named: torch.optim.Adam([p for _, p in named]))
+    fixed = strategy.trained.bias
+    fixed.requires_grad_(False)
+    x = torch.ones(2, 3, requires_grad=True)
+    with strategy.frozen() as module:
+        module(x).sum().backward()
+    assert x.grad is not None
+    assert strategy.trained.weight.grad is None
+    assert [p.requires_grad for p in strategy.trained.parameters()] == [True, False]
