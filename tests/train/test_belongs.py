@@ -180,7 +180,8 @@ def test_a_run_goes_on_and_is_evaluated_from_elsewhere(tmp_path: Path, monkeypat
 
 def test_processes_without_a_directory_agree_on_one_or_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", "0")
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match="run_dir must be given where several processes train"):
         new_run_dir()
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "4711")
