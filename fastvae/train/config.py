@@ -111,11 +111,11 @@ class TrainConfig(OptimConfig):
 
     _where = "train"
 
-    steps: int = 1000
+    steps: int = setting(1000, changes_result=False)
     """Optimizer steps of the whole run."""
     global_batch_size: int = 128
     """Examples in one optimizer step, over all processes and micro-batches together."""
-    accumulation: int = 1
+    accumulation: int = setting(1, changes_result=False)
     """Micro-batches that each process splits its share of a global batch into; saves memory, changes no result."""
     ema: float | None = None
     """Decay of an exponential moving average of the weights, which evaluation then uses; None for off."""

@@ -168,7 +168,7 @@ class _Trainer:
             accumulation=config.accumulation,
             device=self.world.device,
         )
-        saver.identify(specs[GENERATOR].model, data)
+        saver.identify({name: spec.model for name, spec in specs.items()}, data)
         averages = set_up(specs, strategies, config, task.methods(config))
         self.restart_decoder = DecoderRestart(self.strategy, config)
         self.state = saver.resume({name: {} if ema is None else ema.average for name, ema in averages.items()})

@@ -69,9 +69,8 @@ def test_features_are_compared_with_pca(tmp_path: Path, program: Program) -> Non
 
 @needs_mnist
 def test_compression_recovers_images_at_about_their_elbo(tmp_path: Path, program: Program) -> None:
-    rows = run_script(
-        program, "app_compression.py", tmp_path, "--steps=60", "--num=1000", "--run-dir", str(tmp_path / "runs")
-    )
+    options = ["--steps=60", "--num=1000", "--run-dir", str(tmp_path / "runs")]
+    rows = run_script(program, "app_compression.py", tmp_path, *options)
     values = {(row["application"], row["figure"]): row["value"] for row in rows}
     for kind, header in (("binary", 0.02), ("8 bits", 0.01)):  # the header's share is larger for few images
         assert values[f"compression, {kind}", "files that come back byte for byte"] == 1

@@ -15,9 +15,8 @@ needs_adbench = pytest.mark.skipif(not (DATA / "adbench").is_dir(), reason=f"no 
 
 @needs_adbench
 def test_anomalies_in_tables(tmp_path: Path, program: Program) -> None:
-    rows = run_script(
-        program, "app_anomalies.py", tmp_path, "--tables", "WBC", "breastw", "--seeds", "1", "--only", "tables"
-    )
+    options = ["--tables", "WBC", "breastw", "--seeds=1", "--only=tables"]
+    rows = run_script(program, "app_anomalies.py", tmp_path, *options)
     values = {row["figure"]: row["value"] for row in rows}
     assert values["WBC: AUROC"] > 0.95
     assert values["breastw: AUROC"] > 0.95
@@ -28,9 +27,8 @@ def test_anomalies_in_tables(tmp_path: Path, program: Program) -> None:
 @needs_mnist
 def test_anomalies_with_held_out_digits(tmp_path: Path, program: Program) -> None:
     for digit in ("0", "6"):
-        rows = run_script(
-            program, "app_anomalies.py", tmp_path, "--only=mnist", f"--digits={digit}", "--steps-mnist=100"
-        )
+        options = ["--only=mnist", f"--digits={digit}", "--steps-mnist=100"]
+        rows = run_script(program, "app_anomalies.py", tmp_path, *options)
     assert [row["figure"] for row in rows] == [f"MNIST without {digit}: AUROC of {digit}" for digit in "06"]
     assert [row["bar"] for row in rows] == ["", ""]  # the requirement is for the mean of all ten
     assert all(0.6 < row["value"] < 1 for row in rows)

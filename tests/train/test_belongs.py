@@ -70,7 +70,7 @@ def test_other_data_are_refused(run_dir: Path, data: Any, words: str) -> None:
     ("model", "words"),
     [
         (vae(width=5), r"was .*\[4, 6\], now .*\[5, 6\]"),
-        (vae(activation=torch.nn.GELU), r"was encoder\.extra: ReLU, now encoder\.extra: GELU"),
+        (vae(activation=torch.nn.GELU), r"was generator: encoder\.extra: ReLU, now generator: encoder\.extra: GELU"),
     ],
 )
 def test_another_model_is_refused(run_dir: Path, model: torch.nn.Module, words: str) -> None:
@@ -107,7 +107,7 @@ def test_of_large_data_a_part_is_read(kind: Any, most: int, monkeypatch: pytest.
     read, get = [], kind.__getitem__
     data = fastvae.data.as_data(tuple(kind(torch.ones(num, 1, dtype=torch.uint8)) for num in (2**26, 2)))
     monkeypatch.setattr(kind, "__getitem__", lambda source, rows: read.append(len(rows)) or get(source, rows))
-    found = identify(vae(), data)
+    found = identify({"generator": vae()}, data)
     assert found["data"]["train"]["num_examples"] == 2**26
     assert sum(read) < most + 10
 
@@ -180,6 +180,8 @@ def test_a_run_goes_on_and_is_evaluated_from_elsewhere(tmp_path: Path, monkeypat
 
 def test_processes_without_a_directory_agree_on_one_or_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match="run_dir must be given where several processes train"):
         new_run_dir()
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "4711")

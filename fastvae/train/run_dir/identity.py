@@ -20,15 +20,15 @@ _CHUNK_BYTES = 2**20
 _NUM_READ = 16
 
 
-def identify(model: nn.Module, data: Data) -> dict[str, Any]:
-    """The structure of a model that is not wrapped yet, and a digest of the data, as JSON has them.
+def identify(models: Mapping[str, nn.Module], data: Data) -> dict[str, Any]:
+    """The structure of each player's model, not wrapped yet, and a digest of the data, as JSON has them.
 
     Of an array the digest reads at most 32 MiB of training and as much of test examples, evenly spread, so it sees
     every number of a smaller one; of any other source 16 examples of each, which a source in files does not need to
     hold in memory. Examples that a source draws at random at each reading are left out of it.
     """
     return {
-        "model": list(_structure(model)),
+        "model": [f"{name}: {line}" for name, model in models.items() for line in _structure(model)],
         "data": {
             "name": data.name,
             "description": hashlib.sha256(describe(data)).hexdigest(),

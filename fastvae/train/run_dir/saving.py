@@ -91,10 +91,10 @@ class Saver:
         """Whether a background save has failed, and nobody has been told; a rank may know it before the others."""
         return self._error is not None
 
-    def identify(self, model: nn.Module, data: Data) -> None:
-        """Take note of what the run is made of, before a strategy wraps the model; all but rank 0 do nothing."""
+    def identify(self, models: Mapping[str, nn.Module], data: Data) -> None:
+        """Note each player's model and the data, before a strategy wraps the models; all but rank 0 do nothing."""
         if self._world.is_main:
-            self._data, self._belongs_to = data, identify(model, data)
+            self._data, self._belongs_to = data, identify(models, data)
 
     def resume(self, averages: Mapping[str, dict[str, Tensor]]) -> TrainState:
         """The state to go on from: the newest valid checkpoint of this same run, or step 0.
