@@ -262,10 +262,10 @@ CONFIGS: dict[str, tuple[Callable[[str], str | bytes], str]] = {
     "nan": (lambda t: altered(t, "train", "lr", value=float("nan")), "train.lr must be a positive number, got nan"),
     "a nan weight": (lambda t: altered(t, "train", "objective", "kl_weight", value=float("nan")), "kl_weight"),
     "negative sizes": (lambda t: altered(t, "model", "latent_dim", value=-3), "must be at least 1, got -3"),
-    "no mapping": (lambda t: "just text", "does not describe model and data"),
+    "no mapping": (lambda t: "just text", "does not describe the model and the data"),
     "not YAML": (lambda t: t + "\n]: [", "is not YAML"),
     "a Python object": (lambda t: t + "\nx: !!python/object/apply:os.system ['touch unpickled']\n", "is not YAML"),
-    "an alias bomb": (lambda t: BOMB + t, "an alias"),
+    "an alias bomb": (lambda t: BOMB + t, "aliases"),
     "deep nesting": (lambda t: "x: " + "[" * 100_000, "is not YAML"),
     "not text": (lambda t: b"\xff\xfe\x00binary", "is not YAML"),
 }
