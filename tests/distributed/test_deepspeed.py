@@ -79,7 +79,7 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
 
 
 def test_one_process_without_a_launcher_is_told_to_start_one() -> None:
-    with pytest.raises(ValueError, match="strategy deepspeed needs a launcher"):
+    with pytest.raises(ValueError, match="strategy deepspeed requires a launcher"):
         build_strategy("deepspeed", World())
 
 

@@ -177,7 +177,7 @@ def test_tensors_of_another_model(fault: Fault, program: Program, finished: Path
     seal(newest(damaged))
     assert program.run(damaged, *OPTIONS, check=False) == [2]
     text = damaged.with_name("run.rank0.txt").read_text()
-    assert "tensors are not this run's" in text
+    assert "tensors differ from this run's" in text
     assert "Traceback" not in text
     fault.row(15, "hostile checkpoint: other tensors", injected=1)
 
