@@ -1,4 +1,4 @@
-"""Everything that decides a run, and its way back from a run directory."""
+"""The configuration of a run, and how it is read from a run directory."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from fastvae.train import TrainConfig
 from fastvae.train.run_dir.record import read_record
 from fastvae.train.run_dir.run_dir import RunDir
 
-_MAX_CONFIG_BYTES = 2**20  # far above what a run writes
+_MAX_CONFIG_BYTES = 2**20  # far more than a run writes
 _MAX_MESSAGE = 500
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Settings):
-    """Everything that decides a run. A recipe is a function that returns one; the command line changes its fields."""
+    """Configuration of a run. A recipe is a function that returns one; command-line options change its fields."""
 
     recipe: Annotated[str, tyro.conf.Suppress] = "custom"
-    """Name of the recipe that this came from."""
+    """Name of the recipe that the configuration is derived from."""
     run_dir: Path | None = None
-    """Where the run writes everything; None is runs/RECIPE."""
+    """Directory that the run writes to; None is runs/RECIPE."""
     seed: int = 0
-    """Decides initial weights, noise and the order of the examples."""
+    """Seed of the initial weights, the noise and the order of the examples."""
     weights: Path | None = None
-    """Start from the weights of this file, such as one of `fastvae export`; None makes them from the seed."""
+    """File with initial weights, such as one of `fastvae export`; None initialises them from the seed."""
     model: ModelConfig
     """The model."""
     data: DataConfig
@@ -54,12 +54,12 @@ class RunConfig(Settings):
 
 
 def resolve(config: RunConfig) -> RunConfig:
-    """The configuration with its data's name resolved, see `fastvae.data.resolve`; the same if applied twice.
+    """Return the configuration with the name of its data resolved, see `fastvae.data.resolve`. Idempotent.
 
-    The likelihood "table" is for tables only, so that a path needs no other word to be read as one.
+    The likelihood "table" is for tables only, so a path is read as a table if the likelihood is "table".
 
     Raises:
-        ValueError: the data's name needs a path, and there is none.
+        ValueError: the name of the data requires a path, and the configuration has none.
     """
     data = resolve_data(config.data)
     if config.model.likelihood == "table" and data.name == ANY:
@@ -68,21 +68,21 @@ def resolve(config: RunConfig) -> RunConfig:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases, which no run writes: a few lines of them can stand for more than a memory holds."""
+    """YAML without aliases, which no run writes: a few lines of aliases can expand to more than fits in memory."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has an alias (*name), which is not allowed here")
+            raise yaml.YAMLError("aliases (*name) are not allowed")
         return super().compose_node(parent, index)
 
 
 def read_config(directory: Path) -> RunConfig:
-    """The configuration that a run directory holds.
+    """Read the configuration of a run directory.
 
-    Where the run directory was moved together with files that it names, they are found at their new place.
+    If the run directory was moved together with files that it refers to, the files are found at their new path.
 
     Raises:
-        ValueError: there is none, or it is not one of this version's; the message says what is wrong.
+        ValueError: the file does not exist or was not written by this version; the message states the reason.
     """
     path = RunDir(directory).config
     record = read_record(directory)
@@ -92,13 +92,13 @@ def read_config(directory: Path) -> RunConfig:
         fields: Any = yaml.load(text.decode("utf-8"), _PlainLoader)
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(
-            f"{directory} holds no run: {path.name} is missing; `fastvae train RECIPE` makes one"
+            f"{directory} is not a run directory: {path.name} is missing; `fastvae train RECIPE` creates one"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(fields, dict) or fields.get("model") is None or fields.get("data") is None:
         raise ValueError(
-            f"{path} does not describe model and data: the run was started from Python with its own; "
+            f"{path} does not describe the model and the data: the run was started from Python with the user's own; "
             "build the model there and load model.safetensors into it"
         )
     try:
@@ -109,7 +109,7 @@ def read_config(directory: Path) -> RunConfig:
 
 
 def _relocated(value: Any, before: Path, now: Path) -> Any:
-    """A configuration whose missing paths are those at the same place relative to the moved run directory.
+    """Return a configuration whose missing paths are replaced by those at the same path relative to the run directory.
 
     Args:
         value: the configuration, or a field of it.

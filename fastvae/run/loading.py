@@ -1,4 +1,4 @@
-"""From a run directory to a `LoadedRun`."""
+"""Load a `LoadedRun` from a run directory."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from fastvae.train.run_dir.weights import load_weights, read_weights, set_weight
 
 
 def load(directory: str | Path, *, device: str | torch.device = "cpu") -> LoadedRun:
-    """A run with the weights that its evaluation used; one that is not finished, with its newest checkpoint's.
+    """Load a run with the weights that its evaluation used, or those of its newest checkpoint if unfinished.
 
-    A run on pixels or plain numbers works without the files that it was trained on, until an example is asked for.
+    A run on pixels or plain numbers does not need its training files, unless its examples are read.
 
     Raises:
-        ValueError: the directory holds no run, or no weights yet.
+        ValueError: the directory is not a run directory, or has no weights yet.
     """
     directory = Path(directory)
     config = read_config(directory)

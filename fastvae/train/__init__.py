@@ -1,4 +1,4 @@
-"""The training loop: any module that honours ``forward(batch, noise_key)``, any data, one process or many.
+"""The training loop: any module with ``forward(batch, noise_key)``, any data, one process or many.
 
 ``fastvae.train`` is this package, and calling it trains: ``fastvae.train(model, data, config)`` is `trainer.train`.
 """
@@ -48,7 +48,7 @@ __getattr__, __dir__ = lazy_names(
 
 
 class _TrainPackage(ModuleType):
-    """A package that can be called, so that the function of its name does not hide it."""
+    """A callable package, so that the function of the same name does not hide it."""
 
     def __call__(self, *arguments: Any, **options: Any) -> "Run":
         return self.train(*arguments, **options)

@@ -249,7 +249,7 @@ def test_a_captured_step_that_is_not_finite_changes_nothing_and_is_noted(monkeyp
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
 def test_capture_without_a_gpu_says_so(tmp_path: object) -> None:
     model = fastvae.VAE(fastvae.nn.MLPEncoder(6, 4, 2), fastvae.nn.MLPDecoder(2, 4, 6), fastvae.Bernoulli())
-    with pytest.raises(ValueError, match=r"train\.capture must be False but for one process on a GPU"):
+    with pytest.raises(ValueError, match=r"train\.capture requires one process on a GPU"):
         fastvae.train(
             model, torch.rand(40, 6), TrainConfig(steps=1, global_batch_size=4, capture=True), run_dir=tmp_path
         )  # type: ignore[arg-type]

@@ -83,7 +83,7 @@ def test_cublas_gets_its_workspace_for_the_run_alone(fresh_cuda: pytest.MonkeyPa
 
 def test_a_workspace_that_is_not_fixed_or_comes_too_late_is_refused(fresh_cuda: pytest.MonkeyPatch) -> None:
     fresh_cuda.setattr(torch.cuda, "is_initialized", lambda: True)
-    with pytest.raises(ValueError, match=f"{WORKSPACE} before CUDA's first use"), fixed_workspace(True, "cuda"):
+    with pytest.raises(ValueError, match=f"{WORKSPACE} before CUDA is first used"), fixed_workspace(True, "cuda"):
         pass
     fresh_cuda.setenv(WORKSPACE, ":0:0")
     with pytest.raises(ValueError, match=r"got ':0:0'"), fixed_workspace(True, "cuda"):
