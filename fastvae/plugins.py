@@ -127,6 +127,7 @@ def _import(name: str, folder: Path | None) -> ModuleType:
 def _place(error: Exception) -> str:
     """The file and line of the user's code that raised an error; empty if the module was not found."""
     frames = [each for each in traceback.extract_tb(error.__traceback__) if not _is_machinery(each.filename)]
+    frames = [each for each in frames if "site-packages" not in each.filename] or frames
     return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 

@@ -48,14 +48,8 @@ def parse_run(command: str, recipe: str, words: Sequence[str], beside: Sequence[
         default = replace(default, data=replace(default.data, binarize="none"))
     try:
         default = replace(default, model=extend(_chosen_model(default.model, words)))
-        config = parse(
-            type(default),
-            _without(words, PRESET),
-            f"{command} {recipe}",
-            default=default,
-            beside=beside,
-            others=[PRESET, "--plugin"],
-        )
+        options, others = _without(words, PRESET), [PRESET]
+        config = parse(type(default), options, f"{command} {recipe}", default=default, beside=beside, others=others)
         if not asks:
             refuse_unused(config, [name[2:] for name in given if name != PRESET])
             tasks.find_task(config.train.task)

@@ -242,7 +242,7 @@ def _require_new(what: str, name: str, taken: Iterable[str]) -> None:
 
 def _hint(name: str, known: Collection[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]}?" if near else f"choose {_choice(known)}"
+    return f"did you mean {near[0]}?" if near else f"choose {_choice(known)}, or load the plugin that registers it"
 
 
 def _choice(names: Collection[str]) -> str:

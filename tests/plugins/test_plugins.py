@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ import pytest
 import yaml
 
 import fastvae
-from fastvae import cli
+from fastvae import cli, own_settings
 from fastvae.plugins import loaded_plugins
+from fastvae.settings import Settings, setting
 from tests import launching
 from tests.faults.program import Program
 from tests.runs import free_port, metrics
@@ -40,6 +42,22 @@ WORDS = [
     "--train.log-every=1",
     "--train.device=cpu",
 ]
+
+ASK = """
+import contextlib, io, json
+from pathlib import Path
+from fastvae import cli
+answers = []
+for words in json.loads(Path("ask.json").read_text()):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        try:
+            code = cli.main(words)
+        except SystemExit as ended:
+            code = ended.code or 0
+    answers.append((code, output.getvalue()))
+Path("answers.json").write_text(json.dumps(answers))
+"""
 
 
 @dataclass(frozen=True)
@@ -66,6 +84,17 @@ class Folder:
         code, text = self.run(*words, ranks=ranks)
         assert code == 0, text
         return text
+
+    def ask(self, *lines: str | list[str]) -> list[tuple[int, str]]:
+        """The exit code and the output of several commands, run one after the other by one process."""
+        words = [line.split() if isinstance(line, str) else line for line in lines]
+        words = [each if "--plugin" in each else [*each, PLUGIN] for each in words]
+        (self.path / "ask.json").write_text(json.dumps(words))
+        script = self.path / "ask.py"
+        script.write_text(ASK)
+        process = self.program.start_script(script, folder=self.path, output=self.path / "ask.txt")
+        assert process.wait() == 0, process.text()
+        return [(code, text) for code, text in json.loads((self.path / "answers.json").read_text())]
 
 
 def prepare(path: Path) -> None:
@@ -97,22 +126,25 @@ def test_a_run_records_its_plugin_and_the_settings_of_its_parts(folder: Folder) 
 
 def test_commands_use_a_run_with_plugins(folder: Folder) -> None:
     final = json.loads((folder.path / "run/evaluation.json").read_text())
-    text = folder.done("evaluate", "run", "--num-samples=1", "--json", "--plugin", "my_package")
-    assert json.loads(text.splitlines()[-1])["elbo_nats"] == pytest.approx(final["elbo_nats"], rel=1e-5)
-    folder.done("sample", "run", "--num=3", "--out=samples.npz", PLUGIN)
-    assert np.load(folder.path / "samples.npz")["examples"].shape == (3, 12)
-    script = folder.path / "commands.py"
-    script.write_text(
-        "from fastvae import cli, load\n"
-        "for words in ('score run --out s.csv --data x.signals', 'encode run --out z.npz', 'reconstruct run',\n"
-        "              'decode run --data z.npz --out d.csv', 'interpolate run 0 1', 'traverse run',\n"
-        "              'export run --part decoder --format pt2 --to d.pt2', 'checkpoints run', 'status run'):\n"
-        "    assert cli.main([*words.split(), '--plugin', 'my_package']) == 0, words\n"
-        "assert load('run', plugins=('my_package',)).config.model.smooth.window == 5\n"
+    answers = folder.ask(
+        "evaluate run --num-samples=1 --json",
+        "sample run --num=3 --out=samples.npz",
+        "score run --out=scores.csv --data=x.signals",
+        "encode run --out=z.npz",
+        "decode run --data=z.npz --out=decoded.csv",
+        "reconstruct run",
+        "interpolate run --first=0 --second=1",
+        "traverse run",
+        "export run --part=decoder --format=pt2 --to=decoder.pt2",
+        "export run --to=weights.safetensors",
+        "checkpoints run",
+        "status run",
     )
-    process = folder.program.start_script(script, folder=folder.path, output=folder.path / "commands.txt")
-    assert process.wait() == 0, process.text()
-    assert len((folder.path / "s.csv").read_text().splitlines()) == 61
+    assert [code for code, _ in answers] == [0] * len(answers), answers
+    evaluation = json.loads(answers[0][1].splitlines()[-1])
+    assert evaluation["elbo_nats"] == pytest.approx(final["elbo_nats"], rel=1e-5)
+    assert np.load(folder.path / "samples.npz")["examples"].shape == (3, 12)
+    assert len((folder.path / "scores.csv").read_text().splitlines()) == 61
 
 
 def test_two_processes_train_like_one(folder: Folder) -> None:
@@ -120,6 +152,72 @@ def test_two_processes_train_like_one(folder: Folder) -> None:
     one, two = (metrics(folder.path / name, "train")[-1] for name in ("run", "two"))
     for name in ("loss_nats", "critic_loss"):
         assert two[name] == pytest.approx(one[name], rel=1e-4)
+
+
+def test_the_page_has_a_complete_plugin(folder: Folder, tmp_path: Path) -> None:
+    page = (launching.ROOT / "docs/plugins.md").read_text()
+    (source,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    (commands,) = re.findall(r"^```\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    (tmp_path / "my_plugin.py").write_text(source)
+    shutil.copy(folder.path / "x.signals", tmp_path)
+    train, *others = [line.removeprefix("fastvae ").split() for line in commands.splitlines()]
+    short = ["--train.steps=3", "--train.global-batch-size=16", "--train.final-samples=1", "--train.device=cpu"]
+    user = Folder(tmp_path, folder.program)
+    user.done(*train, *short)
+    answers = user.ask(*others)
+    assert [code for code, _ in answers] == [0] * len(others), answers
+    assert "nll_nats" in answers[0][1]
+    assert len((tmp_path / "samples.csv").read_text().splitlines()[0].split(",")) == 14
+    assert "--model.wide.width" in answers[-1][1]
+    lines = {path.name: len(path.read_text().splitlines()) for path in PACKAGE.glob("*.py")}
+    numbers = [lines[f"{name}.py"] for name in ("kind", "family", "likelihood", "task", "__init__")]
+    stated = page[page.index("`tests/plugins/my_package`") :]
+    assert [sum(numbers), *numbers] == [int(each) for each in re.findall(r"\b\d+\b", stated)]
+
+
+class Own(Settings):
+    """Not a dataclass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnConfig(Settings):
+    """Settings of a plugin."""
+
+    width: int = 3
+    speed: int = setting(1, changes_result=False)
+
+
+@dataclass(frozen=True)
+class Required(Settings):
+    """A field without a default."""
+
+    width: int
+
+
+def test_settings_of_a_plugin_are_a_nested_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_settings, "ADDED", {})
+    plain = fastvae.ModelConfig(latent_dim=3)
+    assert own_settings.extend(plain) is plain
+    assert own_settings.own_settings(plain, OwnConfig) == OwnConfig()
+    assert own_settings.add_settings(fastvae.ModelConfig, "my-own", OwnConfig) == "my_own"
+    config = own_settings.with_settings(plain, OwnConfig(width=5))
+    assert isinstance(config, fastvae.ModelConfig)
+    assert (config.latent_dim, own_settings.own_settings(config, OwnConfig).width) == (3, 5)
+    run = own_settings.extend(fastvae.recipes.find_recipe("digits"))
+    assert own_settings.own_settings(run.model, OwnConfig) == OwnConfig()
+    assert type(run) is own_settings.extended(fastvae.RunConfig) is own_settings.extended(type(run))
+    for name, settings, rule in (
+        ("my_own", OwnConfig, "must be a new identifier"),
+        ("conv", OwnConfig, "must be a new identifier"),
+        ("2d", OwnConfig, "must be a new identifier"),
+        ("other", Own, "must be a frozen dataclass"),
+        ("other", dict, "must be a frozen dataclass"),
+        ("other", Required, "every field must have a default, width has none"),
+    ):
+        with pytest.raises(ValueError, match=rule):
+            own_settings.add_settings(fastvae.ModelConfig, name, settings)
+    with pytest.raises(ValueError, match="DataConfig has no settings of class OwnConfig"):
+        own_settings.with_settings(fastvae.DataConfig(), OwnConfig())
 
 
 @pytest.mark.slow
@@ -138,22 +236,20 @@ def test_a_stopped_run_resumes_with_the_same_plugin_only(folder: Folder, tmp_pat
     assert metrics(user.path / "run", "train")[-1]["step"] == 8
     with (user.path / "my_package/family.py").open("a") as file:
         file.write("# changed\n")
-    code, text = user.run(*longer)
+    (code, text), (evaluated, warned) = user.ask([*longer[:-2], "--run-dir=run"], "evaluate run --num-samples=1")
     assert code == 2
     assert "was trained with other source files of plugin my_package (was " in text
     assert "choose another --run-dir" in text
-    text = user.done("evaluate", "run", PLUGIN)
-    assert text.count("warning: run was trained with other source files of plugin my_package") == 1
-    code, text = user.run("train", "digits", "--run-dir=run", "--train.device=cpu")
-    assert code == 2
-    assert "run was trained with plugin my_package; if you trust its code, add --plugin my_package" in text
+    assert evaluated == 0
+    assert warned.count("warning: run was trained with other source files of plugin my_package") == 1
 
 
 def test_a_command_without_the_plugin_names_it_and_does_not_import_it(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder.path)
-    for words in (["evaluate", "run"], ["sample", "run"], ["train", *WORDS, "--run-dir=run"]):
+    other = ["train", "digits", "--run-dir=run", "--train.device=cpu"]
+    for words in (["evaluate", "run"], ["sample", "run"], ["train", *WORDS, "--run-dir=run"], other):
         assert cli.main(words) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert "run was trained with plugin my_package" in line
@@ -172,34 +268,28 @@ def test_a_damaged_list_of_plugins_is_refused(folder: Folder, tmp_path: Path, pl
         fastvae.load(tmp_path / "run")
 
 
-def test_help_and_suggestions_include_the_plugin(folder: Folder) -> None:
-    text = folder.done("train", *WORDS, "--data.name=signals", PLUGIN, "--help")
-    assert "--model.smooth.window" in text
-    assert "--data.signals.length" in text
-    everything = folder.done("train", "digits", PLUGIN, "--help-all")
+def test_the_command_line_has_the_options_of_the_plugin(folder: Folder) -> None:
+    refused = {
+        "--model.smooth.window=3": "--model.smooth.window is for family smooth, and this run has network mlp",
+        "--train.critic.weight=3": "--train.critic.weight is for task critic, and this run has task elbo",
+        "--data.signals.length=3": "--data.signals.length is for signals data",
+        "--train.task=critic": "train.task: family vae is trained by elbo, got critic",
+        "--train.task=critik": "no task is named 'critik'; did you mean critic?",
+        "--data.signals.lenght=3": "did you mean --data.signals.length?",
+    }
+    (_, shown), (_, everything), (code, script), *answers = folder.ask(
+        ["train", *WORDS, "--data.name=signals", "--help"],
+        "train digits --help-all",
+        ["submit", *WORDS, "--dry-run"],
+        *(f"train digits {option}" for option in refused),
+    )
+    assert "--model.smooth.window" in shown
+    assert "--data.signals.length" in shown
     assert "--train.task {elbo}" in everything
-    code, text = folder.run("train", *WORDS, PLUGIN, "--model.smooth.windw=3")
-    assert (code, "did you mean --model.smooth.window?" in text) == (2, True)
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ("--model.smooth.window=3", "--model.smooth.window is for family smooth, and this run has network mlp"),
-        ("--train.critic.weight=3", "--train.critic.weight is for task critic, and this run has task elbo"),
-        ("--data.signals.length=3", "--data.signals.length is for signals data"),
-        ("--train.task=critic", "train.task: family vae is trained by elbo, got critic"),
-        ("--train.task=critik", "no task is named 'critik'; did you mean critic?"),
-    ],
-)
-def test_options_of_other_parts_are_refused(folder: Folder, words: str, expected: str) -> None:
-    code, text = folder.run("train", "digits", PLUGIN, words)
-    assert (code, expected in text) == (2, True), text
-
-
-def test_jobs_and_other_processes_get_the_plugin(folder: Folder) -> None:
-    text = folder.done("submit", *WORDS, PLUGIN, "--dry-run")
-    assert f"set -- digits {' '.join(WORDS[1:])} --plugin=my_package" in text
+    assert code == 0
+    assert f"set -- digits {' '.join(WORDS[1:])} --plugin=my_package" in script
+    for (code, text), expected in zip(answers, refused.values(), strict=True):
+        assert (code, expected in text) == (2, True), text
 
 
 @pytest.mark.parametrize(

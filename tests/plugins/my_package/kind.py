@@ -5,8 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from fastvae.data import Data, DataConfig, Form, Handlers, Kind, NumberRenderer, Preprocess, Source, State, as_data
+from fastvae.data import (
+    Data,
+    DataConfig,
+    Form,
+    Handlers,
+    Kind,
+    NumberRenderer,
+    Preprocess,
+    Source,
+    State,
+    as_data,
+    as_source,
+)
 from fastvae.own_settings import own_settings
 from fastvae.settings import Settings
 
@@ -19,17 +32,22 @@ class SignalsConfig(Settings):
     """Values of each signal that are used."""
 
 
+def rows(path: Path, config: DataConfig) -> Tensor:
+    """The signals of a file, float32 [N, length]."""
+    length = own_settings(config, SignalsConfig).length
+    lines = path.read_text().splitlines()
+    return torch.tensor([[float(word) for word in line.split()[:length]] for line in lines])
+
+
 def load(config: DataConfig, seed: int, state: State) -> Data:
     """Training and test examples of a run."""
-    length = own_settings(config, SignalsConfig).length
-    lines = Path(config.path).read_text().splitlines()
-    rows = torch.tensor([[float(word) for word in line.split()[:length]] for line in lines])
-    return dataclasses.replace(as_data(rows, test_every=config.test_every, name="signals"), kind="signals")
+    data = as_data(rows(Path(config.path), config), test_every=config.test_every, name="signals")
+    return dataclasses.replace(data, kind="signals")
 
 
 def read(path: Path, config: DataConfig, state: State) -> Source:
     """All examples of one file, for a finished run."""
-    return load(dataclasses.replace(config, path=path, test_every=10**9), 0, state).train
+    return as_source(rows(path, config), name="signals")
 
 
 def handlers() -> Handlers:
