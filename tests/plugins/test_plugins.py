@@ -156,8 +156,7 @@ def test_two_processes_train_like_one(folder: Folder) -> None:
 
 def test_the_page_has_a_complete_plugin(folder: Folder, tmp_path: Path) -> None:
     page = (launching.ROOT / "docs/plugins.md").read_text()
-    (source,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
-    (commands,) = re.findall(r"^```\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    (_, source), (_, commands) = re.findall(r"^```(\w*)\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
     (tmp_path / "my_plugin.py").write_text(source)
     shutil.copy(folder.path / "x.signals", tmp_path)
     train, *others = [line.removeprefix("fastvae ").split() for line in commands.splitlines()]
