@@ -65,7 +65,7 @@ def extended(config: type[S]) -> type[S]:
         for name, kind in nested.items()
         if isinstance(kind, type) and issubclass(kind, Settings) and extended(kind) is not kind
     }
-    made = _made(base, tuple(ADDED.get(base, {}).items()), tuple(changed.items()))  # type: ignore[arg-type]  # see above
+    made = _made(base, tuple(ADDED.get(base, {}).items()), tuple(changed.items()))
     return cast(type[S], made)
 
 
