@@ -111,6 +111,8 @@ class TrainConfig(OptimConfig):
 
     _where = "train"
 
+    task: str = setting("elbo", advanced=True)
+    """How a step is taken, a name of `fastvae.train.TASKS`: elbo, or one that a plugin registers."""
     steps: int = setting(1000, changes_result=False)
     """Number of optimizer steps of the run."""
     global_batch_size: int = 128
