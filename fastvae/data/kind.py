@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     LoadData = Callable[[DataConfig, int, State], Data]  # (config, seed, what a run kept: empty when it begins)
     ReadSource = Callable[[Path, DataConfig, State], Source]
+    ReadObject = Callable[[Any, str, DataConfig, Data], Source]  # (object, its name, the run's configuration and data)
 
 
 class Renderer(Protocol):
@@ -69,6 +70,8 @@ class Handlers:
     """The preprocessing, from the files that a run kept and what ``describe`` gave."""
     renderer: Callable[[Data], Renderer]
     """What shows examples of this kind."""
+    read_object: ReadObject | None = None
+    """All examples of an object in memory, such as a DataFrame, for a finished run; None if only files are read."""
     describe: Callable[[Any], dict[str, Any]] = lambda preprocess: {}
     """What ``restore`` needs of a preprocessing beyond the files that the data keep, as JSON can hold it."""
 
