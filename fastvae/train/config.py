@@ -167,6 +167,10 @@ class TrainConfig(OptimConfig):
     """Examples that are evaluated at a time by each process; no result depends on it."""
     final_samples: int = setting(100, changes_result=False)
     """Importance samples of the bound that ends the run; 1 gives the ELBO only."""
+    progress: bool = setting(True, changes_result=False, advanced=True)
+    """Show the run's progress and its messages on standard error; without, metrics.jsonl alone has the numbers."""
+    pictures: bool = setting(True, changes_result=False, advanced=True)
+    """Draw samples, reconstructions and curves at the end of the run."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """What is minimised."""
     guard: GuardConfig = setting(GuardConfig, advanced=True)
