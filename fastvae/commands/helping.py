@@ -69,7 +69,7 @@ def _shown(
 ) -> _Shown:
     """The class of a configuration with the fields that are shown; the configuration's values are its defaults."""
     kind = type(config)
-    hints, described = typing.get_type_hints(kind, include_extras=True), descriptions(kind)  # type: ignore[arg-type]  # a class is hashable
+    hints, described = typing.get_type_hints(kind, include_extras=True), descriptions(kind)
     shown: list[Any] = []
     num_shown = num_hidden = 0
     for each in fields(config):  # type: ignore[arg-type]  # every Settings is a dataclass

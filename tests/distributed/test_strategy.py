@@ -8,7 +8,7 @@ from torch import nn
 
 import fastvae
 from fastvae.distributed import DDPConfig, World, build_strategy, world_from_environment
-from fastvae.distributed.strategy import checksum
+from fastvae.distributed.replicas import checksum
 
 
 @pytest.fixture
