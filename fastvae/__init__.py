@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastvae import recipes as recipes
     from fastvae import records as records
     from fastvae import run as run
+    from fastvae import sklearn as sklearn
     from fastvae.data import Data, DataConfig, build_data
     from fastvae.distributions import DiagonalGaussian, GaussianPrior, Prior, StandardNormal, kl_divergence
     from fastvae.likelihoods import Bernoulli, Gaussian
@@ -87,6 +88,6 @@ __getattr__, __dir__ = lazy_names(
     modules=(
         "bench", "cli", "cluster", "commands", "data", "distributed", "distributions", "doctor", "evaluate", "figures",
         "likelihoods", "models", "nn", "objective", "ops", "own_settings", "plugins", "recipes",
-        "records", "run", "train", "verify",
+        "records", "run", "sklearn", "train", "verify",
     ),
 )  # fmt: skip

@@ -19,7 +19,7 @@ LEVELS = (
     {"cli"},
     {"commands"},
     {"recipes"},
-    {"applications"},
+    {"applications", "sklearn"},
     {"verify", "run", "cluster", "doctor"},
     {"train"},
     {"evaluate", "figures"},

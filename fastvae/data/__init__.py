@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fastvae.data.kinds import KINDS, kind_of, kind_options, register_kind, resolve
     from fastvae.data.loading.loader import Loader, MicroBatch, evaluation_batches, load_examples
     from fastvae.data.loading.prefetch import LoadError, Prefetcher
+    from fastvae.data.objects import as_source
     from fastvae.data.order import order_index, share
     from fastvae.data.pixels.arrays import as_data
     from fastvae.data.pixels.config import ImagesConfig
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from fastvae.data.preprocess import Preprocessor
     from fastvae.data.registry import build_data, find_renderer, read_source
     from fastvae.data.restore import DESCRIPTION, MissingSource, describe
-    from fastvae.data.source import Source, as_source
+    from fastvae.data.source import Source
     from fastvae.data.text.config import TextDataConfig
 
 __all__ = [
@@ -81,6 +82,7 @@ __getattr__, __dir__ = lazy_names(
         "kind": ("Form", "Handlers", "Kind", "Renderer"),
         "kinds": ("KINDS", "kind_of", "kind_options", "register_kind", "resolve"),
         "loading.loader": ("Loader", "MicroBatch", "evaluation_batches", "load_examples"),
+        "objects": ("as_source",),
         "order": ("order_index", "share"),
         "loading.prefetch": ("LoadError", "Prefetcher"),
         "pixels.arrays": ("as_data",),
@@ -90,6 +92,6 @@ __getattr__, __dir__ = lazy_names(
         "preprocess": ("Preprocessor",),
         "registry": ("build_data", "find_renderer", "read_source"),
         "restore": ("DESCRIPTION", "MissingSource", "describe"),
-        "source": ("Source", "as_source"),
+        "source": ("Source",),
     },
 )

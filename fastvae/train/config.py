@@ -171,6 +171,10 @@ class TrainConfig(OptimConfig):
     """Batch size of evaluation per process; results do not depend on it."""
     final_samples: int = setting(100, changes_result=False)
     """Number of importance samples of the bound at the end of the run; 1 computes the ELBO only."""
+    progress: bool = setting(True, changes_result=False, advanced=True)
+    """Print progress and messages on standard error; if False, only metrics.jsonl has the numbers."""
+    pictures: bool = setting(True, changes_result=False, advanced=True)
+    """Draw samples, reconstructions and curves at the end of the run."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """Settings of the objective."""
     guard: GuardConfig = setting(GuardConfig, advanced=True)

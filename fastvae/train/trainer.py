@@ -185,7 +185,14 @@ class _Trainer:
     def run(self, stop: StopRequest, products: str, log: RankLog) -> Run:
         """Train to the end or to a stop signal, then evaluate and write the results; ``products`` is for the log."""
         first_step = self.state.step
-        self.log = MetricsLog(self.run_dir, self.world, total_steps=self.config.steps, first_step=first_step, lines=log)
+        self.log = MetricsLog(
+            self.run_dir,
+            self.world,
+            total_steps=self.config.steps,
+            first_step=first_step,
+            lines=log,
+            is_shown=self.config.progress,
+        )
         with ExitStack() as stack:
             stack.callback(self.log.close)
             line = headline(self.strategy, self.data, self.config, first_step, self.run_dir)
@@ -280,7 +287,8 @@ class _Trainer:
             if self.world.is_main:
                 write_atomic(RunDir(self.run_dir).evaluation, dump_json(evaluation.known()))
                 write_weights(RunDir(self.run_dir).weights, model)
-                write_pictures(self.run_dir, model, self.data, self.seed)
+                if self.config.pictures:
+                    write_pictures(self.run_dir, model, self.data, self.seed)
         self.world.barrier()
         return evaluation
 

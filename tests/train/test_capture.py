@@ -256,7 +256,7 @@ def test_capture_without_a_gpu_says_so(tmp_path: object) -> None:
 
 
 def test_data_that_are_read_piece_by_piece_cannot_be_captured() -> None:
-    source = fastvae.data.as_source([torch.rand(3) for _ in range(5)])
+    source = fastvae.data.as_source(tuple(torch.rand(3) for _ in range(5)))
     with pytest.raises(ValueError, match=r"set train\.capture to False"):
         source.to("cpu")
 
