@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 CHUNK_ROWS = 8192  # rows looked at together when a whole source is read: bounds the temporaries
@@ -31,6 +32,8 @@ class Source(ABC):
     """float32 ``[N, C]``, what the model is told of each example; the batches carry it."""
     lengths: Tensor | None = None
     """int64 ``[N]`` where examples differ in length: those of like length then share a training batch."""
+    ids: NDArray[np.str_] | None = None
+    """The user's IDs of the examples ``[N]``, such as those of ``--data.table.id``."""
     notes: tuple[str, ...] = ()
     """Lines on how the examples were read: how many, what was passed over, and why."""
     in_memory: bool = True
