@@ -72,7 +72,9 @@ def test_columns_are_named(tmp_path: Path) -> None:
 
 def test_columns_have_numbers_where_there_is_no_header(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", "u1,B1,4,1768073388\nu1,B2,3,1768193864\nu2,B1,5,1767305300\n")
-    with pytest.raises(ValueError, match=r"got u1, b1, 4, .*--data.interactions.user and item to their names, or to their numbers"):
+    with pytest.raises(
+        ValueError, match=r"got u1, b1, 4, .*--data.interactions.user and item to their names, or to their numbers"
+    ):
         pairs(path)
     assert pairs(path, user="1", item="2") == PAIRS
     assert pairs(path, 4.0, user="1", item="2", rating="3", time="4") == {("u1", "B1"), ("u2", "B1")}

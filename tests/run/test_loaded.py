@@ -226,6 +226,6 @@ def test_a_run_goes_on_with_the_file_that_it_began_with(tmp_path: Path, capsys: 
     capsys.readouterr()
     assert cli.main([*words, "--train.steps=6"]) == 2
     error = capsys.readouterr().err
-    assert "began with another file: mine.npy has other content, 60 examples where it had 60" in error
+    assert "began with another file: mine.npy has other content, 60 examples instead of 60" in error
     np.save(tmp_path / "mine.npy", source)
     assert cli.main([*words, "--train.steps=6"]) == 0
