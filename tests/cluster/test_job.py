@@ -151,9 +151,9 @@ def test_wrong_words_are_found_before_the_queue(
     [
         (["--train.steps", "0"], "train.steps must be at least 1, got 0"),
         (["--nodes", "0"], "--nodes must be at least 1, got 0"),
-        (["--time", "a day"], "--time must be in Slurm's words"),
-        (["--at-once", "2"], "give --sweep FILE too"),
-        (["--mounts", "/a:/a"], "give --image too"),
+        (["--time", "a day"], "--time must be in Slurm's format"),
+        (["--at-once", "2"], "--sweep FILE"),
+        (["--mounts", "/a:/a"], "--image"),
     ],
 )
 def test_wrong_values_are_found_before_the_queue(

@@ -148,7 +148,7 @@ def test_every_label_has_a_name_or_none_has() -> None:
 def test_impossible_transformations_are_named() -> None:
     with pytest.raises(ValueError, match="exclude each other"):
         as_data(GREY, dequantize=True, binarize="dynamic")
-    with pytest.raises(ValueError, match="dequantize needs discrete pixels"):
+    with pytest.raises(ValueError, match="dequantize requires discrete pixels"):
         as_data(np.zeros((4, 2)), dequantize=True)
 
 
