@@ -1,4 +1,4 @@
-"""`anomaly-report`: the unlikely rows of a table, why they are so, and how well that finds the known ones."""
+"""`anomaly-report`: the least likely rows of a table, the columns that explain them, and detection metrics."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AnomalyReport(Settings):
-    """The least likely rows of a table and the columns that make them so; AUROC where the anomalies are known."""
+    """Report the least likely rows of a table and the columns that explain them; AUROC if anomalies are labelled."""
 
     run: RunDirectory
     """The run directory."""
     data: Path | None = None
-    """A CSV, TSV, Parquet, Arrow, Excel or npz file of rows; None is the run's test rows, compared with IsolationForest
-    and PCA."""
+    """A CSV, TSV, Parquet, Arrow, Excel or npz file of rows; None is the run's test rows, compared with those of
+    IsolationForest and PCA."""
     out: Path | None = None
-    """The CSV file of all rows' scores and the columns' shares; None is anomalies.csv in the run directory."""
+    """CSV file to write the scores of all rows to, with the terms of each column; None is anomalies.csv in RUN."""
     top: int = 10
-    """How many rows are shown."""
+    """Number of rows to print."""
     num_samples: int = ANOMALY_SAMPLES
-    """Draws of the latent that a score is a mean over."""
+    """Number of latent samples that a row's score is averaged over."""
     contamination: float | None = None
     """Expected fraction of anomalies, in (0, 0.5]: rows whose score only that fraction of the training rows exceeds are
     marked as anomalies in a column is_anomaly; None marks none."""
     device: Device = "auto"
-    """Where to compute; auto takes the GPU where there is one."""
+    """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
         if self.top < 1 or self.num_samples < 2:
@@ -71,10 +71,11 @@ class AnomalyReport(Settings):
         return is_anomaly
 
     def _detection(self, loaded: LoadedRun, scores: Scores, labels: Array) -> str:
-        """How well the known anomalies are found, or why that cannot be said."""
+        """Return the detection metrics of labelled anomalies, or why they are not defined."""
         if not applications.anomalies.has_both_kinds(labels):
             return (
-                f"no AUROC: of {len(labels)} rows {int(labels.sum())} are marked as anomalies; it needs some and others"
+                f"no AUROC: of {len(labels)} rows {int(labels.sum())} are labelled as anomalies; AUROC requires both "
+                "classes"
             )
         if self.data is not None:
             found = applications.anomalies.detection(labels, scores.total.numpy())
@@ -96,7 +97,7 @@ def row_table(scores: Scores, rows: RowNames, top: int) -> str:
 
 
 def detection_table(found: dict[str, Detection]) -> str:
-    """AUROC and average precision, a detector a line."""
+    """Return AUROC and average precision, one detector per line."""
     width = max(map(len, found))
     lines = [f"{'':{width}}  AUROC   average precision"]
     return "\n".join([*lines, *(f"{n:{width}}  {d.auroc:.4f}  {d.average_precision:.4f}" for n, d in found.items())])

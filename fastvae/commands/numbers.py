@@ -1,4 +1,4 @@
-"""Commands that give numbers: `evaluate`, `score`, `encode`."""
+"""Commands that compute numbers: `evaluate`, `score`, `encode`."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluate(Settings):
-    """Bounds of a finished run on its test set, in nats per example."""
+    """Compute the bounds of a finished run on its test set, in nats per example."""
 
     run: RunDirectory
     """The run directory."""
     num_samples: int = 100
-    """Importance samples of nll_nats; with 1 it is the negative ELBO."""
+    """Number of importance samples of nll_nats; 1 is the negative ELBO."""
     device: Device = "auto"
-    """Where to compute; auto takes the GPU where there is one."""
+    """Device; auto is a GPU if one is available."""
     json: bool = False
-    """Print one JSON object instead of a table, with the lists by latent dimension."""
+    """Print one JSON object instead of a table, with the values per latent dimension."""
 
     def __call__(self) -> int:
         values = load_run(self.run, self.device).evaluate(self.num_samples).known()
@@ -39,7 +39,7 @@ class Evaluate(Settings):
 
 @dataclass(frozen=True)
 class Score(Settings):
-    """Write how unlikely each example is, in nats: a CSV file with its number and minus its bound.
+    """Write the negative bound of each example in nats (large is unlikely) to a CSV file.
 
     Rows of a table have their number in the file, 1 below the header, and their ID, as in `anomaly-report`; other
     examples count from 0, as in `interpolate`. The score of a model that estimates no ELBO, such as a deterministic
@@ -49,15 +49,15 @@ class Score(Settings):
     run: RunDirectory
     """The run directory."""
     out: Path
-    """The CSV file."""
+    """The CSV file to write."""
     data: Path | None = None
     """A file or folder of examples; None is the test set."""
     num_samples: int = 1
-    """Importance samples: 1 gives minus the ELBO, more a tighter bound."""
+    """Number of importance samples: 1 is the negative ELBO, more a tighter bound."""
     contamination: float | None = None
     """Of a table: expected fraction of anomalies, in (0, 0.5]; see `anomaly-report`. None marks none."""
     device: Device = "auto"
-    """Where to compute; auto takes the GPU where there is one."""
+    """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
         if self.contamination is not None:
@@ -68,7 +68,7 @@ class Score(Settings):
             applications.anomalies.require_table(loaded)
         source = loaded.source(self.data or "test")
         values = loaded.score(source, num_samples=self.num_samples)
-        from fastvae.generative import AnyModel  # here: it imports PyTorch
+        from fastvae.generative import AnyModel  # imported here: it imports PyTorch
 
         model = AnyModel(loaded.model)
         score = "negative_elbo_nats" if self.num_samples == 1 else "nll_nats"
@@ -102,13 +102,13 @@ class Encode(Settings):
     run: RunDirectory
     """The run directory."""
     out: Path
-    """The npz file."""
+    """The npz file to write."""
     split: Literal["train", "test"] = "test"
-    """Which examples of the run's own data."""
+    """Split of the run's data."""
     data: Path | None = None
-    """A file or folder of examples, instead of the run's own."""
+    """A file or folder of examples, instead of the run's data."""
     device: Device = "auto"
-    """Where to compute; auto takes the GPU where there is one."""
+    """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
         out = output_file(self.out)
@@ -117,7 +117,7 @@ class Encode(Settings):
 
 
 def evaluation_table(values: dict[str, Any]) -> str:
-    """An evaluation's numbers, one a line, with their units in their names."""
+    """Return the numbers of an evaluation, one per line, with their units in their names."""
     shown = {name: value for name, value in values.items() if isinstance(value, int | float)}
     width = max(map(len, shown))
     return "\n".join(f"{n:{width}}  {v:.4f}" if isinstance(v, float) else f"{n:{width}}  {v}" for n, v in shown.items())

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fastvae.data.order import order_index, share
     from fastvae.data.pixels.arrays import as_data
     from fastvae.data.pixels.config import ImagesConfig
+    from fastvae.data.pixels.numbers import NumberRenderer
     from fastvae.data.pixels.preprocess import Preprocess
     from fastvae.data.preprocess import Preprocessor
     from fastvae.data.registry import build_data, find_renderer, read_source
@@ -44,6 +45,7 @@ __all__ = [
     "MicroBatch",
     "MissingSource",
     "NumberField",
+    "NumberRenderer",
     "Prefetcher",
     "Preprocess",
     "Preprocessor",
@@ -85,6 +87,7 @@ __getattr__, __dir__ = lazy_names(
         "loading.prefetch": ("LoadError", "Prefetcher"),
         "pixels.arrays": ("as_data",),
         "pixels.config": ("ImagesConfig",),
+        "pixels.numbers": ("NumberRenderer",),
         "pixels.preprocess": ("Preprocess",),
         "preprocess": ("Preprocessor",),
         "registry": ("build_data", "find_renderer", "read_source"),

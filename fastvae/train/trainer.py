@@ -37,6 +37,7 @@ from fastvae.train.state import copy_into
 from fastvae.train.step import check_objective
 from fastvae.train.stepping import Step, build_step
 from fastvae.train.task import ELBOTask, Task
+from fastvae.train.tasks import build_task
 from fastvae.train.totals import Totals
 from fastvae.train.watch.incidents import Incidents
 from fastvae.train.watch.restart import DecoderRestart
@@ -83,8 +84,8 @@ def train(
             alike on every rank; DDP starts from rank 0's weights.
         data: a ``fastvae.data.Data``, or an array, tensor or indexable data set (or a pair: train, test).
         config: the settings; the defaults where None.
-        task: how a step is taken, and which models are trained besides ``model``, such as a discriminator; None trains
-            on the objective of ``config``. See `fastvae.train.task`.
+        task: how a step is taken, and which models are trained besides ``model``, such as a discriminator; None is the
+            task that ``config`` names, by default the one that trains on its objective. See `fastvae.train.task`.
         run_dir: where everything about the run is written; None makes a new directory below ``runs``. A directory
             belongs to one run: other data, another model or other settings are refused.
         resume: True goes on with the run of ``run_dir`` where there is one; False refuses a directory that holds one;
@@ -97,7 +98,10 @@ def train(
         TrainingDiverged: loss or gradient is not finite any more.
         PeerFailed: another rank failed first or is gone; the message names it and its host.
     """
-    config, own_task = config or TrainConfig(), task or ELBOTask(model)
+    config, data = config or TrainConfig(), as_data(data)
+    if task is not None and config.task != TrainConfig.task:
+        raise ValueError(f"train: give task or config.task, got {type(task).__name__} and {config.task!r}")
+    own_task = task or build_task(config, model, data, seed)
     run_dir = Path(run_dir) if run_dir is not None else new_run_dir()
     specs = all_specs(model, config, own_task.opponents)
     resolved = {"seed": seed, "model": None, "data": None, **(description or {}), "train": asdict(config)}
@@ -129,7 +133,6 @@ def train(
         stack.push(saver.leave)
         rows = -(-config.global_batch_size // (world.world_size * config.accumulation))
         products = stack.enter_context(matmul_library(config.matmul, model, rows, world.device))
-        data = as_data(data)
         check_support(model, data)
         if isinstance(own_task, ELBOTask):
             check_objective(model, config.objective)

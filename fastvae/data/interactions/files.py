@@ -1,4 +1,4 @@
-"""Files of who chose what, whatever their form, as compressed rows: a table in text, or a sparse matrix."""
+"""Files of interactions as compressed rows: from a text table or a sparse matrix."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from fastvae.nn.bag import rows_of
 
 MAX_BYTES = 4 * 2**30
 _MEMBERS = ("indptr", "indices", "data")
-_MAX_ITEMS = 10**7  # each is given an id
+_MAX_ITEMS = 10**7  # each has an ID
 
 
 @dataclass(frozen=True)
 class Interactions:
-    """Who chose what, once each, by the numbers of users and items in a file."""
+    """Unique interactions, by the indices of users and items in a file."""
 
-    rows: InteractionSource  # [U, V]; a user of whom nothing counts has no items
+    rows: InteractionSource  # [U, V]; a user without valid interactions has no items
     user_ids: tuple[str, ...]
     item_ids: tuple[str, ...]
-    has_ratings: bool  # whether the file says how much somebody liked an item
-    notes: tuple[str, ...] = ()  # what was taken for what
+    has_ratings: bool  # whether the file has ratings
+    notes: tuple[str, ...] = ()  # how columns were interpreted
 
 
 def read_interactions(
@@ -41,9 +41,9 @@ def read_interactions(
 
     Args:
         path: the file; an ``.npz`` is what `read_sparse` reads.
-        min_rating: where the file has ratings, those below count for nothing; None counts every one.
-        max_bytes: the most bytes that one array of an ``.npz`` may have.
-        columns: which columns of a text file are what; the usual names where None.
+        min_rating: ignore lower ratings, if the file has ratings; None uses all.
+        max_bytes: largest allowed size of an array of an ``.npz``.
+        columns: columns of a text file; the usual names if None.
 
     Raises:
         ValueError: not such a file, or no interactions; the message names the line or the array.
@@ -54,24 +54,24 @@ def read_interactions(
     users, items = torch.from_numpy(ratings.users), torch.from_numpy(ratings.items)
     rows = InteractionSource.from_pairs(users, items, len(ratings.user_ids), len(ratings.item_ids), name=str(path))
     num_repeated = len(ratings.users) - len(rows.columns)
-    repeated = [f"{path}: {num_repeated:,} come more than once and count once"] if num_repeated else []
+    repeated = [f"{path}: {num_repeated:,} are repeated and count once"] if num_repeated else []
     notes = (*ratings.notes, *repeated)
     return Interactions(rows, ratings.user_ids, ratings.item_ids, ratings.has_ratings, notes)
 
 
 def is_interactions_file(path: Path) -> bool:
-    """Whether `read_interactions` reads a file: by its first line, or by its list of arrays."""
+    """Whether `read_interactions` can read a file, from its first line or its list of arrays."""
     return is_ratings_file(path) or is_sparse_file(path)
 
 
 def read_sparse(path: Path, min_rating: float | None = None, max_bytes: int = MAX_BYTES) -> Interactions:
     """A matrix of users x items in compressed rows, as ``scipy.sparse.save_npz`` writes it.
 
-    Row and column numbers are the ids. Values are ratings where one of them is not 1; a stored 0 is no interaction.
+    Row and column numbers are the IDs. Values are ratings if one of them is not 1; a stored 0 is not an interaction.
     Nothing is unpickled.
 
     Raises:
-        ValueError: another format, arrays that do not fit each other, or nothing in them.
+        ValueError: another format, arrays that do not fit each other, or no interactions.
     """
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
@@ -124,7 +124,7 @@ def interactions_of(
 def _rows(
     crow: Tensor, columns: NDArray[Any], counts: NDArray[np.bool_], num_items: int, name: str
 ) -> InteractionSource:
-    """The interactions that count, each user's items in order."""
+    """Return the valid interactions, with each user's items in order."""
     items = torch.from_numpy(columns if columns.dtype == np.int32 else columns.astype(np.int64))
     check_rows(crow, items, num_items, name)
     items = items.int()

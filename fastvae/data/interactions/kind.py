@@ -40,6 +40,6 @@ KIND = Kind(
     name="interactions",
     datasets=("movielens-100k",),
     options=("interactions",),
-    needs_no_examples="recommend with --items, --similar or --data, and sample, need no users of the run",
+    needs_no_examples="recommend with --items, --similar or --data, and sample, do not need users of the run",
     load_handlers=_handlers,
 )

@@ -29,13 +29,13 @@ def load_movielens(config: DataConfig, seed: int, state: State) -> Data:
 
 def load_own_interactions(config: DataConfig, seed: int, state: State) -> Data:
     """A CSV, TSV, ``.inter`` or ``.npz`` file of users and items."""
-    assert config.path is not None  # build_data saw to it
+    assert config.path is not None  # checked by build_data
     path = config.path.expanduser()
     return _load(path, config, seed, state, path.stem)
 
 
 def read_own_interactions(path: Path, config: DataConfig, state: State) -> InteractionSource:
-    """Every user of a file, as they first appear in it, with those of their items that a run's catalogue has."""
+    """Every user of a file, in order of appearance, with those of their items that are in a run's catalogue."""
     return read_users(path, Catalogue.from_bytes(state[CATALOGUE_FILE]), config)[0]
 
 
@@ -45,10 +45,10 @@ def read_users(path: Path, catalogue: Catalogue, config: DataConfig) -> tuple[In
     Args:
         path: the file, see `fastvae.data.interactions.files.read_interactions`.
         catalogue: the items of the run.
-        config: the run's; where the file has ratings, those too low for the training count for nothing.
+        config: settings of the run; ratings that are too low for training are ignored.
 
     Raises:
-        ValueError: the file names no users and items, or none of its items that count is in the catalogue.
+        ValueError: the file names no users and items, or none of its valid items is in the catalogue.
     """
     min_rating = config.interactions.min_rating
     read = read_interactions(path, min_rating, config.max_bytes, config.interactions.columns)
@@ -79,9 +79,7 @@ def _known_items(read: Interactions, catalogue: Catalogue, config: DataConfig, n
     source = read.rows.select(torch.arange(len(read.rows)), column_of, len(catalogue), name=name)
     if not len(source.columns):
         rated = f" with a rating of at least {min_rating:g}" if min_rating is not None and read.has_ratings else ""
-        raise ValueError(
-            f"{name}: none of its {len(read.item_ids)} items is in the run's catalogue, by their ids{rated}"
-        )
+        raise ValueError(f"{name}: none of its {len(read.item_ids)} item IDs is in the run's catalogue{rated}")
     return source
 
 
