@@ -45,6 +45,7 @@ COMMANDS: dict[str, type[Callable[[], int]]] = {
     "export": Export,
     "status": Status,
 }
+_ON_EVERY_PROCESS = ("doctor", "bench")  # they report on this process; of others the first process writes the result
 RECIPE_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {  # their options depend on the recipe
     "train": train,
     "verify-resume": verify_resume,
@@ -57,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the process's exit code. Wrong input is one line on stderr and code 2.
 
     Of many processes the first says what is wrong with the command line; what goes wrong later is said by the process
-    that it happens to.
+    that it happens to. Commands that use a finished run are run by the first process alone, so that their result does
+    not depend on the number of processes.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -73,7 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return RECIPE_COMMANDS[words[0]](words[1:])
         if words[0] not in COMMANDS:
             raise UsageError(unknown("command", words[0], [*COMMANDS, *RECIPE_COMMANDS]))
-        return parse(COMMANDS[words[0]], words[1:], words[0])()
+        command = parse(COMMANDS[words[0]], words[1:], words[0])
+        if words[0] not in _ON_EVERY_PROCESS and not is_first_process():
+            print(f"fastvae: {this_process()}rank 0 alone runs {words[0]}", file=sys.stderr)
+            return 0
+        return command()
     except UsageError as error:
         if is_first_process():
             print(f"fastvae: {error}", file=sys.stderr)

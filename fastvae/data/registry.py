@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fastvae.data.condition import conditioned
 from fastvae.data.config import DataConfig
 from fastvae.data.dataset import Data, State, condition_on
@@ -16,8 +14,9 @@ from fastvae.data.files.foreign import check_not_foreign, what_a_folder_holds
 from fastvae.data.kind import Form, Renderer
 from fastvae.data.kinds import ANY, KINDS, dataset_names, kind_of_dataset, resolve
 from fastvae.data.restore import examples_missing, kept_kind, restore
-from fastvae.data.source import CHUNK_ROWS, Source
+from fastvae.data.source import Source
 from fastvae.data.stamp import STAMP_FILE, stamp_of, why_unreadable
+from fastvae.data.views import looked_at
 
 
 def build_data(config: DataConfig, seed: int = 0, state: State | None = None) -> Data:
@@ -104,8 +103,7 @@ def _check_levels(name: str, source: Source, levels: int | None) -> None:
     """ValueError if pixels are not on the scale of the training data."""
     if levels is None or source.levels is None:
         return
-    rows = torch.arange(len(source))
-    highest = max(int(source[some].max()) for some in rows.split(CHUNK_ROWS))
+    highest = max(int(source[some].max()) for some in looked_at(source))
     if highest >= levels:
         raise ValueError(f"{name}: pixels must be in 0 .. {levels - 1} as in training, got {highest}")
     if levels == 256 and highest <= 1:
