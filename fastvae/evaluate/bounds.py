@@ -48,7 +48,11 @@ class Evaluation:
     kl_per_dimension_nats: tuple[float, ...] | None = None
     """The rate, by latent dimension; None where the prior has no closed form of it."""
     mutual_information_nats: float | None = None
-    """Between x and z under q, of the first 1024 examples: at most 6.93. The prior has no part in it."""
+    """Between x and z under q, of the first 1024 examples; the prior has no part in it. None if the estimate means
+    nothing, as for posteriors whose means are very large in units of their standard deviations."""
+    mutual_information_limit_nats: float | None = None
+    """Log of the number of examples of the mutual information, which no estimate exceeds: 6.93 for 1024. An estimate
+    near it is a lower bound."""
     squared_error: float | None = None
     """The distortion of a model whose distortion is one, a sum over an example's values."""
     penalty: float | None = None

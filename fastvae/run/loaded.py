@@ -26,6 +26,7 @@ from fastvae.distributions.priors import prior_noise
 from fastvae.evaluate import Evaluation, check_examples, evaluate, scores
 from fastvae.figures import find_renderer
 from fastvae.generative import AnyModel, mean_of
+from fastvae.models.vae import exploring
 from fastvae.ops import noise_key
 from fastvae.records import Batch
 from fastvae.run import latents
@@ -184,8 +185,8 @@ class LoadedRun:
     def interpolate(self, first: int, second: int, *, steps: int = 9) -> Tensor:
         """On a straight line between the mean latents of two test examples, [steps, ...]; their conditions too."""
         mu, condition = self._latents(torch.tensor([first, second]))
-        conditions = None if condition is None else latents.between(condition[0], condition[1], steps)
-        return self._generate(latents.between(mu[0], mu[1], steps), conditions, seed=None)
+        conditions = None if condition is None else exploring.between(condition[0], condition[1], steps)
+        return self._generate(exploring.between(mu[0], mu[1], steps), conditions, seed=None)
 
     def traverse(
         self,
@@ -222,7 +223,7 @@ class LoadedRun:
         else:
             widest = latents.widest_dimensions(means, dimensions)
             names, directions = tuple(f"z{d}" for d in widest), latents.unit_directions(widest, means.std(0))
-        z = latents.along(base, directions.to(self.device), steps, span)
+        z = exploring.along(base, directions.to(self.device), steps, span)
         flat = self._generate(z.flatten(0, 1), latents.repeated(given, z.shape[0] * steps), seed=None)
         return Rows(flat.unflatten(0, (len(names), steps)), names)
 

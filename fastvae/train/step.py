@@ -67,7 +67,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 def forward(module: nn.Module, micro: KeyedBatch, config: ObjectiveConfig) -> VAETerms:
     """The model's terms; a module that takes ``(batch, noise_key)`` only is called so, see `check_objective`."""
-    draw = _draw(config)
+    draw = draw_of(config)
     options: dict[str, Draw] = {} if draw == Draw() else {"draw": draw}
     terms: VAETerms = module(micro.batch, micro.key, **options)
     return terms
@@ -79,7 +79,7 @@ def check_objective(model: nn.Module, config: ObjectiveConfig) -> None:
     Raises:
         ValueError: it takes ``(batch, noise_key)`` only, and the objective needs samples or a rate per dimension.
     """
-    if _draw(config) != Draw() and not AnyModel(model).takes_draw:
+    if draw_of(config) != Draw() and not AnyModel(model).takes_draw:
         raise ValueError(
             f"train.objective: num_samples={config.num_samples}, free_bits={config.free_bits} need a model with"
             f" forward(batch, noise_key, draw), got {type(model).__name__} with forward(batch, noise_key); use"
@@ -87,7 +87,8 @@ def check_objective(model: nn.Module, config: ObjectiveConfig) -> None:
         )
 
 
-def _draw(config: ObjectiveConfig) -> Draw:
+def draw_of(config: ObjectiveConfig) -> Draw:
+    """The draw that an objective requires of the forward pass."""
     return Draw(num_samples=config.num_samples, per_dimension=config.free_bits is not None)
 
 
