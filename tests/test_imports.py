@@ -33,6 +33,7 @@ DEPTH = {unit: depth for depth, units in enumerate(LEVELS) for unit in units}
 # Files that import modules by computed names or use sys.modules, with the reason.
 DYNAMIC = {
     "lazy.py": "imports public names on first use",
+    "run/user_file.py": "imports the file that the command line names",
     "train/__init__.py": "makes the package callable, so that the function with its name does not hide it",
 }
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastvae import applications
 from fastvae.applications.config import ANOMALY_SAMPLES
-from fastvae.commands.options import Device, RunDirectory, load_run, output_file, row_numbers
-from fastvae.settings import Settings
+from fastvae.commands.options import Device, OnRun, RunDirectory, load_run, output_file, row_numbers
 
 if TYPE_CHECKING:
     from fastvae.applications.anomalies import Array, Detection, Scores
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class AnomalyReport(Settings):
+class AnomalyReport(OnRun):
     """The least likely rows of a table and the columns that make them so; AUROC where the anomalies are known."""
 
     run: RunDirectory
@@ -42,7 +41,7 @@ class AnomalyReport(Settings):
                 f"anomaly-report: --top must be at least 1 and --num-samples 2, got {self.top}, {self.num_samples}"
             )
         out = None if self.out is None else output_file(self.out)
-        loaded = load_run(self.run, self.device)
+        loaded = load_run(self.run, self.device, self.module)
         applications.anomalies.require_table(loaded)
         source = loaded.source(self.data or "test")
         scores = applications.anomalies.score_run(loaded, source, num_samples=self.num_samples)

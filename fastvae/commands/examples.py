@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastvae import figures
-from fastvae.commands.options import Device, RunDirectory, conditions, load_run, output_path, write_examples
-from fastvae.settings import Settings
+from fastvae.commands.options import Device, OnRun, RunDirectory, conditions, load_run, output_path, write_examples
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Sample(Settings):
+class Sample(OnRun):
     """Draw new examples from the prior, or variations of a test example, and write them."""
 
     run: RunDirectory
@@ -49,7 +48,7 @@ class Sample(Settings):
     """Where to compute; auto takes the GPU where there is one."""
 
     def __call__(self) -> int:
-        loaded = load_run(self.run, self.device)
+        loaded = load_run(self.run, self.device, self.module)
         examples, title = self._draw(loaded)
         print(write_examples(loaded, self.out, "samples", examples, title=title))
         return 0
@@ -77,7 +76,7 @@ class Sample(Settings):
 
 
 @dataclass(frozen=True)
-class Decode(Settings):
+class Decode(OnRun):
     """Decode latents of a file, such as those that `fastvae encode` wrote, and write the examples."""
 
     run: RunDirectory
@@ -98,7 +97,7 @@ class Decode(Settings):
 
     def __call__(self) -> int:
         z = read_latents(self.data)
-        loaded = load_run(self.run, self.device)
+        loaded = load_run(self.run, self.device, self.module)
         examples = loaded.decode(z, seed=None, **conditions(self.label, self.length, self.condition))
         title = f"decoded from {self.data.name}"
         print(write_examples(loaded, self.out, "decoded", examples, title=title))
@@ -133,7 +132,7 @@ def read_latents(path: Path) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Reconstruct(Settings):
+class Reconstruct(OnRun):
     """Write test examples beside their reconstructions."""
 
     run: RunDirectory
@@ -148,7 +147,7 @@ class Reconstruct(Settings):
     """Where to compute; auto takes the GPU where there is one."""
 
     def __call__(self) -> int:
-        loaded = load_run(self.run, self.device)
+        loaded = load_run(self.run, self.device, self.module)
         originals, reconstructions = loaded.reconstruct(self.num, self.data or "test")
         path = output_path(loaded, self.out, "reconstructions")
         title = f"{loaded.data.name}: reconstructions"
@@ -160,7 +159,7 @@ class Reconstruct(Settings):
 
 
 @dataclass(frozen=True)
-class Interpolate(Settings):
+class Interpolate(OnRun):
     """Write the straight line between two test examples in the latent space, decoded."""
 
     run: RunDirectory
@@ -177,7 +176,7 @@ class Interpolate(Settings):
     """Where to compute; auto takes the GPU where there is one."""
 
     def __call__(self) -> int:
-        loaded = load_run(self.run, self.device)
+        loaded = load_run(self.run, self.device, self.module)
         row = loaded.interpolate(self.first, self.second, steps=self.steps).unsqueeze(0)
         path = output_path(loaded, self.out, "interpolation")
         title = f"{loaded.data.name}: from test example {self.first} to {self.second}"
@@ -187,7 +186,7 @@ class Interpolate(Settings):
 
 
 @dataclass(frozen=True)
-class Traverse(Settings):
+class Traverse(OnRun):
     """Write what each latent dimension, or an attribute, changes: a row of examples each."""
 
     run: RunDirectory
@@ -214,7 +213,7 @@ class Traverse(Settings):
     """Where to compute; auto takes the GPU where there is one."""
 
     def __call__(self) -> int:
-        loaded = load_run(self.run, self.device)
+        loaded = load_run(self.run, self.device, self.module)
         rows = loaded.traverse(
             self.dimensions,
             steps=self.steps,

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fastvae.commands.options import Device, RunDirectory, load_run, output_file, row_numbers
-from fastvae.settings import Settings
+from fastvae.commands.options import Device, OnRun, RunDirectory, load_run, output_file, row_numbers
 
 
 @dataclass(frozen=True)
-class Evaluate(Settings):
+class Evaluate(OnRun):
     """Bounds of a finished run on its test set, in nats per example."""
 
     run: RunDirectory
@@ -26,13 +25,13 @@ class Evaluate(Settings):
     """Print one JSON object instead of a table, with the lists by latent dimension."""
 
     def __call__(self) -> int:
-        values = load_run(self.run, self.device).evaluate(self.num_samples).known()
+        values = load_run(self.run, self.device, self.module).evaluate(self.num_samples).known()
         print(json.dumps(values) if self.json else evaluation_table(values))
         return 0
 
 
 @dataclass(frozen=True)
-class Score(Settings):
+class Score(OnRun):
     """Write how unlikely each example is, in nats: a CSV file with its number and minus its bound.
 
     Rows of a table have their number in the file, 1 below the header, as in `anomaly-report`; other examples count from
@@ -53,7 +52,7 @@ class Score(Settings):
 
     def __call__(self) -> int:
         out = output_file(self.out)
-        loaded = load_run(self.run, self.device)
+        loaded = load_run(self.run, self.device, self.module)
         source = loaded.source(self.data or "test")
         values = loaded.score(source, num_samples=self.num_samples)
         from fastvae.generative import AnyModel  # here: it imports PyTorch
@@ -72,7 +71,7 @@ class Score(Settings):
 
 
 @dataclass(frozen=True)
-class Encode(Settings):
+class Encode(OnRun):
     """Write the posteriors of a data set's examples: an npz file with mu and logvar [N, D], and label [N]."""
 
     run: RunDirectory
@@ -88,7 +87,7 @@ class Encode(Settings):
 
     def __call__(self) -> int:
         out = output_file(self.out)
-        print(load_run(self.run, self.device).save_latents(out, self.data or self.split))
+        print(load_run(self.run, self.device, self.module).save_latents(out, self.data or self.split))
         return 0
 
 

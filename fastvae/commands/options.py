@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,6 +11,7 @@ import tyro
 
 from fastvae import figures
 from fastvae import run as runs
+from fastvae.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,15 +25,31 @@ RunDirectory = Annotated[Path, tyro.conf.Positional]
 Device = Literal["auto", "cpu", "cuda"]
 
 
-def load_run(directory: Path, device: Device) -> LoadedRun:
+@dataclass(frozen=True, kw_only=True)
+class OnRun(Settings):
+    """The option of every command that loads a run."""
+
+    module: str | None = None
+    """For a run of `fastvae train FILE.py:FUNCTION` or from Python: FILE.py:FUNCTION that builds its model and data."""
+
+
+def load_run(directory: Path, device: Device, module: str | None = None) -> LoadedRun:
     """A run on a device; ``auto`` is the GPU where PyTorch sees one.
+
+    Args:
+        directory: the run directory.
+        device: where to compute.
+        module: the FILE.py:FUNCTION that builds the model and the data of the run; None for a run of a recipe.
 
     Raises:
         ValueError: the directory holds no run, or there is no such device.
     """
     from fastvae.distributed.world import choose_device  # here: it imports PyTorch
 
-    return runs.load(directory, device=choose_device(device, 0))
+    chosen = choose_device(device, 0)
+    return (
+        runs.load(directory, device=chosen) if module is None else runs.load_with_file(directory, module, device=chosen)
+    )
 
 
 def row_numbers(source: Source) -> list[int]:

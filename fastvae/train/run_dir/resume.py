@@ -20,6 +20,7 @@ Resume: TypeAlias = bool | Literal["must"]
 # A stopped run may go on with other values of these. More steps continue a run: the schedules then span the new number.
 _CONFIGS = {"model": ModelConfig, "data": DataConfig, "train": TrainConfig}
 _WITHOUT_EFFECT = {name for prefix, kind in _CONFIGS.items() for name in settings_without_effect(kind, prefix)}
+_WITHOUT_EFFECT.add("module.file")  # the file of a user's model may be moved; its digest is compared
 
 
 def plain(value: Any) -> Any:
