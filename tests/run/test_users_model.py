@@ -175,7 +175,7 @@ def test_a_changed_file_does_not_continue_the_run(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--model.latent-dim=3"], "--model.latent-dim=3: .*my_module.py builds model and data"),
+        (["--model.latent-dim=3"], "--model.latent-dim=3: .*my_module.py:build builds model and data"),
         (["--train.stepz=3"], "did you mean --train.steps"),
         (["--seed=-1"], "seed must be in"),
     ],
@@ -200,3 +200,15 @@ def test_wrong_functions_are_named(
 ) -> None:
     assert cli.main(["train", file_run[0].replace(":build", f":{function}")]) == 2
     assert re.search(words, capsys.readouterr().err)
+
+
+def test_a_batch_job_and_its_outcome_take_a_users_file(
+    file_run: tuple[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    target, run_dir = file_run
+    assert cli.main(["submit", target, "--dry-run", "--train.steps=4", f"--run-dir={run_dir}"]) == 0
+    script = capsys.readouterr().out
+    assert "--job-name=fastvae-my_module\n" in script
+    assert f"{target} --train.steps=4" in script
+    assert cli.main(["outcome", target, f"--run-dir={run_dir}"]) == 0
+    assert "done" in capsys.readouterr().out
