@@ -35,6 +35,7 @@ DEPTH = {unit: depth for depth, units in enumerate(LEVELS) for unit in units}
 DYNAMIC = {
     "lazy.py": "imports public names on first use",
     "plugins.py": "imports the modules that a user names by --plugin",
+    "run/user_file.py": "imports the file that the command line names",
     "train/__init__.py": "makes the package callable, so that the function with its name does not hide it",
 }
 

@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated
 
 import tyro
@@ -145,7 +145,7 @@ def _with_shares(job: Job) -> tuple[Job, list[str]]:
 
 def _directives(job: Job, run_dir: Path, recipe: str) -> list[str]:
     asked = {
-        "job-name": f"fastvae-{recipe}",
+        "job-name": f"fastvae-{PurePath(recipe.partition(':')[0]).stem}",
         "output": log_pattern(job, run_dir),
         "open-mode": "append",
         "signal": f"B:USR1@{job.warning_s}",

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from fastvae import applications
 from fastvae.applications.config import ANOMALY_SAMPLES
-from fastvae.commands.options import Device, RowNames, RunDirectory, load_run, output_file, row_names
-from fastvae.settings import Settings
+from fastvae.commands.options import Device, OnRun, RowNames, RunDirectory, load_run, output_file, row_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class AnomalyReport(Settings):
+class AnomalyReport(OnRun):
     """Report the least likely rows of a table and the columns that explain them; AUROC if anomalies are labelled."""
 
     run: RunDirectory
@@ -48,7 +47,7 @@ class AnomalyReport(Settings):
         if self.contamination is not None:
             applications.anomalies.check_contamination(self.contamination)
         out = None if self.out is None else output_file(self.out)
-        loaded = load_run(self.run, self.device)
+        loaded = load_run(self.run, self.device, self.module)
         applications.anomalies.require_table(loaded)
         source = loaded.source(self.data or "test")
         scores = applications.anomalies.score_run(loaded, source, num_samples=self.num_samples)

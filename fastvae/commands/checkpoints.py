@@ -14,7 +14,7 @@ from typing import Annotated
 import tyro
 
 from fastvae.commands.parsing import parse
-from fastvae.commands.run_options import parse_run
+from fastvae.commands.user_file import parse_run_or_file
 from fastvae.plugins import plugin_words
 from fastvae.settings import Settings
 from fastvae.train.run_dir.checkpoint import CheckpointError, read_checkpoint
@@ -82,7 +82,7 @@ def verify_resume(words: Sequence[str]) -> int:
     recipe, given = words[0], [*_SHORT, *words[1:]]
     own, theirs = _split(given)
     options = parse(VerifyOptions, own, f"verify-resume {recipe}")
-    config = parse_run("train", recipe, theirs)
+    config = parse_run_or_file("train", recipe, theirs)
     if options.kills < 1 or options.nproc < 1:
         raise ValueError(f"verify-resume: kills and nproc must be at least 1, got {options.kills} and {options.nproc}")
     program = verify.Program((recipe, *theirs, *plugin_words()), options.nproc)

@@ -12,7 +12,7 @@ import tyro
 
 from fastvae import cluster
 from fastvae.commands.parsing import parse_some
-from fastvae.commands.run_options import parse_run
+from fastvae.commands.user_file import parse_run_or_file
 from fastvae.plugins import plugin_words
 from fastvae.run import RunConfig
 from fastvae.settings import Settings
@@ -83,4 +83,4 @@ def _recipe_first(command: str, words: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _run_config(command: str, recipe: str, words: Sequence[str], options: type) -> RunConfig:
-    return parse_run(command, recipe, words, beside=(options,))
+    return parse_run_or_file(command, recipe, words, beside=(options,))

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastvae import figures
-from fastvae.commands.options import Device, RunDirectory, conditions, load_run, output_path, write_examples
-from fastvae.settings import Settings
+from fastvae.commands.options import Device, OnRun, RunDirectory, conditions, load_run, output_path, write_examples
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Sample(Settings):
+class Sample(OnRun):
     """Sample new examples from the prior, or variations of a test example, and write them."""
 
     run: RunDirectory
@@ -50,7 +49,7 @@ class Sample(Settings):
     """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
-        loaded = load_run(self.run, self.device)
+        loaded = load_run(self.run, self.device, self.module)
         examples, title = self._draw(loaded)
         print(write_examples(loaded, self.out, "samples", examples, title=title))
         return 0
@@ -79,7 +78,7 @@ class Sample(Settings):
 
 
 @dataclass(frozen=True)
-class Decode(Settings):
+class Decode(OnRun):
     """Decode the latents in a file, such as one of `fastvae encode`, and write the examples."""
 
     run: RunDirectory
@@ -100,7 +99,7 @@ class Decode(Settings):
 
     def __call__(self) -> int:
         z = read_latents(self.data)
-        loaded = load_run(self.run, self.device)
+        loaded = load_run(self.run, self.device, self.module)
         examples = loaded.decode(z, seed=None, **conditions(self.label, self.length, self.condition))
         title = f"decoded from {self.data.name}"
         print(write_examples(loaded, self.out, "decoded", examples, title=title))
@@ -135,7 +134,7 @@ def read_latents(path: Path) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Reconstruct(Settings):
+class Reconstruct(OnRun):
     """Write test examples and their reconstructions."""
 
     run: RunDirectory
@@ -150,7 +149,7 @@ class Reconstruct(Settings):
     """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
-        loaded = load_run(self.run, self.device)
+        loaded = load_run(self.run, self.device, self.module)
         originals, reconstructions = loaded.reconstruct(self.num, self.data or "test")
         path = output_path(loaded, self.out, "reconstructions")
         title = f"{loaded.data.name}: reconstructions"
@@ -162,7 +161,7 @@ class Reconstruct(Settings):
 
 
 @dataclass(frozen=True)
-class Interpolate(Settings):
+class Interpolate(OnRun):
     """Decode points on the straight line between two test examples in the latent space."""
 
     run: RunDirectory
@@ -179,7 +178,7 @@ class Interpolate(Settings):
     """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
-        loaded = load_run(self.run, self.device)
+        loaded = load_run(self.run, self.device, self.module)
         row = loaded.interpolate(self.first, self.second, steps=self.steps).unsqueeze(0)
         path = output_path(loaded, self.out, "interpolation")
         title = f"{loaded.data.name}: from test example {self.first} to {self.second}"
@@ -189,7 +188,7 @@ class Interpolate(Settings):
 
 
 @dataclass(frozen=True)
-class Traverse(Settings):
+class Traverse(OnRun):
     """Decode a row of examples along each latent dimension, or along the direction of an attribute."""
 
     run: RunDirectory
@@ -216,7 +215,7 @@ class Traverse(Settings):
     """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
-        loaded = load_run(self.run, self.device)
+        loaded = load_run(self.run, self.device, self.module)
         rows = loaded.traverse(
             self.dimensions,
             steps=self.steps,

@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fastvae.settings import Settings
+from fastvae.commands.options import OnRun, load_run
 
 
 @dataclass(frozen=True)
-class Export(Settings):
+class Export(OnRun):
     """Write a run's weights, or a part of it as a program, to one file for other programs.
 
     Without --part: the weights of the newest valid checkpoint, averaged if the run has EMA.
@@ -45,8 +45,8 @@ class Export(Settings):
 
             print(f"{self.to}: the weights of step {export_weights(self.run, self.to, step=self.step)}")
             return 0
-        from fastvae.run import export_part, load  # imported here: they import PyTorch
+        from fastvae.run import export_part  # imported here: it imports PyTorch
 
-        export_part(load(self.run), self.format, self.part, self.to, num=self.num)
+        export_part(load_run(self.run, "cpu", self.module), self.format, self.part, self.to, num=self.num)
         print(f"{self.to}: the {self.part}, as {self.format}")
         return 0

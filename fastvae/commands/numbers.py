@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastvae import applications
-from fastvae.commands.options import Device, RowNames, RunDirectory, load_run, output_file, row_names
-from fastvae.settings import Settings
+from fastvae.commands.options import Device, OnRun, RowNames, RunDirectory, load_run, output_file, row_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Evaluate(Settings):
+class Evaluate(OnRun):
     """Compute the bounds of a finished run on its test set, in nats per example."""
 
     run: RunDirectory
@@ -32,13 +31,13 @@ class Evaluate(Settings):
     """Print one JSON object instead of a table, with the values per latent dimension."""
 
     def __call__(self) -> int:
-        values = load_run(self.run, self.device).evaluate(self.num_samples).known()
+        values = load_run(self.run, self.device, self.module).evaluate(self.num_samples).known()
         print(json.dumps(values) if self.json else evaluation_table(values))
         return 0
 
 
 @dataclass(frozen=True)
-class Score(Settings):
+class Score(OnRun):
     """Write the negative bound of each example in nats (large is unlikely) to a CSV file.
 
     Rows of a table have their number in the file, 1 below the header, and their ID, as in `anomaly-report`; other
@@ -63,7 +62,7 @@ class Score(Settings):
         if self.contamination is not None:
             applications.anomalies.check_contamination(self.contamination)
         out = output_file(self.out)
-        loaded = load_run(self.run, self.device)
+        loaded = load_run(self.run, self.device, self.module)
         if self.contamination is not None:
             applications.anomalies.require_table(loaded)
         source = loaded.source(self.data or "test")
@@ -96,7 +95,7 @@ class Score(Settings):
 
 
 @dataclass(frozen=True)
-class Encode(Settings):
+class Encode(OnRun):
     """Write the posteriors of a data set's examples: an npz file with mu and logvar [N, D], and label [N]."""
 
     run: RunDirectory
@@ -112,7 +111,7 @@ class Encode(Settings):
 
     def __call__(self) -> int:
         out = output_file(self.out)
-        print(load_run(self.run, self.device).save_latents(out, self.data or self.split))
+        print(load_run(self.run, self.device, self.module).save_latents(out, self.data or self.split))
         return 0
 
 

@@ -11,6 +11,7 @@ import tyro
 
 from fastvae import figures
 from fastvae import run as runs
+from fastvae.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,15 +25,31 @@ RunDirectory = Annotated[Path, tyro.conf.Positional]
 Device = Literal["auto", "cpu", "cuda"]
 
 
-def load_run(directory: Path, device: Device) -> LoadedRun:
+@dataclass(frozen=True, kw_only=True)
+class OnRun(Settings):
+    """The option of every command that loads a run."""
+
+    module: str | None = None
+    """For a run of `fastvae train FILE.py:FUNCTION` or from Python: FILE.py:FUNCTION that builds its model and data."""
+
+
+def load_run(directory: Path, device: Device, module: str | None = None) -> LoadedRun:
     """Load a run on a device; ``auto`` is a GPU if one is available.
+
+    Args:
+        directory: the run directory.
+        device: where to compute.
+        module: the FILE.py:FUNCTION that builds the model and the data of the run; None for a run of a recipe.
 
     Raises:
         ValueError: the directory is not a run directory, or the device does not exist.
     """
     from fastvae.distributed.world import choose_device  # imported here: it imports PyTorch
 
-    return runs.load(directory, device=choose_device(device, 0))
+    chosen = choose_device(device, 0)
+    return (
+        runs.load(directory, device=chosen) if module is None else runs.load_with_file(directory, module, device=chosen)
+    )
 
 
 @dataclass(frozen=True)

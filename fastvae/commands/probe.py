@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 
 from fastvae import applications
 from fastvae.applications.config import ProbeConfig
-from fastvae.commands.options import Device, RunDirectory, load_run, output_file
-from fastvae.settings import Settings
+from fastvae.commands.options import Device, OnRun, RunDirectory, load_run, output_file
 
 if TYPE_CHECKING:
     from fastvae.applications.probe import ProbeRow
 
 
 @dataclass(frozen=True)
-class Probe(Settings):
+class Probe(OnRun):
     """Evaluate a run's features: k-NN and logistic regression on posterior means, PCA and the raw input."""
 
     run: RunDirectory
@@ -38,7 +37,7 @@ class Probe(Settings):
         if self.map_examples < 0:
             raise ValueError(f"--map-examples: must be at least 10, or 0 for no maps, got {self.map_examples}")
         out = None if self.out is None else output_file(self.out)
-        loaded = load_run(self.run, self.device)
+        loaded = load_run(self.run, self.device, self.module)
         rows = applications.probe.probe(loaded, self.probe)
         print(json.dumps([dataclasses.asdict(row) for row in rows]) if self.json else probe_table(rows))
         if self.map_examples:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from fastvae import applications
 from fastvae.applications.config import MAX_EASE_GIB
-from fastvae.commands.options import Device, RunDirectory, load_run
-from fastvae.settings import Settings
+from fastvae.commands.options import Device, OnRun, RunDirectory, load_run
 
 if TYPE_CHECKING:
     from fastvae.applications.recommendation import Suggestion
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Recommend(Settings):
+class Recommend(OnRun):
     """Recommend items for a user who has --items, items similar to --similar, or items for every user of --data."""
 
     run: RunDirectory
@@ -46,7 +45,7 @@ class Recommend(Settings):
             raise ValueError("recommend: give one of --items, --similar, --data and --report, and --top of at least 1")
         if not self.max_gib > 0:
             raise ValueError(f"--max-gib must be a positive number, got {self.max_gib}")
-        loaded = load_run(self.run, self.device)
+        loaded = load_run(self.run, self.device, self.module)
         recommendation = applications.recommendation
         recommender = recommendation.Recommender.of_run(loaded)
         if self.items is not None:

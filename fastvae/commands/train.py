@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fastvae import run
 from fastvae.commands.numbers import evaluation_table
 from fastvae.commands.run_options import ALIASES, parse_run
+from fastvae.commands.user_file import train_file
 from fastvae.recipes import RECIPES
 from fastvae.settings import Settings
 
@@ -20,10 +21,17 @@ def train(words: Sequence[str]) -> int:
         print("`fastvae train RECIPE --help` shows the options that the recipe can use, with its values;")
         print("`fastvae train RECIPE --help-all` shows every option.")
         print("`--plugin MODULE ...` first imports your own kinds of data, families, likelihoods and tasks.")
+        print(
+            "`fastvae train FILE.py:FUNCTION` trains a model of your own: the function returns (model, data), or also a"
+        )
+        print("fastvae.TrainConfig; later commands on the run need --module FILE.py:FUNCTION.")
         print("Short names: " + ", ".join(f"{short} is {option}" for short, option in ALIASES.items()) + ".")
         return 0 if words else 2
-    config = parse_run("train", words[0], words[1:])
-    finished = run.start(config)
+    if run.UserFile.is_named_by(words[0]):
+        finished = train_file(words[0], words[1:])
+    else:
+        config = parse_run("train", words[0], words[1:])
+        finished = run.start(config)
     if finished.evaluation is not None and finished.is_main:
         print(evaluation_table(dataclasses.asdict(finished.evaluation)))
         pictures = sorted(path.name for path in finished.directory.glob("*.png"))

@@ -48,8 +48,11 @@ class Evaluation:
     kl_per_dimension_nats: tuple[float, ...] | None = None
     """Rate per latent dimension; None if the prior has no closed form."""
     mutual_information_nats: float | None = None
-    """Mutual information of x and z under q for the first 1024 examples: at most 6.93. It does not depend on the
-    prior."""
+    """Mutual information of x and z under q for the first 1024 examples; it does not depend on the prior. None if the
+    estimate has no meaning, for example because the means are very large in units of their standard deviations."""
+    mutual_information_limit_nats: float | None = None
+    """Log of the number of examples of the mutual information, which no estimate exceeds: 6.93 for 1024. An estimate
+    near it is a lower bound."""
     squared_error: float | None = None
     """Distortion of a model with squared error, summed over an example's values."""
     penalty: float | None = None

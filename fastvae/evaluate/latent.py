@@ -15,6 +15,8 @@ from fastvae.generative import AnyModel
 from fastvae.records import HasMean, KeyedBatch
 
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016 (arXiv 1509.00519, section 5.2): below it a dimension is unused
+_MAX_ERROR = 1e-2  # nats: round-off that the mutual information may have
+_MAX_STANDARD_ERRORS = 4  # by which an estimate of a number that is never negative may be below 0
 INFORMATION_EXAMPLES = 1024  # sample size of the mutual information, whose estimate cannot exceed its log
 
 
@@ -29,7 +31,10 @@ class LatentUse:
     kl_per_dimension_nats: tuple[float, ...] | None = None
     """KL to the prior, mean over the examples; None if q(z|x) is not Gaussian or the prior has no closed form."""
     mutual_information_nats: float | None = None
-    """Mutual information of x and z under q; at most log(INFORMATION_EXAMPLES). None if q(z|x) is not Gaussian."""
+    """Mutual information of x and z under q, see `mutual_information`. None if q(z|x) is not Gaussian or the estimate
+    has no meaning."""
+    mutual_information_limit_nats: float | None = None
+    """Log of the number of examples of the estimate, which the estimate cannot exceed."""
 
 
 class LatentMoments:
@@ -90,11 +95,13 @@ class LatentMoments:
             rows[index : index + len(values)] = values
         seed = all_reduce_sum(torch.tensor([self.seed if known else 0], device=device)) // round(num_knowing)
         mu, logvar = all_reduce_sum(rows).chunk(2, dim=1)
+        information = mutual_information(mu, logvar, ops.noise_key(int(seed), device=device))
         return LatentUse(
             latent_units=num_units,
             active_units=active,
             kl_per_dimension_nats=None if num_without_kl else tuple((sums[2] / num_examples).tolist()),
-            mutual_information_nats=mutual_information(mu, logvar, ops.noise_key(int(seed), device=device)),
+            mutual_information_nats=information,
+            mutual_information_limit_nats=None if information is None else math.log(len(rows)),
         )
 
 
@@ -109,21 +116,30 @@ def active_units(sums: Tensor, num_examples: int) -> int:
     return int((mean_square - mean.square() > ACTIVE_VARIANCE).sum())
 
 
-def mutual_information(mu: Tensor, logvar: Tensor, noise_key: Tensor) -> float:
+def mutual_information(mu: Tensor, logvar: Tensor, noise_key: Tensor) -> float | None:
     """Estimate I(x; z) = E[log q(z|x) - log q(z)] in nats (Hoffman and Johnson 2016, "ELBO surgery").
 
     The aggregate q(z) is the mixture of the M given posteriors, and one sample of each is used. The estimate is at most
-    log M; if all posteriors are the same it is exactly 0.
+    log M, so that a value near log M is a lower bound; if all posteriors are the same it is exactly 0.
 
     Args:
         mu, logvar: [M, D] float64, the posteriors of M examples.
         noise_key: int64 [3], see `fastvae.noise_key`: key of the first example.
+
+    Returns:
+        The estimate, or None if it has no meaning: the means are so large in units of the standard deviations that
+        float64 cannot represent the distances, or it is negative beyond its standard error.
     """
     stream = ops.stream(ops.Use.LATENT, ops.LatentSite.Z, evaluation=True)
-    z = mu + torch.exp(0.5 * logvar) * ops.philox_normal(noise_key, *mu.shape, stream=stream)
+    noise = ops.philox_normal(noise_key, *mu.shape, stream=stream)
+    z = mu + torch.exp(0.5 * logvar) * noise
     weight = torch.exp(-logvar)
     # log q(z_i|x_j) up to a constant, [M, M]: the square multiplied out, so that it is two matrix products
     square = z.square() @ weight.T - 2 * z @ (mu * weight).T + (mu.square() * weight + logvar).sum(1)
     log_q = -0.5 * square
     information = log_q.diagonal() - torch.logsumexp(log_q, dim=1) + math.log(len(mu))
-    return float(information.mean())
+    exact = noise.double().square().sum(1) + logvar.sum(1)  # the diagonal without cancellation
+    error = float((square.diagonal() - exact).abs().max())
+    mean, standard_error = float(information.mean()), float(information.std(correction=0)) / math.sqrt(len(mu))
+    is_meaningful = error < _MAX_ERROR and mean >= -_MAX_STANDARD_ERRORS * standard_error - _MAX_ERROR
+    return mean if math.isfinite(mean) and is_meaningful else None

@@ -90,6 +90,47 @@ def read_config(directory: Path) -> RunConfig:
         ValueError: the file does not exist, was not written by this version, or needs a plugin that is not loaded; the
             message states the reason.
     """
+    path, record = RunDir(directory).config, read_record(directory)
+    fields = read_fields(directory)
+    if fields.get("model") is None or fields.get("data") is None:
+        raise ValueError(_of_a_users_model(directory, fields))
+    try:
+        config = dacite.from_dict(extended(RunConfig), fields, dacite.Config(cast=[Path, tuple], strict=True))
+        return _relocated(config, Path(str(record and record.get("directory"))), directory)
+    except (dacite.DaciteError, ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())[:_MAX_MESSAGE]}") from None
+
+
+def read_users_config(directory: Path) -> RunConfig:
+    """The configuration of a run of a user's model: model and data are defaults, which nothing reads.
+
+    Raises:
+        ValueError: the directory does not contain a run, or ``config.yaml`` is not one of this version.
+    """
+    read_record(directory)
+    fields = read_fields(directory)
+    try:
+        rules = dacite.Config(cast=[Path, tuple], strict=True)
+        train = dacite.from_dict(extended(TrainConfig), fields.get("train") or {}, rules)
+        return RunConfig(
+            recipe=str(fields.get("recipe", "custom")),
+            run_dir=directory,
+            seed=fields.get("seed", 0),
+            model=ModelConfig(),
+            data=DataConfig(),
+            train=train,
+        )
+    except (dacite.DaciteError, ValueError, TypeError) as error:
+        message = " ".join(str(error).split())[:_MAX_MESSAGE]
+        raise ValueError(f"{RunDir(directory).config}: {message}") from None
+
+
+def read_fields(directory: Path) -> dict[str, Any]:
+    """The settings in ``config.yaml``, by name.
+
+    Raises:
+        ValueError: the file does not exist, or is not a mapping in YAML.
+    """
     path = RunDir(directory).config
     record = read_record(directory)
     need, differ = why_other_plugins(directory, record)
@@ -107,16 +148,25 @@ def read_config(directory: Path) -> RunConfig:
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(fields, dict) or fields.get("model") is None or fields.get("data") is None:
-        raise ValueError(
-            f"{path} does not describe the model and the data: the run was started from Python with the user's own; "
-            "build the model there and load model.safetensors into it"
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path} must contain the settings of a run, got {str(fields)[:60]!r}; was it changed?")
+    return fields
+
+
+def _of_a_users_model(directory: Path, fields: dict[str, Any]) -> str:
+    """The message that a run was not started from a recipe."""
+    module = fields.get("module")
+    if isinstance(module, dict):
+        target = f"{module.get('file')}:{module.get('function')}"
+        return (
+            f"{directory} was trained from {target}, which is imported only if the command names it: add --module"
+            f" {target}"
         )
-    try:
-        config = dacite.from_dict(extended(RunConfig), fields, dacite.Config(cast=[Path, tuple], strict=True))
-        return _relocated(config, Path(str(record and record.get("directory"))), directory)
-    except (dacite.DaciteError, ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {' '.join(str(error).split())[:_MAX_MESSAGE]}") from None
+    return (
+        f"{RunDir(directory).config} does not describe model and data: the run was started from Python with its own;"
+        f" load it there by fastvae.load({str(directory)!r}, model=..., data=...), or add --module FILE.py:FUNCTION"
+        " with a function that builds both"
+    )
 
 
 def _relocated(value: Any, before: Path, now: Path) -> Any:

@@ -175,10 +175,11 @@ def _part(run: LoadedRun, part: Part, num: int) -> tuple[_Part, dict[str, Tensor
         return _Sampler(run, num), {"key": key, "condition": condition}, ("examples",)
     condition = _conditions(run, 2)
     if part == "decoder":
-        assert run.model.latent_dim is not None  # set in every VAE that is built from a configuration
-        z = torch.zeros(2, run.model.latent_dim, device=run.device)
+        if run.model.latent_shape is None:
+            raise ValueError("export: the decoder's input must have a known shape; build the VAE with latent_dim")
+        z = torch.zeros(2, *run.model.latent_shape, device=run.device)
         return _Decoder(run), {"z": z, "condition": condition}, ("mean",)
-    x = run.source("test")[torch.arange(2)].to(run.device)
+    x = torch.zeros(2, *run.data.event_shape, dtype=run.data.train.dtype, device=run.device)
     if part == "scorer":
         return _Scorer(run), {"x": x, "key": key, "condition": condition}, ("negative_elbo_nats",)
     draws = isinstance(preprocess, Preprocess) and (preprocess.dequantize or preprocess.binarize)

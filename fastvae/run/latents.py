@@ -17,32 +17,6 @@ from fastvae.generative import AnyModel
 from fastvae.records import Batch
 
 
-def between(first: Tensor, second: Tensor, steps: int) -> Tensor:
-    """Return evenly spaced points [steps, ...] from ``first`` to ``second`` (both [...]), including both.
-
-    Raises:
-        ValueError: fewer than two steps.
-    """
-    if steps < 2:
-        raise ValueError(f"interpolate: steps must be at least 2, including both ends, got {steps}")
-    places = torch.linspace(0, 1, steps, device=first.device)
-    return first + places.view(-1, *(1 for _ in first.shape)) * (second - first)
-
-
-def along(start: Tensor, directions: Tensor, steps: int, span: float) -> Tensor:
-    """Return points [R, steps, ...] from ``start - span * direction`` to ``start + span * direction``.
-
-    Raises:
-        ValueError: fewer than two steps, or a span that is not finite.
-    """
-    if steps < 2:
-        raise ValueError(f"traverse: steps must be at least 2, got {steps}")
-    if not math.isfinite(span):
-        raise ValueError(f"traverse: span must be a finite number, got {span}")
-    offsets = torch.linspace(-span, span, steps, device=start.device)
-    return start + offsets.view(-1, *(1 for _ in start.shape)) * directions.unsqueeze(1)
-
-
 def check_num(what: str, num: int) -> None:
     """Check that at least one example is requested.
 

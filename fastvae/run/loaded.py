@@ -26,6 +26,7 @@ from fastvae.distributions.priors import prior_noise
 from fastvae.evaluate import Evaluation, check_examples, evaluate, scores
 from fastvae.figures import find_renderer
 from fastvae.generative import AnyModel, mean_of
+from fastvae.models.vae import exploring
 from fastvae.ops import noise_key
 from fastvae.records import Batch
 from fastvae.run import latents
@@ -205,8 +206,8 @@ class LoadedRun:
             steps: points on the line, both ends included.
         """
         (start, old), (stop, new) = (self._latents_of("interpolate", example) for example in (first, second))
-        conditions = None if old is None or new is None else latents.between(old[0], new[0], steps)
-        return self._generate(latents.between(start[0], stop[0], steps), conditions, seed=None)
+        conditions = None if old is None or new is None else exploring.between(old[0], new[0], steps)
+        return self._generate(exploring.between(start[0], stop[0], steps), conditions, seed=None)
 
     def traverse(
         self,
@@ -243,7 +244,7 @@ class LoadedRun:
         else:
             widest = latents.widest_dimensions(means, dimensions)
             names, directions = tuple(f"z{d}" for d in widest), latents.unit_directions(widest, means.std(0))
-        z = latents.along(base, directions.to(self.device), steps, span)
+        z = exploring.along(base, directions.to(self.device), steps, span)
         flat = self._generate(z.flatten(0, 1), latents.repeated(given, z.shape[0] * steps), seed=None)
         return Rows(flat.unflatten(0, (len(names), steps)), names)
 

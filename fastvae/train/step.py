@@ -68,7 +68,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 def forward(module: nn.Module, micro: KeyedBatch, config: ObjectiveConfig) -> VAETerms:
     """Return the model's terms; a module without a parameter ``draw`` is called without it, see `check_objective`."""
-    draw = _draw(config)
+    draw = draw_of(config)
     options: dict[str, Draw] = {} if draw == Draw() else {"draw": draw}
     terms: VAETerms = module(micro.batch, micro.key, **options)
     return terms
@@ -80,7 +80,7 @@ def check_objective(model: nn.Module, config: ObjectiveConfig) -> None:
     Raises:
         ValueError: forward has no ``draw``, and the objective requires several samples or a rate per dimension.
     """
-    if _draw(config) != Draw() and not AnyModel(model).takes_draw:
+    if draw_of(config) != Draw() and not AnyModel(model).takes_draw:
         raise ValueError(
             f"train.objective: num_samples={config.num_samples}, free_bits={config.free_bits} require a model with"
             f" forward(batch, noise_key, draw), got {type(model).__name__} with forward(batch, noise_key); use"
@@ -88,7 +88,8 @@ def check_objective(model: nn.Module, config: ObjectiveConfig) -> None:
         )
 
 
-def _draw(config: ObjectiveConfig) -> Draw:
+def draw_of(config: ObjectiveConfig) -> Draw:
+    """The draw that an objective requires of the forward pass."""
     return Draw(num_samples=config.num_samples, per_dimension=config.free_bits is not None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from fastvae.distributed import Strategy, enter_world
 from fastvae.distributed.stop import StopRequest, exit_code
 from fastvae.evaluate import Evaluation, check_support
 from fastvae.train.config import GENERATOR, TrainConfig
+from fastvae.train.contract import check_contract
 from fastvae.train.deterministic import deterministic_algorithms, fixed_workspace
 from fastvae.train.matmul import matmul_library
 from fastvae.train.player import PlayerSpec, all_specs, build_players, build_strategies, set_up
@@ -131,11 +132,14 @@ def train(
             replicated=own_task.tensors(),
         )
         stack.push(saver.leave)
+        check_support(model, data)
+        is_bound = isinstance(own_task, ELBOTask)
+        if is_bound:
+            check_objective(model, config.objective)
+        notes = check_contract(model, data, config, seed=seed, device=world.device, is_bound=is_bound)
+        data = replace(data, notes=(*data.notes, *notes)) if notes else data
         rows = -(-config.global_batch_size // (world.world_size * config.accumulation))
         products = stack.enter_context(matmul_library(config.matmul, model, rows, world.device))
-        check_support(model, data)
-        if isinstance(own_task, ELBOTask):
-            check_objective(model, config.objective)
         trainer = _Trainer(own_task, specs, strategies, data, config, run_dir, seed, saver)
         recorder.state = trainer.state
         run = trainer.run(stop, products, log)
@@ -202,6 +206,7 @@ class _Trainer:
             write_status(self.run_dir, self.world, "running", first_step)
             window = Window(self.world.device, len(self.task.columns))
             totals = Totals(self.players, self.state, window)
+            self.incidents = Incidents(self.task, self.players, self.loader, self.config, self.log)
             take_step = build_step(self.task, self.players, self.loader, self.config, first_step, totals)
             stack.callback(take_step.close)
             with deterministic_algorithms(self.config.deterministic):
@@ -228,7 +233,7 @@ class _Trainer:
     def _loop(self, stop: StopRequest, take_step: Step, window: Window) -> int | None:
         """Load, step, log, evaluate, save, until the last step or a signal, whose number is returned."""
         config, state = self.config, self.state
-        incidents = Incidents(self.task, self.players, self.loader, config, self.log)
+        incidents = self.incidents
         window.restart(state.step)
         while state.step < config.steps:
             stop.begin(trouble=self.saver.failed)
@@ -282,13 +287,14 @@ class _Trainer:
 
     def _write_results(self) -> Evaluation:
         evaluation = self._evaluate("final", num_samples=self.config.final_samples)
+        self.incidents.watch_final(evaluation, self.state)
         copy_into(self.strategy.full_precision_parameters(), self.state.players[GENERATOR].ema)
         with self.strategy.whole_model() as model:
             if self.world.is_main:
                 write_atomic(RunDir(self.run_dir).evaluation, dump_json(evaluation.known()))
                 write_weights(RunDir(self.run_dir).weights, model)
                 if self.config.pictures:
-                    write_pictures(self.run_dir, model, self.data, self.seed)
+                    write_pictures(self.run_dir, model, self.data, self.seed, self.log.say)
         self.world.barrier()
         return evaluation
 

@@ -53,7 +53,7 @@ def check_belongs(run_dir: Path, record: Mapping[str, Any], found: Mapping[str, 
     was, now = record.get("data"), found["data"]
     if was != now:
         raise ValueError(
-            f"train: {run_dir} holds a run on other data ({_data_difference(was, now)}); {remedy} data that it was "
+            f"train: {run_dir} holds a run on other data ({data_difference(was, now)}); {remedy} data that it was "
             "trained on"
         )
     was, now = record.get("model"), found["model"]
@@ -119,7 +119,7 @@ def _tensors(raw: Any) -> list[Tensor]:
     return [tensor for item in raw for tensor in _tensors(item)] if isinstance(raw, tuple | list) else []
 
 
-def _data_difference(was: Any, now: Mapping[str, Any]) -> str:
+def data_difference(was: Any, now: Mapping[str, Any]) -> str:
     """Describe the first entry that differs; the digests themselves are not shown."""
     was = was if isinstance(was, Mapping) else {}
     for name, value in now.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from fastvae.train.run_dir.files import write_atomic
 from fastvae.train.run_dir.run_dir import RunDir
 
 _MAX_LATENTS = 5000  # points of the latent-space figure: more would overlap
+_MAX_REASON = 300  # characters
 _ENCODED_AT_A_TIME = 500  # examples: limits the memory of a deep encoder
 
 
@@ -48,21 +50,44 @@ def read_data_state(run_dir: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("[!.]*")) if path.is_file()}
 
 
-def write_pictures(run_dir: Path, model: nn.Module, data: Data, seed: int) -> None:
-    """Write figures: curves always; latent space, reconstructions and samples if model and kind of data have them."""
-    title = data.name
+def write_pictures(run_dir: Path, model: nn.Module, data: Data, seed: int, say: Callable[[str], None]) -> None:
+    """Write what people look at: curves, latents of an encoder, reconstructions and samples as the kind shows them.
+
+    A picture that cannot be drawn is one line, and the other pictures are still drawn: the results of the run are
+    already written, and its model may be a user's whose methods return something else.
+
+    Args:
+        run_dir: the run directory.
+        model: the trained model.
+        data: the data of the run.
+        seed: the seed of the run.
+        say: prints a line.
+    """
     paths = RunDir(run_dir)
-    figures.save_curves(paths.curves, paths.metrics, title=title)
     able = AnyModel(model)
-    if able.can("encode"):
-        means, labels = latents_of_test_set(model, data, seed, limit=_MAX_LATENTS)
-        if means.shape[1] > 0:
-            figures.save_latents(paths.latents, means, labels, data.label_names, title=title)
     suffix = figures.find_renderer(data).suffix
+    reconstructions, samples = paths.examples("reconstructions", suffix), paths.examples("samples", suffix)
+    pictures: list[tuple[Path, Callable[[Path], None]]] = [
+        (paths.curves, lambda path: figures.save_curves(path, paths.metrics, title=data.name))
+    ]
+    if able.can("encode"):
+        pictures.append((paths.latents, lambda path: write_latents(path, model, data, seed)))
     if able.can("reconstruct"):
-        write_reconstructions(paths.examples("reconstructions", suffix), model, data, num=24, seed=seed)
+        pictures.append((reconstructions, lambda path: write_reconstructions(path, model, data, num=24, seed=seed)))
     if able.can("sample"):
-        write_samples(paths.examples("samples", suffix), model, data, num=64, seed=seed)
+        pictures.append((samples, lambda path: write_samples(path, model, data, num=64, seed=seed)))
+    for path, write in pictures:
+        try:
+            write(path)
+        except Exception as error:  # noqa: BLE001  it is printed
+            say(f"{path.name} is not written ({type(error).__name__}: {' '.join(str(error).split())[:_MAX_REASON]})")
+
+
+def write_latents(path: Path, model: nn.Module, data: Data, seed: int) -> None:
+    """Draw the mean latents of the first test examples; nothing for a model whose latents have no dimensions."""
+    means, labels = latents_of_test_set(model, data, seed, limit=_MAX_LATENTS)
+    if means.shape[1] > 0:
+        figures.save_latents(path, means, labels, data.label_names, title=data.name)
 
 
 def write_reconstructions(path: Path, model: nn.Module, data: Data, *, num: int, seed: int) -> None:

@@ -53,6 +53,12 @@ class Incidents:
             units = {"active_units": evaluation.active_units, "latent_units": evaluation.latent_units}
             self._log.write("posterior_collapse", state.step, units)
 
+    def watch_final(self, evaluation: Evaluation, state: TrainState) -> None:
+        """Warn at the end of a run that has collapsed and has not said so during training."""
+        config = self._config.collapse
+        if is_collapsed(config, evaluation) and state.collapsed_evaluations < config.evaluations:
+            self._log.say(advice(config, evaluation, is_final=True))
+
     def _write(self, player: str, skip: Skip) -> None:
         kind = column(player, "skipped_spike" if skip.finite else "skipped_not_finite")
         self._log.write(kind, skip.step, {"loss_nats": skip.loss_nats, "grad_norm": skip.grad_norm})

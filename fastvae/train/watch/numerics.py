@@ -20,6 +20,7 @@ from fastvae.objective import build_objective
 from fastvae.records import KeyedBatch
 from fastvae.train.config import TrainConfig
 from fastvae.train.step import autocast, forward, free_bits_ahead
+from fastvae.train.watch.scale import scale_advice
 
 _TEXT_BYTES = 1024  # size of a rank's finding, as it is sent to the others
 _SHOWN = 3  # names of a list before "and N more"
@@ -34,6 +35,7 @@ class Finding:
     terms: list[str] = field(default_factory=list)  # rate, distortion, loss
     gradients: list[str] = field(default_factory=list)  # parameters whose gradient
     module: str | None = None  # the first module with a non-finite output from finite inputs
+    scale: str | None = None  # a remedy for data on a large scale; not a finding by itself
 
     def __bool__(self) -> bool:
         return bool(self.weights or self.batch or self.terms or self.gradients or self.module)
@@ -54,6 +56,8 @@ class Finding:
             return "the weights are not finite: resume from an earlier checkpoint, or check the initialisation"
         if self.batch:
             return "check the data: examples must be finite numbers"
+        if self.scale is not None:
+            return self.scale
         if "rate" in self.terms:
             return "the log variance of q(z|x) left its range: lower --train.lr, or set --train.max-grad-norm"
         if "distortion" in self.terms:
@@ -97,7 +101,8 @@ def _copy_and_look(strategy: Strategy, micro_batches: Sequence[KeyedBatch]) -> t
     """Return a copy of the model without a strategy's hooks, and what is not finite in it and in the batches."""
     with strategy.whole_model() as model, torch.enable_grad():
         watched = copy.deepcopy(model).to(strategy.world.device)
-    finding = Finding(weights=_not_finite(dict(watched.named_parameters())))
+    weights = _not_finite(dict(watched.named_parameters()))
+    finding = Finding(weights=weights, scale=scale_advice(watched, micro_batches))
     for micro in micro_batches:
         batch = {part.name: getattr(micro.batch, part.name) for part in fields(micro.batch)}
         finding.batch += [name for name in _not_finite(batch) if name not in finding.batch]
