@@ -24,7 +24,7 @@ ALIASES = {
 PRESET = "--model.preset"
 
 
-def parse_run(command: str, recipe: str, words: Sequence[str], beside: Sequence[type] = ()) -> RunConfig:
+def parse_run(command: str, recipe: str, words: Sequence[str], other_kinds: Sequence[type] = ()) -> RunConfig:
     """A recipe's run with the options in ``words``; ``beside`` has the kinds whose options were taken out before.
 
     A recipe binarises its own data as a paper did. A path brings other data, which are binarised only where the words
@@ -44,7 +44,12 @@ def parse_run(command: str, recipe: str, words: Sequence[str], beside: Sequence[
     try:
         default = replace(default, model=_chosen_model(default.model, words))
         config = parse(
-            RunConfig, _without(words, PRESET), f"{command} {recipe}", default=default, beside=beside, others=[PRESET]
+            RunConfig,
+            _without(words, PRESET),
+            f"{command} {recipe}",
+            default=default,
+            other_kinds=other_kinds,
+            others=[PRESET],
         )
         if not asks:
             refuse_unused(config, [name[2:] for name in given if name != PRESET])

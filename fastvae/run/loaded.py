@@ -164,14 +164,16 @@ class LoadedRun:
         if shift is not None:
             latents.check_shape("sample: shift", shift.unsqueeze(0), tuple(z.shape[1:]))
             z = z + shift.to(self.device)
-        return self._generate(z, self._conditions(num, condition), seed, **latents.drawing(self._able, temperature))
+        return self._generate(
+            z, self._conditions(num, condition), seed, **latents.sampling_options(self._able, temperature)
+        )
 
     def vary(self, index: int, num: int = 16, *, strength: float = 0.5, seed: int = 0) -> Tensor:
         """Variations of a test example, [num, ...]: its mean latent plus normal noise of that strength."""
         latents.check_num("vary", num)
         mu, condition = self._latents(torch.tensor([index]))
         noise = prior_noise(num, tuple(mu.shape[1:]), noise_key(seed, device=self.device))
-        return self._generate(latents.around(mu[0], noise, strength), latents.repeated(condition, num), seed)
+        return self._generate(latents.perturb(mu[0], noise, strength), latents.repeat_condition(condition, num), seed)
 
     @torch.no_grad()
     def reconstruct(self, num: int = 24, examples: Examples = "test") -> tuple[Tensor, Tensor]:
@@ -179,13 +181,13 @@ class LoadedRun:
         self._able.require("reconstruct", "reconstruct")
         latents.check_num("reconstruct", num)
         batch = self.batch(torch.arange(min(num, len(self.source(examples)))), examples)
-        return latents.shown(batch), self._able.reconstruct(batch)
+        return latents.display_target(batch), self._able.reconstruct(batch)
 
     def interpolate(self, first: int, second: int, *, steps: int = 9) -> Tensor:
         """On a straight line between the mean latents of two test examples, [steps, ...]; their conditions too."""
         mu, condition = self._latents(torch.tensor([first, second]))
-        conditions = None if condition is None else latents.between(condition[0], condition[1], steps)
-        return self._generate(latents.between(mu[0], mu[1], steps), conditions, seed=None)
+        conditions = None if condition is None else latents.interpolate(condition[0], condition[1], steps)
+        return self._generate(latents.interpolate(mu[0], mu[1], steps), conditions, seed=None)
 
     def traverse(
         self,
@@ -222,8 +224,8 @@ class LoadedRun:
         else:
             widest = latents.widest_dimensions(means, dimensions)
             names, directions = tuple(f"z{d}" for d in widest), latents.unit_directions(widest, means.std(0))
-        z = latents.along(base, directions.to(self.device), steps, span)
-        flat = self._generate(z.flatten(0, 1), latents.repeated(given, z.shape[0] * steps), seed=None)
+        z = latents.traverse(base, directions.to(self.device), steps, span)
+        flat = self._generate(z.flatten(0, 1), latents.repeat_condition(given, z.shape[0] * steps), seed=None)
         return Rows(flat.unflatten(0, (len(names), steps)), names)
 
     def attribute_direction(self, attribute: str) -> Tensor:
@@ -236,9 +238,9 @@ class LoadedRun:
         Raises:
             ValueError: the data know no such attribute or value, or all examples have it.
         """
-        has_it = latents.having(self.data, attribute)
+        mask = latents.attribute_mask(self.data, attribute)
         means = self._means("train")["mu"]
-        return latents.mean_difference(means, has_it[: len(means)])
+        return latents.mean_difference(means, mask[: len(means)])
 
     def save(self, path: Path, examples: Tensor, *, title: str) -> Path:
         """Write examples as a person would look at them; returns where they are."""

@@ -41,7 +41,7 @@ def test_a_title_comes_before_an_id_and_that_before_a_part(name: str, identity: 
     [
         ("star", r"'star' can be several items: Star Wars \(1977\) | Star Trek \(1979\); give the whole title of one"),
         ("sabrina", r"'sabrina' can be several items: Sabrina \(1995\) \| Sabrina \(1954\); give the whole title"),
-        ("Chasing Amy (1997)", r"Chasing Amy \(1997\) \(id=8\) \| .* \(id=9\); name one by its id, as in id=8"),
+        ("Chasing Amy (1997)", r"Chasing Amy \(1997\) \(id=8\) \| .* \(id=9\); use an ID, as in id=8"),
         ("Aliens", r"no item has 'Aliens' in its title; did you mean Alien \(1979\)"),
         ("id=77", "no item has the id '77'"),
         ("", "no item has '' in its title"),

@@ -110,7 +110,7 @@ def test_without_a_good_mirror_the_error_says_what_to_put_where(
 
 def test_offline_is_a_clear_error(tmp_path: Path) -> None:
     file = remote("http://127.0.0.1:9", "not an address")
-    with pytest.raises(ValueError, match=r"could not download file.gz; get the file with sha256") as caught:
+    with pytest.raises(ValueError, match=r"could not download file.gz; obtain the file with sha256") as caught:
         fetch(file, tmp_path, show_progress=False)
     assert "refused" in str(caught.value)
     assert left_in(tmp_path) == []

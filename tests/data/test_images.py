@@ -82,7 +82,7 @@ def test_an_image_of_another_size_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds no images; looked for .png"):
+    with pytest.raises(ValueError, match=r"contains no images; searched for .png"):
         every(tmp_path)
 
 

@@ -106,7 +106,7 @@ def test_npz_numbers_as_categories_and_a_run_whose_table_is_gone(tmp_path: Path)
     file.unlink()
     kept = build_data(config, state={**data.state, DESCRIPTION: describe(data)})  # as a run keeps it
     assert kept.event_shape == data.event_shape
-    with pytest.raises(ValueError, match=r"examples cannot be read: .*no such file or folder; put the data back"):
+    with pytest.raises(ValueError, match=r"examples cannot be read: .*no such file or folder; restore the data"):
         len(kept.train)
 
 

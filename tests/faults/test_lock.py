@@ -75,7 +75,7 @@ def test_stale(fault: Fault, tmp_path: Path, case: str) -> None:
     """Pass: taken over, with a line that says from whom and why."""
     leave_lock(tmp_path / "run", **STALE[case])
     said: list[str] = []
-    with hold(tmp_path / "run", say=said.append) as lock:
+    with hold(tmp_path / "run", report=said.append) as lock:
         lock.check()
     assert len(said) == 1
     assert said[0].startswith(f"took over {tmp_path / 'run'} from process ")
@@ -89,7 +89,7 @@ def test_alive(fault: Fault, tmp_path: Path, case: str) -> None:
     before = (RunDir(tmp_path / "run").lock).read_text()
     with (
         pytest.raises(ValueError, match=r"is in use by process \d+ on .*choose another --run-dir"),
-        hold(tmp_path / "run", say=print),
+        hold(tmp_path / "run", report=print),
     ):
         pass
     assert (RunDir(tmp_path / "run").lock).read_text() == before
@@ -99,17 +99,17 @@ def test_alive(fault: Fault, tmp_path: Path, case: str) -> None:
 def test_torn_lock(fault: Fault, tmp_path: Path) -> None:
     """Pass: a lock that a crash cut short counts as one whose process cannot be seen: by its age."""
     RunDir(tmp_path).lock.write_text('{"host": "no')
-    with pytest.raises(ValueError, match="an unidentified process"), hold(tmp_path, say=print):
+    with pytest.raises(ValueError, match="an unidentified process"), hold(tmp_path, report=print):
         pass
     os.utime(RunDir(tmp_path).lock, (time.time() - STALE_S - 1,) * 2)
-    with hold(tmp_path, say=print) as lock:
+    with hold(tmp_path, report=print) as lock:
         lock.check()
     fault.row(17, "a torn lock", injected=1)
 
 
 def test_a_sleeper_does_not_write(fault: Fault, tmp_path: Path) -> None:
     """Pass: a run that was taken over while it slept finds out before it publishes, and leaves the lock."""
-    with hold(tmp_path, say=print) as lock:
+    with hold(tmp_path, report=print) as lock:
         leave_lock(tmp_path)
         with pytest.raises(RuntimeError, match="was taken over by process"):
             lock.check()

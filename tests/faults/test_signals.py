@@ -86,5 +86,5 @@ def test_second_signal(fault: Fault, program: Program, shim: Path, tmp_path: Pat
     hook = "fastvae.train.step:forward 6 SIGTERM SIGTERM"
     code, text = hang_in_save(program, tmp_path / "run", hook=hook)
     assert code == 143, text
-    assert "SIGTERM: asked to stop a second time" in text
+    assert "SIGTERM: a second stop signal" in text
     fault.row(9, "a second stop signal", injected=1, lost="1 save interval")
