@@ -106,7 +106,7 @@ def test_decode_gives_back_what_encode_wrote(run_dir: Path, tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("latents", "expected"),
     [
-        (np.zeros((4, 2)), "must have the model's 3 latent dimensions, got shape [4, 2]"),
+        (np.zeros((4, 2)), "must have the model's latent shape [3], got [2]"),
         (np.zeros(3), "must contain mu or z, numbers [N, D], got float64 of shape [3]"),
         (np.full((2, 3), np.nan), "must contain finite latents"),
         (np.array([["a", "b", "c"]]), "must contain mu or z"),

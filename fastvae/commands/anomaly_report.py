@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastvae import applications
 from fastvae.applications.config import ANOMALY_SAMPLES
-from fastvae.commands.options import Device, RunDirectory, load_run, output_file, row_numbers
+from fastvae.commands.options import Device, RowNames, RunDirectory, load_run, output_file, row_names
 from fastvae.settings import Settings
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fastvae.applications.anomalies import Array, Detection, Scores
     from fastvae.run import LoadedRun
 
@@ -33,6 +34,9 @@ class AnomalyReport(Settings):
     """Number of rows to print."""
     num_samples: int = ANOMALY_SAMPLES
     """Number of latent samples that a row's score is averaged over."""
+    contamination: float | None = None
+    """Expected fraction of anomalies, in (0, 0.5]: rows whose score only that fraction of the training rows exceeds are
+    marked as anomalies in a column is_anomaly; None marks none."""
     device: Device = "auto"
     """Device; auto is a GPU if one is available."""
 
@@ -41,19 +45,30 @@ class AnomalyReport(Settings):
             raise ValueError(
                 f"anomaly-report: --top must be at least 1 and --num-samples 2, got {self.top}, {self.num_samples}"
             )
+        if self.contamination is not None:
+            applications.anomalies.check_contamination(self.contamination)
         out = None if self.out is None else output_file(self.out)
         loaded = load_run(self.run, self.device)
         applications.anomalies.require_table(loaded)
         source = loaded.source(self.data or "test")
         scores = applications.anomalies.score_run(loaded, source, num_samples=self.num_samples)
-        rows = row_numbers(source)
+        rows = row_names(loaded, source)
         print(row_table(scores, rows, self.top))
+        is_anomaly = None if self.contamination is None else self._mark(loaded, scores, self.contamination)
         out = out or loaded.directory / "anomalies.csv"
-        write_scores(out, scores, rows)
+        write_scores(out, scores, rows, is_anomaly)
         if source.labels is not None:
             print("\n" + self._detection(loaded, scores, source.labels.double().numpy()))
         print(f"\n{out}  {len(scores.total)} rows")
         return 0
+
+    def _mark(self, loaded: LoadedRun, scores: Scores, contamination: float) -> Tensor:
+        """Whether each row is an anomaly, bool [N]; prints the threshold."""
+        train = applications.anomalies.score_run(loaded, "train", num_samples=self.num_samples).total
+        threshold = applications.anomalies.threshold_of(train, contamination)
+        is_anomaly = scores.total > threshold
+        print("\n" + applications.anomalies.threshold_line(threshold, contamination, len(train), is_anomaly))
+        return is_anomaly
 
     def _detection(self, loaded: LoadedRun, scores: Scores, labels: Array) -> str:
         """Return the detection metrics of labelled anomalies, or why they are not defined."""
@@ -68,12 +83,16 @@ class AnomalyReport(Settings):
         return detection_table(applications.anomalies.compare(loaded, scores))
 
 
-def row_table(scores: Scores, rows: Sequence[int], top: int) -> str:
-    """Return the least likely rows, one per line, with the columns that contribute most to each score."""
+def row_table(scores: Scores, rows: RowNames, top: int) -> str:
+    """The least likely rows, one per line, with the largest terms of each score."""
     lines = [f"{'row':>7}  {'nats':>9}  because of"]
+    if len(rows.header) > 1:
+        lines = [f"{'row':>7}  {rows.header[1]:>12}  {'nats':>9}  because of"]
     for row in scores.total.argsort(descending=True, stable=True)[:top].tolist():
         reasons = ", ".join(f"{name} {nats:.1f}" for name, nats in scores.reasons(row))
-        lines.append(f"{rows[row]:7}  {float(scores.total[row]):9.2f}  {reasons}")
+        number, *ids = rows.rows[row]
+        name = "".join([f"{number:7}", *(f"  {identity:>12}" for identity in ids)])
+        lines.append(f"{name}  {float(scores.total[row]):9.2f}  {reasons}")
     return "\n".join(lines)
 
 
@@ -84,12 +103,23 @@ def detection_table(found: dict[str, Detection]) -> str:
     return "\n".join([*lines, *(f"{n:{width}}  {d.auroc:.4f}  {d.average_precision:.4f}" for n, d in found.items())])
 
 
-def write_scores(path: Path, scores: Scores, rows: Sequence[int]) -> None:
-    """Write each row's number, score and terms in nats as CSV; the terms add up to the score."""
+def write_scores(path: Path, scores: Scores, rows: RowNames, is_anomaly: Tensor | None = None) -> None:
+    """Write the number, ID and score of every row and the terms of the score in nats, as CSV.
+
+    Args:
+        path: the file.
+        scores: scores of N rows; the terms add up to the score.
+        rows: numbers and IDs of the N rows.
+        is_anomaly: bool [N], a column of 0 and 1; None writes no column.
+    """
+    marks = [()] * len(rows.rows) if is_anomaly is None else [(int(mark),) for mark in is_anomaly.tolist()]
+    marked = () if is_anomaly is None else ("is_anomaly",)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["row", "score_nats", "latent_nats", *(f"{name}_nats" for name in scores.names)])
-        for row, total, latent, shares in zip(
-            rows, scores.total.tolist(), scores.latent.tolist(), scores.columns.tolist(), strict=True
+        writer.writerow(
+            [*rows.header, "score_nats", *marked, "latent_nats", *(f"{name}_nats" for name in scores.names)]
+        )
+        for names, mark, total, latent, shares in zip(
+            rows.rows, marks, scores.total.tolist(), scores.latent.tolist(), scores.columns.tolist(), strict=True
         ):
-            writer.writerow([row, *(f"{nats:.6f}" for nats in (total, latent, *shares))])
+            writer.writerow([*names, f"{total:.6f}", *mark, *(f"{nats:.6f}" for nats in (latent, *shares))])

@@ -15,6 +15,7 @@ import tyro
 
 from fastvae.commands.parsing import parse
 from fastvae.commands.run_options import parse_run
+from fastvae.plugins import plugin_words
 from fastvae.settings import Settings
 from fastvae.train.run_dir.checkpoint import CheckpointError, read_checkpoint
 from fastvae.train.run_dir.run_dir import RunDir, checkpoint_paths, step_of
@@ -84,7 +85,7 @@ def verify_resume(words: Sequence[str]) -> int:
     config = parse_run("train", recipe, theirs)
     if options.kills < 1 or options.nproc < 1:
         raise ValueError(f"verify-resume: kills and nproc must be at least 1, got {options.kills} and {options.nproc}")
-    program = verify.Program((recipe, *theirs), options.nproc)
+    program = verify.Program((recipe, *theirs, *plugin_words()), options.nproc)
     with tempfile.TemporaryDirectory(prefix="fastvae-verify-") as scratch:
         root = options.keep if options.keep is not None else Path(scratch)
         if options.keep is not None and root.exists():

@@ -13,6 +13,7 @@ import tyro
 from fastvae import cluster
 from fastvae.commands.parsing import parse_some
 from fastvae.commands.run_options import parse_run
+from fastvae.plugins import plugin_words
 from fastvae.run import RunConfig
 from fastvae.settings import Settings
 from fastvae.train.run_dir.status import ATTEMPT
@@ -55,7 +56,7 @@ def submit(words: Sequence[str]) -> int:
     run_dir = configs[0].directory
     if job.sweep and configs[0].run_dir is None:
         run_dir = Path("runs") / job.sweep.stem
-    script = cluster.render(job, run_dir, [recipe, *run_words])
+    script = cluster.render(job, run_dir, [recipe, *run_words, *plugin_words()])
     if job.dry_run:
         print(script, end="")
         return 0

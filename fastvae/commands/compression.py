@@ -44,6 +44,11 @@ class Compress(Settings):
 
     def __call__(self) -> int:
         out = output_file(self.out)
+        if self.data.is_dir():
+            raise ValueError(
+                f"--data: must be one file of pixels, {self.data} is a folder; write its images to an .npy file of"
+                " uint8 [N, C, H, W]"
+            )
         with progress_bar("compressing") as advance:
             report = applications.compression.compress_file(
                 run.load(self.run),

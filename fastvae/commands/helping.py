@@ -19,6 +19,7 @@ from fastvae.commands.usable import is_below, other_strategies, unused_options
 from fastvae.data.kinds import ANY, KINDS, dataset_names
 from fastvae.models import FAMILIES
 from fastvae.models.registry import find_family, find_network
+from fastvae.own_settings import is_made
 from fastvae.run import RunConfig
 from fastvae.settings import Settings, is_advanced
 
@@ -69,7 +70,7 @@ def _shown(
 ) -> _Shown:
     """Return a configuration's class with the fields that are shown and its values as defaults."""
     kind = type(config)
-    hints, described = typing.get_type_hints(kind, include_extras=True), descriptions(kind)  # type: ignore[arg-type]  # a class is hashable
+    hints, described = typing.get_type_hints(kind, include_extras=True), descriptions(kind)
     shown: list[Any] = []
     num_shown = num_hidden = 0
     for each in fields(config):  # type: ignore[arg-type]  # every Settings is a dataclass
@@ -103,6 +104,7 @@ def _choices(config: RunConfig) -> dict[str, Any]:
         "model.network": _one_of(family.networks),
         _PRESET: _one_of(network.presets) | None if network.presets else str | None,
         "data.name": _one_of(dict.fromkeys((*dataset_names(), *KINDS, ANY, config.data.name))),
+        "train.task": _one_of(family.tasks),
         "model.likelihood": _one_of(family.likelihoods or (config.model.likelihood,)),
     }
 
@@ -122,7 +124,7 @@ def descriptions(kind: type) -> dict[str, str]:
     """Return the string under each field of a dataclass, including base classes, on one line."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
-        if not is_dataclass(base):
+        if not is_dataclass(base) or is_made(base):
             continue
         (body,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
         assert isinstance(body, ast.ClassDef)

@@ -6,10 +6,16 @@ import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from fastvae.commands.options import Device, RunDirectory, load_run, output_file, row_numbers
+from fastvae import applications
+from fastvae.commands.options import Device, RowNames, RunDirectory, load_run, output_file, row_names
 from fastvae.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fastvae.run import LoadedRun
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,8 @@ class Evaluate(Settings):
 class Score(Settings):
     """Write the negative bound of each example in nats (large is unlikely) to a CSV file.
 
-    Rows of a table are numbered as in the file, the first row below the header is 1, as in `anomaly-report`; other
-    examples are numbered from 0, as in `interpolate`. The score of a model without an ELBO, such as a deterministic
+    Rows of a table have their number in the file, 1 below the header, and their ID, as in `anomaly-report`; other
+    examples count from 0, as in `interpolate`. The score of a model that estimates no ELBO, such as a deterministic
     autoencoder, is its distortion, the squared error.
     """
 
@@ -48,12 +54,18 @@ class Score(Settings):
     """A file or folder of examples; None is the test set."""
     num_samples: int = 1
     """Number of importance samples: 1 is the negative ELBO, more a tighter bound."""
+    contamination: float | None = None
+    """Of a table: expected fraction of anomalies, in (0, 0.5]; see `anomaly-report`. None marks none."""
     device: Device = "auto"
     """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
+        if self.contamination is not None:
+            applications.anomalies.check_contamination(self.contamination)
         out = output_file(self.out)
         loaded = load_run(self.run, self.device)
+        if self.contamination is not None:
+            applications.anomalies.require_table(loaded)
         source = loaded.source(self.data or "test")
         values = loaded.score(source, num_samples=self.num_samples)
         from fastvae.generative import AnyModel  # imported here: it imports PyTorch
@@ -61,14 +73,26 @@ class Score(Settings):
         model = AnyModel(loaded.model)
         score = "negative_elbo_nats" if self.num_samples == 1 else "nll_nats"
         is_table = loaded.data.kind == "table"
-        numbers = row_numbers(source) if is_table else range(len(values))
+        examples = RowNames(("example",), tuple((number,) for number in range(len(values))))
+        names = row_names(loaded, source) if is_table else examples
+        marks = None if self.contamination is None else self._mark(loaded, values, self.contamination)
         with out.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             name = score if model.estimates_elbo else model.distortion_name
-            writer.writerow(["row" if is_table else "example", name])
-            writer.writerows((n, f"{value:.6f}") for n, value in zip(numbers, values.tolist(), strict=True))
+            writer.writerow([*names.header, name, *([] if marks is None else ["is_anomaly"])])
+            ends = [[]] * len(values) if marks is None else [[int(mark)] for mark in marks.tolist()]
+            for start, value, end in zip(names.rows, values.tolist(), ends, strict=True):
+                writer.writerow([*start, f"{value:.6f}", *end])
         print(f"{out}  {len(values)} examples, mean {values.mean():.4f} {model.distortion_unit}")
         return 0
+
+    def _mark(self, loaded: LoadedRun, values: Tensor, contamination: float) -> Tensor:
+        """Whether each row is an anomaly, bool [N]; prints the threshold."""
+        train = loaded.score("train", num_samples=self.num_samples)
+        threshold = applications.anomalies.threshold_of(train, contamination)
+        is_anomaly = values > threshold
+        print(applications.anomalies.threshold_line(threshold, contamination, len(train), is_anomaly))
+        return is_anomaly
 
 
 @dataclass(frozen=True)

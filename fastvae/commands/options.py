@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -34,10 +35,24 @@ def load_run(directory: Path, device: Device) -> LoadedRun:
     return runs.load(directory, device=choose_device(device, 0))
 
 
-def row_numbers(source: Source) -> list[int]:
-    """Return the number in the file of each row of a table: 1 is the first row below the header."""
-    numbers = source.attribute("row")
-    return list(range(1, len(source) + 1)) if numbers is None else numbers.tolist()
+@dataclass(frozen=True)
+class RowNames:
+    """How the rows of a table are named in files of results."""
+
+    header: tuple[str, ...]
+    """The names of the columns: row and, if the rows have IDs, the column of `TableConfig.id`."""
+    rows: tuple[tuple[int | str, ...], ...]
+    """For each row its number in the file, where 1 is the first one below the header, and its ID."""
+
+
+def row_names(loaded: LoadedRun, source: Source) -> RowNames:
+    """The numbers and the IDs of a table's rows."""
+    known = source.attribute("row")
+    numbers = list(range(1, len(source) + 1)) if known is None else known.tolist()
+    if source.ids is None:
+        return RowNames(("row",), tuple((number,) for number in numbers))
+    name = loaded.config.data.table.id or "id"
+    return RowNames(("row", name), tuple(zip(numbers, source.ids.tolist(), strict=True)))
 
 
 def conditions(label: str | None, length: str | None, others: Sequence[str]) -> dict[str, str | None]:

@@ -43,7 +43,8 @@ def parse(
     """
     parsed, unread = _read(kind, words, command, {} if default is None else {"default": default})
     if unread:
-        known = [f"--{name}" for each in (kind, *other_kinds) for name in option_names(each)] + [*others]
+        known = [f"--{name}" for each in (kind, *other_kinds) for name in option_names(each)]
+        known += [*others, "--plugin"]
         raise UsageError(unknown("option", unread[0].split("=")[0], known) + f"; see fastvae {command} --help")
     return parsed
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, fields
 
 from fastvae.commands.parsing import UsageError
 from fastvae.data import kind_of, kind_options
-from fastvae.models import ModelConfig, used_options, users_of
+from fastvae.models import used_options, users_of
 from fastvae.models.registry import find_network
 from fastvae.run import RunConfig
+from fastvae.train import TASKS
 
 _STRATEGIES = ("ddp", "fsdp", "deepspeed")
 
@@ -34,11 +35,17 @@ def unused_options(config: RunConfig) -> list[Unused]:
     instead = has + (f" with likelihood {model.likelihood}" if "likelihood" in used else "")
     unused = [
         Unused(f"model.{field.name}", _words(users_of(field.name)) or "models with a likelihood", instead)
-        for field in fields(ModelConfig)
+        for field in fields(model)
         if field.name not in used
     ]
     if not find_network(model).has_rate:
         unused.append(Unused("train.objective", "models with a rate", f"{has}, which has none"))
+    task = config.train.task
+    unused += [
+        Unused(f"train.{each.option}", f"task {name}", f"task {task}")
+        for name, each in TASKS.items()
+        if each.option is not None and name != task
+    ]
     if kind is not None:
         others = [(other, name) for other, names in kind_options().items() if other != kind for name in names]
         unused += [

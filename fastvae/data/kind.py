@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     LoadData = Callable[[DataConfig, int, State], Data]  # (config, seed, state of the run: empty for a new one)
     ReadSource = Callable[[Path, DataConfig, State], Source]
+    ReadObject = Callable[[Any, str, DataConfig, Data], Source]  # (object, its name, the run's configuration and data)
 
 
 class Renderer(Protocol):
@@ -69,6 +70,8 @@ class Handlers:
     """Restores the preprocessing from the files of a run and the result of ``describe``."""
     renderer: Callable[[Data], Renderer]
     """Returns the renderer of examples of this kind."""
+    read_object: ReadObject | None = None
+    """Reads all examples of an object in memory, such as a DataFrame, for a finished run; None: only files are read."""
     describe: Callable[[Any], dict[str, Any]] = lambda preprocess: {}
     """Returns what ``restore`` needs of a preprocessing in addition to the files of the data, as JSON values."""
 

@@ -11,14 +11,21 @@ from fastvae.data.kind import Kind
 from fastvae.data.pixels.kind import KIND as PIXELS
 from fastvae.data.table.kind import KIND as TABLE
 from fastvae.data.text.kind import KIND as TEXT
+from fastvae.own_settings import add_settings
+from fastvae.settings import Settings
 
 ANY = "file"  # the name for a path whose kind is detected
 # By name, in the order in which a path is tried: interactions are a table too, so they come first.
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (PIXELS, INTERACTIONS, TEXT, TABLE, AUDIO)}
 
 
-def register_kind(kind: Kind) -> None:
-    """Register a user's kind; a path is tried as this kind after the kinds that are already registered.
+def register_kind(kind: Kind, config: type[Settings] | None = None) -> None:
+    """Add a user's kind of data; a path is tried as this kind after those that were registered before.
+
+    Args:
+        kind: the declaration.
+        config: settings of its own, which its readers get by `fastvae.own_settings.own_settings` and the command line
+            has as ``--data.NAME.FIELD``; None for none.
 
     Raises:
         ValueError: the name of the kind, or of one of its data sets, already exists.
@@ -27,6 +34,8 @@ def register_kind(kind: Kind) -> None:
     twice = [name for name in (kind.name, *kind.datasets) if name in taken]
     if twice:
         raise ValueError(f"register_kind: names must be new, {', '.join(twice)} is taken; choose another")
+    if config is not None:
+        kind = replace(kind, options=(*kind.options, add_settings(DataConfig, kind.name, config)))
     KINDS[kind.name] = kind
 
 

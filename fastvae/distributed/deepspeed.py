@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastvae.distributed.strategy import Accept, BuildOptimizer, ReplicatedStrategy, StepReport, broadcast_from_first
+from fastvae.distributed.replicas import broadcast_from_first
+from fastvae.distributed.strategy import Accept, BuildOptimizer, ReplicatedStrategy, StepReport
 from fastvae.distributed.world import World
 
 

@@ -21,7 +21,8 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor
 
 from fastvae.distributed.config import FSDPConfig
-from fastvae.distributed.strategy import BuildOptimizer, TorchStrategy, broadcast_from_first, compare_replicas
+from fastvae.distributed.replicas import broadcast_from_first, compare_replicas
+from fastvae.distributed.strategy import BuildOptimizer, TorchStrategy
 from fastvae.distributed.world import World
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,17 +11,16 @@ from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
 
+from fastvae.distributed.replicas import compare_replicas
 from fastvae.distributed.snapshot import copy_to_host
+from fastvae.distributed.tensors import read_tensors
 from fastvae.distributed.world import World
 
 BuildOptimizer = Callable[[Iterable[tuple[str, nn.Parameter]]], torch.optim.Optimizer]
@@ -30,7 +28,6 @@ BuildOptimizer = Callable[[Iterable[tuple[str, nn.Parameter]]], torch.optim.Opti
 Accept = Callable[[Tensor], Tensor]
 
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
-_CHECKSUM_BYTES = 2**22  # bytes of a parameter that are summed at a time: 100 MiB of temporaries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,114 +229,3 @@ class ReplicatedStrategy(TorchStrategy):
 
     def check_replicas(self) -> None:
         compare_replicas(self.full_precision_parameters(), self.world)
-
-
-def broadcast_from_first(model: nn.Module) -> None:
-    """Broadcast the parameters and buffers of rank 0."""
-    for tensor in model.state_dict().values():
-        dist.broadcast(tensor, src=0)
-
-
-def write_tensors(directory: Path, tensors: Mapping[str, Tensor], group: dist.ProcessGroup | None) -> None:
-    """Write tensors, including sharded ones, as safetensors files; called by all ranks of the group (None: one
-    process).
-    """
-    _expect_to_be_alone()
-    writer = dcp.HuggingFaceStorageWriter(str(directory), save_distributed=True)
-    with _plain_errors():
-        dcp.save(dict(tensors), storage_writer=writer, process_group=group, no_dist=group is None)
-
-
-def read_tensors(directory: Path, tensors: Mapping[str, Tensor], world: World, prefix: str = "") -> None:
-    """Fill tensors in place from files of ``write_tensors``, for any number of ranks; called by all together.
-
-    Only tensors whose names start with ``prefix`` are read; ``tensors`` has their names without it.
-
-    Raises:
-        ValueError: the names or shapes differ; nothing was filled.
-    """
-    _expect_to_be_alone()
-    reader = dcp.HuggingFaceStorageReader(str(directory))
-    found = {
-        name.removeprefix(prefix): getattr(value, "size", None)
-        for name, value in reader.read_metadata().state_dict_metadata.items()
-        if name.startswith(prefix)
-    }
-    wanted = {name: tensor.shape for name, tensor in tensors.items()}
-    differing = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
-    if differing:
-        name = differing[0]
-        there, here = (shapes.get(name) for shapes in (found, wanted))
-        raise ValueError(
-            f"{directory}: {len(differing)} of {len(wanted)} tensors differ from this run's; {name} is "
-            f"{'missing' if there is None else list(there)} in the files and "
-            f"{'unknown' if here is None else list(here)} in the run"
-        )
-    with _plain_errors():
-        named = {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
-        dcp.load(named, storage_reader=reader, no_dist=world.world_size == 1)
-
-
-def read_whole(directory: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
-    """Read the wanted tensors of ``write_tensors`` as whole, new tensors, in this process only."""
-    _expect_to_be_alone()
-    reader = dcp.HuggingFaceStorageReader(str(directory))
-    found = reader.read_metadata().state_dict_metadata
-    tensors = {
-        name: torch.empty(value.size, dtype=value.properties.dtype)
-        for name, value in found.items()
-        if isinstance(value, TensorStorageMetadata) and wanted(name)
-    }
-    with _plain_errors():
-        dcp.load(tensors, storage_reader=reader, no_dist=True)
-    return tensors
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Raise the error of the first failing rank instead of PyTorch's wrapper, which is not an ``Exception``."""
-    try:
-        yield
-    except CheckpointException as account:
-        cause, _ = next(iter(account.failures.values()))
-        raise cause from None
-
-
-def _expect_to_be_alone() -> None:
-    """Ignore PyTorch's warning about saving and loading without a process group, which is intended."""
-    warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
-
-
-def compare_replicas(parameters: Mapping[str, Tensor], world: World) -> None:
-    """Compare a checksum of every parameter's bits over the ranks.
-
-    Raises:
-        RuntimeError: on all ranks, naming the parameters that differ.
-    """
-    if world.world_size == 1 or not parameters:
-        return
-    lowest = torch.stack([checksum(parameter) for parameter in parameters.values()])
-    highest = lowest.clone()
-    dist.all_reduce(lowest, op=dist.ReduceOp.MIN)
-    dist.all_reduce(highest, op=dist.ReduceOp.MAX)
-    differing = [name for name, equal in zip(parameters, (lowest == highest).tolist(), strict=True) if not equal]
-    if differing:
-        raise RuntimeError(
-            f"check_replicas: {len(differing)} of {len(parameters)} parameters differ between ranks, the first is "
-            f"{differing[0]}; resume from the newest checkpoint, and look for code that changes weights on one rank "
-            "only"
-        )
-
-
-def checksum(tensor: Tensor) -> Tensor:
-    """Return a weighted sum of the tensor's bytes, with a different weight per position, [] int64; it wraps.
-
-    Computed in pieces, since it needs three int64 per byte.
-    """
-    total = torch.zeros((), dtype=torch.int64, device=tensor.device)
-    first = 0
-    for piece in tensor.contiguous().flatten().view(torch.uint8).split(_CHECKSUM_BYTES):
-        places = torch.arange(first, first + len(piece), device=piece.device)
-        total += (piece.to(torch.int64) * (places * 2 + 1)).sum()
-        first += len(piece)
-    return total

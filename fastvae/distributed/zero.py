@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from fastvae.distributed.config import StrategyOptions
 from fastvae.distributed.deepspeed import DeepSpeedStrategy, import_deepspeed
 from fastvae.distributed.deepspeed_settings import engine_settings
+from fastvae.distributed.replicas import compare_replicas
 from fastvae.distributed.snapshot import copy_to_host
-from fastvae.distributed.strategy import Accept, BuildOptimizer, StepReport, compare_replicas, read_tensors
+from fastvae.distributed.strategy import Accept, BuildOptimizer, StepReport
+from fastvae.distributed.tensors import read_tensors
 from fastvae.distributed.world import World
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,8 @@ from fastvae.data import DataConfig
 from fastvae.data import resolve as resolve_data
 from fastvae.data.kinds import ANY
 from fastvae.models import ModelConfig
+from fastvae.own_settings import extended
+from fastvae.plugins import why_other_plugins
 from fastvae.settings import Settings
 from fastvae.train import TrainConfig
 from fastvae.train.run_dir.record import read_record
@@ -81,11 +84,19 @@ def read_config(directory: Path) -> RunConfig:
 
     If the run directory was moved together with files that it refers to, the files are found at their new path.
 
+    Plugins with other source files than the run's are reported on stderr.
+
     Raises:
-        ValueError: the file does not exist or was not written by this version; the message states the reason.
+        ValueError: the file does not exist, was not written by this version, or needs a plugin that is not loaded; the
+            message states the reason.
     """
     path = RunDir(directory).config
     record = read_record(directory)
+    need, differ = why_other_plugins(directory, record)
+    if need is not None:
+        raise ValueError(need)
+    if differ is not None:
+        print(f"warning: {differ}; results can differ", file=sys.stderr, flush=True)
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_CONFIG_BYTES)
@@ -102,7 +113,7 @@ def read_config(directory: Path) -> RunConfig:
             "build the model there and load model.safetensors into it"
         )
     try:
-        config = dacite.from_dict(RunConfig, fields, dacite.Config(cast=[Path, tuple], strict=True))
+        config = dacite.from_dict(extended(RunConfig), fields, dacite.Config(cast=[Path, tuple], strict=True))
         return _relocated(config, Path(str(record and record.get("directory"))), directory)
     except (dacite.DaciteError, ValueError, TypeError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())[:_MAX_MESSAGE]}") from None

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from fastvae.train.player import Player, PlayerSpec
     from fastvae.train.run_dir.weights import export_weights, load_weights
     from fastvae.train.task import ELBOTask, StepResult, Task
+    from fastvae.train.tasks import TASKS, register_task
     from fastvae.train.trainer import Run, train
     from fastvae.train.watch.incidents import TrainingDiverged
 
 __all__ = [
+    "TASKS",
     "ELBOTask",
     "GuardConfig",
     "OptimConfig",
@@ -31,6 +33,7 @@ __all__ = [
     "TrainingDiverged",
     "export_weights",
     "load_weights",
+    "register_task",
     "train",
 ]
 
@@ -40,6 +43,7 @@ __getattr__, __dir__ = lazy_names(
         "config": ("GuardConfig", "OptimConfig", "TrainConfig"),
         "player": ("Player", "PlayerSpec"),
         "task": ("ELBOTask", "StepResult", "Task"),
+        "tasks": ("TASKS", "register_task"),
         "watch.incidents": ("TrainingDiverged",),
         "trainer": ("Run", "train"),
         "run_dir.weights": ("export_weights", "load_weights"),

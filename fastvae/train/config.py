@@ -111,6 +111,8 @@ class TrainConfig(OptimConfig):
 
     _where = "train"
 
+    task: str = setting("elbo", advanced=True)
+    """How a step is taken, a name of `fastvae.train.TASKS`: elbo, or one that a plugin registers."""
     steps: int = setting(1000, changes_result=False)
     """Number of optimizer steps of the run."""
     global_batch_size: int = 128
@@ -169,6 +171,10 @@ class TrainConfig(OptimConfig):
     """Batch size of evaluation per process; results do not depend on it."""
     final_samples: int = setting(100, changes_result=False)
     """Number of importance samples of the bound at the end of the run; 1 computes the ELBO only."""
+    progress: bool = setting(True, changes_result=False, advanced=True)
+    """Print progress and messages on standard error; if False, only metrics.jsonl has the numbers."""
+    pictures: bool = setting(True, changes_result=False, advanced=True)
+    """Draw samples, reconstructions and curves at the end of the run."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """Settings of the objective."""
     guard: GuardConfig = setting(GuardConfig, advanced=True)

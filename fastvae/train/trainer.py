@@ -37,6 +37,7 @@ from fastvae.train.state import copy_into
 from fastvae.train.step import check_objective
 from fastvae.train.stepping import Step, build_step
 from fastvae.train.task import ELBOTask, Task
+from fastvae.train.tasks import build_task
 from fastvae.train.totals import Totals
 from fastvae.train.watch.incidents import Incidents
 from fastvae.train.watch.restart import DecoderRestart
@@ -82,10 +83,10 @@ def train(
             ``estimates_elbo = False`` declares that it has no bound to report. It is trained in place and must be built
             in the same way on every rank; DDP starts from rank 0's weights.
         data: a ``fastvae.data.Data``, or an array, tensor or indexable data set (or a pair: train, test).
-        config: the settings; None uses the defaults.
-        task: definition of a step and of further models, such as a discriminator; None trains
-            on the objective of ``config``. See `fastvae.train.task`.
-        run_dir: directory of the run; None creates a new directory in ``runs``. A directory
+        config: the settings; the defaults where None.
+        task: how a step is taken, and which models are trained besides ``model``, such as a discriminator; None is the
+            task that ``config`` names, by default the one that trains on its objective. See `fastvae.train.task`.
+        run_dir: where everything about the run is written; None makes a new directory below ``runs``. A directory
             belongs to one run: other data, another model or other settings are refused.
         resume: True resumes the run of ``run_dir``, if any; False refuses a directory that contains one;
             "must" refuses one without a checkpoint.
@@ -97,7 +98,10 @@ def train(
         TrainingDiverged: loss or gradient was not finite at too many steps.
         PeerFailed: another rank failed first or does not respond; the message names it and its host.
     """
-    config, own_task = config or TrainConfig(), task or ELBOTask(model)
+    config, data = config or TrainConfig(), as_data(data)
+    if task is not None and config.task != TrainConfig.task:
+        raise ValueError(f"train: give task or config.task, got {type(task).__name__} and {config.task!r}")
+    own_task = task or build_task(config, model, data, seed)
     run_dir = Path(run_dir) if run_dir is not None else new_run_dir()
     specs = all_specs(model, config, own_task.opponents)
     resolved = {"seed": seed, "model": None, "data": None, **(description or {}), "train": asdict(config)}
@@ -129,7 +133,6 @@ def train(
         stack.push(saver.leave)
         rows = -(-config.global_batch_size // (world.world_size * config.accumulation))
         products = stack.enter_context(matmul_library(config.matmul, model, rows, world.device))
-        data = as_data(data)
         check_support(model, data)
         if isinstance(own_task, ELBOTask):
             check_objective(model, config.objective)
@@ -182,7 +185,14 @@ class _Trainer:
     def run(self, stop: StopRequest, products: str, log: RankLog) -> Run:
         """Train to the end or to a stop signal, then evaluate and write the results; ``products`` is for the log."""
         first_step = self.state.step
-        self.log = MetricsLog(self.run_dir, self.world, total_steps=self.config.steps, first_step=first_step, lines=log)
+        self.log = MetricsLog(
+            self.run_dir,
+            self.world,
+            total_steps=self.config.steps,
+            first_step=first_step,
+            lines=log,
+            is_shown=self.config.progress,
+        )
         with ExitStack() as stack:
             stack.callback(self.log.close)
             line = headline(self.strategy, self.data, self.config, first_step, self.run_dir)
@@ -277,7 +287,8 @@ class _Trainer:
             if self.world.is_main:
                 write_atomic(RunDir(self.run_dir).evaluation, dump_json(evaluation.known()))
                 write_weights(RunDir(self.run_dir).weights, model)
-                write_pictures(self.run_dir, model, self.data, self.seed)
+                if self.config.pictures:
+                    write_pictures(self.run_dir, model, self.data, self.seed)
         self.world.barrier()
         return evaluation
 

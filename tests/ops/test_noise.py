@@ -61,7 +61,7 @@ def test_streams_never_meet() -> None:
     assert len({stream(use, site, sample, bool(ev)) for use, site, sample, ev in fields}) == len(fields)
 
 
-def test_the_global_generator_is_left_alone() -> None:
+def test_the_global_generator_is_not_used() -> None:
     before = torch.get_rng_state()
     key = noise_key(1)
     ops.philox_normal(key, 5, 5)

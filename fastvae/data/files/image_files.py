@@ -7,15 +7,16 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageOps
 from torch import Tensor
 
@@ -153,11 +154,7 @@ def read_pixels(
             if resize is not None:
                 image.draft(None, (2 * resize.size, 2 * resize.size))  # decode a JPEG at reduced size, which is faster
             image.load()  # also rotates a TIFF
-            upright = image if image.format == "TIFF" else ImageOps.exif_transpose(image)
-            if header.is_transparent:
-                upright = _composited(upright, background)
-            converted = upright.convert("L" if is_grey else "RGB")
-            pixels = np.array(converted if resize is None else resize(converted, background))
+            pixels = _upright_pixels(image, header.is_transparent, is_grey, background, resize)
     except _DECODER_ERRORS as error:
         raise ValueError(f"{path}: the image is truncated or damaged ({_one_line(error)})") from None
     width, height = header.size if resize is None else (resize.size, resize.size)
@@ -174,6 +171,67 @@ def decode_image(data: bytes, name: str, background: str = "white") -> Tensor:
     """
     header = read_header(Path(name), BytesIO(data))
     return read_pixels(Path(name), header, is_grey=header.is_grey, background=background, file=BytesIO(data))
+
+
+def stack_images(
+    images: Sequence[Any],
+    name: str,
+    *,
+    is_grey: bool | None = None,
+    background: str = "white",
+    resize: Resize | None = None,
+) -> Tensor:
+    """The pixels of Pillow images, uint8 ``[N, C, H, W]``, upright and on the background as those of files are.
+
+    Args:
+        images: the images.
+        name: how error messages call them.
+        is_grey: whether C is 1, else it is 3; None: whether all images are grey.
+        background: the colour behind transparent pixels, and of padding.
+        resize: what makes each a square; None requires that all have one size.
+
+    Raises:
+        ValueError: an image that is damaged, deeper than 8 bits or of another size.
+        TypeError: something else among the images.
+    """
+    for index, image in enumerate(images):
+        if not isinstance(image, Image.Image):
+            raise TypeError(f"{name}: item {index} must be a Pillow image as item 0, got {type(image).__name__}")
+        read_from_start = image.format in ("JPEG2000", "AVIF")
+        if image.mode not in _GREY_MODES + _COLOUR_MODES or (
+            not read_from_start and _depth(image, Path(name), None) is not None
+        ):
+            raise ValueError(
+                f"{name}: images must have 8 bits per channel, item {index} has Pillow's mode {image.mode!r}; convert"
+                " it, or give an array of float32"
+            )
+    grey = all(image.mode in _GREY_MODES for image in images) if is_grey is None else is_grey
+    stacked: list[NDArray[np.uint8]] = []
+    for index, image in enumerate(images):
+        try:
+            is_transparent = image.has_transparency_data
+            pixels = _upright_pixels(image, is_transparent, grey, background, resize)
+        except _DECODER_ERRORS as error:
+            raise ValueError(f"{name}: item {index} is truncated or damaged ({_one_line(error)})") from None
+        if stacked and pixels.shape != stacked[0].shape:
+            raise ValueError(
+                f"{name}: all images must have one size, item 0 has {stacked[0].shape[1]} x {stacked[0].shape[0]}"
+                f" pixels, item {index} {pixels.shape[1]} x {pixels.shape[0]}; use image.resize((64, 64))"
+            )
+        stacked.append(pixels)
+    array = np.stack(stacked)
+    return torch.from_numpy(array).view(*array.shape[:3], -1).permute(0, 3, 1, 2)
+
+
+def _upright_pixels(
+    image: Image.Image, is_transparent: bool, is_grey: bool, background: str, resize: Resize | None
+) -> NDArray[np.uint8]:
+    """[H, W] or [H, W, 3], turned as the EXIF data say; a TIFF was turned when it was decoded."""
+    upright = image if image.format == "TIFF" else ImageOps.exif_transpose(image)
+    if is_transparent:
+        upright = _composited(upright, background)
+    converted = upright.convert("L" if is_grey else "RGB")
+    return np.array(converted if resize is None else resize(converted, background))
 
 
 class _Refused(Exception):

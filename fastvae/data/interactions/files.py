@@ -81,11 +81,35 @@ def read_sparse(path: Path, min_rating: float | None = None, max_bytes: int = MA
         raise ValueError(f"{path}: not a readable .npz archive ({error})") from None
     except KeyError as error:
         raise ValueError(f"{path}: a sparse matrix in an .npz has {', '.join(_MEMBERS)}: {error.args[0]}") from None
+    return interactions_of(crow, columns, values, shape, min_rating, str(path))
+
+
+def interactions_of(
+    crow: NDArray[Any],
+    columns: NDArray[Any],
+    values: NDArray[Any],
+    shape: tuple[int, int],
+    min_rating: float | None,
+    name: str,
+) -> Interactions:
+    """The interactions of a matrix in compressed rows; see `read_sparse`.
+
+    Args:
+        crow: offsets [users + 1].
+        columns: item of each interaction [N].
+        values: value of each interaction [N].
+        shape: users and items.
+        min_rating: see `read_interactions`.
+        name: how error messages call it.
+
+    Raises:
+        ValueError: the arrays do not fit each other.
+    """
     num_users, num_items = shape
     are_whole = crow.dtype.kind in "iu" and columns.dtype.kind in "iu"
     if len(crow) != num_users + 1 or len(values) != len(columns) or not are_whole:
         raise ValueError(
-            f"{path}: a matrix of {num_users} x {num_items} has {num_users + 1} offsets (indptr), and a whole number"
+            f"{name}: a matrix of {num_users} x {num_items} has {num_users + 1} offsets (indptr), and a whole number"
             f" (indices) and a value (data) for each interaction, got {len(crow)}, {len(columns)} and {len(values)}"
         )
     has_ratings = bool((values != 1).any())
@@ -93,7 +117,7 @@ def read_sparse(path: Path, min_rating: float | None = None, max_bytes: int = MA
     if min_rating is not None and has_ratings:
         counts &= values >= min_rating
     del values
-    rows = _rows(torch.from_numpy(crow.astype(np.int64)), columns, counts, num_items, str(path))
+    rows = _rows(torch.from_numpy(crow.astype(np.int64)), columns, counts, num_items, name)
     return Interactions(rows, tuple(map(str, range(num_users))), tuple(map(str, range(num_items))), has_ratings)
 
 

@@ -54,8 +54,17 @@ class Window:
 class MetricsLog:
     """Log of the run on rank 0; calls on other ranks do nothing."""
 
-    def __init__(self, run_dir: Path, world: World, *, total_steps: int, first_step: int, lines: RankLog) -> None:
-        self._lines = lines
+    def __init__(
+        self,
+        run_dir: Path,
+        world: World,
+        *,
+        total_steps: int,
+        first_step: int,
+        lines: RankLog,
+        is_shown: bool = True,
+    ) -> None:
+        self._lines, self._is_shown = lines, is_shown
         self._active = world.is_main
         if not self._active:
             return
@@ -76,7 +85,7 @@ class MetricsLog:
             TimeRemainingColumn(),
             TextColumn("{task.fields[numbers]}"),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=not (is_shown and self._console.is_terminal),
         )
         self._task = self._progress.add_task("train", total=total_steps, completed=first_step, rate="", numbers="")
         self._progress.start()
@@ -104,7 +113,7 @@ class MetricsLog:
         numbers = "  ".join(f"{name} {value:.5g}" for name, value in values.items() if value is not None)
         line = f"{kind} {step}/{self._total_steps}  {numbers}"
         self._lines.line(line)
-        if not self._console.is_terminal:
+        if self._is_shown and not self._console.is_terminal:
             print(line, file=sys.stderr, flush=True)
 
     def advance(self, step: int, rate: str = "", numbers: str = "") -> None:
@@ -116,7 +125,7 @@ class MetricsLog:
     def print_line(self, text: str) -> None:
         """Print a line on the terminal."""
         self._lines.line(text)
-        if self._active:
+        if self._active and self._is_shown:
             self._console.print(text, highlight=False, soft_wrap=True)
 
     def close(self) -> None:

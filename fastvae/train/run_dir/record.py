@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastvae._version import __version__
+from fastvae.plugins import loaded_plugins
 from fastvae.train.run_dir.files import dump_json, write_atomic
 from fastvae.train.run_dir.run_dir import RunDir
 
@@ -37,8 +38,11 @@ def read_record(run_dir: Path) -> dict[str, Any] | None:
 
 
 def write_record(run_dir: Path, belongs_to: Mapping[str, Any]) -> None:
-    """Write ``run.json``: the format of the run directory, its path, and the model and data that it belongs to."""
+    """Write ``run.json``: the format of the run directory, its path, the loaded plugins, and the model and data that it
+    belongs to.
+    """
     record = {"format": FORMAT, "fastvae": __version__, "directory": str(run_dir.absolute()), **belongs_to}
+    record["plugins"] = loaded_plugins()
     write_atomic(RunDir(run_dir).record, dump_json(record))
 
 

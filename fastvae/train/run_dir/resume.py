@@ -9,7 +9,9 @@ from typing import Any, Literal, TypeAlias
 
 from fastvae.data import DataConfig
 from fastvae.models import ModelConfig
-from fastvae.settings import settings_without_effect
+from fastvae.own_settings import extended
+from fastvae.plugins import why_other_plugins
+from fastvae.settings import Settings, settings_without_effect
 from fastvae.train.config import TrainConfig
 from fastvae.train.run_dir.checkpoint import Checkpoint
 from fastvae.train.run_dir.lock import is_earlier_start
@@ -18,8 +20,7 @@ from fastvae.train.run_dir.record import read_record
 Resume: TypeAlias = bool | Literal["must"]
 
 # These may differ in a resumed run. More steps continue a run: the schedules then span the new number.
-_CONFIGS = {"model": ModelConfig, "data": DataConfig, "train": TrainConfig}
-_WITHOUT_EFFECT = {name for prefix, kind in _CONFIGS.items() for name in settings_without_effect(kind, prefix)}
+_CONFIGS: dict[str, type[Settings]] = {"model": ModelConfig, "data": DataConfig, "train": TrainConfig}
 
 
 def plain(value: Any) -> Any:
@@ -46,7 +47,7 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def check_resume(run_dir: Path, resume: Resume) -> None:
-    """Check that the run directory has this version's format, and is empty if a new run is required.
+    """Check that the run directory has this format and the same plugins, and is empty if a new run is required.
 
     Raises:
         ValueError: it does not; the message states its contents and the remedy.
@@ -59,6 +60,11 @@ def check_resume(run_dir: Path, resume: Resume) -> None:
             f"train: {run_dir} contains a run, and resume=False starts a new one; choose another run_dir, remove that "
             "one, or continue it with resume=True"
         )
+    need, differ = why_other_plugins(run_dir, record)
+    if need is not None:
+        raise ValueError(f"train: {need}")
+    if differ is not None:
+        raise ValueError(f"train: {differ}; restore those files, or choose another --run-dir")
 
 
 def check_same_run(checkpoint: Checkpoint, resolved: Mapping[str, Any], run_dir: Path) -> None:
@@ -67,11 +73,14 @@ def check_same_run(checkpoint: Checkpoint, resolved: Mapping[str, Any], run_dir:
     Raises:
         ValueError: settings differ; the message names each with both values.
     """
+    without_effect = {
+        name for prefix, kind in _CONFIGS.items() for name in settings_without_effect(extended(kind), prefix)
+    }
     saved, asked = _flatten(checkpoint.scalars["config"]), _flatten(resolved)
     differences = [
         f"{name} was {saved.get(name)!r}, now {asked.get(name)!r}"
         for name in sorted(saved.keys() | asked.keys())
-        if name not in _WITHOUT_EFFECT and saved.get(name) != asked.get(name)
+        if name not in without_effect and saved.get(name) != asked.get(name)
     ]
     if differences:
         raise ValueError(
