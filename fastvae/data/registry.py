@@ -67,7 +67,7 @@ def read_source(examples: Any, data: Data, config: DataConfig) -> Source:
 def _read_path(path: Path, data: Data, config: DataConfig) -> Source:
     form = _recognize(path, data.kind)
     if form.read is None:
-        raise ValueError(f"{path}: {form.what} can only be read by a new run; name a file of examples")
+        raise ValueError(f"{path}: {form.description} can only be read by a new run; name a file of examples")
     return form.read(path, config, data.state)
 
 
@@ -136,7 +136,7 @@ def _recognize(path: Path, kind: str | None) -> Form:
     """Detect the form of a path: one of a kind, or of any kind for None."""
     kinds = KINDS.values() if kind is None else [KINDS[kind]]
     forms = [form for each in kinds for form in each.handlers.forms]
-    known = ", ".join(form.what for form in forms)
+    known = ", ".join(form.description for form in forms)
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder; it can be {known}")
     check_not_foreign(path)

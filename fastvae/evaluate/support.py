@@ -72,7 +72,8 @@ def _check_source(support: Support, name: str, data: Data, source: Source, part:
             if found is not None:
                 row, value = found
                 raise ValueError(
-                    f"{data.name}: under the likelihood {name} every value must be {support.words}, got {value:g} in"
+                    f"{data.name}: under the likelihood {name} every value must be {support.description}, got "
+                    f"{value:g} in"
                     f" {part} example {int(indices[row])}; {_remedy(support, value)}"
                 )
 

@@ -27,7 +27,7 @@ class Support:
     """Whether the likelihood is a density, which has no bits per dimension for discrete data."""
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """Description of the set in error messages."""
         if self.levels is not None:
             return f"one of the {self.levels} levels from {self.low:g} to {self.high:g}"

@@ -110,7 +110,7 @@ def test_a_run_has_one_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "job_id").write_text("31\n")
     assert cli.main(["submit", "digits", "--run-dir=mine"]) == 2
-    assert "must have no other job, got job 31 PENDING" in capsys.readouterr().err
+    assert "must not have another job, got job 31 PENDING" in capsys.readouterr().err
     assert cli.main(["submit", "digits", "--run-dir=other"]) == 0
 
 

@@ -110,7 +110,7 @@ def test_the_error_without_a_valid_mirror_names_file_and_folder(
 
 def test_the_error_without_a_network_names_the_file(tmp_path: Path) -> None:
     file = remote("http://127.0.0.1:9", "not an address")
-    with pytest.raises(ValueError, match=r"could not download file.gz; get the file with sha256") as caught:
+    with pytest.raises(ValueError, match=r"could not download file.gz; obtain the file with sha256") as caught:
         fetch(file, tmp_path, show_progress=False)
     assert "refused" in str(caught.value)
     assert left_in(tmp_path) == []

@@ -21,7 +21,7 @@ from fastvae.data import DataConfig, build_data
         ("x.mat", b"MATLAB 5.0 MAT-file, Platform", "is a MATLAB file"),
         ("x.db", b"SQLite format 3\0", "is an SQLite database"),
         ("x.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", r"Excel file of before 2007 \(.xls\).*save it as .xlsx"),
-        ("x.pkl", b"\x80\x04\x95\x05", "is a pickle, which could run code"),
+        ("x.pkl", b"\x80\x04\x95\x05", "is a pickle, which can run code"),
         ("x.zip", b"PK\x03\x04" + bytes(30), "is a compressed archive"),
         ("x.tar.gz", gzip.compress(b"tar", mtime=0), "is a compressed archive"),
         ("x.csv", gzip.compress(b"a,b\n1,2\n", mtime=0), "is a gzip file by its content; rename it to end with .gz"),
@@ -47,7 +47,7 @@ def test_the_error_for_an_unusable_folder_lists_its_content(tmp_path: Path) -> N
         build_data(config)
     with tarfile.open(tmp_path / "shard.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "a.dat", "a.npy")
-    with pytest.raises(ValueError, match=r"it holds 1 .dat, 1 .gz, which cannot be read at random: unpack them"):
+    with pytest.raises(ValueError, match=r"it contains 1 .dat, 1 .gz, which do not allow random access"):
         build_data(config)
 
 

@@ -293,5 +293,7 @@ def test_an_example_of_another_shape_is_refused_when_it_is_read(tmp_path: Path) 
     folder = tmp_path / "t"
     write_tar(folder / "a.tar", [("0.npy", GOOD), ("1.npy", GOOD), ("2.npy", npy_bytes(np.zeros(3, np.float32)))])
     data = load(folder, test_every=2)
-    with pytest.raises(ValueError, match=r"a\.tar, example 2: all examples must be alike, \[2, 3\] of <f4"):
+    with pytest.raises(
+        ValueError, match=r"a\.tar, example 2: all examples must have the same shape and type, \[2, 3\] of <f4"
+    ):
         data.test[torch.arange(2)]

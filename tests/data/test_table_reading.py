@@ -360,7 +360,7 @@ def test_parquet_arrow_and_excel_files_are_read(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.columns["is_on"], [1, 0, np.nan, 1, 1])
         assert found.columns["word"].tolist() == ["red", "", "blue", "red", "red"]
         assert found.readings["day"].spell(found.columns["day"][2]) == "2026-01-03"
-        assert ("notes" in str(found.left_out)) == (name == "x.xlsx")
+        assert ("notes" in str(found.excluded)) == (name == "x.xlsx")
         with pytest.raises(ValueError, match="no column is named 'z'"):
             read(tmp_path / name, ignore=("deep", "z") if name == "x.parquet" else ("z",))
 

@@ -106,7 +106,7 @@ def test_categorical_npz_columns_and_a_run_without_its_table(tmp_path: Path) -> 
     file.unlink()
     kept = build_data(config, state={**data.state, DESCRIPTION: describe(data)})  # as saved by a run
     assert kept.event_shape == data.event_shape
-    with pytest.raises(ValueError, match=r"examples cannot be read: .*no such file or folder; put the data back"):
+    with pytest.raises(ValueError, match=r"examples cannot be read: .*no such file or folder; restore the data"):
         len(kept.train)
 
 

@@ -75,7 +75,7 @@ def test_a_stale_lock_is_taken_over(fault: Fault, tmp_path: Path, case: str) -> 
     """Pass: taken over, with a message that names the process and the reason."""
     leave_lock(tmp_path / "run", **STALE[case])
     said: list[str] = []
-    with hold(tmp_path / "run", say=said.append) as lock:
+    with hold(tmp_path / "run", report=said.append) as lock:
         lock.check()
     assert len(said) == 1
     assert said[0].startswith(f"took over {tmp_path / 'run'} from process ")
@@ -89,7 +89,7 @@ def test_the_lock_of_a_live_process_is_kept(fault: Fault, tmp_path: Path, case: 
     before = (RunDir(tmp_path / "run").lock).read_text()
     with (
         pytest.raises(ValueError, match=r"is in use by process \d+ on .*choose another --run-dir"),
-        hold(tmp_path / "run", say=print),
+        hold(tmp_path / "run", report=print),
     ):
         pass
     assert (RunDir(tmp_path / "run").lock).read_text() == before
@@ -99,17 +99,17 @@ def test_the_lock_of_a_live_process_is_kept(fault: Fault, tmp_path: Path, case: 
 def test_a_truncated_lock_expires_by_age(fault: Fault, tmp_path: Path) -> None:
     """Pass: a lock truncated by a crash expires by its age, like that of a process on another host."""
     RunDir(tmp_path).lock.write_text('{"host": "no')
-    with pytest.raises(ValueError, match="an unidentified process"), hold(tmp_path, say=print):
+    with pytest.raises(ValueError, match="an unidentified process"), hold(tmp_path, report=print):
         pass
     os.utime(RunDir(tmp_path).lock, (time.time() - STALE_S - 1,) * 2)
-    with hold(tmp_path, say=print) as lock:
+    with hold(tmp_path, report=print) as lock:
         lock.check()
     fault.row(17, "a torn lock", injected=1)
 
 
 def test_a_suspended_run_does_not_write_after_a_takeover(fault: Fault, tmp_path: Path) -> None:
     """Pass: a run whose lock was taken over during its suspension stops before it publishes, and keeps the new lock."""
-    with hold(tmp_path, say=print) as lock:
+    with hold(tmp_path, report=print) as lock:
         leave_lock(tmp_path)
         with pytest.raises(RuntimeError, match="was taken over by process"):
             lock.check()

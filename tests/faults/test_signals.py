@@ -88,5 +88,5 @@ def test_a_second_signal_ends_the_run_at_once(fault: Fault, program: Program, sh
     hook = "fastvae.train.step:forward 6 SIGTERM SIGTERM"
     code, text = hang_in_save(program, tmp_path / "run", hook=hook)
     assert code == 143, text
-    assert "SIGTERM: asked to stop a second time" in text
+    assert "SIGTERM: a second stop signal" in text
     fault.row(9, "a second stop signal", injected=1, lost="1 save interval")

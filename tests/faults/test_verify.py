@@ -19,7 +19,7 @@ def test_verify_resume_kills_and_compares(fault: Fault, tmp_path: Path) -> None:
     kills = fault.times(1, 20)
     words = ["verify-resume", "digits", f"--kills={kills}", "--keep", str(tmp_path / "runs"), "--model.hidden-dim", "8"]
     result = launching.fastvae(*words, "--train.steps=60", "--train.checkpoint-every=10", "--train.device=cpu")
-    assert f"{kills} of {kills} kills bit-equal to the undisturbed run of 60 steps" in result.stdout
+    assert f"{kills} of {kills} kills bit-equal to the uninterrupted run of 60 steps" in result.stdout
     assert len(re.findall(r"SIG(?:KILL|TERM) +at step", result.stdout)) == kills  # each occurs once
     assert (tmp_path / "runs" / "undisturbed" / "model.safetensors").exists()
     fault.row(2, "fastvae verify-resume (SIGKILL, SIGTERM)", injected=kills, lost="see above")
@@ -63,7 +63,7 @@ def test_the_table_counts_kills_whose_run_differs() -> None:
     assert not verdict.holds
     text = text_table(verdict, 60)
     assert "run1: model.safetensors differs" in text
-    assert text.endswith("2 of 3 kills bit-equal to the undisturbed run of 60 steps; at most 2 steps were done twice")
+    assert text.endswith("2 of 3 kills bit-equal to the uninterrupted run of 60 steps; at most 2 steps were repeated")
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_scores_of_a_file_of_test_examples_are_the_test_sets(run: LoadedRun, tmp
     with pytest.raises(ValueError, match=r"examples .*\[1, 8, 8\].* got \[1, 5, 8\]"):
         run.score(tmp_path / "few.npy")
     np.save(tmp_path / "unlabelled.npy", images)
-    with pytest.raises(ValueError, match="told the label of each example, and these examples have none"):
+    with pytest.raises(ValueError, match="conditioned on label, which these examples do not have"):
         run.score(tmp_path / "unlabelled.npy")
 
 
@@ -203,7 +203,7 @@ def test_the_commands_write_files(run_dir: Path, tmp_path: Path, capsys: pytest.
         (["--label=3", "--condition", "label=4"], "label is named twice, as 3 and 4; remove one"),
         (["--like=1", "--num=0"], "num must be at least 1, got 0"),
         (["--out=samples.txt"], "examples of digits become a file .png, got samples.txt; name one, or a folder"),
-        (["--temperature=0.5"], "only a model of sentences draws at a temperature, not VAE"),
+        (["--temperature=0.5"], "temperature requires a model of sentences, got VAE"),
         (["--strength=2"], "requires --like or --attribute"),
         (["--like=1", "--strength=nan"], "--strength: must be a finite number, got nan"),
         (["--attribute=3", "--strength=inf"], "--strength: must be a finite number, got inf"),
@@ -229,6 +229,6 @@ def test_a_run_goes_on_with_the_file_that_it_began_with(tmp_path: Path, capsys: 
     capsys.readouterr()
     assert cli.main([*words, "--train.steps=6"]) == 2
     error = capsys.readouterr().err
-    assert "began with another file: mine.npy has other content, 60 examples instead of 60" in error
+    assert "started with another file: mine.npy has other contents, 60 examples instead of 60" in error
     np.save(tmp_path / "mine.npy", source)
     assert cli.main([*words, "--train.steps=6"]) == 0

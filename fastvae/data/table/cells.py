@@ -72,7 +72,7 @@ class Reading:
         return spellings[self.kind](number) if self.kind in spellings else f"{number:.6g}"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """Description of the reading in the schema."""
         if self.kind not in ("number", "local"):
             return {"truth": "True/False as 1/0", "date": f"date ({self.order})", "time": "time of the day"}[self.kind]

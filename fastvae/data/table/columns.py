@@ -48,7 +48,7 @@ class RawTable:
     numbers: NDArray[np.int64] | None = None  # [N] row numbers in their file, from 1; None: all rows of the file
     readings: Mapping[str, Reading] = field(default_factory=dict)  # how the texts of a column were parsed as numbers
     ids: NDArray[np.str_] | None = None  # [N] names of the rows
-    left_out: tuple[SchemaColumn, ...] = ()  # columns of the file that are not inputs
+    excluded: tuple[SchemaColumn, ...] = ()  # columns of the file that are not inputs
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))

@@ -34,7 +34,7 @@ class Cells:
     """The first line of each row in the file; None: rows are counted."""
     delimiter: str = ","
     """Delimiter of the fields."""
-    left_out: tuple[SchemaColumn, ...] = ()
+    excluded: tuple[SchemaColumn, ...] = ()
     """Columns that are not data."""
     dropped: tuple[str, ...] = ()
     """Ignored columns of a file that is read by columns."""
@@ -66,8 +66,8 @@ def read_cells(path: Path, max_bytes: float, ignored: Collection[str] = ()) -> C
         first = next((number for number, row in enumerate(rows) if any(row)), 0)
         names = rows[first] if rows else []
         cells = _from_rows(path, names, enumerate(rows[first + 1 :], start=first + 2), "\t", max_bytes, ragged=True)
-        left_out = (*cells.left_out, SchemaColumn(name="(sheets)", part="left out", note=note)) if note else ()
-        return Cells(columns=cells.columns, lines=cells.lines, left_out=left_out or cells.left_out)
+        excluded = (*cells.excluded, SchemaColumn(name="(sheets)", part="excluded", note=note)) if note else ()
+        return Cells(columns=cells.columns, lines=cells.lines, excluded=excluded or cells.excluded)
     with open_text(path) as file:
         delimiter, _ = find_delimiter(file)
         fields = fields_of(file, path)
@@ -98,11 +98,11 @@ def _arrow_cells(path: Path, max_bytes: float, found: Mapping[str, FrameColumn],
     if not columns or not len(next(iter(columns.values()))):
         raise ValueError(f"{path}: contains no rows")
     index = [name for name in columns if name.startswith("__index_level_")]
-    left_out = tuple(_index_column(name) for name in index)
+    excluded = tuple(_index_column(name) for name in index)
     return Cells(
         columns={name: column for name, column in columns.items() if name not in index},
         readings=readings,
-        left_out=left_out,
+        excluded=excluded,
         dropped=dropped,
     )
 
@@ -136,8 +136,8 @@ def _from_rows(
     _check_names(path, names, columns)
     if not cells:
         raise ValueError(f"{path}: contains a header but no rows")
-    left_out = [place for place, name in enumerate(names) if name.lower() in _INDEX_NAMES]
-    index = [place for place in left_out if any(columns[place])]
+    excluded = [place for place, name in enumerate(names) if name.lower() in _INDEX_NAMES]
+    index = [place for place in excluded if any(columns[place])]
     for place in index:
         if not _is_index(columns[place]):
             raise ValueError(f"{path}: column {place + 1} has no name; name it in the first line")
@@ -145,11 +145,11 @@ def _from_rows(
         columns={
             name: _texts(path, name, columns[place], max_bytes)
             for place, name in enumerate(names)
-            if place not in left_out
+            if place not in excluded
         },
         lines=lines,
         delimiter=delimiter,
-        left_out=tuple(_index_column(names[place] or "(no name)") for place in index),
+        excluded=tuple(_index_column(names[place] or "(no name)") for place in index),
     )
 
 
@@ -196,7 +196,7 @@ def _is_index(texts: Sequence[str]) -> bool:
 
 
 def _index_column(name: str) -> SchemaColumn:
-    return SchemaColumn(name=name, part="left out", note="it numbers the rows")
+    return SchemaColumn(name=name, part="excluded", note="it numbers the rows")
 
 
 def _texts(path: Path, name: str, texts: list[str], max_bytes: float) -> NDArray[np.str_]:

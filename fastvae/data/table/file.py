@@ -92,12 +92,12 @@ def read_frame_table(
 def _table_of(path: Path, cells: Cells, config: TableConfig, columns: Sequence[Column]) -> RawTable:
     known = {column.name: column for column in columns}
     left = dict(cells.columns)
-    taken = list(cells.left_out)
+    taken = list(cells.excluded)
     if not known:
         _check_named(path, config, left, cells)
     for name in set(config.ignore) & set(left):
         del left[name]
-    taken += [SchemaColumn(name=name, part="left out", note="as asked") for name in config.ignore if not known]
+    taken += [SchemaColumn(name=name, part="excluded", note="as asked") for name in config.ignore if not known]
     ids = left.pop(config.id, None) if config.id is not None else None
     if ids is not None:
         taken.append(SchemaColumn(name=str(config.id), part="id"))
@@ -114,13 +114,13 @@ def _table_of(path: Path, cells: Cells, config: TableConfig, columns: Sequence[C
         labels,
         readings=readings,
         ids=None if ids is None else as_texts(ids),
-        left_out=tuple(taken),
+        excluded=tuple(taken),
     )
 
 
 def _check_named(path: Path, config: TableConfig, columns: Mapping[str, Values], cells: Cells) -> None:
     """ValueError unless every column in the configuration exists."""
-    there = {*columns, *cells.dropped, *(column.name for column in cells.left_out)}
+    there = {*columns, *cells.dropped, *(column.name for column in cells.excluded)}
     for name in (*config.categorical, *config.ignore, *([config.id] if config.id is not None else [])):
         if name not in there:
             raise ValueError(f"{path}: no column is named {name!r}; there are {', '.join(list(columns)[:12])}")
@@ -179,7 +179,7 @@ def _check_alike(column: Column, values: Values, reading: Reading, notation: Not
         )
     old, new = (each.kind if each.kind in ("date", "time") else "number" for each in (column.reading, reading))
     if old != new:
-        raise ValueError(f"{where} must hold {column.reading.words}, as in training, got {reading.words}")
+        raise ValueError(f"{where} must hold {column.reading.description}, as in training, got {reading.description}")
 
 
 def _read_npz(path: Path, config: TableConfig) -> Cells:

@@ -18,7 +18,7 @@ class SchemaColumn:
     name: str
     """Its name in the file."""
     part: str
-    """input, label, id, or left out."""
+    """input, label, id, or excluded."""
     type: str = ""
     """Type, such as number, date or categories."""
     low: str = ""

@@ -185,7 +185,7 @@ def check_size(num_rows: int, columns: Sequence[Column], max_bytes: float, name:
 
 def describe_table(table: RawTable, columns: Sequence[Column]) -> tuple[SchemaColumn, ...]:
     """Return the schema of each column of a table, including those that are not inputs."""
-    return (*(_described(column, table) for column in columns if column.name in table.columns), *table.left_out)
+    return (*(_described(column, table) for column in columns if column.name in table.columns), *table.excluded)
 
 
 def _described(column: Column, table: RawTable) -> SchemaColumn:
@@ -202,7 +202,7 @@ def _described(column: Column, table: RawTable) -> SchemaColumn:
     return SchemaColumn(
         name=column.name,
         part="input",
-        type=column.reading.words,
+        type=column.reading.description,
         low=column.reading.spell(present.min()) if len(present) else "",
         high=column.reading.spell(present.max()) if len(present) else "",
         missing=len(values) - len(present),
