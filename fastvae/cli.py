@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from fastvae import __version__
 from fastvae.commands.anomaly_report import AnomalyReport
@@ -21,6 +22,7 @@ from fastvae.commands.parsing import UsageError, is_first_process, parse, unknow
 from fastvae.commands.probe import Probe
 from fastvae.commands.recommend import Recommend
 from fastvae.commands.train import Recipes, train
+from fastvae.plugins import load_plugins, take_plugins
 
 COMMANDS: dict[str, type[Callable[[], int]]] = {
     "evaluate": Evaluate,
@@ -43,6 +45,7 @@ COMMANDS: dict[str, type[Callable[[], int]]] = {
     "export": Export,
     "status": Status,
 }
+_ON_EVERY_PROCESS = ("doctor", "bench")  # they report on this process; of others the first process writes the result
 RECIPE_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {  # their options depend on the recipe
     "train": train,
     "verify-resume": verify_resume,
@@ -55,11 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the process's exit code. Wrong input is one line on stderr and code 2.
 
     Of many processes the first says what is wrong with the command line; what goes wrong later is said by the process
-    that it happens to.
+    that it happens to. Commands that use a finished run are run by the first process alone, so that their result does
+    not depend on the number of processes.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        words = take_local_rank(words)
+        plugins, words = take_plugins(take_local_rank(words))
+        load_plugins(plugins, Path.cwd())
         if not words or words[0] in ("-h", "--help"):
             print(overview())
             return 0 if words else 2
@@ -70,7 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return RECIPE_COMMANDS[words[0]](words[1:])
         if words[0] not in COMMANDS:
             raise UsageError(unknown("command", words[0], [*COMMANDS, *RECIPE_COMMANDS]))
-        return parse(COMMANDS[words[0]], words[1:], words[0])()
+        command = parse(COMMANDS[words[0]], words[1:], words[0])
+        if words[0] not in _ON_EVERY_PROCESS and not is_first_process():
+            print(f"fastvae: {this_process()}rank 0 alone runs {words[0]}", file=sys.stderr)
+            return 0
+        return command()
     except UsageError as error:
         if is_first_process():
             print(f"fastvae: {error}", file=sys.stderr)
@@ -111,4 +120,6 @@ def overview() -> str:
     commands = {"train": train, **COMMANDS, **RECIPE_COMMANDS}
     lines = [f"  {name:13}  {(command.__doc__ or '').splitlines()[0]}" for name, command in commands.items()]
     usage = "usage: fastvae COMMAND [options]      (fastvae COMMAND --help shows a command's options)"
-    return "\n".join([usage, "", "commands:", *lines, "", "start here: fastvae train digits;   fastvae --version"])
+    plugins = "every command: --plugin MODULE ... first imports your own kinds, families, likelihoods and tasks"
+    start = "start here: fastvae train digits;   fastvae --version"
+    return "\n".join([usage, "", "commands:", *lines, "", plugins, start])

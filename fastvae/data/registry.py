@@ -1,12 +1,11 @@
-"""Data by name, and a user's own data by kind or by what a path holds."""
+"""Loading data by name, and user data by kind or by the detected contents of a path."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import replace
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from fastvae.data.condition import conditioned
 from fastvae.data.config import DataConfig
@@ -15,17 +14,18 @@ from fastvae.data.files.foreign import check_not_foreign, what_a_folder_holds
 from fastvae.data.kind import Form, Renderer
 from fastvae.data.kinds import ANY, KINDS, dataset_names, kind_of_dataset, resolve
 from fastvae.data.restore import examples_missing, kept_kind, restore
-from fastvae.data.source import CHUNK_ROWS, Source
+from fastvae.data.source import Source
 from fastvae.data.stamp import STAMP_FILE, stamp_of, why_unreadable
+from fastvae.data.views import looked_at
 
 
 def build_data(config: DataConfig, seed: int = 0, state: State | None = None) -> Data:
-    """The data that a configuration names.
+    """Load the data of a configuration.
 
     Args:
-        config: which data, where, what is done to them.
+        config: settings of the data.
         seed: the run's seed; static binarisation depends on it.
-        state: what a finished run kept of its data, so that the same tokens, scales or items are used again. Where
+        state: files that a finished run stored of its data, so that the same tokens, scales or items are used again. If
             its own examples are missing or have changed, the data have none, and reading one raises the reason.
 
     Raises:
@@ -43,23 +43,52 @@ def build_data(config: DataConfig, seed: int = 0, state: State | None = None) ->
         return restored
 
 
-def read_source(path: Path, data: Data, config: DataConfig) -> Source:
-    """All examples of a file or folder in its order, for a model that was trained on ``data`` and reads their kind.
+def read_source(examples: Any, data: Data, config: DataConfig) -> Source:
+    """All examples of a file, folder or object in its order, for a model that was trained on ``data``.
+
+    Args:
+        examples: a path, or an object in memory of the data's kind: an array, tensor, list, sparse matrix or Pillow
+            images for pixels and plain numbers, a DataFrame for a table, a list of sentences for text, a sparse matrix
+            for interactions.
+        data: the run's data.
+        config: how they are read.
 
     Raises:
-        ValueError: the file is unsuitable, or its examples are not like the run's.
+        ValueError: the examples are unsuitable, or do not have the run's shape and type.
+        TypeError: an object of another kind; the message has the remedy.
     """
-    path = path.expanduser()
+    if isinstance(examples, str | Path):
+        path = Path(examples).expanduser()
+        return _checked(str(path), _read_path(path, data, config), data)
+    name = type(examples).__name__
+    return _checked(name, _read_object(examples, name, data, config), data)
+
+
+def _read_path(path: Path, data: Data, config: DataConfig) -> Source:
     form = _recognize(path, data.kind)
     if form.read is None:
-        raise ValueError(f"{path}: {form.what} cannot be read apart from a run; name a file of examples")
-    source = form.read(path, config, data.state)
+        raise ValueError(f"{path}: {form.what} can only be read by a new run; name a file of examples")
+    return form.read(path, config, data.state)
+
+
+def _read_object(examples: Any, name: str, data: Data, config: DataConfig) -> Source:
+    read = None if data.kind not in KINDS else KINDS[data.kind].handlers.read_object
+    if read is None:
+        raise TypeError(
+            f"{name}: a run on data of kind {data.kind} reads files; write the examples to one, or give a fastvae.data"
+            ".Source"
+        )
+    return read(examples, name, config, data)
+
+
+def _checked(name: str, source: Source, data: Data) -> Source:
+    """The examples of that name with the run's conditions, if they are like the run's."""
     if source.event_shape != data.event_shape or source.dtype != data.train.dtype:
         raise ValueError(
-            f"{path}: examples must be like the run's, {list(data.event_shape)} of {data.train.dtype}, "
+            f"{name}: examples must have the run's shape and type, {list(data.event_shape)} of {data.train.dtype}, "
             f"got {list(source.event_shape)} of {source.dtype}"
         )
-    _check_levels(path, source, data.train.levels)
+    _check_levels(name, source, data.train.levels)
     for note in source.notes:
         print(note, file=sys.stderr, flush=True)
     return source if data.conditions is None else conditioned(source, data.conditions)
@@ -70,16 +99,15 @@ def find_renderer(data: Data) -> Renderer:
     return KINDS.get(data.kind, KINDS["pixels"]).handlers.renderer(data)
 
 
-def _check_levels(path: Path, source: Source, levels: int | None) -> None:
-    """ValueError where pixels are not on the training's scale, which a model would read as noise or as black."""
+def _check_levels(name: str, source: Source, levels: int | None) -> None:
+    """ValueError if pixels are not on the scale of the training data."""
     if levels is None or source.levels is None:
         return
-    rows = torch.arange(len(source))
-    highest = max(int(source[some].max()) for some in rows.split(CHUNK_ROWS))
+    highest = max(int(source[some].max()) for some in looked_at(source))
     if highest >= levels:
-        raise ValueError(f"{path}: pixels must be in 0 .. {levels - 1} as in training, got {highest}")
+        raise ValueError(f"{name}: pixels must be in 0 .. {levels - 1} as in training, got {highest}")
     if levels == 256 and highest <= 1:
-        raise ValueError(f"{path}: pixels are 0 and 1 only, in training they went to 255; multiply them by 255")
+        raise ValueError(f"{name}: pixels are only 0 and 1, but up to 255 in training; multiply them by 255")
 
 
 def _build(config: DataConfig, seed: int, state: State) -> Data:
@@ -93,7 +121,7 @@ def _build(config: DataConfig, seed: int, state: State) -> Data:
 
 
 def _build_own(config: DataConfig, path: Path, seed: int, state: State) -> Data:
-    """A user's own data: of the kind that a run kept, else that the name says, else that is recognised."""
+    """Load user data: of the kind in the run's state, else of the named kind, else of the detected kind."""
     reason = why_unreadable(path, state)
     if reason is not None:
         raise ValueError(reason)
@@ -105,7 +133,7 @@ def _build_own(config: DataConfig, path: Path, seed: int, state: State) -> Data:
 
 
 def _recognize(path: Path, kind: str | None) -> Form:
-    """The form that a path is read as: one of its kind, or of any kind for None."""
+    """Detect the form of a path: one of a kind, or of any kind for None."""
     kinds = KINDS.values() if kind is None else [KINDS[kind]]
     forms = [form for each in kinds for form in each.handlers.forms]
     known = ", ".join(form.what for form in forms)

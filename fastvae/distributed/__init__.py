@@ -1,4 +1,4 @@
-"""How processes cooperate. Nothing here knows about VAEs."""
+"""Distributed training. This package does not depend on VAEs."""
 
 from typing import TYPE_CHECKING
 

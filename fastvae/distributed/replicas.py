@@ -14,7 +14,7 @@ _CHECKSUM_BYTES = 2**22  # of a parameter that are summed at a time: 100 MiB of 
 
 
 def broadcast_from_first(model: nn.Module) -> None:
-    """Give every rank the first rank's parameters and buffers."""
+    """Broadcast the parameters and buffers of rank 0."""
     for tensor in model.state_dict().values():
         dist.broadcast(tensor, src=0)
 
@@ -35,14 +35,15 @@ def compare_replicas(parameters: Mapping[str, Tensor], world: World) -> None:
     if differing:
         raise RuntimeError(
             f"check_replicas: {len(differing)} of {len(parameters)} parameters differ between ranks, the first is "
-            f"{differing[0]}; go on from the newest checkpoint, and look for code that changes weights on one rank only"
+            f"{differing[0]}; resume from the newest checkpoint, and look for code that changes weights on one rank "
+            "only"
         )
 
 
 def checksum(tensor: Tensor) -> Tensor:
-    """A sum over the tensor's bytes in which every place has a weight of its own, [] int64; overflow wraps.
+    """Return a weighted sum of the tensor's bytes, with a different weight per position, [] int64; it wraps.
 
-    Taken a piece at a time: a byte becomes three int64 on the way.
+    Computed in pieces, since it needs three int64 per byte.
     """
     total = torch.zeros((), dtype=torch.int64, device=tensor.device)
     first = 0

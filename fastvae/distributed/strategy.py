@@ -1,4 +1,4 @@
-"""The protocol that every way of cooperating honours, and what one process and DDP have in common."""
+"""The protocol of all strategies, and the common parts of one process and DDP."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fastvae.distributed.tensors import read_tensors
 from fastvae.distributed.world import World
 
 BuildOptimizer = Callable[[Iterable[tuple[str, nn.Parameter]]], torch.optim.Optimizer]
-# From the norm of the global batch's gradient, []: may this step change the parameters, [] bool, alike on all ranks?
+# From the norm of the global batch's gradient, []: may this step change the parameters, [] bool, equal on all ranks?
 Accept = Callable[[Tensor], Tensor]
 
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
@@ -32,10 +32,10 @@ _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """What one optimizer step did; tensors on the device, so that reading them is the caller's choice."""
+    """Result of one optimizer step; tensors on the device, so that the caller decides when to synchronise."""
 
     grad_norm: Tensor  # [] 2-norm of the global batch's gradient, before clipping
-    skipped: Tensor  # [] bool: parameters were left as they were, on every rank
+    skipped: Tensor  # [] bool: the parameters were not changed, on every rank
 
     @property
     def finite(self) -> Tensor:
@@ -44,9 +44,9 @@ class StepReport:
 
 
 class Strategy(Protocol):
-    """One way for processes to train one model together.
+    """A method by which processes train one model together.
 
-    The gradient of a global batch is the average over ranks of each rank's gradient, so a rank backs
+    The gradient of a global batch is the average over ranks of each rank's gradient, so a rank computes the gradient of
     ``sum(local losses) * world_size / global_batch_size`` (see ``train.step``).
     """
 
@@ -58,73 +58,73 @@ class Strategy(Protocol):
     optimizer: torch.optim.Optimizer
 
     def setup(self, model: nn.Module, build_optimizer: BuildOptimizer, methods: Sequence[str] = ()) -> None:
-        """Move and wrap the model, then make its optimizer: sharded parameters exist only after wrapping.
+        """Move and wrap the model, then build its optimizer: sharded parameters exist only after wrapping.
 
-        ``methods`` are those that are called on ``trained``, but for its forward: they need whole parameters too.
+        ``methods`` are called on ``trained`` besides forward: they require whole parameters too.
         """
 
     def accumulate(self, last: bool) -> AbstractContextManager[object]:
-        """Wraps forward and backward of one micro-batch; gradients cross ranks with the last one only."""
+        """Context of forward and backward of one micro-batch; gradients are reduced with the last one only."""
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradient of a scalar loss to what this step has gathered."""
+        """Accumulate the gradient of a scalar loss."""
 
     def frozen(self) -> AbstractContextManager[nn.Module]:
-        """While the block runs, parameters take no gradient; gives the module to call in it.
+        """Inside the block, parameters receive no gradient; yields the module to call.
 
-        For the backward of another model whose loss goes through this one: gradients reach the inputs, those of the
-        parameters are neither computed nor exchanged, and what this step has gathered stays as it is. Both the forward
-        and the backward belong inside the block.
+        For the backward of another model whose loss depends on this one: gradients reach the inputs, those of the
+        parameters are neither computed nor reduced, and gradients that this step has accumulated do not change. Both
+        the forward and the backward must be inside the block.
         """
 
     def step(self, max_grad_norm: float | None, accept: Accept | None = None) -> StepReport:
-        """Clip, update, and clear the gradients, or leave the parameters alone on all ranks together.
+        """Clip, update, and clear the gradients, or skip the step, on all ranks together.
 
-        ``accept`` decides which of the two; None accepts every gradient that is finite.
+        ``accept`` decides whether to skip; None accepts every finite gradient.
         """
 
     def all_reduce_sum(self, tensor: Tensor) -> Tensor:
-        """The sum over ranks, as a new tensor on every rank."""
+        """Return the sum over ranks, as a new tensor on every rank."""
 
     def full_precision_parameters(self) -> dict[str, Tensor]:
-        """The float32 parameters by name, as the optimizer updates them; this rank's shares where they are sharded."""
+        """Return the float32 parameters that the optimizer updates by name; this rank's shards if they are sharded."""
 
     def whole_model(self) -> AbstractContextManager[nn.Module]:
-        """The user's model with the trained weights, plain and whole on every rank; entered by all ranks together.
+        """Context with the user's unwrapped model and the trained weights on every rank; entered by all together.
 
-        Inside, ranks may call it as often as each likes. Writing to it trains nothing.
+        Ranks may call it independently inside the block. Changes of it do not affect training.
         """
 
     def check_replicas(self) -> None:
         """Raise RuntimeError if ranks that should hold equal parameters do not; called by all ranks together."""
 
     def close(self) -> None:
-        """Let go of everything that holds the process group, before it is destroyed; the model itself stays usable."""
+        """Release all references to the process group before it is destroyed; the model stays usable."""
 
     def snapshot(self, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A copy, in the host's memory, of weights, optimizer state and the arguments: what ``write_tensors`` is given.
+        """Copy weights, optimizer state and the arguments to host memory, for ``write_tensors``.
 
-        Called by all ranks together. What training does to the originals later does not show in it.
+        Called by all ranks together. Later training does not change the copy.
 
         Args:
-            averages: by the names of parameters, and sharded as ``full_precision_parameters`` are.
+            averages: averages by parameter name, sharded as ``full_precision_parameters``.
             replicated: any other tensors, whole and equal on all ranks.
         """
 
     def load(
         self, directory: Path, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor], prefix: str = ""
     ) -> None:
-        """Set weights, optimizer state and the tensors of the arguments, in place, to what a snapshot held.
+        """Set weights, optimizer state and the tensors of the arguments, in place, to those of a snapshot.
 
         Called by all ranks together. Only tensors whose names start with ``prefix`` are read, without it.
 
         Raises:
-            ValueError: the directory holds other tensors than this run; nothing was changed.
+            ValueError: the tensors of the directory differ from this run's; nothing was changed.
         """
 
 
 class TorchStrategy(ABC):
-    """What strategies share whose optimizer is PyTorch's own: the step, and checkpoints by parameter name."""
+    """Common part of strategies with PyTorch's own optimizer: the step, and checkpoints by parameter name."""
 
     name = "torch"
     world: World
@@ -141,7 +141,7 @@ class TorchStrategy(ABC):
 
     @contextmanager
     def frozen(self) -> Iterator[nn.Module]:
-        # The module without its outermost wrapper: DDP's and DeepSpeed's would prepare for a backward of their own.
+        # The module without its outermost wrapper: DDP's and DeepSpeed's would prepare for their own backward.
         learning = [parameter for parameter in self._leaves() if parameter.requires_grad]
         for parameter in learning:
             parameter.requires_grad_(False)
@@ -152,16 +152,16 @@ class TorchStrategy(ABC):
                 parameter.requires_grad_(True)
 
     def _leaves(self) -> list[nn.Parameter]:
-        """Every tensor that may collect the gradient of a parameter."""
+        """Return every tensor that may accumulate the gradient of a parameter."""
         return list(self.trained.parameters())
 
     def step(self, max_grad_norm: float | None, accept: Accept | None = None) -> StepReport:
         grad_norm = self._clip(max_grad_norm)
         skipped = torch.logical_not((accept or torch.isfinite)(grad_norm))
-        # After the all-reduce every rank has the same norm, so all ranks decide alike without a message.
+        # After the all-reduce every rank has the same norm, so all ranks decide in the same way without communication.
         if grad_norm.device.type != "cpu":
-            # A fused optimizer reads this flag on the device and leaves parameters, moments and step counts alone where
-            # it is 1: no host sync.
+            # A fused optimizer reads this flag on the device and does not change parameters, moments and step counts
+            # if it is 1: no synchronisation with the host.
             self.optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]
             self.optimizer.step()
         elif not skipped:
@@ -171,7 +171,7 @@ class TorchStrategy(ABC):
 
     @abstractmethod
     def _clip(self, max_grad_norm: float | None) -> Tensor:
-        """Clip the gradient; returns its norm before that, the same on all ranks."""
+        """Clip the gradient; return its norm before clipping, the same on all ranks."""
 
     def all_reduce_sum(self, tensor: Tensor) -> Tensor:
         total = tensor.detach().clone()
@@ -180,7 +180,7 @@ class TorchStrategy(ABC):
         return total
 
     def _optimizer_values(self) -> dict[str, Any]:
-        """The optimizer's state by parameter name: tensors, and hyper-parameters as plain values."""
+        """Return the optimizer's state by parameter name: tensors, and hyper-parameters as plain values."""
         return dict(get_optimizer_state_dict(self.trained, self.optimizer, options=_FLAT))
 
     def _tensors(self, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -212,7 +212,7 @@ class TorchStrategy(ABC):
 
 
 class ReplicatedStrategy(TorchStrategy):
-    """Every rank holds all parameters: one process, or many whose gradients are averaged."""
+    """Every rank has all parameters: one process, or several whose gradients are averaged."""
 
     def _clip(self, max_grad_norm: float | None) -> Tensor:
         parameters = [p for p in self.model.parameters() if p.grad is not None]

@@ -18,7 +18,9 @@ from fastvae.distributed.world import World
 
 
 def write_tensors(directory: Path, tensors: Mapping[str, Tensor], group: dist.ProcessGroup | None) -> None:
-    """Write tensors, sharded ones too, as safetensors files; called by all ranks of the group, None is one process."""
+    """Write tensors, including sharded ones, as safetensors files; called by all ranks of the group (None: one
+    process).
+    """
     _expect_to_be_alone()
     writer = dcp.HuggingFaceStorageWriter(str(directory), save_distributed=True)
     with _plain_errors():
@@ -26,7 +28,7 @@ def write_tensors(directory: Path, tensors: Mapping[str, Tensor], group: dist.Pr
 
 
 def read_tensors(directory: Path, tensors: Mapping[str, Tensor], world: World, prefix: str = "") -> None:
-    """Fill tensors in place from what ``write_tensors`` wrote, however many ranks it had; by all ranks together.
+    """Fill tensors in place from files of ``write_tensors``, for any number of ranks; called by all together.
 
     Only tensors whose names start with ``prefix`` are read; ``tensors`` has their names without it.
 
@@ -46,8 +48,9 @@ def read_tensors(directory: Path, tensors: Mapping[str, Tensor], world: World, p
         name = differing[0]
         there, here = (shapes.get(name) for shapes in (found, wanted))
         raise ValueError(
-            f"{directory}: {len(differing)} of {len(wanted)} tensors are not this run's; {name} is "
-            f"{'missing' if there is None else list(there)} there and {'unknown' if here is None else list(here)} here"
+            f"{directory}: {len(differing)} of {len(wanted)} tensors differ from this run's; {name} is "
+            f"{'missing' if there is None else list(there)} in the files and "
+            f"{'unknown' if here is None else list(here)} in the run"
         )
     with _plain_errors():
         named = {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
@@ -55,7 +58,7 @@ def read_tensors(directory: Path, tensors: Mapping[str, Tensor], world: World, p
 
 
 def read_whole(directory: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
-    """The wanted tensors of what ``write_tensors`` wrote, whole and new, in this process alone."""
+    """Read the wanted tensors of ``write_tensors`` as whole, new tensors, in this process only."""
     _expect_to_be_alone()
     reader = dcp.HuggingFaceStorageReader(str(directory))
     found = reader.read_metadata().state_dict_metadata
@@ -71,7 +74,7 @@ def read_whole(directory: Path, wanted: Callable[[str], bool]) -> dict[str, Tens
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """Raise what went wrong on the first rank, not PyTorch's account of it, which is no ``Exception`` at all."""
+    """Raise the error of the first failing rank instead of PyTorch's wrapper, which is not an ``Exception``."""
     try:
         yield
     except CheckpointException as account:
@@ -80,5 +83,5 @@ def _plain_errors() -> Iterator[None]:
 
 
 def _expect_to_be_alone() -> None:
-    """A single process saves and loads without a process group; PyTorch's warning that it does so is no news."""
+    """Ignore PyTorch's warning about saving and loading without a process group, which is intended."""
     warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")

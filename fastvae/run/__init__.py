@@ -1,4 +1,4 @@
-"""A whole run from its configuration, and a finished run from its directory."""
+"""Start a run from its configuration, and load a finished run from its directory."""
 
 from typing import TYPE_CHECKING
 
@@ -10,17 +10,21 @@ if TYPE_CHECKING:
     from fastvae.run.loaded import Examples, LoadedRun
     from fastvae.run.loading import load
     from fastvae.run.starting import build_run_model, start
+    from fastvae.run.user_file import UserFile, load_with_file, start_file
 
 __all__ = [
     "Examples",
     "LoadedRun",
     "RunConfig",
+    "UserFile",
     "build_run_model",
     "export_part",
     "export_program",
     "load",
+    "load_with_file",
     "read_config",
     "start",
+    "start_file",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -31,5 +35,6 @@ __getattr__, __dir__ = lazy_names(
         "loaded": ("Examples", "LoadedRun"),
         "loading": ("load",),
         "starting": ("build_run_model", "start"),
+        "user_file": ("UserFile", "load_with_file", "start_file"),
     },
 )

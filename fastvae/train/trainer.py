@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from fastvae.distributed import Strategy, enter_world
 from fastvae.distributed.stop import StopRequest, exit_code
 from fastvae.evaluate import Evaluation, check_support
 from fastvae.train.config import GENERATOR, TrainConfig
+from fastvae.train.contract import check_contract
 from fastvae.train.deterministic import deterministic_algorithms, fixed_workspace
 from fastvae.train.matmul import matmul_library
 from fastvae.train.player import PlayerSpec, all_specs, build_players, build_strategies, set_up
@@ -37,6 +38,7 @@ from fastvae.train.state import copy_into
 from fastvae.train.step import check_objective
 from fastvae.train.stepping import Step, build_step
 from fastvae.train.task import ELBOTask, Task
+from fastvae.train.tasks import build_task
 from fastvae.train.totals import Totals
 from fastvae.train.watch.incidents import Incidents
 from fastvae.train.watch.restart import DecoderRestart
@@ -83,8 +85,8 @@ def train(
             alike on every rank; DDP starts from rank 0's weights.
         data: a ``fastvae.data.Data``, or an array, tensor or indexable data set (or a pair: train, test).
         config: the settings; the defaults where None.
-        task: how a step is taken, and which models are trained besides ``model``, such as a discriminator; None trains
-            on the objective of ``config``. See `fastvae.train.task`.
+        task: how a step is taken, and which models are trained besides ``model``, such as a discriminator; None is the
+            task that ``config`` names, by default the one that trains on its objective. See `fastvae.train.task`.
         run_dir: where everything about the run is written; None makes a new directory below ``runs``. A directory
             belongs to one run: other data, another model or other settings are refused.
         resume: True goes on with the run of ``run_dir`` where there is one; False refuses a directory that holds one;
@@ -97,7 +99,10 @@ def train(
         TrainingDiverged: loss or gradient is not finite any more.
         PeerFailed: another rank failed first or is gone; the message names it and its host.
     """
-    config, own_task = config or TrainConfig(), task or ELBOTask(model)
+    config, data = config or TrainConfig(), as_data(data)
+    if task is not None and config.task != TrainConfig.task:
+        raise ValueError(f"train: give task or config.task, got {type(task).__name__} and {config.task!r}")
+    own_task = task or build_task(config, model, data, seed)
     run_dir = Path(run_dir) if run_dir is not None else new_run_dir()
     specs = all_specs(model, config, own_task.opponents)
     resolved = {"seed": seed, "model": None, "data": None, **(description or {}), "train": asdict(config)}
@@ -127,12 +132,14 @@ def train(
             replicated=own_task.tensors(),
         )
         stack.push(saver.leave)
+        check_support(model, data)
+        is_bound = isinstance(own_task, ELBOTask)
+        if is_bound:
+            check_objective(model, config.objective)
+        notes = check_contract(model, data, config, seed=seed, device=world.device, is_bound=is_bound)
+        data = replace(data, notes=(*data.notes, *notes)) if notes else data
         rows = -(-config.global_batch_size // (world.world_size * config.accumulation))
         products = stack.enter_context(matmul_library(config.matmul, model, rows, world.device))
-        data = as_data(data)
-        check_support(model, data)
-        if isinstance(own_task, ELBOTask):
-            check_objective(model, config.objective)
         trainer = _Trainer(own_task, specs, strategies, data, config, run_dir, seed, saver)
         recorder.state = trainer.state
         run = trainer.run(stop, products, log)
@@ -182,7 +189,14 @@ class _Trainer:
     def run(self, stop: StopRequest, products: str, log: RankLog) -> Run:
         """Train to the end or to a stop signal, then evaluate and write the results; ``products`` is for the log."""
         first_step = self.state.step
-        self.log = MetricsLog(self.run_dir, self.world, total_steps=self.config.steps, first_step=first_step, lines=log)
+        self.log = MetricsLog(
+            self.run_dir,
+            self.world,
+            total_steps=self.config.steps,
+            first_step=first_step,
+            lines=log,
+            is_shown=self.config.progress,
+        )
         with ExitStack() as stack:
             stack.callback(self.log.close)
             line = headline(self.strategy, self.data, self.config, first_step, self.run_dir)
@@ -192,6 +206,7 @@ class _Trainer:
             write_status(self.run_dir, self.world, "running", first_step)
             window = Window(self.world.device, len(self.task.columns))
             totals = Totals(self.players, self.state, window)
+            self.incidents = Incidents(self.task, self.players, self.loader, self.config, self.log)
             take_step = build_step(self.task, self.players, self.loader, self.config, first_step, totals)
             stack.callback(take_step.close)
             with deterministic_algorithms(self.config.deterministic):
@@ -218,7 +233,7 @@ class _Trainer:
     def _loop(self, stop: StopRequest, take_step: Step, window: Window) -> int | None:
         """Load, step, log, evaluate, save, until the last step or a signal, whose number is returned."""
         config, state = self.config, self.state
-        incidents = Incidents(self.task, self.players, self.loader, config, self.log)
+        incidents = self.incidents
         window.restart(state.step)
         while state.step < config.steps:
             stop.begin(trouble=self.saver.failed)
@@ -272,12 +287,14 @@ class _Trainer:
 
     def _write_results(self) -> Evaluation:
         evaluation = self._evaluate("final", num_samples=self.config.final_samples)
+        self.incidents.watch_final(evaluation, self.state)
         copy_into(self.strategy.full_precision_parameters(), self.state.players[GENERATOR].ema)
         with self.strategy.whole_model() as model:
             if self.world.is_main:
                 write_atomic(RunDir(self.run_dir).evaluation, dump_json(evaluation.known()))
                 write_weights(RunDir(self.run_dir).weights, model)
-                write_pictures(self.run_dir, model, self.data, self.seed)
+                if self.config.pictures:
+                    write_pictures(self.run_dir, model, self.data, self.seed, self.log.say)
         self.world.barrier()
         return evaluation
 

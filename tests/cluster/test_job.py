@@ -131,8 +131,8 @@ def test_a_refusal_by_slurm_is_a_one_line_error(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([], "a recipe must come first"),
-        (["--nodes", "4"], "a recipe must come first"),
+        ([], "a recipe must be the first"),
+        (["--nodes", "4"], "a recipe must be the first"),
         (["digitz"], "digits"),
         (["digits", "--node", "4"], "did you mean --nodes?"),
         (["digits", "--train.step", "4"], "did you mean --train.steps?"),
@@ -153,9 +153,9 @@ def test_invalid_arguments_are_refused_before_submission(
     [
         (["--train.steps", "0"], "train.steps must be at least 1, got 0"),
         (["--nodes", "0"], "--nodes must be at least 1, got 0"),
-        (["--time", "a day"], "--time must be in Slurm's words"),
-        (["--at-once", "2"], "give --sweep FILE too"),
-        (["--mounts", "/a:/a"], "give --image too"),
+        (["--time", "a day"], "--time must be in Slurm's format"),
+        (["--at-once", "2"], "--sweep FILE"),
+        (["--mounts", "/a:/a"], "--image"),
     ],
 )
 def test_invalid_values_are_refused_before_submission(

@@ -61,7 +61,7 @@ def test_the_status_of_all_runs(run_dir: Path, capsys: pytest.CaptureFixture[str
 def test_a_job_unknown_to_slurm(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = "#!/bin/sh\necho 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1\n"
     Path("scontrol").write_text(script)
-    assert "31: Slurm has forgotten it" in status(capsys, str(run_dir))
+    assert "31: no longer known to Slurm" in status(capsys, str(run_dir))
 
 
 def test_without_slurm_the_status_of_the_directory_is_shown(

@@ -148,7 +148,7 @@ def test_label_names_must_be_complete() -> None:
 def test_impossible_transformations_are_refused() -> None:
     with pytest.raises(ValueError, match="exclude each other"):
         as_data(GREY, dequantize=True, binarize="dynamic")
-    with pytest.raises(ValueError, match="dequantize needs discrete pixels"):
+    with pytest.raises(ValueError, match="dequantize requires discrete pixels"):
         as_data(np.zeros((4, 2)), dequantize=True)
 
 

@@ -215,7 +215,7 @@ def test_a_hidden_file_changes_no_run(tmp_path: Path) -> None:
 def test_the_error_for_a_folder_without_images_lists_its_content(tmp_path: Path) -> None:
     (tmp_path / "a.heic").write_bytes(b"?")
     (tmp_path / "._a.png").write_bytes(b"?")
-    with pytest.raises(ValueError, match=r"holds no images; .*passed over: 1 hidden, 1 of other kinds \(1 .heic\)"):
+    with pytest.raises(ValueError, match=r"contains no images; .*skipped: 1 hidden, 1 of other kinds \(1 .heic\)"):
         every(tmp_path)
 
 
@@ -223,7 +223,7 @@ def test_images_outside_folders_and_further_frames_are_reported(tmp_path: Path) 
     (tmp_path / "cat").mkdir()
     Image.fromarray(GREY).save(tmp_path / "cat" / "a.png")
     Image.fromarray(GREY).save(tmp_path / "b.gif", save_all=True, append_images=[Image.fromarray(GREY + 9)])
-    for words in ("no classes, since 1 lie beside", "1 with several pictures, of which the first is read"):
+    for words in ("no classes, since 1 are next to", "1 with several pictures, of which the first is read"):
         assert words in note(tmp_path)
 
 

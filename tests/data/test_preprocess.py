@@ -145,7 +145,7 @@ def test_the_mean_agrees_with_many_samples() -> None:
     ("preprocess", "words"),
     [
         (Preprocess(levels=17, dequantize=True), "17 levels, dequantised"),
-        (Preprocess(levels=256, binarize=True), "binarised anew"),
+        (Preprocess(levels=256, binarize=True), "binarised in every step"),
         (Preprocess(levels=2), "binary"),
         (Preprocess(levels=256), "256 levels, scaled"),
         (Preprocess(), "continuous"),
@@ -158,7 +158,7 @@ def test_the_description_names_the_transformations(preprocess: Preprocess, words
 def test_impossible_transformations_are_refused() -> None:
     with pytest.raises(ValueError, match="levels must be at least 2"):
         Preprocess(levels=1)
-    with pytest.raises(ValueError, match="dequantize needs discrete pixels"):
+    with pytest.raises(ValueError, match="dequantize requires discrete pixels"):
         Preprocess(dequantize=True)
     with pytest.raises(ValueError, match="exclude each other"):
         Preprocess(levels=256, dequantize=True, binarize=True)

@@ -169,7 +169,7 @@ def test_categories_and_memory_are_limited(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"column a has 40 categories, the limit is 30; raise --data.table.max-cat"):
         build(path, max_categories=30)
     config = DataConfig(name="table", path=path, max_gib=400 * 41 * 4 / 2**30)
-    with pytest.raises(ValueError, match=r"--data.max-gib\); column a alone has 41 of the 42 places of a row"):
+    with pytest.raises(ValueError, match=r"--data.max-gib\); column a alone has 41 of the 42 elements of a row"):
         build_data(config)
     wide = table(tmp_path / "wide.csv", ["x" * 10_000, *"y" * 99])
     with pytest.raises(ValueError, match="column a has texts of up to 10,000 letters"):

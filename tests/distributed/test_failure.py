@@ -77,14 +77,14 @@ def test_a_killed_rank_is_named_with_its_process(results: dict[str, Any]) -> Non
 def test_a_stopped_rank_is_named_after_the_timeout(results: dict[str, Any]) -> None:
     found = verdict(results["stopped"])
     assert found["rank"] == 1
-    assert f"Nothing came from it for {PATIENCE_S} s (--train.timeout)" in found["reason"]
+    assert f"Nothing was received from it for {PATIENCE_S} s (--train.timeout)" in found["reason"]
     assert results["stopped"][1] is None
 
 
 def test_the_rank_at_another_operation_is_named_if_all_are_alive(results: dict[str, Any]) -> None:
     found = verdict(results["busy elsewhere"])
     assert found["rank"] == 2
-    assert f"every rank is alive, but after {PATIENCE_S} s this one is at failure_worker.py" in found["reason"]
+    assert f"all ranks are alive, but after {PATIENCE_S} s this one is at failure_worker.py" in found["reason"]
     assert "in fail, rank" in found["reason"]
     assert "in sum_numbers" in found["reason"]
 

@@ -98,7 +98,7 @@ def test_a_silent_link_is_detected_within_the_timeout(network: tuple[dict[str, H
     head = "alpha" if "on beta: process" in heard("alpha") else "beta"
     other = next(name for name in hosts if name != head)
     assert heard(head).startswith(f"fastvae: rank 1 on {other}: process")
-    assert "Nothing came from it for 8 s (--train.timeout)" in heard(head)
+    assert "Nothing was received from it for 8 s (--train.timeout)" in heard(head)
     assert heard(other).startswith(f"fastvae: rank 0 on {head}: its host is out of reach from rank 1 on {other}")
     assert "the link between the hosts (ip -s link" in heard(other)
     assert status(run_dir)["state"] == "failed"

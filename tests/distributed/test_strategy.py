@@ -62,7 +62,7 @@ def test_invalid_settings_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match="single is for one process, got world size 2"):
         build_strategy("single", World(world_size=2))
     for name in ("ddp", "fsdp"):
-        with pytest.raises(ValueError, match=f"strategy {name} is for two or more processes: start with torchrun"):
+        with pytest.raises(ValueError, match=f"strategy {name} requires two or more processes"):
             build_strategy(name, World())
     with pytest.raises(ValueError, match=r"train\.ddp\.bucket_mib must be positive, got 0"):
         DDPConfig(bucket_mib=0)

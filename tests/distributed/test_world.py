@@ -67,7 +67,7 @@ def free_port() -> int:
 @pytest.mark.parametrize(
     ("rank", "expected"),
     [
-        (0, "rank 1, 2 did not come to 127.0.0.1:{port} within 2 s (--train.timeout); 1 of 3 processes are there"),
+        (0, "rank 1, 2 did not reach 127.0.0.1:{port} within 2 s (--train.timeout); 1 of 3 processes did"),
         (1, "did not reach rank 0 at 127.0.0.1:{port} within 2 s (--train.timeout)"),
     ],
 )

@@ -39,6 +39,15 @@ def test_mutual_information_agrees_with_known_values():
     assert found == pytest.approx(0.5 * math.log(5), abs=0.08)
 
 
+def test_mutual_information_without_a_meaning_is_none():
+    """Means of unscaled counts: the distances in units of the standard deviation exceed what float64 can add."""
+    key = fastvae.noise_key(0)
+    draws = ops.philox_normal(fastvae.noise_key(1), 300, 2).double()
+    assert mutual_information(1e9 * draws, torch.full_like(draws, -12.0), key) is None
+    assert mutual_information(draws, torch.full_like(draws, 800.0), key) is None
+    assert mutual_information(draws, torch.full_like(draws, -4.0), key) <= math.log(300)
+
+
 @pytest.mark.parametrize("sizes", [(300,), (100, 1, 199), (0, 300)])
 def test_latent_use_does_not_depend_on_the_split(sizes):
     model = fastvae.VAE(fastvae.MLPEncoder(3, 8, 4), fastvae.MLPDecoder(4, 8, 3), fastvae.Gaussian())
@@ -56,3 +65,4 @@ def test_latent_use_does_not_depend_on_the_split(sizes):
     known = mutual_information(terms.mu.detach().double(), terms.logvar.detach().double(), fastvae.noise_key(5))
     assert found.mutual_information_nats == pytest.approx(known, abs=1e-9)
     assert found.mutual_information_nats <= found.rate_nats
+    assert found.mutual_information_limit_nats == pytest.approx(math.log(300))

@@ -106,7 +106,7 @@ def test_samples_come_from_the_learned_prior():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: model_of()(images(2), KEY, Draw(per_dimension=True)), "no rate per dimension"),
+        (lambda: model_of()(images(2), KEY, Draw(per_dimension=True)), "rate per dimension is not defined"),
         (lambda: HierarchyConfig(latent_dim=0), "at least 1, got 0"),
     ],
 )

@@ -132,11 +132,11 @@ def test_words_are_dropped_in_training_only(data: Data) -> None:
 
 
 def test_decode_requires_a_batch_of_tokens(data: Data) -> None:
-    with pytest.raises(ValueError, match="batch must be given"):
+    with pytest.raises(ValueError, match="batch is required"):
         build(data).decode(torch.zeros(2, 4))
-    with pytest.raises(ValueError, match="must be token ids"):
+    with pytest.raises(ValueError, match="must be token IDs"):
         build_model(ModelConfig(family="text", network="gru", likelihood="tokens", hidden_dim=(8,)), (1, 8, 8))
-    with pytest.raises(ValueError, match="takes one width"):
+    with pytest.raises(ValueError, match="one width"):
         build_model(
             ModelConfig(family="text", network="gru", likelihood="tokens", hidden_dim=(8, 8)),
             ModelInputs(event_shape=(9,), num_tokens=20),

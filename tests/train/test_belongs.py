@@ -119,7 +119,7 @@ def test_another_format_is_refused(run_dir: Path, found: int | None, capsys: pyt
         record.unlink()
     else:
         record.write_text(json.dumps({**json.loads(record.read_text()), "format": found}))
-    words = f"holds a run of format {found or 0}, .* format {FORMAT} only"
+    words = f"run of format {found or 0}, .* format {FORMAT} only"
     with pytest.raises(ValueError, match=words):
         train(run_dir)
     with pytest.raises(ValueError, match=words):
@@ -129,7 +129,7 @@ def test_another_format_is_refused(run_dir: Path, found: int | None, capsys: pyt
 
 
 def test_resume_false_refuses_a_used_directory(run_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="resume=False begins a new one; choose another run_dir"):
+    with pytest.raises(ValueError, match="resume=False starts a new one; choose another run_dir"):
         train(run_dir, resume=False)
     assert train(tmp_path / "new", resume=False).status == "done"
 
@@ -142,7 +142,7 @@ def test_resume_false_continues_after_a_restart_by_its_launcher(
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert train(tmp_path / "run", resume=False).step == 2
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "other")
-    with pytest.raises(ValueError, match="resume=False begins a new one"):
+    with pytest.raises(ValueError, match="resume=False"):
         train(tmp_path / "run", resume=False)
 
 
@@ -184,7 +184,7 @@ def test_processes_without_a_directory_agree_on_one_or_are_refused(monkeypatch: 
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name, value in {"RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match="run_dir must be given where several processes train"):
+    with pytest.raises(ValueError, match="run_dir must be set"):
         new_run_dir()
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "4711")
     first, second = new_run_dir(), new_run_dir()

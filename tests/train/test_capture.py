@@ -249,14 +249,14 @@ def test_a_captured_step_with_a_nan_is_skipped_and_counted(monkeypatch: pytest.M
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
 def test_capture_without_a_gpu_is_refused(tmp_path: object) -> None:
     model = fastvae.VAE(fastvae.nn.MLPEncoder(6, 4, 2), fastvae.nn.MLPDecoder(2, 4, 6), fastvae.Bernoulli())
-    with pytest.raises(ValueError, match=r"train\.capture must be False but for one process on a GPU"):
+    with pytest.raises(ValueError, match=r"train\.capture requires one process on a GPU"):
         fastvae.train(
             model, torch.rand(40, 6), TrainConfig(steps=1, global_batch_size=4, capture=True), run_dir=tmp_path
         )  # type: ignore[arg-type]
 
 
 def test_capture_requires_data_in_memory() -> None:
-    source = fastvae.data.as_source([torch.rand(3) for _ in range(5)])
+    source = fastvae.data.as_source(tuple(torch.rand(3) for _ in range(5)))
     with pytest.raises(ValueError, match=r"set train\.capture to False"):
         source.to("cpu")
 

@@ -54,7 +54,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_previous_one_is_used(
     weights = (finished.parent / "model.safetensors").read_bytes()
     for path in list((finished / "step_00000030").iterdir())[:1]:
         damage(path)
-    with pytest.warns(UserWarning, match=r"checkpoint passed over: .*step_00000030"):
+    with pytest.warns(UserWarning, match=r"checkpoint skipped: .*step_00000030"):
         run = train(finished.parent)
     assert run.step == 30
     assert (finished.parent / "model.safetensors").read_bytes() == weights
@@ -103,5 +103,5 @@ def test_resume_restores_weights_average_and_optimizer(tmp_path: Path) -> None:
 def test_changed_settings_are_refused_by_name(finished: Path) -> None:
     with pytest.raises(ValueError, match=r"train\.lr was 0\.001, now 0\.002.*choose another --run-dir"):
         train(finished.parent, lr=2e-3)
-    with pytest.raises(ValueError, match=r"is at step 30, past the 20 steps asked for"):
+    with pytest.raises(ValueError, match=r"is at step 30, past the 20 requested steps"):
         train(finished.parent, steps=20)

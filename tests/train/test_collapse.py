@@ -24,13 +24,26 @@ def test_posterior_collapse_is_reported_once_and_counted_across_a_resume(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(tmp_path, 1000.0, steps=40)
-    assert "posterior collapse" not in capsys.readouterr().err
+    assert "at the last 3 evaluations" not in capsys.readouterr().err
     train(tmp_path, 1000.0, steps=120)
     said = capsys.readouterr().err
+    assert said.count("posterior collapse") == 1
     assert said.count("posterior collapse: 0 of 20 latent units were active at the last 3 evaluations") == 1
     assert "--train.objective.kl-schedule linear" in said
     [warning] = metrics(tmp_path, "posterior_collapse")
     assert (warning["step"], warning["active_units"], warning["latent_units"]) == (60, 0, 20)
+
+
+def test_a_run_without_evaluations_reports_collapse_at_its_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"lr": 1e-2, "global_batch_size": 64, "objective": fastvae.ObjectiveConfig(kl_weight=1000.0)}
+    runs.train(tmp_path / "collapsed", runs.small_vae(latent_dim=20), steps=60, **options)
+    said = capsys.readouterr().err
+    assert said.count("posterior collapse: 0 of 20 latent units were active at the final evaluation") == 1
+    options["objective"] = fastvae.ObjectiveConfig(kl_weight=0.01)
+    runs.train(tmp_path / "used", runs.small_vae(latent_dim=20), steps=60, **options)
+    assert "posterior collapse" not in capsys.readouterr().err
 
 
 def test_a_run_with_active_latents_is_not_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,7 +83,7 @@ def test_the_cublas_workspace_is_set_during_the_run_only(fresh_cuda: pytest.Monk
 
 def test_an_invalid_or_late_workspace_is_refused(fresh_cuda: pytest.MonkeyPatch) -> None:
     fresh_cuda.setattr(torch.cuda, "is_initialized", lambda: True)
-    with pytest.raises(ValueError, match=f"{WORKSPACE} before CUDA's first use"), fixed_workspace(True, "cuda"):
+    with pytest.raises(ValueError, match=f"{WORKSPACE} before CUDA is first used"), fixed_workspace(True, "cuda"):
         pass
     fresh_cuda.setenv(WORKSPACE, ":0:0")
     with pytest.raises(ValueError, match=r"got ':0:0'"), fixed_workspace(True, "cuda"):

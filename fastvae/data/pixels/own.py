@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from fastvae.data.config import DataConfig
 from fastvae.data.dataset import Data, State
-from fastvae.data.files.arrays import is_sparse_file, load_arrays
+from fastvae.data.files.arrays import channels_first, is_sparse_file, load_arrays
 from fastvae.data.files.folders import visible_files
-from fastvae.data.files.image_files import image_extensions
+from fastvae.data.files.image_files import Resize, image_extensions, stack_images
 from fastvae.data.files.shards import EverySource, NpyShards
 from fastvae.data.files.tar import TarShards
+from fastvae.data.objects import as_source, is_frame, is_image
 from fastvae.data.pixels.arrays import pixel_data
 from fastvae.data.pixels.images import folder_classes, load_folder
-from fastvae.data.source import Source
+from fastvae.data.source import Source, TensorSource
 from fastvae.data.views import check_varied, split_every
 
 CLASSES_FILE = "classes.json"
@@ -23,7 +27,7 @@ CLASSES_FILE = "classes.json"
 
 def load_own_arrays(config: DataConfig, seed: int, state: State) -> Data:
     """An ``.npy`` or ``.npz`` file."""
-    assert config.path is not None  # build_data saw to it
+    assert config.path is not None  # checked by build_data
     train, test = load_arrays(config.path.expanduser(), max_bytes=config.max_bytes)
     check_varied(train, str(config.path))
     data = pixel_data(config, seed, *(split_every(train, config.test_every) if test is None else (train, test)))
@@ -32,7 +36,7 @@ def load_own_arrays(config: DataConfig, seed: int, state: State) -> Data:
 
 def load_own_images(config: DataConfig, seed: int, state: State) -> Data:
     """A folder of images."""
-    assert config.path is not None  # build_data saw to it
+    assert config.path is not None  # checked by build_data
     folder = config.path.expanduser()
     classes = _kept_classes(state) or folder_classes(folder)
     images = load_folder(folder, max_bytes=config.max_bytes, classes=classes, config=config.images)
@@ -45,14 +49,14 @@ def load_own_images(config: DataConfig, seed: int, state: State) -> Data:
 
 
 def load_npy_shards(config: DataConfig, seed: int, state: State) -> Data:
-    """A folder of ``.npy`` shards, which stay where they are."""
-    assert config.path is not None  # build_data saw to it
+    """A folder of ``.npy`` shards, which are read on demand."""
+    assert config.path is not None  # checked by build_data
     return _shard_data(read_npy_shards(config.path.expanduser(), config, state), config, seed)
 
 
 def load_tar_shards(config: DataConfig, seed: int, state: State) -> Data:
-    """A folder of ``.tar`` shards, which stay where they are."""
-    assert config.path is not None  # build_data saw to it
+    """A folder of ``.tar`` shards, which are read on demand."""
+    assert config.path is not None  # checked by build_data
     return _shard_data(read_tar_shards(config.path.expanduser(), config, state), config, seed)
 
 
@@ -67,38 +71,64 @@ def read_tar_shards(path: Path, config: DataConfig, state: State) -> Source:
 
 
 def read_arrays(path: Path, config: DataConfig, state: State) -> Source:
-    """The examples of an ``.npy`` or ``.npz`` file; the test examples of one that holds them apart."""
+    """The examples of an ``.npy`` or ``.npz`` file; the test examples if it has separate ones."""
     examples, test = load_arrays(path, max_bytes=config.max_bytes)
     return examples if test is None else test
 
 
 def read_images(path: Path, config: DataConfig, state: State) -> Source:
-    """A folder of images, whose sub-folders are classes that the run knows."""
+    """A folder of images, whose sub-folders are classes of the run."""
     return load_folder(path, max_bytes=config.max_bytes, classes=_kept_classes(state), config=config.images)
 
 
+def read_objects(examples: Any, name: str, config: DataConfig, data: Data) -> Source:
+    """Arrays, tensors, sparse matrices, lists and Pillow images, in the form of a run's examples.
+
+    Images of any size become squares where the run's images did; axes of channels are placed as those of files are.
+
+    Raises:
+        ValueError, TypeError: as `as_source`.
+    """
+    if is_frame(examples):
+        raise TypeError(
+            f"{name}: the run was trained on arrays, which have no columns by name, got {type(examples).__name__}; give"
+            " frame.to_numpy(), its columns in the order of training"
+        )
+    images = [examples] if is_image(examples) else examples
+    if isinstance(images, list | tuple) and len(images) and is_image(images[0]):
+        resize = None if config.images.size is None else Resize(size=config.images.size, fit=config.images.fit)
+        is_grey = len(data.event_shape) == 3 and data.event_shape[0] == 1
+        pixels = stack_images(images, name, is_grey=is_grey, background=config.images.background, resize=resize)
+        return TensorSource(pixels, name=name)
+    source = as_source(examples, name=name)
+    if source.event_shape == data.event_shape or not isinstance(source, TensorSource):
+        return source
+    moved = channels_first(source[torch.arange(len(source))])
+    return TensorSource(moved, source.labels, levels=source.levels, name=name)
+
+
 def _kept_classes(state: State) -> tuple[str, ...] | None:
-    """The names of a run's sub-folders of images; None where it has none."""
+    """Return the names of a run's sub-folders of images, or None."""
     return tuple(json.loads(state[CLASSES_FILE])) if CLASSES_FILE in state else None
 
 
 def is_array_file(path: Path) -> bool:
-    """Whether a file is ``.npy`` or ``.npz`` by name, and no sparse matrix."""
+    """Whether a file is ``.npy`` or ``.npz`` by name, and not a sparse matrix."""
     return path.suffix.lower() in (".npy", ".npz") and not is_sparse_file(path)
 
 
 def holds_npy_shards(path: Path) -> bool:
-    """Whether a folder itself holds ``.npy`` files."""
+    """Whether a folder itself contains ``.npy`` files."""
     return _holds_shards(path, ".npy")
 
 
 def holds_tar_shards(path: Path) -> bool:
-    """Whether a folder itself holds ``.tar`` files."""
+    """Whether a folder itself contains ``.tar`` files."""
     return _holds_shards(path, ".tar")
 
 
 def holds_images(path: Path) -> bool:
-    """Whether a folder holds an image, in sub-folders too."""
+    """Whether a folder or a sub-folder contains an image."""
     return path.is_dir() and any(file.suffix.lower() in image_extensions() for file in visible_files(path))
 
 

@@ -1,45 +1,48 @@
-"""The cells of a table as a file has them: CSV and TSV, Parquet, Arrow, Excel; names, texts, and their lines."""
+"""The cells of a table file (CSV and TSV, Parquet, Arrow, Excel): names, texts, and their lines."""
 
 from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastvae.data.files.delimited import fields_of, find_delimiter, open_text
 from fastvae.data.table.cells import Reading, as_number, is_missing, local_number
-from fastvae.data.table.frames import ARROW, EXCEL, PARQUET, read_arrow, read_excel
+from fastvae.data.table.frames import ARROW, EXCEL, PARQUET, FrameColumn, read_arrow, read_excel, read_frame
 from fastvae.data.table.schema import SchemaColumn
 
 Values = NDArray[np.float64] | NDArray[np.str_]  # a column: NaN, or an empty text, where a value is missing
 
-_INDEX_NAMES = ("", "unnamed: 0")  # what pandas leaves of an index
+_INDEX_NAMES = ("", "unnamed: 0")  # how pandas writes an index
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cells:
-    """The columns of a file, in its order, before it is decided what they are."""
+    """The columns of a file, in its order, before their types are inferred."""
 
     columns: dict[str, Values]
-    """Texts, empty where one is missing, or numbers."""
+    """Texts, empty if missing, or numbers."""
     readings: dict[str, Reading] = field(default_factory=dict)
-    """Of columns that the file itself has as numbers."""
+    """Readings of columns that are stored as numbers."""
     lines: Sequence[int] | None = None
     """The first line of each row in the file; None: rows are counted."""
     delimiter: str = ","
-    """What parts the fields."""
+    """Delimiter of the fields."""
     left_out: tuple[SchemaColumn, ...] = ()
-    """Columns that are no data."""
+    """Columns that are not data."""
     dropped: tuple[str, ...] = ()
-    """Columns that were ignored as asked, of a file that is read by columns."""
+    """Ignored columns of a file that is read by columns."""
+    categorical: tuple[str, ...] = ()
+    """Columns with a categorical type in a DataFrame."""
 
     def where(self, row: int) -> str:
-        """The place of a row in its file."""
+        """Position of a row in its file, for messages."""
         return f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
 
 
@@ -48,7 +51,7 @@ def read_cells(path: Path, max_bytes: float, ignored: Collection[str] = ()) -> C
 
     Args:
         path: the file.
-        max_bytes: the most bytes that its texts may take.
+        max_bytes: largest allowed size of its texts.
         ignored: columns that are not read.
 
     Raises:
@@ -57,7 +60,7 @@ def read_cells(path: Path, max_bytes: float, ignored: Collection[str] = ()) -> C
     """
     suffix = path.suffix.lower()
     if suffix in (*PARQUET, *ARROW):
-        return _from_arrow(path, max_bytes, ignored)
+        return _arrow_cells(path, max_bytes, *read_arrow(path, max_bytes, ignored))
     if suffix in EXCEL:
         rows, note = read_excel(path)
         first = next((number for number, row in enumerate(rows) if any(row)), 0)
@@ -72,16 +75,28 @@ def read_cells(path: Path, max_bytes: float, ignored: Collection[str] = ()) -> C
         return _from_rows(path, names, fields, delimiter, max_bytes)
 
 
-def _from_arrow(path: Path, max_bytes: float, ignored: Collection[str]) -> Cells:
+def frame_cells(frame: Any, path: Path, max_bytes: float, ignored: Collection[str] = ()) -> Cells:
+    """The cells of a DataFrame or an Arrow table; see `read_frame`.
+
+    Args:
+        frame: the table.
+        path: its name for error messages.
+        max_bytes: the most bytes that its texts may take.
+        ignored: columns that are not read.
+    """
+    found, dropped, categorical = read_frame(frame, path, ignored)
+    return replace(_arrow_cells(path, max_bytes, found, dropped), categorical=categorical)
+
+
+def _arrow_cells(path: Path, max_bytes: float, found: Mapping[str, FrameColumn], dropped: tuple[str, ...]) -> Cells:
     columns: dict[str, Values] = {}
     readings = {}
-    found, dropped = read_arrow(path, max_bytes, ignored)
     for name, (values, reading) in found.items():
         columns[name] = _texts(path, name, values, max_bytes) if isinstance(values, list) else values
         if reading is not None:
             readings[name] = reading
     if not columns or not len(next(iter(columns.values()))):
-        raise ValueError(f"{path}: holds no rows")
+        raise ValueError(f"{path}: contains no rows")
     index = [name for name in columns if name.startswith("__index_level_")]
     left_out = tuple(_index_column(name) for name in index)
     return Cells(
@@ -101,7 +116,7 @@ def _from_rows(
     *,
     ragged: bool = False,
 ) -> Cells:
-    """The columns of rows of texts; rows of a sheet are ragged: what they lack at their end is empty."""
+    """The columns of rows of texts; rows of a sheet may be shorter: missing cells at their end are empty."""
     names = [name.strip() for name in header]
     lines, cells, num_bytes = array("q"), [], 0
     for line, row in rows:
@@ -120,7 +135,7 @@ def _from_rows(
     columns = [[row[place].strip() for row in cells] for place in range(len(names))]
     _check_names(path, names, columns)
     if not cells:
-        raise ValueError(f"{path}: holds a header and no rows")
+        raise ValueError(f"{path}: contains a header but no rows")
     left_out = [place for place, name in enumerate(names) if name.lower() in _INDEX_NAMES]
     index = [place for place in left_out if any(columns[place])]
     for place in index:
@@ -139,7 +154,7 @@ def _from_rows(
 
 
 def _check_names(path: Path, names: Sequence[str], columns: Sequence[Sequence[str]]) -> None:
-    """ValueError unless the first line has a name for each column, once, and is no row itself."""
+    """ValueError unless the first line has a name for each column, once, and is not a data row."""
     shown = ", ".join(names[:8])
     if not any(names):
         raise ValueError(f"{path}: the first line must name each column once, got nothing")
@@ -159,7 +174,7 @@ def _check_names(path: Path, names: Sequence[str], columns: Sequence[Sequence[st
 
 
 def _is_row(names: Sequence[str], columns: Sequence[Sequence[str]]) -> bool:
-    """Whether the first line is one of the rows: names are values of their column, or broken numbers over numbers."""
+    """Whether the first line is a data row: names that are values of their column, or damaged numbers."""
     pairs = [(name, column) for name, column in zip(names, columns, strict=True) if name and any(column)]
     are_numbers = [_is_local(name) and all(_is_local(text) or is_missing(text) for text in col) for name, col in pairs]
     are_values = [name in column for name, column in pairs]

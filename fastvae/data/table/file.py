@@ -1,4 +1,6 @@
-"""Reading tables: CSV, TSV, Parquet, Arrow, Excel and npz files become columns of numbers and texts, maybe labels."""
+"""Reading tables: CSV, TSV, Parquet, Arrow, Excel and npz files as columns of numbers and texts, with optional
+labels.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from fastvae.data.files.delimited import fields_of, open_text, text_suffix
 from fastvae.data.table.cells import PLAIN, Reading, as_number, numbers_of
 from fastvae.data.table.columns import Column, RawTable, TableConfig, Values, as_texts
-from fastvae.data.table.csv_file import Cells, read_cells
+from fastvae.data.table.csv_file import Cells, frame_cells, read_cells
 from fastvae.data.table.frames import ARROW, EXCEL, PARQUET
 from fastvae.data.table.infer import Notation, Texts, infer_columns
 from fastvae.data.table.labels import find_label, labels_of
@@ -31,7 +33,7 @@ _NPZ_ERRORS = (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, 
 def is_table_file(path: Path) -> bool:
     """Whether it is a CSV, Parquet, Arrow or Excel file, or a TSV file whose second line has two numbers.
 
-    One number may be a sentence's label.
+    A single number may be the label of a sentence.
     """
     if not path.is_file():
         return False
@@ -48,14 +50,15 @@ def is_table_file(path: Path) -> bool:
 def read_table(
     path: Path, config: TableConfig, columns: Sequence[Column] = (), *, max_bytes: float = math.inf
 ) -> RawTable:
-    """The columns of a CSV, TSV, Parquet, Arrow or Excel file with a header, or of an npz file with X [N, D], maybe y.
+    """Read the columns of a CSV, TSV, Parquet, Arrow or Excel file with a header, or of an npz file with X [N, D],
+    maybe y.
 
     Args:
         path: the file.
-        config: which columns are what, and the notation where a file leaves it in doubt.
-        columns: those of a finished run. They then say what is a category, and the file may lack any of them, and
+        config: roles of the columns, and the notation if it is ambiguous in the file.
+        columns: columns of a finished run. They then determine the categories, and the file may omit any of them, and
             the label too.
-        max_bytes: the most bytes that the texts may take.
+        max_bytes: largest allowed size of the texts.
 
     Raises:
         ValueError: not such a file; the message names the line, the column or the array.
@@ -65,6 +68,28 @@ def read_table(
         raise ValueError(f"{path}: must be a CSV, TSV or npz file; write it with numpy.savez(FILE, X=array)")
     is_npz = path.suffix.lower() == ".npz"
     cells = _read_npz(path, config) if is_npz else read_cells(path, max_bytes, config.ignore)
+    return _table_of(path, cells, config, columns)
+
+
+def read_frame_table(
+    frame: Any, name: str, config: TableConfig, columns: Sequence[Column] = (), *, max_bytes: float = math.inf
+) -> RawTable:
+    """The columns of a DataFrame of pandas or polars or of an Arrow table, as `read_table` reads those of a file.
+
+    Args:
+        frame: the table.
+        name: how error messages call it.
+        config, columns, max_bytes: as for `read_table`.
+
+    Raises:
+        ValueError: as `read_table`.
+        ModuleNotFoundError: pyarrow is missing.
+    """
+    path = Path(name)
+    return _table_of(path, frame_cells(frame, path, max_bytes, config.ignore), config, columns)
+
+
+def _table_of(path: Path, cells: Cells, config: TableConfig, columns: Sequence[Column]) -> RawTable:
     known = {column.name: column for column in columns}
     left = dict(cells.columns)
     taken = list(cells.left_out)
@@ -82,7 +107,7 @@ def read_table(
         labels = labels_of(path, label, values := left.pop(label), config, cells.where, may_lack=bool(known))
         taken.append(_label_column(label, labels, values, config))
     if not left:
-        raise ValueError(f"{path}: no column is left beside the label")
+        raise ValueError(f"{path}: no column is left besides the label")
     values_of, readings = _understood(path, left, cells, config, known)
     return RawTable(
         values_of,
@@ -94,7 +119,7 @@ def read_table(
 
 
 def _check_named(path: Path, config: TableConfig, columns: Mapping[str, Values], cells: Cells) -> None:
-    """ValueError unless every column that the configuration names is there."""
+    """ValueError unless every column in the configuration exists."""
     there = {*columns, *cells.dropped, *(column.name for column in cells.left_out)}
     for name in (*config.categorical, *config.ignore, *([config.id] if config.id is not None else [])):
         if name not in there:
@@ -111,11 +136,11 @@ def _label_column(name: str, labels: NDArray[np.int64] | None, values: Values, c
 def _understood(
     path: Path, columns: Mapping[str, Values], cells: Cells, config: TableConfig, known: Mapping[str, Column]
 ) -> tuple[dict[str, Values], dict[str, Reading]]:
-    """Each column's values, and how they were read: as the run's column of that name, or by what they are."""
+    """Return each column's values and readings: as the run's column of that name, or inferred."""
     if known:
         categorical = {name for name, column in known.items() if column.categories is not None}
     else:
-        categorical = set(config.categorical)
+        categorical = {*config.categorical, *cells.categorical}
     notation = Notation(
         name=str(path),
         delimiter=cells.delimiter,
@@ -145,7 +170,7 @@ def _understood(
 
 
 def _check_alike(column: Column, values: Values, reading: Reading, notation: Notation) -> None:
-    """ValueError where a run's column of numbers holds words, or another kind of number."""
+    """ValueError if a run's column of numbers contains words, or another kind of number."""
     where = f"{notation.name}: column {column.name}"
     if values.dtype.kind == "U":
         row = next(row for row, text in enumerate(values.tolist()) if text and column.reading.number(text) is None)

@@ -7,12 +7,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastvae.data.config import DataConfig
 from fastvae.data.dataset import Data, State
+from fastvae.data.objects import is_array, is_frame, to_tensor
 from fastvae.data.order import order_index
 from fastvae.data.source import Source
 from fastvae.data.table.cells import PLAIN
@@ -29,7 +31,7 @@ from fastvae.data.table.columns import (
     learn_column,
 )
 from fastvae.data.table.config import TableConfig
-from fastvae.data.table.file import read_table
+from fastvae.data.table.file import read_frame_table, read_table
 from fastvae.data.table.schema import SCHEMA_FILE, SchemaColumn, schema_lines, schema_to_bytes
 from fastvae.model_inputs import ModelInputs
 
@@ -37,8 +39,8 @@ _ID_NAME = re.compile(r"(?i:id|.*[_ ]id|uuid|guid|index|row)|.*[a-z]I[dD]")
 
 
 def load_table(config: DataConfig, seed: int, state: State) -> Data:
-    """A CSV, TSV or npz file of measurements, some of them maybe marked as anomalies."""
-    assert config.path is not None  # build_data saw to it
+    """A CSV, TSV or npz file of measurements, optionally with anomaly labels."""
+    assert config.path is not None  # checked by build_data
     path = config.path.expanduser()
     max_bytes = config.max_bytes
     table = read_table(path, config.table, _kept(state), max_bytes=max_bytes)
@@ -47,7 +49,7 @@ def load_table(config: DataConfig, seed: int, state: State) -> Data:
 
 def load_breast_cancer(config: DataConfig, seed: int, state: State) -> Data:
     """scikit-learn's breast cancer data as an anomaly table: 357 benign rows and, as anomalies, 21 malignant ones."""
-    from sklearn import datasets  # here: the import takes a second, and other data do not need it
+    from sklearn import datasets  # imported here: it takes a second, and other data do not need it
 
     bunch = datasets.load_breast_cancer()
     benign, malignant = (np.flatnonzero(bunch.target == target) for target in (1, 0))
@@ -66,27 +68,90 @@ def read_rows(path: Path, config: DataConfig, state: State) -> TableSource:
     return TableSource(table, columns, config.table.clip, name=str(path))
 
 
+def frame_data(
+    train: Any, test: Any = None, *, config: TableConfig | None = None, seed: int = 0, name: str = "data"
+) -> Data:
+    """The data of a DataFrame of pandas or polars, or of an Arrow table, read as a table in a file is.
+
+    Args:
+        train: the rows.
+        test: the test rows; without them, a share of ``train`` as for files.
+        config: which columns are what.
+        seed: of the split.
+        name: how messages call the data.
+
+    Raises:
+        ValueError: as `read_table`.
+        TypeError: one of the two is not a table.
+    """
+    config = config or TableConfig()
+    if not is_frame(train) or not (test is None or is_frame(test)):
+        wrong = train if not is_frame(train) else test
+        raise TypeError(
+            f"{name}: train and test must both be DataFrames, got {type(wrong).__name__}; a label is a column, named in"
+            " as_data(frame, table=TableConfig(label=...))"
+        )
+    table = read_frame_table(train, name, config)
+    if test is None:
+        return split_table(table, config, seed=seed, state={}, name=name)
+    columns = learn_columns(table, config, name)
+    tested = read_frame_table(test, f"{name} (test)", config, columns)
+    return described(table_data(table, tested, config, state={TABLE_FILE: columns_to_bytes(columns)}, name=name), table)
+
+
+def read_rows_in_memory(rows: Any, name: str, config: DataConfig, data: Data) -> TableSource:
+    """Rows of a DataFrame, encoded as a run's rows are; or of an array, for a run on an array's columns.
+
+    Raises:
+        ValueError: rows that are not like the run's.
+        TypeError: not a table.
+    """
+    columns = _kept(data.state)
+    if is_frame(rows):
+        table = read_frame_table(rows, name, config.table, columns, max_bytes=config.max_bytes)
+    else:
+        table = _table_of_array(rows, name, columns)
+    check_size(len(table), columns, config.max_bytes, name)
+    return TableSource(table, columns, config.table.clip, name=name)
+
+
+def _table_of_array(rows: Any, name: str, columns: Sequence[Column]) -> RawTable:
+    names = [column.name for column in columns]
+    if not (is_array(rows) or isinstance(rows, list)) or names != [f"x{place}" for place in range(len(names))]:
+        raise TypeError(
+            f"{name}: must be a DataFrame with the columns {', '.join(names[:8])}{', ...' if names[8:] else ''}, got"
+            f" {type(rows).__name__}"
+        )
+    array = to_tensor(rows, name).double().numpy()
+    if array.ndim != 2 or not len(array) or array.shape[1] != len(names):
+        raise ValueError(f"{name}: must be [N, {len(names)}] as in training, got shape {list(array.shape)}")
+    return RawTable(dict(zip(names, array.T, strict=True)), None)
+
+
 def split_table(
     table: RawTable, config: TableConfig, *, seed: int, state: State, name: str, max_bytes: float = math.inf
 ) -> Data:
-    """Training and test rows of a table, its columns learned from the training rows alone, or from what a run kept.
+    """Training and test rows of a table, with columns fitted to the training rows, or from a run's state.
 
-    Each label gives the same share of its rows to the test; which ones is a function of the seed.
+    The split is stratified by label and is a function of the seed.
 
     Raises:
         ValueError: fewer than two rows.
     """
     if len(table) < 2:
-        raise ValueError(f"{name}: at least two rows must be there, got {len(table)}")
+        raise ValueError(f"{name}: at least two rows are required, got {len(table)}")
     train, test = (table.rows(rows) for rows in _split(table, config.test_share, seed))
     data = table_data(train, test, config, state=state, name=name, max_bytes=max_bytes)
-    if TABLE_FILE in state:
-        return data
+    return data if TABLE_FILE in state else described(data, table)
+
+
+def described(data: Data, table: RawTable) -> Data:
+    """The data with the schema of the table that they were made of, which training prints and a run keeps."""
     schema = describe_table(table, columns_from_bytes(data.state[TABLE_FILE]))
     return replace(
         data,
         state={**data.state, SCHEMA_FILE: schema_to_bytes(schema)},
-        notes=schema_lines(name, len(table), schema),
+        notes=schema_lines(data.name, len(table), schema),
     )
 
 
@@ -99,11 +164,8 @@ def table_data(
     name: str = "table",
     max_bytes: float = math.inf,
 ) -> Data:
-    """The data of training and test rows that are apart already; see `split_table`."""
-    learned = _kept(state or {})
-    columns = learned or tuple(
-        _learned(column, values, train, config, name) for column, values in train.columns.items()
-    )
+    """Build data from separate training and test rows; see `split_table`."""
+    columns = _kept(state or {}) or learn_columns(train, config, name)
     check_size(len(train) + len(test), columns, max_bytes, name)
     sources = [TableSource(part, columns, config.clip, name=name) for part in (train, test)]
     return _data(name, sources[0], sources[1], columns)
@@ -117,12 +179,12 @@ def check_size(num_rows: int, columns: Sequence[Column], max_bytes: float, name:
         raise ValueError(
             f"{name}: {num_rows:,} rows become {num_bytes / 2**30:.2f} GiB, the limit is {max_bytes / 2**30:.2f}"
             f" (--data.max-gib); column {widest.name} alone has {widest.width} of the {num_bytes // (4 * num_rows)}"
-            " places of a row"
+            " elements of a row"
         )
 
 
 def describe_table(table: RawTable, columns: Sequence[Column]) -> tuple[SchemaColumn, ...]:
-    """What each column of a table was taken for, and those that are no input."""
+    """Return the schema of each column of a table, including those that are not inputs."""
     return (*(_described(column, table) for column in columns if column.name in table.columns), *table.left_out)
 
 
@@ -136,7 +198,7 @@ def _described(column: Column, table: RawTable) -> SchemaColumn:
         )
     present = values.astype(np.float64)[~np.isnan(values.astype(np.float64))]
     is_id = bool(_ID_NAME.fullmatch(column.name)) and len(np.unique(present)) == len(present) > 1
-    note = f"is it an identifier? --data.table.id {column.name} leaves it out" if is_id else ""
+    note = f"is it an identifier? then exclude it with --data.table.id {column.name}" if is_id else ""
     return SchemaColumn(
         name=column.name,
         part="input",
@@ -146,6 +208,15 @@ def _described(column: Column, table: RawTable) -> SchemaColumn:
         missing=len(values) - len(present),
         note=note if len(present) else "holds nothing",
     )
+
+
+def learn_columns(table: RawTable, config: TableConfig, where: str) -> tuple[Column, ...]:
+    """How each column of the training rows becomes numbers.
+
+    Raises:
+        ValueError: a column has more categories than the configuration allows.
+    """
+    return tuple(_learned(name, values, table, config, where) for name, values in table.columns.items())
 
 
 def _learned(name: str, values: Values, table: RawTable, config: TableConfig, where: str) -> Column:
@@ -184,5 +255,5 @@ def _split(table: RawTable, test_share: float, seed: int) -> tuple[NDArray[np.in
 
 
 def _kept(state: State) -> tuple[Column, ...]:
-    """The columns that a run kept; none where it begins."""
+    """Return the columns in a run's state; empty for a new run."""
     return columns_from_bytes(state[TABLE_FILE]) if TABLE_FILE in state else ()

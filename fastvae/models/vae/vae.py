@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from fastvae import ops
 from fastvae.distributions import DiagonalGaussian, Prior, StandardNormal
 from fastvae.distributions.priors import as_shape
 from fastvae.likelihoods import BoundLikelihood
+from fastvae.models.vae import exploring
 from fastvae.records import Batch, DistortionUnit, Draw, VAETerms
 
 
@@ -91,6 +94,19 @@ class VAE(nn.Module):
     def latent_dim(self) -> int | None:
         """D, the number of latent dimensions: the elements of one latent; None where it is not known."""
         return None if self.latent_shape is None else math.prod(self.latent_shape)
+
+    def set_latent_shape(self, shape: tuple[int, ...]) -> None:
+        """Set the shape of one latent in a model that was built without ``latent_dim``.
+
+        Args:
+            shape: shape of one latent, such as (20,) or (4, 8, 8).
+
+        Raises:
+            ValueError: the model has another shape.
+        """
+        if self.latent_shape not in (None, shape):
+            raise ValueError(f"VAE: the latent shape is {list(self.latent_shape or ())}, got {list(shape)}")
+        self.latent_shape = self.prior.latent_shape = shape
 
     def encode(self, batch: Batch | Tensor) -> DiagonalGaussian:
         """The posterior q(z|x) of each example of ``batch`` (a record, or x [B, ...] itself)."""
@@ -190,20 +206,78 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def sample(
-        self, num: int, noise_key: Tensor, *, condition: Tensor | None = None, draw_pixels: bool = False
+        self,
+        num: int,
+        noise_key: Tensor | None = None,
+        *,
+        seed: int = 0,
+        condition: Tensor | None = None,
+        draw_pixels: bool = False,
     ) -> Tensor:
         """New examples: z from the prior, then `generate`, [num, ...].
 
         Args:
-            num: how many.
-            noise_key: int64 [3], see `fastvae.noise_key`; row i has the noise of row first_row + i.
-            condition: [num, C], or [C] for all; None for a model that takes none.
-            draw_pixels: draw x from p(x|z) instead.
+            num: the number of examples.
+            noise_key: int64 [3], see `fastvae.noise_key`; row i has the noise of row first_row + i. None makes one
+                from the seed.
+            seed: which examples, if there is no key; the same ones as ``LoadedRun.sample(num, seed=seed)``.
+            condition: [num, C], or [C] for all; None for a model without conditions.
+            draw_pixels: sample x from p(x|z) instead.
         """
-        z = self.draw_prior(num, noise_key)
-        if draw_pixels:
-            return self.decode(z, condition=_for_each(condition, num)).sample(noise_key)
-        return self.generate(z, condition, noise_key)
+        key = ops.noise_key(seed, device=self._device) if noise_key is None else noise_key
+        with exploring.evaluating(self):
+            z = self.draw_prior(num, key)
+            if draw_pixels:
+                return self.decode(z, condition=_for_each(condition, num)).sample(key)
+            return self.generate(z, condition, key)
+
+    def interpolate(self, a: Batch | Tensor, b: Batch | Tensor, num: int = 9) -> Tensor:
+        """Decoded points on the straight line between the mean latents of two examples, [num, ...].
+
+        Args:
+            a, b: one example each, x [...] without a batch dimension, or a record of one.
+            num: the number of points, both ends included.
+        """
+        with exploring.evaluating(self):
+            return exploring.interpolate(self, self._one(a), self._one(b), num)
+
+    def traverse(
+        self, x: Batch | Tensor, dims: Sequence[int] | None = None, *, num: int = 9, span: float = 3.0
+    ) -> Tensor:
+        """Decoded rows along latent dimensions through the mean latent of an example, [R, num, ...].
+
+        Args:
+            x: one example, as for `interpolate`.
+            dims: R latent dimensions, by their flattened index; None is up to ten with the largest KL.
+            num: examples per row.
+            span: distance to either side in units of z, whose prior N(0, I) has standard deviation 1.
+        """
+        with exploring.evaluating(self):
+            return exploring.traverse(self, self._one(x), dims, num, span)
+
+    def score(self, x: Batch | Tensor, *, num_samples: int = 1, seed: int = 0) -> Tensor:
+        """Minus the ELBO of each example or, with several samples, minus a tighter bound, [B] float64 nats.
+
+        The noise is that of evaluation, so that row i of the test set scores as in ``LoadedRun.score``.
+
+        Args:
+            x: examples as the model reads them, [B, ...], or a record of them.
+            num_samples: K samples of z for each example.
+            seed: seed of the noise.
+        """
+        with exploring.evaluating(self):
+            return exploring.score(self, as_batch(x).to(self._device), num_samples, seed)
+
+    @property
+    def _device(self) -> torch.device:
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+    def _one(self, example: Batch | Tensor) -> Batch:
+        """One example as a batch."""
+        batch = as_batch(example.unsqueeze(0)) if isinstance(example, Tensor) else example
+        if len(batch) != 1:
+            raise ValueError(f"VAE: a record must have one example here, got {len(batch)}")
+        return batch.to(self._device)
 
     @property
     def _num_latent_axes(self) -> int:
