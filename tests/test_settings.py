@@ -60,6 +60,17 @@ def package_classes() -> list[type]:
     return [each for each in found if dataclasses.is_dataclass(each)]
 
 
+class _AnyAttribute(type):
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return Any
+
+
+class Unknown(metaclass=_AnyAttribute):
+    """What only type checkers import: a class, or a module with classes."""
+
+
 class NamesOf(dict[str, Any]):
     """The names in a module; one that only type checkers import there, which is no Literal, is Any."""
 
@@ -67,7 +78,7 @@ class NamesOf(dict[str, Any]):
         super().__init__(vars(builtins) | vars(sys.modules[module]))
 
     def __missing__(self, name: str) -> Any:
-        return Any
+        return Unknown
 
 
 def literals(hint: Any) -> bool:
