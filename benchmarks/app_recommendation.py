@@ -24,7 +24,7 @@ from applications import Figure, figure, write_figures
 
 import fastvae
 from fastvae.applications.recommendation import Recommender, compare, comparison_table
-from fastvae.evaluate.ranking import Ranking
+from fastvae.applications.recommendation.ranking import Ranking
 from fastvae.recipes import find_recipe
 from fastvae.run import RunConfig, start
 

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from fastvae import nn as nn
     from fastvae import objective as objective
     from fastvae import ops as ops
+    from fastvae import own_settings as own_settings
+    from fastvae import plugins as plugins
     from fastvae import recipes as recipes
     from fastvae import records as records
     from fastvae import run as run
+    from fastvae import sklearn as sklearn
     from fastvae.data import Data, DataConfig, build_data
     from fastvae.distributions import DiagonalGaussian, GaussianPrior, Prior, StandardNormal, kl_divergence
     from fastvae.likelihoods import Bernoulli, Gaussian
@@ -84,6 +87,7 @@ __getattr__, __dir__ = lazy_names(
     },
     modules=(
         "bench", "cli", "cluster", "commands", "data", "distributed", "distributions", "doctor", "evaluate", "figures",
-        "likelihoods", "models", "nn", "objective", "ops", "recipes", "records", "run", "train", "verify",
+        "likelihoods", "models", "nn", "objective", "ops", "own_settings", "plugins", "recipes",
+        "records", "run", "sklearn", "train", "verify",
     ),
 )  # fmt: skip

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from fastvae import __version__
 from fastvae.commands.anomaly_report import AnomalyReport
@@ -21,6 +22,7 @@ from fastvae.commands.parsing import UsageError, is_first_process, parse, unknow
 from fastvae.commands.probe import Probe
 from fastvae.commands.recommend import Recommend
 from fastvae.commands.train import Recipes, train
+from fastvae.plugins import load_plugins, take_plugins
 
 COMMANDS: dict[str, type[Callable[[], int]]] = {
     "evaluate": Evaluate,
@@ -59,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        words = take_local_rank(words)
+        plugins, words = take_plugins(take_local_rank(words))
+        load_plugins(plugins, Path.cwd())
         if not words or words[0] in ("-h", "--help"):
             print(overview())
             return 0 if words else 2
@@ -111,4 +114,6 @@ def overview() -> str:
     commands = {"train": train, **COMMANDS, **RECIPE_COMMANDS}
     lines = [f"  {name:13}  {(command.__doc__ or '').splitlines()[0]}" for name, command in commands.items()]
     usage = "usage: fastvae COMMAND [options]      (fastvae COMMAND --help shows a command's options)"
-    return "\n".join([usage, "", "commands:", *lines, "", "start here: fastvae train digits;   fastvae --version"])
+    plugins = "every command: --plugin MODULE ... first imports your own kinds, families, likelihoods and tasks"
+    start = "start here: fastvae train digits;   fastvae --version"
+    return "\n".join([usage, "", "commands:", *lines, "", plugins, start])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -15,41 +15,33 @@ _CHANGES_RESULT = "changes_result"
 _ADVANCED = "advanced"
 
 
-class Settings:
+class _CheckedArguments(type):
+    """Checks and converts the arguments of a configuration before it is made, so that it never changes itself."""
+
+    def __call__(cls, *arguments: Any, **named: Any) -> Any:
+        positional = [each.name for each in fields(cls) if each.init and not each.kw_only]  # type: ignore[arg-type]
+        hints = _hints(cls)
+
+        def check(name: str, value: Any) -> Any:
+            return _checked(hints[name], value, f"{cls.__name__}: {name}") if name in hints else value
+
+        some = (check(name, value) for name, value in zip(positional, arguments, strict=False))
+        rest = arguments[len(positional) :]  # too many: the class itself refuses them
+        return super().__call__(*some, *rest, **{name: check(name, value) for name, value in named.items()})
+
+
+class Settings(metaclass=_CheckedArguments):
     """A dataclass whose fields are what their types say, of those types that Python itself does not look at.
 
-    A ``Literal`` field holds one of its values; a ``Path`` takes a string; a tuple takes a list, and each of its
-    items is checked; ``None`` is for fields that allow it. This is done before the class's own ``__post_init__``.
+    A ``Literal`` field is one of its values; a ``Path`` takes a string; a tuple takes a list, and each of its items is
+    checked; ``None`` is for fields that allow it. Arguments are checked before the class's own ``__post_init__`` runs.
 
     Raises:
-        ValueError: a field holds something else; the message has the field, what it may hold, and the value.
+        ValueError: an argument is something else; the message has the field, what it may be, and the value.
     """
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        own: Callable[[Any], None] | None = cls.__dict__.get("__post_init__")
-
-        def checked(self: Settings) -> None:
-            if type(self).__post_init__ is checked:  # not again where a subclass's has done it
-                _check_fields(self)
-            if own is not None:
-                own(self)
-            else:
-                super(cls, self).__post_init__()  # type: ignore[misc]  # mypy sees the base alone
-
-        cls.__post_init__ = checked  # type: ignore[method-assign]
-
-    def __post_init__(self) -> None:  # a subclass's takes its place, see above
-        """Nothing: the base has no fields."""
-
-
-def _check_fields(settings: Settings) -> None:
-    hints = _hints(type(settings))  # type: ignore[arg-type]  # a class is hashable
-    for field in fields(settings):  # type: ignore[arg-type]
-        value = getattr(settings, field.name)
-        checked = _checked(hints[field.name], value, f"{type(settings).__name__}: {field.name}")
-        if checked is not value:
-            object.__setattr__(settings, field.name, checked)
+    def __post_init__(self) -> None:
+        """Nothing: for subclasses that call ``super().__post_init__()``."""
 
 
 @cache

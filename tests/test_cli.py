@@ -107,9 +107,9 @@ def test_decode_gives_back_what_encode_wrote(run_dir: Path, tmp_path: Path, caps
     ("latents", "expected"),
     [
         (np.zeros((4, 2)), "must have the model's 3 latent dimensions, got shape [4, 2]"),
-        (np.zeros(3), "must hold mu or z, numbers [N, D], got float64 of shape [3]"),
-        (np.full((2, 3), np.nan), "must hold finite latents"),
-        (np.array([["a", "b", "c"]]), "must hold mu or z"),
+        (np.zeros(3), "must contain mu or z, numbers [N, D], got float64 of shape [3]"),
+        (np.full((2, 3), np.nan), "must contain finite latents"),
+        (np.array([["a", "b", "c"]]), "must contain mu or z"),
         (b"no array", "cannot be read as a .npz or .npy file"),
     ],
 )
@@ -148,7 +148,7 @@ def test_a_device_that_is_not_there_is_refused(
     monkeypatch.chdir(tmp_path)
     name, *words = command.split()
     assert cli.main([name, str(run_dir), *words, "--device=cuda"]) == 2
-    assert "PyTorch sees no GPU here" in capsys.readouterr().err
+    assert "PyTorch finds no GPU" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

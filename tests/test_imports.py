@@ -19,7 +19,7 @@ LEVELS = (
     {"cli"},
     {"commands"},
     {"recipes"},
-    {"applications"},
+    {"applications", "sklearn"},
     {"verify", "run", "cluster", "doctor"},
     {"train"},
     {"evaluate", "figures"},
@@ -27,12 +27,14 @@ LEVELS = (
     {"generative"},
     {"nn", "distributions", "likelihoods", "records", "bench"},
     {"ops"},
-    {"model_inputs", "settings", "lazy", "_version"},
+    {"model_inputs", "own_settings"},
+    {"settings", "plugins", "lazy", "_version"},
 )
 DEPTH = {unit: depth for depth, units in enumerate(LEVELS) for unit in units}
 # Files that import modules by computed names or use sys.modules, with the reason.
 DYNAMIC = {
     "lazy.py": "imports public names on first use",
+    "plugins.py": "imports the modules that a user names by --plugin",
     "run/user_file.py": "imports the file that the command line names",
     "train/__init__.py": "makes the package callable, so that the function with its name does not hide it",
 }

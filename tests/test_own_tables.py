@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -231,3 +232,66 @@ def test_a_missing_or_changed_training_file_is_an_error(
         assert cli.main(["sample", str(run_dir), "--num=3", f"--out={tmp_path / 'x.csv'}"]) == 0
     finally:
         shutil.copy(kept, directory)
+
+
+@pytest.fixture(scope="module")
+def identified(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run on rows that have IDs, people.csv, and of rows to be scored, new.csv."""
+    folder = tmp_path_factory.mktemp("identified")
+    for name, num in (("people.csv", 200), ("new.csv", 40)):
+        rows = [[f"P-{number:03}", *row] for number, row in enumerate(rows_of(num, seed=num))]
+        (folder / name).write_text("\n".join(",".join(row) for row in [["person", *NAMES, "anomaly"], *rows]) + "\n")
+    words = [f"--data.path={folder / 'people.csv'}", f"--run-dir={folder / 'run'}", "--data.table.id=person", *OPTIONS]
+    assert cli.main(["train", "anomaly-table", *words]) == 0
+    return folder
+
+
+def table_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_outputs_keep_the_ids_of_the_rows(identified: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, new = identified / "run", identified / "new.csv"
+    found = report(run, tmp_path / "report.csv", f"--data={new}", "--top=1")
+    assert [(row["row"], row["person"]) for row in found] == [(str(n + 1), f"P-{n:03}") for n in range(40)]
+    least_likely = max(found, key=lambda row: float(row["score_nats"]))
+    assert re.search(rf"^ +{least_likely['row']} +{least_likely['person']} ", capsys.readouterr().out, re.MULTILINE)
+    assert cli.main(["score", str(run), f"--out={tmp_path / 'scores.csv'}", f"--data={new}"]) == 0
+    assert [row["person"] for row in table_of(tmp_path / "scores.csv")] == [row["person"] for row in found]
+    ids = [row["person"] for row in report(run, tmp_path / "test.csv")]  # the test rows of the run
+    rows = [int(row["row"]) for row in table_of(tmp_path / "test.csv")]
+    assert ids == [f"P-{row - 1:03}" for row in rows]
+    assert len(set(ids)) == len(ids) < 200
+
+
+def test_contamination_marks_rows_above_a_threshold_of_the_training_rows(identified: Path, tmp_path: Path) -> None:
+    run, people = identified / "run", identified / "people.csv"
+    found = report(run, tmp_path / "report.csv", f"--data={people}", "--contamination=0.05")
+    marked = [row for row in found if row["is_anomaly"] == "1"]
+    assert 0.02 * len(found) < len(marked) < 0.1 * len(found)
+    assert min(float(row["score_nats"]) for row in marked) > max(
+        float(row["score_nats"]) for row in found if row["is_anomaly"] == "0"
+    )
+    assert cli.main(["score", str(run), f"--out={tmp_path / 'scores.csv'}", "--contamination=0.05"]) == 0
+    assert {row["is_anomaly"] for row in table_of(tmp_path / "scores.csv")} <= {"0", "1"}
+    assert "is_anomaly" not in report(run, tmp_path / "report.csv")[0]
+
+
+@pytest.mark.parametrize("value", ["0", "0.7", "nan"])
+def test_a_wrong_contamination_is_a_one_line_error(
+    identified: Path, tmp_path: Path, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in ("anomaly-report", "score"):
+        words = [command, str(identified / "run"), f"--out={tmp_path / 'x.csv'}", f"--contamination={value}"]
+        assert "--contamination: must be in (0, 0.5]" in refused(words, capsys)
+
+
+def test_a_threshold_of_other_data_is_a_one_line_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "--train.steps=2 --train.final-samples=1 --train.global-batch-size=8 --train.no-pictures".split()
+    assert cli.main(["train", "digits", f"--run-dir={tmp_path / 'run'}", *words]) == 0
+    words = ["score", str(tmp_path / "run"), f"--out={tmp_path / 'x.csv'}", "--contamination=0.1"]
+    assert "was not trained on a table" in refused(words, capsys)
+    (tmp_path / "images").mkdir()
+    words = ["compress", str(tmp_path / "run"), f"--data={tmp_path / 'images'}", f"--out={tmp_path / 'x.fvc'}"]
+    assert "--data: must be one file of pixels" in refused(words, capsys)

@@ -19,7 +19,7 @@ from fastvae import DataConfig, ModelConfig, TrainConfig
 from fastvae.recipes import RECIPES
 from fastvae.settings import Settings
 
-RECORDS = {"Backend"}  # with a Literal field, and no user sets it
+RECORDS = {"Backend", "Resize", "StrategyKind"}  # have a Literal field but are not set by users
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,6 +79,32 @@ def score_run(run: LoadedRun, examples: Examples = "test", *, num_samples: int =
     return score_rows(require_table(run), run.batches(examples), column_names(run.data), num_samples=num_samples)
 
 
+def check_contamination(contamination: float) -> None:
+    """Check the fraction of anomalies that a user expects.
+
+    Raises:
+        ValueError: it is not in (0, 0.5].
+    """
+    if not 0 < contamination <= 0.5:
+        raise ValueError(f"--contamination: must be in (0, 0.5], the fraction of anomalies, got {contamination}")
+
+
+def threshold_of(train_scores: Tensor, contamination: float) -> float:
+    """The score above which a row is an anomaly: the ``1 - contamination`` quantile of the training rows' scores [M].
+
+    The training rows may include anomalies; the fraction of training rows above the threshold is ``contamination``.
+    """
+    return float(np.quantile(train_scores.double().numpy(), 1 - contamination))
+
+
+def threshold_line(threshold: float, contamination: float, num_train: int, is_anomaly: Tensor) -> str:
+    """The threshold and how many rows [N] are above it, in words."""
+    return (
+        f"threshold {threshold:.4f} nats, exceeded by {contamination:.2%} of {num_train:,} training rows;"
+        f" {int(is_anomaly.sum()):,} of {len(is_anomaly):,} rows exceed it"
+    )
+
+
 def require_table(run: LoadedRun) -> VAE:
     """The model of a run that was trained on a table.
 

@@ -1,1 +1,1 @@
-"""Commands that are too large for ``cli.py``: a dataclass each, whose call does it."""
+"""The commands: most are a dataclass of options whose ``__call__`` runs the command."""

@@ -1,64 +1,80 @@
-"""`anomaly-report`: the unlikely rows of a table, why they are so, and how well that finds the known ones."""
+"""`anomaly-report`: the least likely rows of a table, the columns that explain them, and detection metrics."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastvae import applications
 from fastvae.applications.config import ANOMALY_SAMPLES
-from fastvae.commands.options import Device, OnRun, RunDirectory, load_run, output_file, row_numbers
+from fastvae.commands.options import Device, OnRun, RowNames, RunDirectory, load_run, output_file, row_names
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fastvae.applications.anomalies import Array, Detection, Scores
     from fastvae.run import LoadedRun
 
 
 @dataclass(frozen=True)
 class AnomalyReport(OnRun):
-    """The least likely rows of a table and the columns that make them so; AUROC where the anomalies are known."""
+    """Report the least likely rows of a table and the columns that explain them; AUROC if anomalies are labelled."""
 
     run: RunDirectory
     """The run directory."""
     data: Path | None = None
-    """A CSV, TSV, Parquet, Arrow, Excel or npz file of rows; None is the run's test rows, compared with IsolationForest
-    and PCA."""
+    """A CSV, TSV, Parquet, Arrow, Excel or npz file of rows; None is the run's test rows, compared with those of
+    IsolationForest and PCA."""
     out: Path | None = None
-    """The CSV file of all rows' scores and the columns' shares; None is anomalies.csv in the run directory."""
+    """CSV file to write the scores of all rows to, with the terms of each column; None is anomalies.csv in RUN."""
     top: int = 10
-    """How many rows are shown."""
+    """Number of rows to print."""
     num_samples: int = ANOMALY_SAMPLES
-    """Draws of the latent that a score is a mean over."""
+    """Number of latent samples that a row's score is averaged over."""
+    contamination: float | None = None
+    """Expected fraction of anomalies, in (0, 0.5]: rows whose score only that fraction of the training rows exceeds are
+    marked as anomalies in a column is_anomaly; None marks none."""
     device: Device = "auto"
-    """Where to compute; auto takes the GPU where there is one."""
+    """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
         if self.top < 1 or self.num_samples < 2:
             raise ValueError(
                 f"anomaly-report: --top must be at least 1 and --num-samples 2, got {self.top}, {self.num_samples}"
             )
+        if self.contamination is not None:
+            applications.anomalies.check_contamination(self.contamination)
         out = None if self.out is None else output_file(self.out)
         loaded = load_run(self.run, self.device, self.module)
         applications.anomalies.require_table(loaded)
         source = loaded.source(self.data or "test")
         scores = applications.anomalies.score_run(loaded, source, num_samples=self.num_samples)
-        rows = row_numbers(source)
+        rows = row_names(loaded, source)
         print(row_table(scores, rows, self.top))
+        is_anomaly = None if self.contamination is None else self._mark(loaded, scores, self.contamination)
         out = out or loaded.directory / "anomalies.csv"
-        write_scores(out, scores, rows)
+        write_scores(out, scores, rows, is_anomaly)
         if source.labels is not None:
             print("\n" + self._detection(loaded, scores, source.labels.double().numpy()))
         print(f"\n{out}  {len(scores.total)} rows")
         return 0
 
+    def _mark(self, loaded: LoadedRun, scores: Scores, contamination: float) -> Tensor:
+        """Whether each row is an anomaly, bool [N]; prints the threshold."""
+        train = applications.anomalies.score_run(loaded, "train", num_samples=self.num_samples).total
+        threshold = applications.anomalies.threshold_of(train, contamination)
+        is_anomaly = scores.total > threshold
+        print("\n" + applications.anomalies.threshold_line(threshold, contamination, len(train), is_anomaly))
+        return is_anomaly
+
     def _detection(self, loaded: LoadedRun, scores: Scores, labels: Array) -> str:
-        """How well the known anomalies are found, or why that cannot be said."""
+        """Return the detection metrics of labelled anomalies, or why they are not defined."""
         if not applications.anomalies.has_both_kinds(labels):
             return (
-                f"no AUROC: of {len(labels)} rows {int(labels.sum())} are marked as anomalies; it needs some and others"
+                f"no AUROC: of {len(labels)} rows {int(labels.sum())} are labelled as anomalies; AUROC requires both "
+                "classes"
             )
         if self.data is not None:
             found = applications.anomalies.detection(labels, scores.total.numpy())
@@ -66,28 +82,43 @@ class AnomalyReport(OnRun):
         return detection_table(applications.anomalies.compare(loaded, scores))
 
 
-def row_table(scores: Scores, rows: Sequence[int], top: int) -> str:
-    """The least likely rows, one a line, with what adds most to each score."""
+def row_table(scores: Scores, rows: RowNames, top: int) -> str:
+    """The least likely rows, one per line, with the largest terms of each score."""
     lines = [f"{'row':>7}  {'nats':>9}  because of"]
+    if len(rows.header) > 1:
+        lines = [f"{'row':>7}  {rows.header[1]:>12}  {'nats':>9}  because of"]
     for row in scores.total.argsort(descending=True, stable=True)[:top].tolist():
         reasons = ", ".join(f"{name} {nats:.1f}" for name, nats in scores.reasons(row))
-        lines.append(f"{rows[row]:7}  {float(scores.total[row]):9.2f}  {reasons}")
+        number, *ids = rows.rows[row]
+        name = "".join([f"{number:7}", *(f"  {identity:>12}" for identity in ids)])
+        lines.append(f"{name}  {float(scores.total[row]):9.2f}  {reasons}")
     return "\n".join(lines)
 
 
 def detection_table(found: dict[str, Detection]) -> str:
-    """AUROC and average precision, a detector a line."""
+    """Return AUROC and average precision, one detector per line."""
     width = max(map(len, found))
     lines = [f"{'':{width}}  AUROC   average precision"]
     return "\n".join([*lines, *(f"{n:{width}}  {d.auroc:.4f}  {d.average_precision:.4f}" for n, d in found.items())])
 
 
-def write_scores(path: Path, scores: Scores, rows: Sequence[int]) -> None:
-    """Every row's number, score and its parts in nats, as CSV; the parts add up to the score."""
+def write_scores(path: Path, scores: Scores, rows: RowNames, is_anomaly: Tensor | None = None) -> None:
+    """Write the number, ID and score of every row and the terms of the score in nats, as CSV.
+
+    Args:
+        path: the file.
+        scores: scores of N rows; the terms add up to the score.
+        rows: numbers and IDs of the N rows.
+        is_anomaly: bool [N], a column of 0 and 1; None writes no column.
+    """
+    marks = [()] * len(rows.rows) if is_anomaly is None else [(int(mark),) for mark in is_anomaly.tolist()]
+    marked = () if is_anomaly is None else ("is_anomaly",)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["row", "score_nats", "latent_nats", *(f"{name}_nats" for name in scores.names)])
-        for row, total, latent, shares in zip(
-            rows, scores.total.tolist(), scores.latent.tolist(), scores.columns.tolist(), strict=True
+        writer.writerow(
+            [*rows.header, "score_nats", *marked, "latent_nats", *(f"{name}_nats" for name in scores.names)]
+        )
+        for names, mark, total, latent, shares in zip(
+            rows.rows, marks, scores.total.tolist(), scores.latent.tolist(), scores.columns.tolist(), strict=True
         ):
-            writer.writerow([row, *(f"{nats:.6f}" for nats in (total, latent, *shares))])
+            writer.writerow([*names, f"{total:.6f}", *mark, *(f"{nats:.6f}" for nats in (latent, *shares))])

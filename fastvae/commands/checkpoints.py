@@ -1,4 +1,6 @@
-"""`fastvae checkpoints` and `verify-resume`: what is saved, and whether a resumed run equals one without a stop."""
+"""`fastvae checkpoints` and `verify-resume`: list checkpoints, and test that a resumed run equals an uninterrupted
+one.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ import tyro
 
 from fastvae.commands.parsing import parse
 from fastvae.commands.user_file import parse_run_or_file
+from fastvae.plugins import plugin_words
 from fastvae.settings import Settings
 from fastvae.train.run_dir.checkpoint import CheckpointError, read_checkpoint
 from fastvae.train.run_dir.run_dir import RunDir, checkpoint_paths, step_of
@@ -22,12 +25,12 @@ RunDirectory = Annotated[Path, tyro.conf.Positional]
 
 @dataclass(frozen=True)
 class Checkpoints(Settings):
-    """List a run's checkpoints: step, size, time, and whether they can be used; exit code 1 if one cannot."""
+    """List a run's checkpoints: step, size, time and validity; exit code 1 if one is not valid."""
 
     run: RunDirectory
     """The run directory."""
     verify: bool = False
-    """Read every byte and compare checksums; without it names, sizes and headers are compared."""
+    """Read every byte and compare checksums; by default only names, sizes and headers are compared."""
 
     def __call__(self) -> int:
         paths = checkpoint_paths(RunDir(self.run).checkpoints)
@@ -50,14 +53,14 @@ class Checkpoints(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyOptions(Settings):
-    """Options of verify-resume beside those of the recipe."""
+    """Options of verify-resume, in addition to those of the recipe."""
 
     kills: int = 20
-    """How often to kill."""
+    """Number of kills."""
     nproc: int = 1
-    """Processes of a run; more than one start under torchrun."""
+    """Number of processes per run; more than one are started by torchrun."""
     kill_seed: int = 0
-    """Decides the points at which runs are killed, as far as time lets them be decided."""
+    """Seed of the times at which runs are killed."""
     keep: Path | None = None
     """Keep the runs in this new directory; None removes them."""
 
@@ -67,14 +70,14 @@ _SHORT = ("--train.steps=200", "--train.checkpoint-every=20", "--train.final-sam
 
 
 def verify_resume(words: Sequence[str]) -> int:
-    """Kill short runs of a recipe at random points, let them go on, and compare their ends bit for bit.
+    """Kill short runs of a recipe at random points, resume them, and compare the final weights bit for bit.
 
     ``fastvae verify-resume RECIPE [--kills 20] [--nproc 2] [options of fastvae train RECIPE]``
     """
     if not words or words[0] in ("-h", "--help"):
         print(verify_resume.__doc__)
         return 0 if words else 2
-    from fastvae import verify  # here: it imports PyTorch, which the list of commands does without
+    from fastvae import verify  # imported here: it imports PyTorch, which the list of commands does not need
 
     recipe, given = words[0], [*_SHORT, *words[1:]]
     own, theirs = _split(given)
@@ -82,7 +85,7 @@ def verify_resume(words: Sequence[str]) -> int:
     config = parse_run_or_file("train", recipe, theirs)
     if options.kills < 1 or options.nproc < 1:
         raise ValueError(f"verify-resume: kills and nproc must be at least 1, got {options.kills} and {options.nproc}")
-    program = verify.Program((recipe, *theirs), options.nproc)
+    program = verify.Program((recipe, *theirs, *plugin_words()), options.nproc)
     with tempfile.TemporaryDirectory(prefix="fastvae-verify-") as scratch:
         root = options.keep if options.keep is not None else Path(scratch)
         if options.keep is not None and root.exists():
@@ -101,7 +104,7 @@ def verify_resume(words: Sequence[str]) -> int:
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words that are this command's own, and those of `fastvae train`."""
+    """Split the arguments into this command's own and those of `fastvae train`."""
     own: list[str] = []
     theirs: list[str] = []
     rest = iter(words)

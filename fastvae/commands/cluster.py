@@ -1,4 +1,4 @@
-"""``fastvae submit``, ``status`` and ``outcome``: a run as a Slurm job."""
+"""``fastvae submit``, ``status`` and ``outcome``: runs as Slurm jobs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import tyro
 from fastvae import cluster
 from fastvae.commands.parsing import parse_some
 from fastvae.commands.user_file import parse_run_or_file
+from fastvae.plugins import plugin_words
 from fastvae.run import RunConfig
 from fastvae.settings import Settings
 from fastvae.train.run_dir.status import ATTEMPT
@@ -20,23 +21,23 @@ from fastvae.train.run_dir.status import ATTEMPT
 
 @dataclass(frozen=True, kw_only=True)
 class SubmitOptions(cluster.Job):
-    """What is asked of Slurm. Every option of `fastvae train RECIPE` may stand beside these."""
+    """Options of the Slurm job. Every option of `fastvae train RECIPE` is accepted as well."""
 
     dry_run: bool = False
-    """Show the script and submit nothing."""
+    """Print the script without submitting it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutcomeOptions(Settings):
-    """What the batch script knows of its job. The options of the run stand beside it, as `fastvae train` got them."""
+    """Options that the batch script passes about its job, in addition to those of `fastvae train`."""
 
     warned: bool = False
-    """The job got Slurm's early warning."""
+    """Whether the job received Slurm's signal before its time limit."""
 
 
 @dataclass(frozen=True)
 class Status(Settings):
-    """How a run and its Slurm job stand; without a run directory, all runs below runs/."""
+    """Show the state of a run and its Slurm job, or of all runs in runs/ if no run directory is given."""
 
     run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
     """The run directory."""
@@ -55,18 +56,18 @@ def submit(words: Sequence[str]) -> int:
     run_dir = configs[0].directory
     if job.sweep and configs[0].run_dir is None:
         run_dir = Path("runs") / job.sweep.stem
-    script = cluster.render(job, run_dir, [recipe, *run_words])
+    script = cluster.render(job, run_dir, [recipe, *run_words, *plugin_words()])
     if job.dry_run:
         print(script, end="")
         return 0
     job_id = cluster.submit(script, run_dir)
     print(f"job {job_id}: {cluster.log_pattern(job, run_dir).replace('%j', job_id).replace('%A', job_id)}")
-    print(f"fastvae status {run_dir}    # how it stands;   scancel {job_id}    # ends it")
+    print(f"fastvae status {run_dir}    # its state;   scancel {job_id}    # stops it")
     return 0
 
 
 def outcome(words: Sequence[str]) -> int:
-    """How the run of a batch job ended, for its script: exit code 0 done, 1 failed for good, 75 worth another start."""
+    """Tell the batch script how its run ended: exit code 0 done, 1 permanent failure, 75 restart it."""
     recipe, words = _recipe_first("outcome", words)
     options, run_words = parse_some(OutcomeOptions, words, "outcome RECIPE")
     run_dir = _run_config("outcome", recipe, run_words, OutcomeOptions).directory
@@ -77,7 +78,7 @@ def outcome(words: Sequence[str]) -> int:
 
 def _recipe_first(command: str, words: Sequence[str]) -> tuple[str, list[str]]:
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
-        raise ValueError(f"{command}: a recipe must come first, as in fastvae {command} digits; see fastvae recipes")
+        raise ValueError(f"{command}: a recipe must be the first argument, such as digits; see fastvae recipes")
     return ("RECIPE", ["--help"]) if words[0] in ("-h", "--help") else (words[0], list(words[1:]))
 
 

@@ -25,25 +25,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compress(Settings):
-    """Write a file of pixels as an .fvc file that `decompress` turns back into it, byte for byte."""
+    """Compress a file of pixels to an .fvc file, from which `decompress` restores it byte for byte."""
 
     run: RunDirectory
-    """The run directory of a VAE trained on such pixels."""
+    """Run directory of a VAE that was trained on similar images."""
     data: Path
-    """An .npy file (uint8 or bool), an IDX file, or text of 0 and 1; gzipped ones are unpacked first."""
+    """An .npy file (uint8 or bool), an IDX file, or text of 0 and 1; gzipped files are decompressed first."""
     out: Path
-    """The .fvc file."""
+    """The .fvc file to write."""
     lossy: float | None = None
-    """Keep the latents only, on a grid of so many posterior deviations (0.5 fine, 4 coarse); None keeps every byte."""
+    """Lossy: store only the latents, quantised to this many posterior standard deviations; None is lossless."""
     lanes: int = CODED_TOGETHER
-    """Examples coded together: more are faster, and take more initial bits."""
+    """Number of examples coded together: more are faster, and need more initial bits."""
     max_gib: float = MAX_COMPRESSED_GIB
-    """The most memory that the unpacked file may take, in GiB."""
+    """Largest allowed size of the decompressed input, in GiB."""
     json: bool = False
     """Print one JSON object instead of a table."""
 
     def __call__(self) -> int:
         out = output_file(self.out)
+        if self.data.is_dir():
+            raise ValueError(
+                f"--data: must be one file of pixels, {self.data} is a folder; write its images to an .npy file of"
+                " uint8 [N, C, H, W]"
+            )
         with progress_bar("compressing") as advance:
             report = applications.compression.compress_file(
                 run.load(self.run),
@@ -60,16 +65,16 @@ class Compress(Settings):
 
 @dataclass(frozen=True)
 class Decompress(Settings):
-    """Turn an .fvc file back into the file that `compress` read; refused where it cannot be decoded."""
+    """Restore the file that `compress` read from an .fvc file; a file that cannot be decoded is refused."""
 
     run: RunDirectory
-    """The run directory that compressed it."""
+    """Run directory that compressed it."""
     file: Annotated[Path, tyro.conf.Positional]
     """The .fvc file."""
     out: Path
     """The file to write."""
     max_gib: float = MAX_COMPRESSED_GIB
-    """The most memory that the pixels may take, in GiB."""
+    """Largest allowed size of the pixels, in GiB."""
 
     def __call__(self) -> int:
         out = output_file(self.out)
@@ -83,7 +88,7 @@ class Decompress(Settings):
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int], None]]:
-    """Count examples on standard error, where a terminal shows it."""
+    """Show a progress bar on standard error if it is a terminal."""
     columns = (TextColumn("{task.description}"), TextColumn("{task.completed:g} examples"), TimeElapsedColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

@@ -1,4 +1,4 @@
-"""Commands that write examples as a person would look at them: pictures, text, WAVs, tables."""
+"""Commands that write examples as images, text, WAV files or tables."""
 
 from __future__ import annotations
 
@@ -19,33 +19,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sample(OnRun):
-    """Draw new examples from the prior, or variations of a test example, and write them."""
+    """Sample new examples from the prior, or variations of a test example, and write them."""
 
     run: RunDirectory
     """The run directory."""
     num: int = 64
-    """How many examples."""
+    """Number of examples."""
     label: str | None = None
-    """Of this class, where the run was trained with --data.condition label; None shows all in turn."""
+    """Class of the samples, if the run was trained with --data.condition label; None cycles through all."""
     length: str | None = None
-    """Of this length, where the run was trained with --data.condition length."""
+    """Length of the samples, if the run was trained with --data.condition length."""
     condition: tuple[str, ...] = ()
     """Other conditions, as NAME=VALUE."""
     like: int | None = None
-    """Variations of the test example of this number, instead of draws from the prior."""
+    """Index of a test example to vary, instead of sampling from the prior."""
     attribute: str | None = None
-    """Move the latents along what this attribute changes, such as label=3."""
+    """Shift the latents along the direction of this attribute, such as label=3."""
     strength: float | None = None
-    """How far: the deviation of the noise of variations (0.5), or mean differences of an attribute (1)."""
+    """Size of the change: standard deviation of the noise for --like (default 0.5), or multiple of the mean difference
+    for --attribute (default 1)."""
     temperature: float | None = None
-    """Of sentences: below 1 likely tokens are preferred; None takes the run's own (--model.text.temperature)."""
+    """Temperature of sentences: less than 1 prefers likely tokens; None is the run's --model.text.temperature."""
     seed: int = 0
-    """Which ones: the same seed gives the same examples."""
+    """Random seed."""
     out: Path | None = None
-    """The file, or a folder for it; None is samples.png (or .txt, ...) in the run directory. A .npz holds the
-    numbers."""
+    """Output file or folder; None is samples.png (or .txt, ...) in the run directory. A .npz file stores the examples
+    as an array."""
     device: Device = "auto"
-    """Where to compute; auto takes the GPU where there is one."""
+    """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
         loaded = load_run(self.run, self.device, self.module)
@@ -56,11 +57,12 @@ class Sample(OnRun):
     def _draw(self, loaded: LoadedRun) -> tuple[Tensor, str]:
         given = conditions(self.label, self.length, self.condition)
         if self.strength is not None and not math.isfinite(self.strength):
-            raise ValueError(f"--strength: must be a finite number, got {self.strength}")
+            raise ValueError(f"--strength must be a finite number, got {self.strength}")
         if self.like is not None:
             if given or self.attribute or self.temperature is not None:
                 raise ValueError(
-                    "--like: takes the example's own condition, no attribute or temperature; leave those out"
+                    "--like uses the example's own condition and does not accept conditions, --attribute or "
+                    "--temperature"
                 )
             strength = 0.5 if self.strength is None else self.strength
             return loaded.vary(self.like, self.num, strength=strength, seed=self.seed), f"like test example {self.like}"
@@ -68,7 +70,7 @@ class Sample(OnRun):
         if self.attribute is not None:
             shift = loaded.attribute_direction(self.attribute) * (1.0 if self.strength is None else self.strength)
         elif self.strength is not None:
-            raise ValueError("--strength: belongs to --like or --attribute; give one of them")
+            raise ValueError("--strength requires --like or --attribute")
         words = [f"{name} {value}" for name, value in given.items()] + ([self.attribute] if self.attribute else [])
         title = ", ".join(["samples from the prior", *words])
         samples = loaded.sample(self.num, seed=self.seed, shift=shift, temperature=self.temperature, **given)
@@ -77,23 +79,23 @@ class Sample(OnRun):
 
 @dataclass(frozen=True)
 class Decode(OnRun):
-    """Decode latents of a file, such as those that `fastvae encode` wrote, and write the examples."""
+    """Decode the latents in a file, such as one of `fastvae encode`, and write the examples."""
 
     run: RunDirectory
     """The run directory."""
     data: Path
     """A .npz file with mu [N, D], as `fastvae encode` writes it, or z [N, D]; or a .npy file of [N, D]."""
     label: str | None = None
-    """Of this class, where the run was trained with --data.condition label; None shows all in turn."""
+    """Class of the examples, if the run was trained with --data.condition label; None cycles through all."""
     length: str | None = None
-    """Of this length, where the run was trained with --data.condition length."""
+    """Length of the examples, if the run was trained with --data.condition length."""
     condition: tuple[str, ...] = ()
     """Other conditions, as NAME=VALUE."""
     out: Path | None = None
-    """The file, or a folder for it; None is decoded.png (or .txt, ...) in the run directory. A .npz holds the
-    numbers."""
+    """Output file or folder; None is decoded.png (or .txt, ...) in the run directory. A .npz file stores the examples
+    as an array."""
     device: Device = "auto"
-    """Where to compute; auto takes the GPU where there is one."""
+    """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
         z = read_latents(self.data)
@@ -105,10 +107,10 @@ class Decode(OnRun):
 
 
 def read_latents(path: Path) -> Tensor:
-    """The latents [N, D] of a .npz or .npy file, float32.
+    """Read the latents [N, D] of a .npz or .npy file as float32.
 
     Raises:
-        ValueError: the file holds none, or numbers that are not finite.
+        ValueError: the file contains no latents, or values that are not finite.
     """
     import numpy as np
     import torch
@@ -124,27 +126,27 @@ def read_latents(path: Path) -> Tensor:
         raise ValueError(f"--data: {path} cannot be read as a .npz or .npy file: {error}") from None
     if not found or found[0].ndim != 2 or not len(found[0]) or found[0].dtype.kind not in "fiu":
         has = f"{found[0].dtype} of shape {list(found[0].shape)}" if found else "neither"
-        raise ValueError(f"--data: {path} must hold mu or z, numbers [N, D], got {has}; `fastvae encode` writes such")
+        raise ValueError(f"--data: {path} must contain mu or z, numbers [N, D], got {has}; see `fastvae encode`")
     z = torch.from_numpy(found[0].astype(np.float32))
     if not bool(z.isfinite().all()):
-        raise ValueError(f"--data: {path} must hold finite latents, got NaN or infinity; leave those rows out")
+        raise ValueError(f"--data: {path} must contain finite latents, got NaN or infinity; remove those rows")
     return z
 
 
 @dataclass(frozen=True)
 class Reconstruct(OnRun):
-    """Write test examples beside their reconstructions."""
+    """Write test examples and their reconstructions."""
 
     run: RunDirectory
     """The run directory."""
     num: int = 24
-    """How many examples, from the start."""
+    """Number of examples; the first ones are used."""
     data: Path | None = None
     """A file or folder of examples; None is the test set."""
     out: Path | None = None
-    """The file, or a folder for it; None is reconstructions.png (or .txt, ...) in the run directory."""
+    """Output file or folder; None is reconstructions.png (or .txt, ...) in the run directory."""
     device: Device = "auto"
-    """Where to compute; auto takes the GPU where there is one."""
+    """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
         loaded = load_run(self.run, self.device, self.module)
@@ -160,20 +162,20 @@ class Reconstruct(OnRun):
 
 @dataclass(frozen=True)
 class Interpolate(OnRun):
-    """Write the straight line between two test examples in the latent space, decoded."""
+    """Decode points on the straight line between two test examples in the latent space."""
 
     run: RunDirectory
     """The run directory."""
     first: int
-    """Number of the test example that it starts from."""
+    """Index of the test example at the start."""
     second: int
-    """Number of the test example that it ends at."""
+    """Index of the test example at the end."""
     steps: int = 9
-    """Examples on the line, both ends included."""
+    """Number of examples on the line, including both ends."""
     out: Path | None = None
-    """The file, or a folder for it; None is interpolation.png (or .txt, ...) in the run directory."""
+    """Output file or folder; None is interpolation.png (or .txt, ...) in the run directory."""
     device: Device = "auto"
-    """Where to compute; auto takes the GPU where there is one."""
+    """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
         loaded = load_run(self.run, self.device, self.module)
@@ -187,30 +189,30 @@ class Interpolate(OnRun):
 
 @dataclass(frozen=True)
 class Traverse(OnRun):
-    """Write what each latent dimension, or an attribute, changes: a row of examples each."""
+    """Decode a row of examples along each latent dimension, or along the direction of an attribute."""
 
     run: RunDirectory
     """The run directory."""
     dimensions: int = 10
-    """How many: those whose mean latents vary most over the test set."""
+    """Number of dimensions: those whose posterior means vary most over the test set."""
     steps: int = 9
-    """Examples in a row."""
+    """Number of examples per row."""
     span: float = 3.0
-    """How far to either side, in standard deviations (of an attribute: mean differences)."""
+    """Half the length of the row in standard deviations (for an attribute: in mean differences)."""
     attribute: str | None = None
-    """Along what this attribute changes, such as label=3, instead of dimensions."""
+    """Direction of this attribute, such as label=3, instead of dimensions."""
     start: int | None = None
-    """Number of the test example that the rows pass through; None is the mean of all."""
+    """Index of the test example at the centre of the rows; None is the mean of all."""
     label: str | None = None
-    """Of this class, where the run was trained with --data.condition label."""
+    """Class of the examples, if the run was trained with --data.condition label."""
     length: str | None = None
-    """Of this length, where the run was trained with --data.condition length."""
+    """Length of the examples, if the run was trained with --data.condition length."""
     condition: tuple[str, ...] = ()
     """Other conditions, as NAME=VALUE."""
     out: Path | None = None
-    """The file, or a folder for it; None is traversal.png (or .txt, ...) in the run directory."""
+    """Output file or folder; None is traversal.png (or .txt, ...) in the run directory."""
     device: Device = "auto"
-    """Where to compute; auto takes the GPU where there is one."""
+    """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
         loaded = load_run(self.run, self.device, self.module)

@@ -14,10 +14,10 @@ from fastvae.settings import Settings
 
 @dataclass(frozen=True)
 class Doctor(Settings):
-    """Say what is installed, which backend runs and why, and what to run to fix what is missing."""
+    """Report what is installed, which backend is used and why, and the commands that fix what is missing."""
 
     def __call__(self) -> int:
-        from fastvae import doctor  # here: it imports PyTorch, which the list of commands does without
+        from fastvae import doctor  # imported here: it imports PyTorch, which the list of commands does not need
 
         print(doctor.report_text())
         return 0
@@ -25,7 +25,7 @@ class Doctor(Settings):
 
 @dataclass(frozen=True)
 class Bench(Settings):
-    """Measure the operators on this machine, beside eager PyTorch and the speed of memory."""
+    """Benchmark the operators on this machine against eager PyTorch and memory bandwidth."""
 
     operator: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[OPERATOR]")] = None
     """One operator, such as gaussian_rsample_kl, or noise; None measures all."""
@@ -34,20 +34,20 @@ class Bench(Settings):
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     """Type of the inputs."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where to compute."""
+    """Device."""
     compiled: bool = False
     """Also measure torch.compile of the eager expression; takes seconds to compile."""
     seconds: float = 2.0
-    """Time for each case."""
+    """Time per case in seconds."""
     json: bool = False
     """Print one JSON object instead of a table."""
     csv: Path | None = None
-    """Also write a CSV file, a line for each call."""
+    """Also write a CSV file with one line per call."""
     plot: Path | None = None
-    """Also sweep the batch size and draw size against GB/s."""
+    """Also sweep the batch size and plot it against GB/s."""
 
     def __call__(self) -> int:
-        from fastvae import bench  # here: it imports PyTorch
+        from fastvae import bench  # imported here: it imports PyTorch
 
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         print(bench.run_bench(**options))

@@ -1,4 +1,4 @@
-"""Commands that give numbers: `evaluate`, `score`, `encode`."""
+"""Commands that compute numbers: `evaluate`, `score`, `encode`."""
 
 from __future__ import annotations
 
@@ -6,23 +6,29 @@ import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from fastvae.commands.options import Device, OnRun, RunDirectory, load_run, output_file, row_numbers
+from fastvae import applications
+from fastvae.commands.options import Device, OnRun, RowNames, RunDirectory, load_run, output_file, row_names
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fastvae.run import LoadedRun
 
 
 @dataclass(frozen=True)
 class Evaluate(OnRun):
-    """Bounds of a finished run on its test set, in nats per example."""
+    """Compute the bounds of a finished run on its test set, in nats per example."""
 
     run: RunDirectory
     """The run directory."""
     num_samples: int = 100
-    """Importance samples of nll_nats; with 1 it is the negative ELBO."""
+    """Number of importance samples of nll_nats; 1 is the negative ELBO."""
     device: Device = "auto"
-    """Where to compute; auto takes the GPU where there is one."""
+    """Device; auto is a GPU if one is available."""
     json: bool = False
-    """Print one JSON object instead of a table, with the lists by latent dimension."""
+    """Print one JSON object instead of a table, with the values per latent dimension."""
 
     def __call__(self) -> int:
         values = load_run(self.run, self.device, self.module).evaluate(self.num_samples).known()
@@ -32,42 +38,60 @@ class Evaluate(OnRun):
 
 @dataclass(frozen=True)
 class Score(OnRun):
-    """Write how unlikely each example is, in nats: a CSV file with its number and minus its bound.
+    """Write the negative bound of each example in nats (large is unlikely) to a CSV file.
 
-    Rows of a table have their number in the file, 1 below the header, as in `anomaly-report`; other examples count from
-    0, as in `interpolate`. The score of a model that estimates no ELBO, such as a deterministic autoencoder, is its
-    distortion, the squared error.
+    Rows of a table have their number in the file, 1 below the header, and their ID, as in `anomaly-report`; other
+    examples count from 0, as in `interpolate`. The score of a model that estimates no ELBO, such as a deterministic
+    autoencoder, is its distortion, the squared error.
     """
 
     run: RunDirectory
     """The run directory."""
     out: Path
-    """The CSV file."""
+    """The CSV file to write."""
     data: Path | None = None
     """A file or folder of examples; None is the test set."""
     num_samples: int = 1
-    """Importance samples: 1 gives minus the ELBO, more a tighter bound."""
+    """Number of importance samples: 1 is the negative ELBO, more a tighter bound."""
+    contamination: float | None = None
+    """Of a table: expected fraction of anomalies, in (0, 0.5]; see `anomaly-report`. None marks none."""
     device: Device = "auto"
-    """Where to compute; auto takes the GPU where there is one."""
+    """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
+        if self.contamination is not None:
+            applications.anomalies.check_contamination(self.contamination)
         out = output_file(self.out)
         loaded = load_run(self.run, self.device, self.module)
+        if self.contamination is not None:
+            applications.anomalies.require_table(loaded)
         source = loaded.source(self.data or "test")
         values = loaded.score(source, num_samples=self.num_samples)
-        from fastvae.generative import AnyModel  # here: it imports PyTorch
+        from fastvae.generative import AnyModel  # imported here: it imports PyTorch
 
         model = AnyModel(loaded.model)
         score = "negative_elbo_nats" if self.num_samples == 1 else "nll_nats"
         is_table = loaded.data.kind == "table"
-        numbers = row_numbers(source) if is_table else range(len(values))
+        examples = RowNames(("example",), tuple((number,) for number in range(len(values))))
+        names = row_names(loaded, source) if is_table else examples
+        marks = None if self.contamination is None else self._mark(loaded, values, self.contamination)
         with out.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             name = score if model.estimates_elbo else model.distortion_name
-            writer.writerow(["row" if is_table else "example", name])
-            writer.writerows((n, f"{value:.6f}") for n, value in zip(numbers, values.tolist(), strict=True))
+            writer.writerow([*names.header, name, *([] if marks is None else ["is_anomaly"])])
+            ends = [[]] * len(values) if marks is None else [[int(mark)] for mark in marks.tolist()]
+            for start, value, end in zip(names.rows, values.tolist(), ends, strict=True):
+                writer.writerow([*start, f"{value:.6f}", *end])
         print(f"{out}  {len(values)} examples, mean {values.mean():.4f} {model.distortion_unit}")
         return 0
+
+    def _mark(self, loaded: LoadedRun, values: Tensor, contamination: float) -> Tensor:
+        """Whether each row is an anomaly, bool [N]; prints the threshold."""
+        train = loaded.score("train", num_samples=self.num_samples)
+        threshold = applications.anomalies.threshold_of(train, contamination)
+        is_anomaly = values > threshold
+        print(applications.anomalies.threshold_line(threshold, contamination, len(train), is_anomaly))
+        return is_anomaly
 
 
 @dataclass(frozen=True)
@@ -77,13 +101,13 @@ class Encode(OnRun):
     run: RunDirectory
     """The run directory."""
     out: Path
-    """The npz file."""
+    """The npz file to write."""
     split: Literal["train", "test"] = "test"
-    """Which examples of the run's own data."""
+    """Split of the run's data."""
     data: Path | None = None
-    """A file or folder of examples, instead of the run's own."""
+    """A file or folder of examples, instead of the run's data."""
     device: Device = "auto"
-    """Where to compute; auto takes the GPU where there is one."""
+    """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
         out = output_file(self.out)
@@ -92,7 +116,7 @@ class Encode(OnRun):
 
 
 def evaluation_table(values: dict[str, Any]) -> str:
-    """An evaluation's numbers, one a line, with their units in their names."""
+    """Return the numbers of an evaluation, one per line, with their units in their names."""
     shown = {name: value for name, value in values.items() if isinstance(value, int | float)}
     width = max(map(len, shown))
     return "\n".join(f"{n:{width}}  {v:.4f}" if isinstance(v, float) else f"{n:{width}}  {v}" for n, v in shown.items())

@@ -34,7 +34,7 @@ class OnRun(Settings):
 
 
 def load_run(directory: Path, device: Device, module: str | None = None) -> LoadedRun:
-    """A run on a device; ``auto`` is the GPU where PyTorch sees one.
+    """Load a run on a device; ``auto`` is a GPU if one is available.
 
     Args:
         directory: the run directory.
@@ -42,9 +42,9 @@ def load_run(directory: Path, device: Device, module: str | None = None) -> Load
         module: the FILE.py:FUNCTION that builds the model and the data of the run; None for a run of a recipe.
 
     Raises:
-        ValueError: the directory holds no run, or there is no such device.
+        ValueError: the directory is not a run directory, or the device does not exist.
     """
-    from fastvae.distributed.world import choose_device  # here: it imports PyTorch
+    from fastvae.distributed.world import choose_device  # imported here: it imports PyTorch
 
     chosen = choose_device(device, 0)
     return (
@@ -52,17 +52,31 @@ def load_run(directory: Path, device: Device, module: str | None = None) -> Load
     )
 
 
-def row_numbers(source: Source) -> list[int]:
-    """Of each row of a table its number in the file: 1 is the first one below the header."""
-    numbers = source.attribute("row")
-    return list(range(1, len(source) + 1)) if numbers is None else numbers.tolist()
+@dataclass(frozen=True)
+class RowNames:
+    """How the rows of a table are named in files of results."""
+
+    header: tuple[str, ...]
+    """The names of the columns: row and, if the rows have IDs, the column of `TableConfig.id`."""
+    rows: tuple[tuple[int | str, ...], ...]
+    """For each row its number in the file, where 1 is the first one below the header, and its ID."""
+
+
+def row_names(loaded: LoadedRun, source: Source) -> RowNames:
+    """The numbers and the IDs of a table's rows."""
+    known = source.attribute("row")
+    numbers = list(range(1, len(source) + 1)) if known is None else known.tolist()
+    if source.ids is None:
+        return RowNames(("row",), tuple((number,) for number in numbers))
+    name = loaded.config.data.table.id or "id"
+    return RowNames(("row", name), tuple(zip(numbers, source.ids.tolist(), strict=True)))
 
 
 def conditions(label: str | None, length: str | None, others: Sequence[str]) -> dict[str, str | None]:
-    """Values of a run's conditions from ``--label``, ``--length`` and ``--condition NAME=VALUE ...``.
+    """Return the values of a run's conditions from ``--label``, ``--length`` and ``--condition NAME=VALUE ...``.
 
     Raises:
-        ValueError: another condition is not of that form, or one is named twice.
+        ValueError: a condition does not have that form, or is given twice.
     """
     named = (("label", label), ("length", length))
     values: dict[str, str | None] = {name: value for name, value in named if value is not None}
@@ -71,13 +85,13 @@ def conditions(label: str | None, length: str | None, others: Sequence[str]) -> 
         if not (name and equals):
             raise ValueError(f"--condition: must be NAME=VALUE, such as speaker=george, got {word!r}")
         if name in values:
-            raise ValueError(f"--condition: {name} is named twice, as {values[name]} and {value}; leave one out")
+            raise ValueError(f"--condition: {name} is given twice, as {values[name]} and {value}; remove one")
         values[name] = value
     return values
 
 
 def output_file(out: Path) -> Path:
-    """``out`` with its folder made, before the work whose result it takes.
+    """Create the folder of ``out`` before the work whose result is written to it.
 
     Raises:
         ValueError: it is a folder.
@@ -89,12 +103,12 @@ def output_file(out: Path) -> Path:
 
 
 def output_path(run: LoadedRun, out: Path | None, name: str) -> Path:
-    """Where examples are written: a file, a file of that name in a folder, or the run directory for None.
+    """Return the path to write examples to: a file, or file ``name`` in a folder (None: the run directory).
 
-    A kind of data that takes several files (WAVs) is given the folder itself.
+    For a kind of data with several files (WAV files), it is a folder.
 
     Raises:
-        ValueError: the name is that of another kind of file than the data become.
+        ValueError: the suffix of the file does not fit the data.
     """
     suffix = figures.find_renderer(run.data).suffix
     if out is None:
@@ -103,7 +117,7 @@ def output_path(run: LoadedRun, out: Path | None, name: str) -> Path:
     if out.suffix in _OTHER_FILES and out.suffix not in wanted and not out.is_dir():
         what = f"a file {suffix}" if suffix else "a folder of WAV files"
         raise ValueError(
-            f"--out: examples of {run.data.name} become {what}, got {out.name}; name one, or a folder"
+            f"--out: examples of {run.data.name} are written to {what}, got {out.name}; name one, or a folder"
             " (sample and decode also write the numbers to a .npz)"
         )
     if not suffix or (out.suffix and not out.is_dir()):
@@ -114,10 +128,10 @@ def output_path(run: LoadedRun, out: Path | None, name: str) -> Path:
 
 
 def write_examples(run: LoadedRun, out: Path | None, name: str, examples: Tensor, *, title: str) -> Path:
-    """Write examples for people to look at or, where ``out`` ends in .npz, their numbers as the array ``examples``.
+    """Write examples as images, text, WAV files or a table or, if ``out`` ends in .npz, as the array ``examples``.
 
     Raises:
-        ValueError: the name is that of another kind of file than the data become.
+        ValueError: the suffix of the file does not fit the data.
     """
     if out is not None and out.suffix == ".npz" and not out.is_dir():
         import numpy as np

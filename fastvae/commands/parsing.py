@@ -1,4 +1,4 @@
-"""Words of a command line become a dataclass, or one line that says what is wrong."""
+"""Parse command-line arguments into a dataclass; an error is one line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class UsageError(ValueError):
-    """The command line is wrong. Of many processes, which all read the same one, the first says so."""
+    """The command line is wrong. Of several processes with the same command line, only the first reports it."""
 
 
 def parse(
@@ -28,28 +28,29 @@ def parse(
     beside: Sequence[type] = (),
     others: Sequence[str] = (),
 ) -> T:
-    """A ``kind`` from the words of its command line.
+    """Parse command-line arguments into a ``kind``.
 
     Args:
         kind: a dataclass.
-        words: of the command line.
-        command: what stands before them.
-        default: the values of options that the words do not give.
+        words: arguments of the command line.
+        command: command that precedes them.
+        default: values of options that are not given.
         beside: the kinds whose options were taken out of the words before; a wrong option may be meant as one of them.
-        others: more options that were taken out.
+        others: more options that were removed.
 
     Raises:
-        UsageError: an option is unknown, and the message has the nearest name; or a value breaks a rule.
+        UsageError: an option is unknown (the message suggests the nearest name), or a value breaks a rule.
     """
     parsed, unread = _read(kind, words, command, {} if default is None else {"default": default})
     if unread:
-        known = [f"--{name}" for each in (kind, *beside) for name in option_names(each)] + [*others]
+        known = [f"--{name}" for each in (kind, *beside) for name in option_names(each)]
+        known += [*others, "--plugin"]
         raise UsageError(unknown("option", unread[0].split("=")[0], known) + f"; see fastvae {command} --help")
     return parsed
 
 
 def _read(kind: type[T], words: Sequence[str], command: str, options: dict[str, Any]) -> tuple[T, list[str]]:
-    """What tyro makes of the words, and those it does not know; what it says in a frame becomes one line."""
+    """Return tyro's result and the unknown arguments; a framed error message is put on one line."""
     said = io.StringIO()
     options["console_outputs"] = is_first_process()
     try:
@@ -67,9 +68,9 @@ def _read(kind: type[T], words: Sequence[str], command: str, options: dict[str, 
 
 
 def unframed(message: str) -> str:
-    """The first section of a framed message, on one line.
+    """Return the first section of a framed message, on one line.
 
-    Where the output's encoding has no frames, rows of dashes stand between a title, the sections and the help.
+    If the output's encoding has no box characters, rows of dashes separate title, sections and help.
     """
     lines: list[str] = []
     titled = False
@@ -92,7 +93,7 @@ def is_first_process() -> bool:
 
 
 def option_names(kind: type, prefix: str = "") -> Iterator[str]:
-    """The options of a (nested) dataclass, as the command line spells them."""
+    """Yield the options of a (nested) dataclass as they are spelled on the command line."""
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         name = prefix + field.name.replace("_", "-")
@@ -103,13 +104,13 @@ def option_names(kind: type, prefix: str = "") -> Iterator[str]:
 
 
 def unknown(what: str, name: str, known: Sequence[str]) -> str:
-    """One line that names what is unknown and the nearest thing that is known."""
+    """Return one line with the unknown name and the nearest known name."""
     near = nearest(name.replace("_", "-"), known)
     return f"no {what} is named {name!r}" + (f"; did you mean {near}?" if near else "")
 
 
 def nearest(name: str, known: Sequence[str]) -> str | None:
-    """What was probably meant: a name that ends in the same word or in its initials, else one spelled alike."""
+    """Return the most likely intended name: one with the same last word or initials, else with similar spelling."""
     word = last_word(name)
     initials = "".join(part[:1] for part in word.split("-"))
     same_end = [each for each in known if last_word(each) in (word, initials)]
@@ -123,10 +124,10 @@ def nearest(name: str, known: Sequence[str]) -> str | None:
 
 
 def last_word(option: str) -> str:
-    """``learning-rate`` of ``--train.learning-rate``."""
+    """Return ``learning-rate`` for ``--train.learning-rate``."""
     return option.lstrip("-").rpartition(".")[2]
 
 
 def parse_some(kind: type[T], words: Sequence[str], command: str) -> tuple[T, list[str]]:
-    """A ``kind`` from the words that are its options, and the other words as they were."""
+    """Parse the arguments that are options of ``kind``; also return the remaining arguments."""
     return _read(kind, words, command, {})

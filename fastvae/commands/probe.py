@@ -1,4 +1,4 @@
-"""`fastvae probe`: what a run's features are worth."""
+"""`fastvae probe`: evaluate the features of a run."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Probe(OnRun):
-    """Judge a run's features: nearest neighbours and logistic regression on posterior means, PCA and the raw input."""
+    """Evaluate a run's features: k-NN and logistic regression on posterior means, PCA and the raw input."""
 
     run: RunDirectory
     """The run directory."""
     probe: ProbeConfig = field(default_factory=ProbeConfig)
-    """How features are judged."""
+    """How features are evaluated."""
     map_examples: int = 2000
-    """Test examples on the 2-D maps; 0 draws none."""
+    """Number of test examples on the 2-D maps; 0 for no maps."""
     out: Path | None = None
-    """The maps' PNG; None is probe.png in the run directory."""
+    """PNG file of the maps; None is probe.png in the run directory."""
     json: bool = False
     """Print one JSON list instead of a table."""
     device: Device = "auto"
-    """Where to compute; auto takes the GPU where there is one."""
+    """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
         if self.map_examples < 0:
@@ -49,7 +49,7 @@ class Probe(OnRun):
 
 
 def probe_table(rows: list[ProbeRow]) -> str:
-    """The rows, one a line."""
+    """Return the rows, one per line."""
     lines = [f"{'features':18} {'dimensions':>10} {'kNN':>8} {'logistic':>9}"]
     lines += [
         f"{row.features:18} {row.dimensions:10} {row.knn_accuracy:8.2%} {row.logistic_accuracy:9.2%}" for row in rows

@@ -1,4 +1,4 @@
-"""`recommend`: items for a person, items like an item, a file of people, and how good the recommender is."""
+"""`recommend`: items for a user, items similar to an item, items for a file of users, and an evaluation."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recommend(OnRun):
-    """Items for somebody who has --items, items like --similar, or items for every user of --data."""
+    """Recommend items for a user who has --items, items similar to --similar, or items for every user of --data."""
 
     run: RunDirectory
     """The run directory."""
     items: str | None = None
-    """Titles or ids, parted by semicolons, such as "Toy Story;Fargo;id=50"."""
+    """Titles or IDs, separated by semicolons, such as "Toy Story;Fargo;id=50"."""
     similar: str | None = None
-    """A title or id: which items are nearest to it."""
+    """Title or ID of an item whose nearest items are listed."""
     data: Path | None = None
-    """A CSV, TSV, .inter or .npz file of users and items; the answers go to --out."""
+    """A CSV, TSV, .inter or .npz file of users and items; the recommendations are written to --out."""
     out: Path | None = None
-    """The CSV file of --data's answers; None is recommendations.csv in the run directory."""
+    """CSV file of the recommendations for --data; None is recommendations.csv in the run directory."""
     report: bool = False
-    """Recall and NDCG on the test users, beside popularity and EASE."""
+    """Report recall and NDCG on the test users, compared with popularity and EASE."""
     max_gib: float = MAX_EASE_GIB
-    """The most memory, in GiB, that the report's EASE may take; it is left out where it needs more."""
+    """Largest amount of memory for EASE in the report, in GiB; EASE is omitted if it needs more."""
     top: int = 10
-    """How many items."""
+    """Number of items."""
     device: Device = "auto"
-    """Where to compute; auto takes the GPU where there is one."""
+    """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
         asked = [self.items is not None, self.similar is not None, self.data is not None, self.report]
         if sum(asked) != 1 or self.top < 1:
             raise ValueError("recommend: give one of --items, --similar, --data and --report, and --top of at least 1")
         if not self.max_gib > 0:
-            raise ValueError(f"--max-gib: must be a positive number, got {self.max_gib}")
+            raise ValueError(f"--max-gib must be a positive number, got {self.max_gib}")
         loaded = load_run(self.run, self.device, self.module)
         recommendation = applications.recommendation
         recommender = recommendation.Recommender.of_run(loaded)
         if self.items is not None:
             names = [name for name in self.items.split(";") if name.strip()]
             suggestions = recommender.recommend(names, self.top)
-            print(f"for somebody who has {understood(recommender.catalogue, names)}")
+            print(f"for a user who has {understood(recommender.catalogue, names)}")
             print(suggestion_table(suggestions, "probability"))
         elif self.similar is not None:
             suggestions = recommender.similar(self.similar, self.top)
-            print(f"like {understood(recommender.catalogue, [self.similar])}")
+            print(f"similar to {understood(recommender.catalogue, [self.similar])}")
             print(suggestion_table(suggestions, "cosine"))
         elif self.data is not None:
             out = self.out or loaded.directory / "recommendations.csv"
@@ -70,12 +70,12 @@ class Recommend(OnRun):
 
 
 def understood(catalogue: Catalogue, names: Sequence[str]) -> str:
-    """The titles of the items that somebody named, and their ids where titles are not enough."""
+    """Return the titles of the requested items, and their IDs if titles are ambiguous."""
     return "; ".join(catalogue.label(catalogue.find(name)) for name in names)
 
 
 def suggestion_table(suggestions: Sequence[Suggestion], unit: str) -> str:
-    """The items with their ranks and scores, one a line."""
+    """Return the items with their ranks and scores, one per line."""
     lines = [f"rank  {unit:>11}  title"]
     lines += [f"{rank:4}  {s.score:11.4g}  {s.title}" for rank, s in enumerate(suggestions, start=1)]
     return "\n".join(lines)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from fastvae.commands.helping import print_help
 from fastvae.commands.parsing import UsageError, parse
 from fastvae.commands.usable import refuse_unused
 from fastvae.data import kind_of
 from fastvae.models import ModelConfig, check_model, model_preset, with_preset
+from fastvae.own_settings import extend
+from fastvae.plugins import why_other_plugins
 from fastvae.recipes import find_recipe
 from fastvae.run import RunConfig
+from fastvae.train import tasks
+from fastvae.train.run_dir.record import read_record
 
 ALIASES = {
     "--lr": "--train.lr",
@@ -35,28 +40,42 @@ def parse_run(command: str, recipe: str, words: Sequence[str], beside: Sequence[
         UsageError: an option is unknown or has no effect on the run, or a value breaks a rule.
         ValueError: there is no such recipe.
     """
-    default, words = find_recipe(recipe), [long_name(word) for word in words]
+    default, words = extend(find_recipe(recipe)), [long_name(word) for word in words]
     asks = {"-h", "--help", "--help-all"} & set(words)
     words = [word for word in words if word not in asks]
     given = {word.partition("=")[0].replace("_", "-"): None for word in words if word.startswith("--")}
     if "--data.path" in given and "--data.binarize" not in given:
         default = replace(default, data=replace(default.data, binarize="none"))
     try:
-        default = replace(default, model=_chosen_model(default.model, words))
-        config = parse(
-            RunConfig, _without(words, PRESET), f"{command} {recipe}", default=default, beside=beside, others=[PRESET]
-        )
+        default = replace(default, model=extend(_chosen_model(default.model, words)))
+        options, others = _without(words, PRESET), [PRESET]
+        config = parse(type(default), options, f"{command} {recipe}", default=default, beside=beside, others=others)
         if not asks:
             refuse_unused(config, [name[2:] for name in given if name != PRESET])
-            check_model(config.model, kind_of(config.data))
-    except UsageError:
-        raise
+            tasks.find_task(config.train.task)
+            check_model(config.model, kind_of(config.data), config.train.task)
     except ValueError as error:
+        _require_plugins(default, words)
+        if isinstance(error, UsageError):
+            raise
         raise UsageError(f"{error}; see fastvae {command} {recipe} --help") from error
     if asks:
         print_help(config, f"{command} {recipe}", everything="--help-all" in asks)
         raise SystemExit(0)
     return config
+
+
+def _require_plugins(default: RunConfig, words: Sequence[str]) -> None:
+    """Check that the plugins of the run that the words continue are loaded: without them its options are unknown.
+
+    Raises:
+        UsageError: names the missing plugin.
+    """
+    run_dir = _value(words, "--run-dir")
+    directory = default.directory if run_dir is None else Path(run_dir)
+    need, _ = why_other_plugins(directory, read_record(directory))
+    if need is not None:
+        raise UsageError(need)
 
 
 def _chosen_model(model: ModelConfig, words: Sequence[str]) -> ModelConfig:

@@ -15,7 +15,7 @@ from fastvae.settings import Settings
 
 
 def train(words: Sequence[str]) -> int:
-    """Train a recipe; the same command again goes on from its newest checkpoint."""
+    """Train a recipe; the same command resumes from the newest checkpoint."""
     if not words or words[0] in ("-h", "--help"):
         print(f"usage: fastvae train RECIPE [options]\n\n{train.__doc__}\n\nrecipes:\n{recipe_table()}\n")
         print("`fastvae train RECIPE --help` shows the options that the recipe can use, with its values;")
@@ -24,6 +24,7 @@ def train(words: Sequence[str]) -> int:
             "`fastvae train FILE.py:FUNCTION` trains a model of your own: the function returns (model, data), or also a"
         )
         print("fastvae.TrainConfig; later commands on the run need --module FILE.py:FUNCTION.")
+        print("`--plugin MODULE ...` first imports your own kinds of data, families, likelihoods and tasks.")
         print("Short names: " + ", ".join(f"{short} is {option}" for short, option in ALIASES.items()) + ".")
         return 0 if words else 2
     if run.UserFile.is_named_by(words[0]):
@@ -40,7 +41,7 @@ def train(words: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class Recipes(Settings):
-    """List the recipes that `fastvae train` knows."""
+    """List the recipes of `fastvae train`."""
 
     def __call__(self) -> int:
         print(recipe_table())
@@ -48,6 +49,6 @@ class Recipes(Settings):
 
 
 def recipe_table() -> str:
-    """The recipes, one a line."""
+    """Return the recipes, one per line."""
     width = max(map(len, RECIPES))
     return "\n".join(f"  {n:{width}}  {(r.__doc__ or '').splitlines()[0]}" for n, r in RECIPES.items())

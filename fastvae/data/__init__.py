@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     from fastvae.data.kinds import KINDS, kind_of, kind_options, register_kind, resolve
     from fastvae.data.loading.loader import Loader, MicroBatch, evaluation_batches, load_examples
     from fastvae.data.loading.prefetch import LoadError, Prefetcher
+    from fastvae.data.objects import as_source
     from fastvae.data.order import order_index, share
     from fastvae.data.pixels.arrays import as_data
     from fastvae.data.pixels.config import ImagesConfig
+    from fastvae.data.pixels.numbers import NumberRenderer
     from fastvae.data.pixels.preprocess import Preprocess
     from fastvae.data.preprocess import Preprocessor
     from fastvae.data.registry import build_data, find_renderer, read_source
     from fastvae.data.restore import DESCRIPTION, MissingSource, describe
-    from fastvae.data.source import Source, as_source
+    from fastvae.data.source import Source
     from fastvae.data.text.config import TextDataConfig
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "MicroBatch",
     "MissingSource",
     "NumberField",
+    "NumberRenderer",
     "Prefetcher",
     "Preprocess",
     "Preprocessor",
@@ -79,14 +82,16 @@ __getattr__, __dir__ = lazy_names(
         "kind": ("Form", "Handlers", "Kind", "Renderer"),
         "kinds": ("KINDS", "kind_of", "kind_options", "register_kind", "resolve"),
         "loading.loader": ("Loader", "MicroBatch", "evaluation_batches", "load_examples"),
+        "objects": ("as_source",),
         "order": ("order_index", "share"),
         "loading.prefetch": ("LoadError", "Prefetcher"),
         "pixels.arrays": ("as_data",),
         "pixels.config": ("ImagesConfig",),
+        "pixels.numbers": ("NumberRenderer",),
         "pixels.preprocess": ("Preprocess",),
         "preprocess": ("Preprocessor",),
         "registry": ("build_data", "find_renderer", "read_source"),
         "restore": ("DESCRIPTION", "MissingSource", "describe"),
-        "source": ("Source", "as_source"),
+        "source": ("Source",),
     },
 )

@@ -1,4 +1,4 @@
-"""What a model may be told beside an example: a class, a length, a speaker; one mechanism for every kind of data."""
+"""Conditions of a model, such as a class, a length or a speaker: one mechanism for every kind of data."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ Value = str | int | float
 
 
 class Field(Protocol):
-    """One thing that a condition says of an example, as some columns of the condition's vector."""
+    """One variable of a condition, as some columns of the condition vector."""
 
     @property
     def name(self) -> str:
-        """What it is called, as in ``--data.condition label`` and ``--label``."""
+        """Name of the variable, as in ``--data.condition label`` and ``--label``."""
         ...
 
     @property
     def size(self) -> int:
-        """How many columns it takes."""
+        """Number of columns."""
         ...
 
     def columns(self, attribute: Tensor) -> Tensor:
-        """float32 [N, size] of the attribute [N] that a source gives under this name."""
+        """Encode the attribute [N] of a source with this name as float32 [N, size]."""
         ...
 
     def vector(self, value: Value) -> Tensor:
-        """float32 [size] of a value that a person names."""
+        """Encode a value given by a user as float32 [size]."""
         ...
 
     def examples(self, num: int) -> Tensor:
-        """float32 [num, size] that shows what the field can be, where nobody asks for a value."""
+        """Return example values, float32 [num, size], for a user who gives none."""
         ...
 
 
@@ -53,7 +53,7 @@ class ConditionField:
 
     name: str
     values: tuple[str, ...]
-    """The classes as a person names them."""
+    """Names of the classes."""
 
     @property
     def size(self) -> int:
@@ -61,7 +61,7 @@ class ConditionField:
         return len(self.values)
 
     def columns(self, attribute: Tensor) -> Tensor:
-        """One-hot float32 [N, size] of class indices [N].
+        """Encode class indices [N] as one-hot float32 [N, size].
 
         Raises:
             ValueError: an index is outside the classes.
@@ -74,10 +74,10 @@ class ConditionField:
         return one_hot(attribute, self.size).to(torch.float32)
 
     def vector(self, value: Value) -> Tensor:
-        """One-hot float32 [size] of a class's name, or of its index where no class is named by a number.
+        """Encode the name of a class, or its index if no name is a number, as one-hot float32 [size].
 
         Raises:
-            ValueError: there is no such class; the message names those that there are.
+            ValueError: the class is unknown; the message lists the classes.
         """
         text = str(value)
         if text in self.values:
@@ -90,35 +90,35 @@ class ConditionField:
         return self.columns(torch.tensor([index]))[0]
 
     def examples(self, num: int) -> Tensor:
-        """The classes in turn, float32 [num, size]."""
+        """Cycle through the classes, float32 [num, size]."""
         return self.columns(torch.arange(num) % self.size)
 
 
 @dataclass(frozen=True)
 class LengthField(ConditionField):
-    """The number of tokens, one-hot from 1 on; shown by lengths that the data have."""
+    """The number of tokens, one-hot from 1 on; the examples are lengths that occur in the data."""
 
     usual: tuple[int, ...] = (1,)
-    """Lengths to show where nobody asks for one."""
+    """Lengths to use if a user gives none."""
 
     def vector(self, value: Value) -> Tensor:
-        """One-hot float32 [size] of a length.
+        """Encode a length as one-hot float32 [size].
 
         Raises:
-            ValueError: it is none that the model was built for.
+            ValueError: the model was not built for this length.
         """
         if str(value) not in self.values:
             raise ValueError(f"condition: {self.name} must be one of 1 to {self.size}, got {str(value)!r}")
         return super().vector(value)
 
     def examples(self, num: int) -> Tensor:
-        """The usual lengths in turn, float32 [num, size]."""
+        """Cycle through the usual lengths, float32 [num, size]."""
         return self.columns(torch.tensor(self.usual)[torch.arange(num) % len(self.usual)] - 1)
 
 
 @dataclass(frozen=True)
 class NumberField:
-    """A number, scaled so that the data's range becomes 0 .. 1; the source's attribute is the number itself."""
+    """A number, scaled so that the range of the data is 0 .. 1; the attribute of the source is the number itself."""
 
     name: str
     low: float
@@ -127,14 +127,14 @@ class NumberField:
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
-            raise ValueError(f"condition: {self.name} needs low < high, got {self.low} and {self.high}")
+            raise ValueError(f"condition: {self.name} requires low < high, got {self.low} and {self.high}")
 
     def columns(self, attribute: Tensor) -> Tensor:
-        """Scaled float32 [N, 1] of numbers [N]."""
+        """Scale numbers [N] to float32 [N, 1]."""
         return ((attribute.to(torch.float32) - self.low) / (self.high - self.low)).unsqueeze(1)
 
     def vector(self, value: Value) -> Tensor:
-        """Scaled float32 [1] of a number; one outside the data's range is asked of the model all the same.
+        """Scale a number to float32 [1]; out-of-range values are passed through.
 
         Raises:
             ValueError: not a finite number.
@@ -150,32 +150,32 @@ class NumberField:
         return self.columns(torch.tensor([number]))[0]
 
     def examples(self, num: int) -> Tensor:
-        """Evenly spread over the data's range, float32 [num, 1]."""
+        """Return evenly spaced values over the range of the data, float32 [num, 1]."""
         return torch.linspace(0, 1, num).unsqueeze(1)
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """The fields of a run's condition, one after the other in its vector."""
+    """The fields of a run's condition, concatenated in its vector."""
 
     fields: tuple[Field, ...]
 
     @property
     def size(self) -> int:
-        """C, the numbers in a condition's vector."""
+        """C, the size of the condition vector."""
         return sum(field.size for field in self.fields)
 
     @property
     def places(self) -> dict[str, tuple[int, int]]:
-        """First and last column + 1 of each field, by name."""
+        """Return the first and last column + 1 of each field by name."""
         stops = list(accumulate(field.size for field in self.fields))
         return {field.name: (stop - field.size, stop) for field, stop in zip(self.fields, stops, strict=True)}
 
     def vector(self, **values: Value) -> Tensor:
-        """The condition float32 [C] that these values name.
+        """Encode these values as a condition float32 [C].
 
         Raises:
-            ValueError: a field is missing, unknown, or a value is not one of its; the message names those that are.
+            ValueError: a field is missing or unknown, or a value is invalid; the message lists the valid ones.
         """
         missing = [field.name for field in self.fields if field.name not in values]
         if missing:
@@ -183,17 +183,15 @@ class Conditions:
         return self.vectors(1, **values)[0]
 
     def vectors(self, num: int, **values: Value | None) -> Tensor:
-        """Conditions float32 [num, C]; a field without a value (or with None) shows what it can be, in turn.
+        """Return conditions float32 [num, C]; a field without a value (or with None) cycles through example values.
 
         Raises:
-            ValueError: a field is unknown, or a value is not one of its.
+            ValueError: a field is unknown, or a value is invalid.
         """
         names = [field.name for field in self.fields]
         for name, value in values.items():
             if value is not None and name not in names:
-                raise ValueError(
-                    f"condition: this run is conditioned on {', '.join(names)}, not on {name}; leave it out"
-                )
+                raise ValueError(f"condition: this run is conditioned on {', '.join(names)}, not on {name}; remove it")
         parts = [
             field.examples(num) if (value := values.get(field.name)) is None else field.vector(value).expand(num, -1)
             for field in self.fields
@@ -201,17 +199,17 @@ class Conditions:
         return torch.cat(parts, dim=1)
 
     def columns(self, source: Source) -> Tensor:
-        """The conditions float32 [N, C] of a source's examples.
+        """Return the conditions float32 [N, C] of a source's examples.
 
         Raises:
-            ValueError: the source does not know one of the fields.
+            ValueError: the source does not have one of the fields.
         """
         parts = []
         for field in self.fields:
             attribute = source.attribute(field.name)
             if attribute is None:
                 raise ValueError(
-                    f"condition: the model is told the {field.name} of each example, and these examples have none;"
+                    f"condition: the model is conditioned on {field.name}, which these examples do not have;"
                     f" give examples with a {field.name}, or train without it (--data.condition)"
                 )
             parts.append(field.columns(attribute))
@@ -219,17 +217,17 @@ class Conditions:
 
 
 def conditioned(source: Source, conditions: Conditions) -> Source:
-    """The source, its examples now read together with their conditions."""
+    """Return the source with conditions."""
     copied = copy.copy(source)
     copied.conditions = conditions.columns(source)
     return copied
 
 
 def choose_fields(known: Sequence[Field], names: Sequence[str], where: str) -> Conditions:
-    """The fields of those names.
+    """Return the fields with these names.
 
     Raises:
-        ValueError: the data know no such field, or one is named twice; the message has those that are known.
+        ValueError: a field does not exist or is given twice; the message lists the fields of the data.
     """
     fields = {field.name: field for field in known}
     for name in names:
@@ -241,5 +239,5 @@ def choose_fields(known: Sequence[Field], names: Sequence[str], where: str) -> C
             )
             raise ValueError(f"{where}: the examples have no {name} to condition on; {remedy}")
     if len(set(names)) != len(names):
-        raise ValueError(f"{where}: a condition can be named once, got {', '.join(names)}")
+        raise ValueError(f"{where}: a condition must be given once, got {', '.join(names)}")
     return Conditions(tuple(fields[name] for name in names))

@@ -1,4 +1,4 @@
-"""Which data a run trains on and how they are read, as a configuration. Nothing here imports PyTorch."""
+"""Settings of the data: which data a run trains on and how they are read. This module does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -19,36 +19,37 @@ Binarize = Literal["none", "static", "dynamic"]
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Settings):
-    """Which data, where they are, and what is done to them."""
+    """Which data to train on, where they are stored, and how they are preprocessed."""
 
     name: str = "digits"
-    """A data set, such as digits or mnist; with a path: file (its kind is recognised), or the name of a kind, such as
-    table."""
+    """Name of a data set, such as digits or mnist. With --data.path: file, which detects the kind of data, or the name
+    of a kind, such as table."""
     dir: Path | None = setting(None, changes_result=False)
-    """Folder that holds mnist/ and the like; by default $FASTVAE_DATA, then the cache, then a download."""
-    path: Path | None = setting(None, changes_result=False)  # what the path holds is compared, wherever it lies
-    """Your own file or folder, in place of the data by name: read as data of their kind; images, numbers and the name
-    file are recognised by what it holds."""
+    """Folder that contains mnist/ and so on; by default $FASTVAE_DATA, then the cache, then a download."""
+    path: Path | None = setting(None, changes_result=False)  # a resume compares the data, not their path
+    """The user's own file or folder, instead of a data set by name. Images, numbers and the name file are detected from
+    its contents; the name of a kind reads it as data of that kind."""
     condition: tuple[str, ...] = ()
-    """What encoder and decoder are told of each example, such as label; () for nothing."""
+    """Columns that the encoder and the decoder are conditioned on, such as label; () for none."""
     download: bool = setting(True, changes_result=False)
-    """Fetch published files that are missing."""
+    """Download the published files that are missing."""
     binarize: Binarize = "none"
-    """Draw pixels from their grey values: once (static) or anew in each step (dynamic)."""
+    """Binarise pixels by sampling from their grey values: once (static) or in every step (dynamic)."""
     dequantize: bool | None = None
-    """Spread each pixel over its cell, so that densities have bits per dimension; by default for digits only."""
+    """Add uniform noise within each pixel's quantisation step, so that densities have units of bits per dimension; by
+    default for digits only."""
     test_every: int = 10
-    """For file, where it holds no test set: every so many-th example, counted from 0, is a test example."""
+    """For a file without a test set: every Nth example, counted from 0, is a test example."""
     max_gib: float = setting(4.0, changes_result=False, advanced=True)
-    """The most memory that your own data may take, in GiB."""
+    """Largest amount of memory that the data from --data.path may use, in GiB."""
     images: ImagesConfig = field(default_factory=ImagesConfig)
-    """For folders of images: how they are read."""
+    """Settings of folders of images."""
     interactions: InteractionsConfig = field(default_factory=InteractionsConfig)
-    """For interactions of users with items: which count, and who is held out."""
+    """Settings of interactions of users with items."""
     text: TextDataConfig = field(default_factory=TextDataConfig)
-    """For sentences: their tokens."""
+    """Settings of sentences and their tokens."""
     table: TableConfig = field(default_factory=TableConfig)
-    """For tables of numbers and categories: how they are read."""
+    """Settings of tables of numbers and categories."""
     audio: AudioConfig = field(default_factory=AudioConfig)
     """Settings of recordings."""
 

@@ -1,4 +1,4 @@
-"""The data of a run: training and test examples, and how a batch is made of them."""
+"""The data of a run: training and test examples, and how batches are built from them."""
 
 from __future__ import annotations
 
@@ -21,37 +21,39 @@ State = Mapping[str, bytes]  # files, by name, that a run keeps of its data
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Training and test examples, and how a batch is made of them."""
+    """Training and test examples, and how batches are built from them."""
 
     name: str
     train: Source
     test: Source
     preprocess: Preprocessor
     kind: str = "pixels"
-    """The name of a kind of `fastvae.data.KINDS`, which decides how examples are shown; pixels: also plain numbers."""
+    """The name of a kind of `fastvae.data.KINDS`, which determines how examples are rendered; pixels: also plain
+    numbers."""
     label_names: tuple[str, ...] | None = None
-    """What the labels stand for."""
+    """Names of the labels."""
     fields: tuple[Field, ...] = ()
-    """What a condition may say, beside the label."""
+    """Fields that a condition may have besides the label."""
     conditions: Conditions | None = None
-    """What the batches' condition says; None: nothing."""
+    """The condition of the batches, or None."""
     inputs: ModelInputs | None = None
-    """The facts that shape a model of these data, without the condition; None where the event's shape is enough."""
+    """Sizes that a model of these data depends on, without the condition; None if the event shape is enough."""
     state: State = field(default_factory=dict)
-    """Files that are saved with a run and handed back when it is loaded: a tokenizer, scales, titles."""
+    """Files that are saved with a run and passed back when it is loaded: a tokenizer, scales, titles."""
     notes: tuple[str, ...] = ()
-    """Lines that training prints at its start: what was read, what was passed over, what each column was taken for."""
+    """Lines that training prints at its start: what was read, what was skipped, how each column was interpreted."""
 
     def __post_init__(self) -> None:
         if self.train.event_shape != self.test.event_shape or self.train.dtype != self.test.dtype:
             raise ValueError(
-                f"{self.name}: train and test examples must be alike, got {list(self.train.event_shape)} "
+                f"{self.name}: train and test examples must have the same shape and type, got "
+                f"{list(self.train.event_shape)} "
                 f"{self.train.dtype} and {list(self.test.event_shape)} {self.test.dtype}"
             )
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """Shape of one example, without the batch."""
+        """Shape of one example, without the batch dimension."""
         return self.train.event_shape
 
     @property
@@ -61,7 +63,7 @@ class Data:
 
     @property
     def log_jacobian_nats(self) -> float | None:
-        """See ``Preprocess.log_jacobian_nats``; None where bits per dimension do not exist."""
+        """See ``Preprocess.log_jacobian_nats``; None if bits per dimension are not defined."""
         return self.preprocess.log_jacobian_nats(self.event_numel)
 
     @property
@@ -73,9 +75,9 @@ class Data:
     def train_mean(self) -> Tensor | None:
         """Mean of ``x`` over the training set and the noise, float32 ``[*event_shape]``; reads it all once.
 
-        Where the training set is not in memory, it is the mean of a few thousand examples.
+        If the training set is not in memory, it is the mean of a few thousand examples.
 
-        None where the kind of data has no such mean.
+        None if the kind of data has no such mean.
         """
         total = torch.zeros(self.event_shape, dtype=torch.float64)
         for indices in (taken := looked_at(self.train)):
@@ -87,7 +89,7 @@ class Data:
 
     @property
     def model_inputs(self) -> ModelInputs:
-        """What a model must know of these data, the condition included."""
+        """Sizes that a model of these data depends on, including the condition."""
         return replace(
             self.inputs or ModelInputs(event_shape=self.event_shape),
             event_shape=self.event_shape,
@@ -96,7 +98,7 @@ class Data:
         )
 
     def known_fields(self) -> tuple[Field, ...]:
-        """What a condition may say: the label where the examples have one, and what this kind of data adds."""
+        """Return the fields that a condition may have: the label, if there is one, and those of the kind of data."""
         labels = self.train.labels
         if labels is None:
             return self.fields
@@ -105,10 +107,10 @@ class Data:
 
 
 def condition_on(data: Data, names: Sequence[str]) -> Data:
-    """``data`` whose batches carry the condition of these names; as it is where there are none.
+    """Return ``data`` with batches conditioned on these fields; unchanged if there are none.
 
     Raises:
-        ValueError: the data know no field of such a name.
+        ValueError: the data do not have one of the fields.
     """
     if not names:
         return data

@@ -1,4 +1,4 @@
-"""A kind of data as one record, in which the folder of each kind ends. Nothing here imports PyTorch."""
+"""The record of a kind of data; the folder of each kind defines one. This module does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -16,43 +16,44 @@ if TYPE_CHECKING:
     from fastvae.data.preprocess import Preprocessor
     from fastvae.data.source import Source
 
-    LoadData = Callable[[DataConfig, int, State], Data]  # (config, seed, what a run kept: empty when it begins)
+    LoadData = Callable[[DataConfig, int, State], Data]  # (config, seed, state of the run: empty for a new one)
     ReadSource = Callable[[Path, DataConfig, State], Source]
+    ReadObject = Callable[[Any, str, DataConfig, Data], Source]  # (object, its name, the run's configuration and data)
 
 
 class Renderer(Protocol):
-    """Writes examples for people to look at."""
+    """Writes examples as files for viewing."""
 
     suffix: str
-    """What a file's name ends with; empty where several files make a folder, which ``path`` then names."""
+    """Suffix of the file; empty if several files are written to the folder ``path``."""
 
     def write_examples(self, path: Path, examples: Tensor, data: Data, *, title: str) -> None:
-        """Examples [N, ...], as `VAE.generate` gives them."""
+        """Write examples [N, ...] of `VAE.generate`."""
         ...
 
     def write_pairs(self, path: Path, originals: Tensor, reconstructions: Tensor, data: Data, *, title: str) -> None:
-        """Examples [N, ...] (a batch's target) and the model's reconstructions of them."""
+        """Write examples [N, ...] (targets of a batch) and their reconstructions."""
         ...
 
     def write_rows(self, path: Path, rows: Tensor, names: Sequence[str], data: Data, *, title: str) -> None:
-        """R rows of S examples each, [R, S, ...], and a name for each row: traversals, interpolations."""
+        """Write R named rows of S examples each, [R, S, ...]: traversals, interpolations."""
         ...
 
 
 @dataclass(frozen=True)
 class Form:
-    """One form of a user's own data, such as a folder of images: how it is recognised, and how it is read."""
+    """One form of a user's own data, such as a folder of images: how it is detected and read."""
 
     what: str
-    """The form in the words of an error message."""
+    """Description of the form in error messages."""
     matches: Callable[[Path], bool]
-    """Whether an existing file or folder has this form; cheap: looks at names, or at a file's first bytes."""
+    """Whether an existing file or folder has this form; fast: checks names, or the first bytes of a file."""
     load: LoadData
     """Training and test examples; the path is ``config.path``."""
     read: ReadSource | None = None
-    """All examples of one file in its order, for a finished run to encode or score; None where that is impossible."""
+    """All examples of one file in its order, for a finished run to encode or score; None if not supported."""
     suits: Callable[[Path], bool] | None = None
-    """Replaces ``matches`` where the kind is given, so that the reader can say what is wrong with a file."""
+    """Replaces ``matches`` if the kind is given, so that the reader can report what is wrong with a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,22 +61,24 @@ class Handlers:
     """The functions of a kind, which import PyTorch."""
 
     datasets: Mapping[str, LoadData]
-    """The data sets that have a name, as in ``--data.name``."""
+    """Loaders of data sets by name, as in ``--data.name``."""
     forms: tuple[Form, ...]
-    """The forms of own data; the first that matches reads."""
+    """Forms of user data; the first that matches is used."""
     preprocess: type[Preprocessor]
-    """The class of the preprocessing that ``restore`` makes. A run with another one needs its files."""
+    """Class of the preprocessing that ``restore`` returns. A run with another one requires its files."""
     restore: Callable[[State, Mapping[str, Any]], Preprocessor]
-    """The preprocessing, from the files that a run kept and what ``describe`` gave."""
+    """Restores the preprocessing from the files of a run and the result of ``describe``."""
     renderer: Callable[[Data], Renderer]
-    """What shows examples of this kind."""
+    """Returns the renderer of examples of this kind."""
+    read_object: ReadObject | None = None
+    """Reads all examples of an object in memory, such as a DataFrame, for a finished run; None: only files are read."""
     describe: Callable[[Any], dict[str, Any]] = lambda preprocess: {}
-    """What ``restore`` needs of a preprocessing beyond the files that the data keep, as JSON can hold it."""
+    """Returns what ``restore`` needs of a preprocessing in addition to the files of the data, as JSON values."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """One kind of data: its names, its options, and the functions that read, restore and show its examples."""
+    """One kind of data: its names, its options, and the functions that read, restore and render its examples."""
 
     name: str
     """The value of `Data.kind`; with a path, ``--data.name NAME`` reads the path as this kind."""
@@ -84,18 +87,18 @@ class Kind:
     options: tuple[str, ...] = ()
     """The fields of `DataConfig` that only this kind reads."""
     needs_no_examples: str = ""
-    """What a run can do without its own examples, for the message that they cannot be read."""
+    """What works without the run's examples, for the error that they cannot be read."""
     takes_any_path: bool = False
-    """Whether a recipe of this kind reads own data of every kind, as ``fastvae train digits --data.path FILE`` does."""
+    """Whether a recipe of this kind accepts user data of every kind, as ``fastvae train digits --data.path FILE``."""
     load_handlers: Callable[[], Handlers]
-    """Imports the functions, PyTorch with them, and returns them; called once, at the first use."""
+    """Imports and returns the functions (and PyTorch); called once, at the first use."""
 
     @cached_property
     def handlers(self) -> Handlers:
         """The functions.
 
         Raises:
-            ValueError: they have other data sets than the kind declares.
+            ValueError: their data sets differ from those of the kind.
         """
         handlers = self.load_handlers()
         if set(handlers.datasets) != set(self.datasets):

@@ -1,4 +1,4 @@
-"""The list of kinds, and which kind a configuration asks for. Nothing here imports PyTorch."""
+"""The list of kinds, and the kind of a configuration. This module does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -11,22 +11,31 @@ from fastvae.data.kind import Kind
 from fastvae.data.pixels.kind import KIND as PIXELS
 from fastvae.data.table.kind import KIND as TABLE
 from fastvae.data.text.kind import KIND as TEXT
+from fastvae.own_settings import add_settings
+from fastvae.settings import Settings
 
-ANY = "file"  # the name for a path whose kind is recognised
-# By name, in the order in which a path is tried: rows of users and items are a table too, so that they come first.
+ANY = "file"  # the name for a path whose kind is detected
+# By name, in the order in which a path is tried: interactions are a table too, so they come first.
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (PIXELS, INTERACTIONS, TEXT, TABLE, AUDIO)}
 
 
-def register_kind(kind: Kind) -> None:
-    """Add a kind of one's own; a path is tried as this kind after those that were there before.
+def register_kind(kind: Kind, config: type[Settings] | None = None) -> None:
+    """Add a user's kind of data; a path is tried as this kind after those that were registered before.
+
+    Args:
+        kind: the declaration.
+        config: settings of its own, which its readers get by `fastvae.own_settings.own_settings` and the command line
+            has as ``--data.NAME.FIELD``; None for none.
 
     Raises:
-        ValueError: the kind's name, or the name of one of its data sets, is taken.
+        ValueError: the name of the kind, or of one of its data sets, already exists.
     """
     taken = {ANY, *KINDS, *dataset_names()}
     twice = [name for name in (kind.name, *kind.datasets) if name in taken]
     if twice:
         raise ValueError(f"register_kind: names must be new, {', '.join(twice)} is taken; choose another")
+    if config is not None:
+        kind = replace(kind, options=(*kind.options, add_settings(DataConfig, kind.name, config)))
     KINDS[kind.name] = kind
 
 
@@ -36,18 +45,18 @@ def dataset_names() -> tuple[str, ...]:
 
 
 def kind_of_dataset(name: str) -> Kind | None:
-    """The kind that a data set's name belongs to; None for an unknown name."""
+    """Return the kind of a data set by name; None for an unknown name."""
     return next((kind for kind in KINDS.values() if name in kind.datasets), None)
 
 
 def resolve(config: DataConfig) -> DataConfig:
-    """The configuration with the name that its path asks for; a pure function, and the same if applied twice.
+    """Return the configuration with the name that its path implies; a pure, idempotent function.
 
-    A path replaces the data set: it is read as the kind of the recipe's data set, or, where that kind takes any path,
-    as the kind that is recognised from the file, which the name ``file`` stands for.
+    A path replaces the data set: it is read as the kind of the recipe's data set or, if that kind accepts any path, as
+    the kind that is detected from the file (name ``file``).
 
     Raises:
-        ValueError: the name stands for own data, and there is no path.
+        ValueError: the name refers to user data, and there is no path.
     """
     is_own = config.name == ANY or config.name in KINDS
     if config.path is None:
@@ -61,9 +70,9 @@ def resolve(config: DataConfig) -> DataConfig:
 
 
 def kind_of(config: DataConfig) -> str | None:
-    """The name of the kind that a configuration asks for, such as pixels; None where only the data show it.
+    """Return the name of the kind of a configuration, such as pixels; None if it depends on the data.
 
-    It is None for a path that is to be recognised (``name="file"``, or a path in place of a data set of pixels), and
+    It is None for a path whose kind is detected (``name="file"``, or a path in place of a data set of pixels), and
     for an unknown name.
     """
     name = config.name if config.path is None else resolve(config).name
@@ -74,5 +83,5 @@ def kind_of(config: DataConfig) -> str | None:
 
 
 def kind_options() -> dict[str, tuple[str, ...]]:
-    """For each kind the fields of `DataConfig` that only this kind reads; the other fields are for every kind."""
+    """Return the fields of `DataConfig` that only one kind reads, by kind; the other fields are for every kind."""
     return {name: kind.options for name, kind in KINDS.items()}

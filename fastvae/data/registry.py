@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -43,23 +44,52 @@ def build_data(config: DataConfig, seed: int = 0, state: State | None = None) ->
         return restored
 
 
-def read_source(path: Path, data: Data, config: DataConfig) -> Source:
-    """All examples of a file or folder in its order, for a model that was trained on ``data`` and reads their kind.
+def read_source(examples: Any, data: Data, config: DataConfig) -> Source:
+    """All examples of a file, folder or object in its order, for a model that was trained on ``data``.
+
+    Args:
+        examples: a path, or an object in memory of the data's kind: an array, tensor, list, sparse matrix or Pillow
+            images for pixels and plain numbers, a DataFrame for a table, a list of sentences for text, a sparse matrix
+            for interactions.
+        data: the run's data.
+        config: how they are read.
 
     Raises:
-        ValueError: the file is unsuitable, or its examples are not like the run's.
+        ValueError: the examples are unsuitable, or are not like the run's.
+        TypeError: an object of another kind; the message has the remedy.
     """
-    path = path.expanduser()
+    if isinstance(examples, str | Path):
+        path = Path(examples).expanduser()
+        return _checked(str(path), _read_path(path, data, config), data)
+    name = type(examples).__name__
+    return _checked(name, _read_object(examples, name, data, config), data)
+
+
+def _read_path(path: Path, data: Data, config: DataConfig) -> Source:
     form = _recognize(path, data.kind)
     if form.read is None:
         raise ValueError(f"{path}: {form.what} cannot be read apart from a run; name a file of examples")
-    source = form.read(path, config, data.state)
+    return form.read(path, config, data.state)
+
+
+def _read_object(examples: Any, name: str, data: Data, config: DataConfig) -> Source:
+    read = None if data.kind not in KINDS else KINDS[data.kind].handlers.read_object
+    if read is None:
+        raise TypeError(
+            f"{name}: a run on data of kind {data.kind} reads files; write the examples to one, or give a fastvae.data"
+            ".Source"
+        )
+    return read(examples, name, config, data)
+
+
+def _checked(name: str, source: Source, data: Data) -> Source:
+    """The examples of that name with the run's conditions, if they are like the run's."""
     if source.event_shape != data.event_shape or source.dtype != data.train.dtype:
         raise ValueError(
-            f"{path}: examples must be like the run's, {list(data.event_shape)} of {data.train.dtype}, "
+            f"{name}: examples must be like the run's, {list(data.event_shape)} of {data.train.dtype}, "
             f"got {list(source.event_shape)} of {source.dtype}"
         )
-    _check_levels(path, source, data.train.levels)
+    _check_levels(name, source, data.train.levels)
     for note in source.notes:
         print(note, file=sys.stderr, flush=True)
     return source if data.conditions is None else conditioned(source, data.conditions)
@@ -70,16 +100,16 @@ def find_renderer(data: Data) -> Renderer:
     return KINDS.get(data.kind, KINDS["pixels"]).handlers.renderer(data)
 
 
-def _check_levels(path: Path, source: Source, levels: int | None) -> None:
+def _check_levels(name: str, source: Source, levels: int | None) -> None:
     """ValueError where pixels are not on the training's scale, which a model would read as noise or as black."""
     if levels is None or source.levels is None:
         return
     rows = torch.arange(len(source))
     highest = max(int(source[some].max()) for some in rows.split(CHUNK_ROWS))
     if highest >= levels:
-        raise ValueError(f"{path}: pixels must be in 0 .. {levels - 1} as in training, got {highest}")
+        raise ValueError(f"{name}: pixels must be in 0 .. {levels - 1} as in training, got {highest}")
     if levels == 256 and highest <= 1:
-        raise ValueError(f"{path}: pixels are 0 and 1 only, in training they went to 255; multiply them by 255")
+        raise ValueError(f"{name}: pixels are 0 and 1 only, in training they went to 255; multiply them by 255")
 
 
 def _build(config: DataConfig, seed: int, state: State) -> Data:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import TensorDataset
 
 CHUNK_ROWS = 8192  # rows looked at together when a whole source is read: bounds the temporaries
 
@@ -33,6 +32,8 @@ class Source(ABC):
     """float32 ``[N, C]``, what the model is told of each example; the batches carry it."""
     lengths: Tensor | None = None
     """int64 ``[N]`` where examples differ in length: those of like length then share a training batch."""
+    ids: NDArray[np.str_] | None = None
+    """The user's IDs of the examples ``[N]``, such as those of ``--data.table.id``."""
     notes: tuple[str, ...] = ()
     """Lines on how the examples were read: how many, what was passed over, and why."""
     in_memory: bool = True
@@ -44,6 +45,20 @@ class Source(ABC):
     @abstractmethod
     def __getitem__(self, indices: Tensor) -> Any:
         """Raw examples ``[B, *event_shape]`` at int64 ``indices`` ``[B]``; a new tensor (or record) each time."""
+
+    def __getitems__(self, indices: list[int]) -> list[Tensor]:
+        """The raw examples of a batch, one by one: ``torch.utils.data.DataLoader(source, batch_size=...)`` works.
+
+        Raises:
+            TypeError: the raw examples are not dense tensors.
+        """
+        raw = self[torch.tensor(indices, dtype=torch.int64)]
+        if not isinstance(raw, Tensor) or raw.layout != torch.strided:
+            raise TypeError(
+                f"{type(self).__name__}: a DataLoader collates dense tensors, and these examples are not; use"
+                " fastvae.data.evaluation_batches or fastvae.data.Loader"
+            )
+        return list(raw)
 
     @property
     def labels(self) -> Tensor | None:
@@ -89,7 +104,7 @@ class TensorSource(Source):
                 f"{name}: examples must be [N, ...] with N >= 1 and at least one number each, "
                 f"got shape {list(examples.shape)}"
             )
-        self._examples = _as_uint8_or_float32(examples, name).contiguous()
+        self._examples = as_uint8_or_float32(examples, name).contiguous()
         self._labels = None if labels is None else check_labels(labels, len(examples), name)
         self.event_shape = tuple(examples.shape[1:])
         self.dtype = self._examples.dtype
@@ -171,7 +186,7 @@ class DatasetSource(Source):
 
     def _example(self, index: int) -> Tensor:
         item = self._dataset[index]
-        example = item[0] if isinstance(item, (tuple, list)) and len(item) and not _is_number(item[0]) else item
+        example = item[0] if isinstance(item, (tuple, list)) and len(item) and not is_number(item[0]) else item
         try:
             tensor = torch.as_tensor(example if isinstance(example, Tensor) else np.asarray(example))
         except (TypeError, ValueError) as error:
@@ -180,7 +195,7 @@ class DatasetSource(Source):
                 f"got {type(example).__name__}: {error}"
             ) from error
         tensor = tensor.unsqueeze(0) if tensor.ndim == 0 else tensor
-        return _as_uint8_or_float32(tensor.unsqueeze(0), f"{self._name}, item {index}").squeeze(0)
+        return as_uint8_or_float32(tensor.unsqueeze(0), f"{self._name}, item {index}").squeeze(0)
 
     def _checked_example(self, index: int) -> Tensor:
         example = self._example(index)
@@ -190,36 +205,6 @@ class DatasetSource(Source):
                 f"item {index} {list(example.shape)} and {example.dtype}"
             )
         return example
-
-
-def as_source(data: Any, *, name: str = "data") -> Source:
-    """A source of anything that holds examples.
-
-    Args:
-        data: a ``Source`` (returned as it is), an array or tensor ``[N, ...]``, a pair ``(examples, labels)`` of
-            those, a ``TensorDataset``, or any indexable data set whose items are ``x`` or ``(x, y)``.
-        name: how error messages call it.
-
-    Raises:
-        ValueError: empty data, NaN or infinity, items of different shapes.
-        TypeError: nothing of the kinds above.
-    """
-    if isinstance(data, Source):
-        return data
-    if isinstance(data, TensorDataset):
-        examples, *others = data.tensors
-        labels = next((tensor for tensor in others if tensor.ndim == 1 and not tensor.is_floating_point()), None)
-        return TensorSource(_to_tensor(examples, name), labels, name=name)
-    if isinstance(data, tuple) and len(data) == 2 and all(_is_array(part) for part in data):
-        return TensorSource(_to_tensor(data[0], name), _to_tensor(data[1], f"{name} labels"), name=name)
-    if _is_array(data):
-        return TensorSource(_to_tensor(data, name), name=name)
-    if hasattr(data, "__getitem__") and not isinstance(data, (Mapping, str, bytes)):
-        return DatasetSource(data, name=name)
-    raise TypeError(
-        f"{name}: must be an array or tensor [N, ...], a pair (examples, labels) or an indexable data set, "
-        f"got {type(data).__name__}"
-    )
 
 
 def check_labels(labels: Tensor, num_examples: int, name: str) -> Tensor:
@@ -233,42 +218,39 @@ def check_labels(labels: Tensor, num_examples: int, name: str) -> Tensor:
     return whole
 
 
-def _as_uint8_or_float32(examples: Tensor, name: str) -> Tensor:
+def as_uint8_or_float32(examples: Tensor, name: str) -> Tensor:
+    """Examples ``[N, ...]`` as uint8 (pixels and truth values) or float32.
+
+    Raises:
+        ValueError: a number is NaN or infinite; its example is named.
+        TypeError: other integers or complex numbers.
+    """
     if examples.dtype in (torch.uint8, torch.bool):
         return examples.to(torch.uint8)
     if not examples.is_floating_point():
         raise TypeError(
             f"{name}: examples must be uint8, bool or floating point, got {examples.dtype}; "
-            "convert pixels with .to(torch.uint8), measurements with .float()"
+            "convert pixels to uint8 and measurements to float32, such as with array.astype('float32')"
         )
     examples = examples.detach().to(torch.float32)
     for rows in torch.arange(len(examples)).split(CHUNK_ROWS):  # in chunks: isfinite makes temporaries of this size
         finite = torch.isfinite(examples[rows[0] : rows[-1] + 1]).flatten(1).all(dim=1)
         if not bool(finite.all()):
             index = int(rows[0]) + int((~finite).nonzero()[0])
-            raise ValueError(f"{name}: every number must be finite in float32, got NaN or infinity in example {index}")
+            raise ValueError(
+                f"{name}: every number must be finite in float32, got NaN or infinity in example {index}; fill it or"
+                " leave the example out (the gaps of a DataFrame are masked)"
+            )
     return examples
 
 
-def _is_array(value: Any) -> bool:
-    return isinstance(value, (np.ndarray, Tensor))
-
-
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value is a single number, of Python, NumPy or PyTorch."""
     return isinstance(value, (int, float, np.number)) or (isinstance(value, Tensor) and value.ndim == 0)
-
-
-def _to_tensor(array: Any, name: str) -> Tensor:
-    if isinstance(array, Tensor):
-        return array.detach().cpu()
-    try:
-        return torch.from_numpy(np.array(array))  # a copy: the file or the user's array may be read-only, or change
-    except (TypeError, ValueError) as error:  # ValueError: the other byte order
-        raise TypeError(f"{name}: must hold numbers that PyTorch knows, got {array.dtype}") from error
 
 
 def _label_of(item: Any) -> Any:
     """The label of an item ``(x, y, ...)``; None where the item is an example alone."""
-    if not isinstance(item, (tuple, list)) or len(item) < 2 or _is_number(item[0]):
+    if not isinstance(item, (tuple, list)) or len(item) < 2 or is_number(item[0]):
         return None
-    return item[1] if _is_number(item[1]) else None
+    return item[1] if is_number(item[1]) else None

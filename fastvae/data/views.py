@@ -20,6 +20,7 @@ class SubsetSource(Source):
         self.event_shape, self.dtype, self.levels = source.event_shape, source.dtype, source.levels
         self.conditions = None if source.conditions is None else source.conditions.index_select(0, indices)
         self.lengths = None if source.lengths is None else source.lengths[indices]
+        self.ids = None if source.ids is None else source.ids[indices.numpy()]
 
     def __len__(self) -> int:
         return self._indices.numel()

@@ -1,4 +1,4 @@
-"""How processes cooperate. Nothing here knows about VAEs."""
+"""Distributed training. This package does not depend on VAEs."""
 
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
         find_strategy,
     )
     from fastvae.distributed.side_group import SideGroup
-    from fastvae.distributed.strategy import StepReport, Strategy, read_whole, write_tensors
+    from fastvae.distributed.strategy import StepReport, Strategy
+    from fastvae.distributed.tensors import read_whole, write_tensors
     from fastvae.distributed.world import World, enter_world, world_from_environment
 
 __all__ = [
@@ -50,7 +51,8 @@ __getattr__, __dir__ = lazy_names(
         "failure": ("Failure", "PeerFailed", "is_peer_error"),
         "kinds": ("STRATEGIES", "StrategyKind", "StrategyName", "build_strategy", "find_strategy"),
         "side_group": ("SideGroup",),
-        "strategy": ("StepReport", "Strategy", "read_whole", "write_tensors"),
+        "strategy": ("StepReport", "Strategy"),
+        "tensors": ("read_whole", "write_tensors"),
         "world": ("World", "enter_world", "world_from_environment"),
     },
 )

@@ -1,4 +1,4 @@
-"""Which library carries messages between GPUs, and how its process group is left."""
+"""Choose the back end of the process group, and destroy the group."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from torch.distributed import distributed_c10d
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """What carries the messages of a run, the same on all ranks."""
+    """The back end of a run's process group, the same on all ranks."""
 
     name: str
-    """nccl or gloo: of tensors on GPUs. Tensors in the host's memory always go over gloo."""
+    """Back end of tensors on GPUs: nccl or gloo. Tensors in host memory always use gloo."""
     reason: str
-    """Why that one."""
+    """Reason of the choice."""
 
     def __str__(self) -> str:
         return f"{self.name} ({self.reason})"
 
     @property
     def of_each_device(self) -> str:
-        """As ``torch.distributed.init_process_group`` takes it."""
+        """Return the argument ``backend`` of ``torch.distributed.init_process_group``."""
         return "cpu:gloo,cuda:nccl" if self.name == "nccl" else "gloo"
 
 
 def choose_backend(store: dist.Store, rank: int, world_size: int, device: torch.device) -> Backend:
-    """NCCL where every rank computes on a GPU of its own, else gloo; called by all ranks together.
+    """Return NCCL if every rank has its own GPU, else gloo; called by all ranks together.
 
-    NCCL refuses two ranks on one GPU. The number of GPUs that a process sees does not tell: a launcher may show each
-    process its own GPU alone, as ``srun --gpus-per-task`` does. So the ranks compare the identities of their GPUs.
+    NCCL does not support two ranks on one GPU. The number of visible GPUs does not show that: a launcher may show each
+    process only its own GPU, as ``srun --gpus-per-task`` does. So the ranks compare the identities of their GPUs.
 
     Args:
-        store: that of the rendezvous; its timeout bounds the wait for the other ranks.
-        rank, world_size: this process among all.
-        device: where this process computes.
+        store: store of the rendezvous; its timeout limits the wait for the other ranks.
+        rank, world_size: rank of this process and number of processes.
+        device: device of this process.
     """
     store = dist.PrefixStore("gpu", store)
     store.set(str(rank), "cpu" if device.type == "cpu" else str(torch.cuda.get_device_properties(device).uuid))
@@ -48,7 +48,7 @@ def choose_backend(store: dist.Store, rank: int, world_size: int, device: torch.
 
 
 def _backend_for(gpus: Sequence[str]) -> Backend:
-    """What carries messages between ranks on these GPUs: the identity of each, or cpu."""
+    """Return the back end for ranks on these GPUs (their identities, or "cpu")."""
     if "cpu" in gpus:
         return Backend(name="gloo", reason=f"rank {gpus.index('cpu')} computes on a CPU")
     first: dict[str, int] = {}
@@ -56,8 +56,8 @@ def _backend_for(gpus: Sequence[str]) -> Backend:
         if first.setdefault(gpu, rank) != rank:
             return Backend(
                 name="gloo",
-                reason=f"ranks {first[gpu]} and {rank} share a GPU, which NCCL refuses: messages take the slow way "
-                "through the host",
+                reason=f"ranks {first[gpu]} and {rank} share a GPU, which NCCL does not support: messages are slower, "
+                "through host memory",
             )
     return Backend(name="nccl", reason="a GPU for each rank")
 
@@ -65,7 +65,7 @@ def _backend_for(gpus: Sequence[str]) -> Backend:
 def leave_group(backend: Backend, *, failed: bool) -> None:
     """Destroy the process group; after a failure that of NCCL is aborted instead.
 
-    To destroy it NCCL finishes what is under way, which never happens once a peer is dead.
+    NCCL finishes pending operations before it is destroyed, which never happens once another rank is dead.
     """
     if not failed or backend.name != "nccl":
         dist.destroy_process_group()
@@ -78,6 +78,6 @@ def leave_group(backend: Backend, *, failed: bool) -> None:
         return
     try:
         abort()
-    except RuntimeError as error:  # it is experimental, and what the run failed of must not give way to it
+    except RuntimeError as error:  # an experimental function; its error must not replace the run's
         text = f"fastvae: NCCL was not aborted ({error}); if this process hangs now, end it"
         print(text, file=sys.stderr, flush=True)

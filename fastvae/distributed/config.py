@@ -1,4 +1,4 @@
-"""Settings of the strategies. Nothing here imports PyTorch."""
+"""Settings of the strategies. This module does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class DDPConfig(Settings):
     """Settings of strategy ddp."""
 
     bucket_mib: float = setting(25.0, changes_result=False)
-    """Gradients cross the ranks in pieces of about this size, while the backward pass goes on."""
+    """Approximate size of the buckets of gradients that are reduced during the backward pass, in MiB."""
     static_graph: bool = setting(False, changes_result=False)
-    """Promise that every step uses the same parameters in the same order: DDP then plans its exchange once. Not with
-    accumulation, which DDP gets wrong here: gradients of all micro-batches but the last would not cross the ranks."""
+    """Declare that every step uses the same parameters in the same order, so that DDP plans its communication once.
+    Requires accumulation 1: otherwise DDP would reduce the gradients of the last micro-batch only."""
     compress_gradients: bool = False
-    """Send gradients as bfloat16: half the bytes, but 8 bits of precision, so another result than one process has."""
+    """Send gradients as bfloat16: half the bytes, but 8 bits of precision, so results differ from one process."""
 
     def __post_init__(self) -> None:
         if not self.bucket_mib > 0:
@@ -30,29 +30,29 @@ class FSDPConfig(Settings):
     """Settings of strategy fsdp."""
 
     reshard_after_forward: bool = setting(True, changes_result=False)
-    """Free a block's gathered weights after its forward and gather them again for its backward: less memory."""
+    """Free the gathered weights of a block after its forward pass and gather them again for its backward pass."""
     cpu_offload: bool = setting(False, changes_result=False)
-    """Keep shares of weights, gradients and optimizer state in the host's memory, and update them there."""
+    """Keep the shards of weights, gradients and optimizer state in host memory, and update them there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StrategyOptions:
-    """What a run requires of its strategy, and the settings of each; a strategy reads its own."""
+    """Requirements of a run on its strategy, and the settings of every strategy."""
 
     precision: str = "fp32"
-    """fp32, or bf16 autocast."""
+    """Precision: fp32, or bf16 autocast."""
     accumulation: int = 1
-    """Micro-batches of one optimizer step."""
+    """Number of micro-batches per optimizer step."""
     max_grad_norm: float | None = None
-    """The gradient is clipped to this 2-norm."""
+    """2-norm that the gradient is clipped to, or None."""
     compile: bool = False
-    """The module is compiled after it was wrapped."""
+    """Whether the module is compiled after it is wrapped."""
     capture: bool = False
-    """The step becomes a CUDA graph."""
+    """Whether the step is captured as a CUDA graph."""
     edits_optimizer_state: bool = False
-    """The optimizer's state is changed between steps, by parameter."""
+    """Whether the optimizer state of single parameters is changed between steps."""
     num_players: int = 1
-    """Models that are trained together; each has a strategy of its own."""
+    """Number of models that are trained together; each has its own strategy."""
     ddp: DDPConfig = field(default_factory=DDPConfig)
     """Settings of strategy ddp."""
     fsdp: FSDPConfig = field(default_factory=FSDPConfig)

@@ -15,13 +15,13 @@ from fastvae.distributed.world import World
 
 
 class DDPStrategy(ReplicatedStrategy):
-    """One replica a rank; under accumulation gradients are exchanged once a step."""
+    """One replica per rank; with accumulation, gradients are reduced once per step."""
 
     name = "ddp"
 
     def __init__(self, world: World, config: DDPConfig | None = None) -> None:
         if not dist.is_initialized():
-            raise ValueError("strategy ddp is for two or more processes: start with torchrun, or use single")
+            raise ValueError("strategy ddp requires two or more processes: start with torchrun, or use single")
         super().__init__(world)
         self._config = config if config is not None else DDPConfig()
         self._replica: DistributedDataParallel | None = None
@@ -42,9 +42,9 @@ class DDPStrategy(ReplicatedStrategy):
         return nullcontext() if last or self._replica is None else self._replica.no_sync()
 
     def close(self) -> None:
-        # DDP's C++ reducer owns the process group too. If it goes last, the group's destructor joins the gloo threads
-        # while it holds the GIL, and a thread that still has a tensor to release waits for the GIL: a deadlock, seen
-        # with torch 2.13 on a busy machine. Without the reducer the group is destroyed where the GIL is released.
+        # DDP's C++ reducer owns the process group too. If it is destroyed last, the group's destructor joins the gloo
+        # threads while it holds the GIL, and a thread that still has a tensor to release waits for the GIL: a deadlock,
+        # seen with torch 2.13 on a busy machine. Without the reducer the group is destroyed with the GIL released.
         if self._replica is not None:
             self.module = self.model
             for owner in ("reducer", "logger"):
@@ -53,7 +53,7 @@ class DDPStrategy(ReplicatedStrategy):
 
 
 def _send_bf16(group: dist.ProcessGroup | None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-    """PyTorch's hook under another name: DDP refuses that one by its name where NCCL is missing, though gloo can.
+    """PyTorch's hook under another name: DDP rejects the original by its name without NCCL, although gloo works.
 
     DDP reads the annotations as types, so this file must not turn them into text.
     """

@@ -1,4 +1,4 @@
-"""DeepSpeed's engine. The package is imported here only, and only once a run asks for it."""
+"""DeepSpeed's engine. The package is imported in this file only, and only if a run uses it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastvae.distributed.strategy import Accept, BuildOptimizer, ReplicatedStrategy, StepReport, broadcast_from_first
+from fastvae.distributed.replicas import broadcast_from_first
+from fastvae.distributed.strategy import Accept, BuildOptimizer, ReplicatedStrategy, StepReport
 from fastvae.distributed.world import World
 
 
 def import_deepspeed(world: World) -> Any:
-    """The package, told which accelerator this world computes on.
+    """Import the package, with the accelerator of this world selected.
 
     Raises:
         ValueError: DeepSpeed, or on CPUs the compiler it needs, is not installed.
@@ -38,7 +39,7 @@ def import_deepspeed(world: World) -> Any:
 
 
 class DeepSpeedStrategy(ReplicatedStrategy):
-    """Stage 0: replicas whose gradients DeepSpeed averages. Clipping and skipping are ours, as under DDP."""
+    """Stage 0: replicas whose gradients DeepSpeed averages. Clipping and skipping are fastvae's, as with DDP."""
 
     name = "deepspeed"
 
@@ -55,8 +56,8 @@ class DeepSpeedStrategy(ReplicatedStrategy):
         broadcast_from_first(model)
         self.trained = model
         self.optimizer = build_optimizer(model.named_parameters())
-        # The weights are equal already. The engine would broadcast them again, and fails (0.19.8) on a parameter
-        # without a dimension; it passes over those that bear this mark.
+        # The weights are equal already. The engine would broadcast them again, which fails (0.19.8) on a parameter
+        # without a dimension; it skips parameters with this attribute.
         scalars = [parameter for parameter in model.parameters() if parameter.dim() == 0]
         for parameter in scalars:
             parameter.ds_optim_param = True  # type: ignore[attr-defined]
@@ -75,7 +76,7 @@ class DeepSpeedStrategy(ReplicatedStrategy):
             self._engine.step()  # counts the micro-batch, updates nothing
 
     def backward(self, loss: Tensor) -> None:
-        self._engine.backward(loss, scale_wrt_gas=False)  # the loss is a share of the global batch's mean already
+        self._engine.backward(loss, scale_wrt_gas=False)  # the loss is already scaled to the mean of the global batch
 
     def step(self, max_grad_norm: float | None, accept: Accept | None = None) -> StepReport:
         grad_norm = self._clip(max_grad_norm)

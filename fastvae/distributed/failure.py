@@ -1,4 +1,4 @@
-"""What a failure is, on which rank it happened first, and how every rank says so."""
+"""Failures: the rank on which a failure happened first, and how every rank reports it."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ import torch.distributed as dist
 
 T = TypeVar("T")
 
-# What PyTorch says where the fault is at the other end; gloo's errors are plain RuntimeErrors.
+# Parts of PyTorch's messages if another rank failed; gloo's errors are plain RuntimeErrors.
 _PEER_ERRORS = ("gloo/transport", "Application timeout caused pair closure", "NCCL", "Connection closed by")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Where a run went wrong first."""
+    """The first failure of a run."""
 
     rank: int
     """The rank that failed."""
     host: str
     """Its host."""
     reason: str
-    """What happened, and what to look at."""
+    """What happened, and what to check."""
     reporter: int
-    """The rank that shows the reason in full: the one that failed, or the first that noticed."""
+    """The rank that prints the whole reason: the one that failed, or the first that detected it."""
 
     @property
     def where(self) -> str:
-        """The rank and its host, as messages name it."""
+        """The rank and its host, for messages."""
         return f"rank {self.rank} on {self.host}"
 
     def seen_from(self, rank: int) -> str:
-        """What the process of another rank says as it ends; the whole reason only where no other rank shows it."""
+        """Return the message of another rank's process; it has the whole reason only if no other rank prints it."""
         if rank in (self.reporter, self.rank):
             return f"{self.where}: {self.reason}"
         first_line = self.reason.partition("\n")[0]
@@ -49,59 +49,59 @@ class Failure:
 
 
 class PeerFailed(RuntimeError):
-    """This process ends because of another one; the message names it."""
+    """This process ends because another one failed; the message names it."""
 
 
 def failure_here(rank: int, error: Exception) -> Failure:
-    """The failure that this process's own error is."""
+    """Return the failure of an error of this process."""
     return Failure(rank=rank, host=socket.gethostname(), reason=f"{type(error).__name__}: {error}", reporter=rank)
 
 
 def is_peer_error(error: BaseException | None) -> bool:
-    """Whether an error says that another process died or is silent, rather than that this one did something wrong."""
+    """Whether an error was caused by another process that died or does not respond."""
     return isinstance(error, dist.DistError) or (
         isinstance(error, RuntimeError) and any(text in str(error) for text in _PEER_ERRORS)
     )
 
 
 def main_place() -> str:
-    """``file:line in function`` of the main thread."""
+    """Return ``file:line in function`` of the main thread."""
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
     return _place([each for each, _ in traceback.walk_stack(frame)][::-1])
 
 
 def error_place(error: Exception) -> str:
-    """``file:line in function`` where an error was raised."""
+    """Return ``file:line in function`` at which an error was raised."""
     return _place([frame for frame, _ in traceback.walk_tb(error.__traceback__)])
 
 
 def _place(frames: Sequence[FrameType]) -> str:
-    """The innermost frame that is not PyTorch's; ``frames`` are outermost first."""
+    """Return the innermost frame outside PyTorch; ``frames`` are outermost first."""
     torch_root = str(Path(dist.__file__).parents[1])
     own = [frame for frame in frames if not frame.f_code.co_filename.startswith(torch_root)] or frames
     if not own:
-        return "an unknown place"
+        return "an unknown location"
     code = own[-1].f_code
     return f"{Path(code.co_filename).name}:{own[-1].f_lineno} in {code.co_name}"
 
 
 def if_in_reach(call: Callable[[], T]) -> T | None:
-    """The result, or None where the store does not answer: its host is down or cut off, or its process has ended."""
+    """Return the result, or None if the store does not respond: its host is unreachable, or its process has ended."""
     try:
         return call()
     except (dist.DistError, TimeoutError, OSError):
         return None
-    except RuntimeError as error:  # what a broken connection is raised as depends on where it broke
+    except RuntimeError as error:  # the type of the error depends on where the connection broke
         if not any(text in str(error) for text in ("TCPStore", "Broken pipe", "Connection")):
             raise
         return None
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
-    """The result of ``call``, made in a thread of its own: a store's operation may wait for ever on a silent link.
+    """Call ``call`` in its own thread: an operation of a store may wait forever on a broken link.
 
     Raises:
-        TimeoutError: there was no result after so many seconds; the thread is left behind.
+        TimeoutError: there was no result after so many seconds; the thread is abandoned.
     """
     results: list[T] = []
     errors: list[Exception] = []
@@ -124,7 +124,9 @@ def within(seconds: float, call: Callable[[], T]) -> T:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Ignore SIGTERM and SIGINT: a launcher that sees one process die stops the others before they say why they end."""
+    """Ignore SIGTERM and SIGINT: a launcher that sees one process die stops the others before they have reported the
+    reason.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

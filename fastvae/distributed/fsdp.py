@@ -1,4 +1,4 @@
-"""PyTorch's FSDP2: every rank holds a share of each parameter, of its gradient and of its optimizer state."""
+"""PyTorch's FSDP2: every rank stores a shard of each parameter, of its gradient and of its optimizer state."""
 
 from __future__ import annotations
 
@@ -21,30 +21,31 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor
 
 from fastvae.distributed.config import FSDPConfig
-from fastvae.distributed.strategy import BuildOptimizer, TorchStrategy, broadcast_from_first, compare_replicas
+from fastvae.distributed.replicas import broadcast_from_first, compare_replicas
+from fastvae.distributed.strategy import BuildOptimizer, TorchStrategy
 from fastvae.distributed.world import World
 
 
 class FSDPStrategy(TorchStrategy):
-    """Fully sharded data parallelism: blocks are sharded one by one, what is left belongs to the root.
+    """Fully sharded data parallelism: blocks are sharded one by one, the remaining parameters as the root.
 
     A block is an element of an ``nn.Sequential`` or ``nn.ModuleList``. Parameters without a dimension cannot be split:
-    they stay whole on every rank. The user's own model is never wrapped; it stays in the host's memory and gets the
-    weights where something needs them whole (evaluation, the final files).
+    they are replicated. The user's own model is never wrapped; it stays in host memory and gets the weights when they
+    are needed as a whole (evaluation, the final files).
     """
 
     name = "fsdp"
 
     def __init__(self, world: World, config: FSDPConfig | None = None, precision: str = "fp32") -> None:
         if not dist.is_initialized():
-            raise ValueError("strategy fsdp is for two or more processes: start with torchrun, or use single")
+            raise ValueError("strategy fsdp requires two or more processes: start with torchrun, or use single")
         super().__init__(world)
         self._config = config if config is not None else FSDPConfig()
-        self._syncs = True  # whether the gradients of this micro-batch cross the ranks
+        self._syncs = True  # whether the gradients of this micro-batch are reduced over ranks
         self._gathered: list[nn.Parameter] = []
-        # Autocast decides the type of the arithmetic, as in every strategy; the policy only makes what crosses the
-        # ranks in forward as narrow as that. Gradients are summed in float32, and the root, which holds what is no
-        # layer of a network (a likelihood's log variance), stays float32.
+        # Autocast decides the precision of the computation, as in every strategy; the policy only reduces the precision
+        # of the all-gathers in forward to the same. Gradients are reduced in float32, and the root, whose parameters
+        # are not in a block (such as a likelihood's log variance), stays float32.
         narrow = torch.bfloat16 if precision == "bf16" else None
         self._block_policy = MixedPrecisionPolicy(
             param_dtype=narrow, reduce_dtype=torch.float32, cast_forward_inputs=False
@@ -86,7 +87,7 @@ class FSDPStrategy(TorchStrategy):
 
     @contextmanager
     def frozen(self) -> Iterator[nn.Module]:
-        # Gradients that earlier micro-batches left in the gathered parameters stay there for their own backward.
+        # Gradients of earlier micro-batches in the gathered parameters stay there for their own backward.
         self._root.set_requires_gradient_sync(False)
         try:
             with super().frozen() as module:
@@ -95,7 +96,7 @@ class FSDPStrategy(TorchStrategy):
             self._root.set_requires_gradient_sync(self._syncs)
 
     def _leaves(self) -> list[nn.Parameter]:
-        """The shares, and the gathered parameters that take their place in forward and backward."""
+        """Return the shards, and the gathered parameters that replace them in forward and backward."""
         if not self._gathered:
             for module in self.trained.modules():
                 if isinstance(module, FSDPModule):
@@ -107,17 +108,17 @@ class FSDPStrategy(TorchStrategy):
     def _clip(self, max_grad_norm: float | None) -> Tensor:
         gradients = {name: p.grad for name, p in self.trained.named_parameters() if p.grad is not None}
         unsplit = [gradient for name, gradient in gradients.items() if name in self._unsplit]
-        if unsplit:  # FSDP leaves these gradients alone: average them as it does the others
+        if unsplit:  # FSDP does not reduce these gradients: average them like the others
             mean = self.all_reduce_sum(torch.stack(unsplit)) / self.world.world_size
             for gradient, value in zip(unsplit, mean, strict=True):
                 gradient.copy_(value)
         shares = [gradient.to_local() for gradient in gradients.values() if isinstance(gradient, DTensor)]
         square = self.all_reduce_sum(nn.utils.get_total_norm(shares).square())
-        if unsplit:  # the norm of no tensors would be a number on the host, and its copy would wait for the device
+        if unsplit:  # the norm of an empty list is a host value, whose copy would wait for the device
             square = square + nn.utils.get_total_norm(unsplit).to(square.device).square()
         grad_norm = square.sqrt()
         if max_grad_norm is not None:
-            scale = (max_grad_norm / (grad_norm + 1e-6)).clamp(max=1.0)  # as nn.utils.clip_grads_with_norm_ has it
+            scale = (max_grad_norm / (grad_norm + 1e-6)).clamp(max=1.0)  # as in nn.utils.clip_grads_with_norm_
             for share in (*shares, *unsplit):
                 share.mul_(scale.to(share.device))
         return grad_norm
@@ -154,7 +155,7 @@ class FSDPStrategy(TorchStrategy):
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """The elements of the model's sequences that hold parameters, inner ones first."""
+    """Return the elements with parameters of the model's sequences, inner ones first."""
     sequences = [module for module in model.modules() if isinstance(module, nn.Sequential | nn.ModuleList)]
     elements = [element for sequence in reversed(sequences) for element in sequence]
     return [
@@ -169,7 +170,7 @@ def _local(tensor: Tensor) -> Tensor:
 
 
 def _as_sharded(share: Tensor, like: Tensor) -> Tensor:
-    """This rank's share as part of a tensor that is sharded as ``like`` is; the memory stays the share's."""
+    """Return a view of this rank's shard as part of a tensor that is sharded as ``like``."""
     if not isinstance(like, DTensor):
         return share
     return DTensor.from_local(

@@ -1,4 +1,4 @@
-"""Each rank's heartbeat: what tells a rank that is frozen, or cut off, from one that is slow."""
+"""Each rank's heartbeat: distinguishes a rank that is frozen, or disconnected, from a slow one."""
 
 from __future__ import annotations
 
@@ -7,38 +7,39 @@ import time
 import torch.distributed as dist
 
 PERIOD_S = 0.5
-_ASLEEP_S = 2.0  # a longer pause of this very process is no silence of another
-_LEFT = 1 << 40  # added to the count of a rank that has left in order
+_ASLEEP_S = 2.0  # after a longer pause of this process itself, silence of another one does not count
+_LEFT = 1 << 40  # added to the count of a rank that has left normally
 
 
 class Heartbeat:
-    """Counts in the store, twice a second, and reads the count of one other rank: three small messages a period.
+    """Increments a counter in the store twice per second and reads that of another rank: three small messages.
 
-    That took 22 us of a CPU core a period (one thread of an AMD EPYC, 2026), and a step waits for none of it.
+    It takes 22 us of a CPU core per period (one thread of an AMD EPYC, 2026), and no step waits for it.
 
-    The ranks form a ring: each watches the nearest rank below it that has not left. So a rank costs the store the same
-    however many there are, and whichever ranks freeze, one of them is watched by a rank that runs. The thread that
-    beats needs Python's lock for some microseconds a period: a rank that computes, compiles or waits for a disk goes on
-    beating. One call that keeps the lock for longer than the timeout cannot be told from a frozen process.
+    The ranks form a ring: each monitors the nearest lower rank that has not left. So the cost per rank does not depend
+    on the number of ranks, and whichever ranks freeze, one of them is monitored by a running rank. The thread needs
+    Python's
+    lock for some microseconds per period: a rank that computes, compiles or waits for a disk continues to send. One
+    call that holds the lock for longer than the timeout cannot be distinguished from a frozen process.
 
     Args:
-        store: that of the process group; used by one thread alone.
-        rank, world_size: this process among all.
+        store: store of the process group; used by one thread only.
+        rank, world_size: rank of this process and number of processes.
     """
 
     def __init__(self, store: dist.Store, rank: int, world_size: int) -> None:
         self._store, self._rank = store, rank
         self._peers = [(rank - distance) % world_size for distance in range(1, world_size)]
         self._count, self._at = -1, time.monotonic()
-        self.silence_s = 0.0  # how long the watched rank has not counted
+        self.silence_s = 0.0  # seconds since the last count of the watched rank
 
     @property
     def watched(self) -> int | None:
-        """The rank whose count is read; None once all others have left."""
+        """The monitored rank; None once all others have left."""
         return self._peers[0] if self._peers else None
 
     def beat(self) -> None:
-        """Count once, and see whether the watched rank still counts."""
+        """Increment the counter, and check that of the monitored rank."""
         self._store.add(f"beat/{self._rank}", 1)
         while self._peers:
             count = self._store.add(f"beat/{self._peers[0]}", 0)
@@ -53,7 +54,7 @@ class Heartbeat:
         self._count, self._at = count, now
 
     def leave(self) -> None:
-        """Say that this rank ends in order: it is not watched any more."""
+        """Record that this rank leaves normally and is no longer monitored."""
         self._store.add(f"beat/{self._rank}", _LEFT)
 
     def _restart(self) -> None:
@@ -61,7 +62,7 @@ class Heartbeat:
 
 
 class Clock:
-    """Seconds since the last ``reset``, without those in which this process itself was stopped or asleep."""
+    """Seconds since the last ``reset``, excluding those in which this process was suspended."""
 
     def __init__(self) -> None:
         self._seconds, self._at = 0.0, time.monotonic()
@@ -71,7 +72,7 @@ class Clock:
         self._seconds = 0.0
 
     def tick(self) -> float:
-        """The seconds; to be called more often than every two seconds."""
+        """Return the seconds; to be called more often than every two seconds."""
         now = time.monotonic()
         self._seconds += min(now - self._at, _ASLEEP_S)
         self._at = now

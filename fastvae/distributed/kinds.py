@@ -1,6 +1,7 @@
-"""The strategies by name: how each is built, its settings, and what it refuses. Nothing here imports PyTorch.
+"""The strategies by name: how each is built, its settings, and unsupported options. This module does not import
+PyTorch.
 
-A new strategy is a file with a class that honours `fastvae.distributed.Strategy`, and an entry in `STRATEGIES`. One
+A new strategy is a file with a class that implements `fastvae.distributed.Strategy`, and an entry in `STRATEGIES`. One
 with settings also has a class in `config.py`, a field of `StrategyOptions` there, and one of `TrainConfig`.
 """
 
@@ -26,16 +27,16 @@ Refusals = Iterator[tuple[str, str]]  # an option, and the rule that it breaks
 
 @dataclass(frozen=True, kw_only=True)
 class StrategyKind:
-    """How a strategy is declared."""
+    """The declaration of a strategy."""
 
     name: StrategyName
-    """What ``--train.strategy`` calls it."""
+    """Name in ``--train.strategy``."""
     build: Callable[[World, StrategyOptions], Strategy]
-    """Makes it for this process; imports the file of the strategy only when it is called."""
+    """Builds the strategy for this process; imports its file only when called."""
     config: type[Settings] | None
-    """The class of its settings; None where it has none."""
+    """The class of its settings, or None."""
     refuse: Callable[[StrategyOptions], Refusals]
-    """The options that it cannot honour, each with the rule and the remedy."""
+    """Yields the options that it does not support, each with the rule and the remedy."""
 
 
 def _build_single(world: World, options: StrategyOptions) -> Strategy:
@@ -79,7 +80,7 @@ def _refuse_static_graph(options: StrategyOptions) -> Refusals:
     if options.ddp.static_graph and options.accumulation > 1:
         yield "ddp.static_graph", f"requires accumulation 1, got {options.accumulation}; set it to False"
     if options.ddp.static_graph and options.num_players > 1:
-        yield "ddp.static_graph", "is not for a task that trains two models; set it to False"
+        yield "ddp.static_graph", "does not support a task that trains two models; set it to False"
 
 
 def _refuse_in_ddp(options: StrategyOptions) -> Refusals:
@@ -90,9 +91,9 @@ def _refuse_in_ddp(options: StrategyOptions) -> Refusals:
 def _refuse_in_deepspeed(options: StrategyOptions) -> Refusals:
     yield from _refuse_capture(options)
     if options.compile:
-        yield "compile", "is not for strategy deepspeed; set it to False"
+        yield "compile", "is not supported by strategy deepspeed; set it to False"
     if options.edits_optimizer_state:
-        yield "edits_optimizer_state", "is not for strategy deepspeed; set it to 0"
+        yield "edits_optimizer_state", "is not supported by strategy deepspeed; set it to 0"
 
 
 STRATEGIES: dict[StrategyName, StrategyKind] = {
@@ -109,10 +110,10 @@ STRATEGIES: dict[StrategyName, StrategyKind] = {
 
 
 def find_strategy(name: str) -> StrategyKind:
-    """The declaration of a strategy.
+    """Return the declaration of a strategy.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: the name is unknown.
     """
     for kind in STRATEGIES.values():
         if kind.name == name:
@@ -121,10 +122,10 @@ def find_strategy(name: str) -> StrategyKind:
 
 
 def build_strategy(name: str, world: World, options: StrategyOptions | None = None) -> Strategy:
-    """The strategy of that name.
+    """Build the strategy of that name.
 
     Raises:
-        ValueError: there is none of that name, or it does not fit this world, or cannot honour an option.
+        ValueError: the name is unknown, or the strategy does not support this world or an option.
     """
     kind, options = find_strategy(name), options if options is not None else StrategyOptions()
     for option, rule in kind.refuse(options):

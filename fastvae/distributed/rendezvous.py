@@ -1,4 +1,4 @@
-"""How the processes of a run meet: all of them within the timeout, or one line that names those that are missing."""
+"""The rendezvous of a run's processes: all within the timeout, or an error that names the missing ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch.distributed as dist
 from fastvae.distributed.failure import PeerFailed, within
 
 _POLL_S = 0.1
-_SHOWN = 8  # missing ranks that a message names
+_SHOWN = 8  # number of missing ranks that a message names
 _REMEDY = (
     "Was it started, and does its host reach {head}? If this process was meant to run alone, unset RANK, WORLD_SIZE, "
     "MASTER_ADDR and MASTER_PORT; if the others only start late, raise --train.timeout"
@@ -20,13 +20,13 @@ _REMEDY = (
 
 
 def meet(rank: int, world_size: int, timeout_s: float) -> dist.Store:
-    """The store at MASTER_ADDR:MASTER_PORT, once every rank has reached it.
+    """Return the store at MASTER_ADDR:MASTER_PORT once every rank has reached it.
 
-    torchrun serves it, or rank 0 does where the launcher leaves that to the ranks.
+    It is served by torchrun, or by rank 0 with other launchers.
 
     Raises:
-        PeerFailed: a rank did not come in time, or the store is out of reach.
-        ValueError: a variable of the environment is missing or wrong.
+        PeerFailed: a rank did not arrive in time, or the store is not reachable.
+        ValueError: an environment variable is missing or wrong.
     """
     deadline = time.monotonic() + timeout_s
     host, port = _head()
@@ -42,7 +42,7 @@ def meet(rank: int, world_size: int, timeout_s: float) -> dist.Store:
     except (RuntimeError, TimeoutError) as error:
         if serves:
             raise PeerFailed(
-                f"{this} cannot serve at {head}: {error}. Does another run use the port? Choose another MASTER_PORT"
+                f"{this} cannot serve at {head}: {error}. Is the port in use by another run? Choose another MASTER_PORT"
             ) from error
         raise PeerFailed(
             f"{this} did not reach rank 0 at {head} within {timeout_s:g} s (--train.timeout). "
@@ -51,18 +51,18 @@ def meet(rank: int, world_size: int, timeout_s: float) -> dist.Store:
     try:
         missing = _wait_for_all(dist.PrefixStore("fastvae/here", store), rank, world_size, deadline)
     except dist.DistError as error:
-        raise PeerFailed(f"{this}: rank 0 at {head} ended before all ranks had come; its message says why") from error
+        raise PeerFailed(f"{this}: rank 0 at {head} ended before all ranks had arrived; see its message") from error
     if missing:
         names = ", ".join(map(str, missing[:_SHOWN])) + (" and more" if len(missing) > _SHOWN else "")
         raise PeerFailed(
-            f"{this}: rank {names} did not come to {head} within {timeout_s:g} s (--train.timeout); "
-            f"{world_size - len(missing)} of {world_size} processes are there. {_REMEDY.format(head=head)}"
+            f"{this}: rank {names} did not reach {head} within {timeout_s:g} s (--train.timeout); "
+            f"{world_size - len(missing)} of {world_size} processes did. {_REMEDY.format(head=head)}"
         )
     return store
 
 
 def _wait_for_all(here: dist.Store, rank: int, world_size: int, deadline: float) -> list[int]:
-    """Wait until all ranks have come, or until the deadline; returns those that have not."""
+    """Wait until all ranks have arrived, or until the deadline; return those that have not."""
     here.set(str(rank), "")
     here.add("count", 1)
     while here.add("count", 0) < world_size:
@@ -73,10 +73,10 @@ def _wait_for_all(here: dist.Store, rank: int, world_size: int, deadline: float)
 
 
 def _head() -> tuple[str, int]:
-    """Where the ranks meet.
+    """Return the host and port of the rendezvous.
 
     Raises:
-        ValueError: a variable is missing or no port.
+        ValueError: a variable is missing or not a port.
     """
     text = os.environ["MASTER_PORT"]
     if not text.isdecimal() or not 0 < int(text) < 2**16:

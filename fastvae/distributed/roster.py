@@ -1,4 +1,4 @@
-"""Every rank's host and process, who failed first, and the deadline by which a process ends once a run has failed."""
+"""Every rank's host and process, the first failure, and the deadline by which every process ends after it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from fastvae.distributed.failure import (
 )
 from fastvae.distributed.heartbeat import PERIOD_S, Clock, Heartbeat
 
-WAY_OUT_S = 4.5  # from the moment in which a rank learns of a failure to the end of its process
-_ROLL_CALL_S = 2.0  # how long a rank that is alive may take to answer
-_NEWS_S = 1.0  # how long the others may take to read the verdict before its reporter ends
+WAY_OUT_S = 4.5  # from the detection of a failure by a rank to the end of its process
+_ROLL_CALL_S = 2.0  # time for a live rank to answer
+_NEWS_S = 1.0  # time for the others to read the verdict before its reporter ends
 _POLL_S = 0.05
 _SILENT = ("Timed out", "timed out", "timeout")
 _LINK = "the link between the hosts (ip -s link, ping, firewall; GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME)"
@@ -41,23 +41,22 @@ def to_stderr(text: str) -> None:
 
 
 class Roster:
-    """Watches over the ranks of a run through the store that they met through, and ends this process in time.
+    """Monitors the ranks of a run through the store of the rendezvous, and ends this process in time.
 
-    Two threads run beside the collectives. One beats (see ``Heartbeat``) and answers the others: it does so even while
-    the main thread waits in a collective, so a rank that does not answer is dead, frozen or cut off. The other one
-    keeps the time: the store itself may be out of reach, and the main thread may be in a wait that nothing ends.
+    Two threads run besides the collectives. One sends heartbeats (see ``Heartbeat``) and answers the others, even while
+    the main thread waits in a collective, so a rank that does not answer is dead, frozen or disconnected. The other one
+    enforces the deadline: the store may be unreachable, and the main thread may wait forever.
 
-    A rank that is silent for ``timeout_s``, or an error here, begins the roll call; the rank that makes it writes one
-    verdict for all. The main thread then has a few seconds to leave in order; what is still there after
-    ``WAY_OUT_S`` ends at once. So a run ends within ``timeout_s`` + 5 s of the moment in which a rank freezes.
+    A rank that is silent for ``timeout_s``, or an error on this rank, starts the roll call; the rank that runs it
+    writes one verdict for all. The main thread then has a few seconds to leave normally; a process that still runs
+    after ``WAY_OUT_S`` is ended. So a run ends within ``timeout_s`` + 5 s after a rank freezes.
 
     Args:
-        store: that of the process group. It is served from rank 0's host; where that is out of reach, that is the
-            verdict.
-        rank, world_size: this process among all.
-        timeout_s: how long another rank may be silent, and how long a collective may take.
-        on_failure: called once with the verdict, in whatever thread learns of it first.
-        last_words: shows a message to the user where the process is ended at once.
+        store: store of the process group. It is served from rank 0's host; if that is unreachable, this is the verdict.
+        rank, world_size: rank of this process and number of processes.
+        timeout_s: longest silence of another rank, and longest duration of a collective.
+        on_failure: called once with the verdict, in the thread that reads it first.
+        last_words: prints a message if the process is ended immediately.
     """
 
     def __init__(
@@ -73,10 +72,10 @@ class Roster:
         self._on_failure, self._last_words = on_failure or (lambda failure: None), last_words
         self._host = socket.gethostname()
         self.verdict: Failure | None = None
-        self._raised_at: str | None = None  # the place of this rank's error
-        self._trouble_at: float | None = None  # when this rank learnt that the run has failed
+        self._raised_at: str | None = None  # location of this rank's error
+        self._trouble_at: float | None = None  # when this rank detected that the run has failed
         self._answered = False
-        self._peer_silence_s = 0.0  # of the rank that this one watches
+        self._peer_silence_s = 0.0  # silence of the monitored rank
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._store_silence = Clock()
@@ -89,18 +88,18 @@ class Roster:
             thread.start()
 
     def close(self) -> None:
-        """End the watch: this rank leaves, in order or after a failure that was reported."""
+        """Stop monitoring: this rank leaves, normally or after a reported failure."""
         self._closed.set()
         for thread in self._threads if self._world_size > 1 else ():
-            thread.join(_NEWS_S if self._trouble_at is None else _POLL_S)  # it may wait for a store that is silent
+            thread.join(_NEWS_S if self._trouble_at is None else _POLL_S)  # the store may not respond
 
     @property
     def left_s(self) -> float:
-        """Seconds until this process is ended; infinite while the run is well."""
+        """Return the seconds until this process is ended; infinite without a failure."""
         return float("inf") if self._trouble_at is None else max(0.0, self._trouble_at + WAY_OUT_S - time.monotonic())
 
     def diagnose(self, error: Exception) -> Failure:
-        """What made the run fail: the same on every rank that reaches the store. Signals wait until it is known."""
+        """Return the first failure, the same on every rank that reaches the store. Signals are deferred meanwhile."""
         with signals_held():
             own = failure_here(self._rank, error)
             self._raised_at = error_place(error)
@@ -116,7 +115,7 @@ class Roster:
     # The two threads
 
     def _live(self, store: dist.Store) -> None:
-        """Beat, answer the roll call, and read the verdict, until this rank leaves."""
+        """Send heartbeats, answer the roll call, and read the verdict, until this rank leaves."""
         if_in_reach(lambda: self._beat(store))
 
     def _beat(self, store: dist.Store) -> None:
@@ -154,10 +153,10 @@ class Roster:
         self._last_words(f"fastvae: {known.seen_from(self._rank)}\n")
         os._exit(1)
 
-    # What is known of a failure
+    # Handling of a failure
 
     def _note_trouble(self) -> None:
-        """Start the clock by which this process ends; a C thread keeps it too, where a thread never yields the GIL."""
+        """Start the deadline of this process; a C thread enforces it too, in case a thread never yields the GIL."""
         with self._lock:
             if self._trouble_at is not None or self._world_size == 1:
                 return
@@ -174,7 +173,7 @@ class Roster:
         return self.verdict
 
     def _answer(self, store: dist.Store) -> None:
-        """Say where this rank's main thread is, and whether the rank that it watches is silent; once."""
+        """Report once the location of this rank's main thread, and whether the monitored rank is silent."""
         with self._lock:
             if self._answered:
                 return
@@ -185,16 +184,16 @@ class Roster:
         store.add("alive", 1)
 
     def _record(self, store: dist.Store, failure: Failure, num_alive: int | None = None) -> Failure:
-        """The first failure that any rank wrote down, which may be this one; every other rank reads it."""
+        """Return the first failure that any rank recorded, which may be this one; every other rank reads it."""
         first = _parse(store.compare_set("first", "", json.dumps(asdict(failure))))
         store.add("trouble", 1)
-        if first == failure:  # let the others read it before the store ends with this process
+        if first == failure:  # let the others read it before this process ends, and the store with it
             readers = num_alive or self._world_size
             _wait_for(lambda: store.add("has read", 0) >= readers, _NEWS_S)
         return first
 
     def _ask(self, store: dist.Store, own: Failure) -> Failure:
-        """Find out which rank does not answer, unless another rank or thread does so already."""
+        """Determine which rank does not answer, unless another rank or thread already does so."""
         asker = f"{self._rank} {threading.current_thread().name}"
         if store.compare_set("asks", "", asker) != asker.encode():
             store.wait(["first"], timedelta(seconds=_ROLL_CALL_S + _NEWS_S))
@@ -209,49 +208,51 @@ class Roster:
         if not silent:
             return self._stuck(store)
         host, process = store.get(f"member/{silent[0]}").decode("utf-8").rsplit(" ", 1)
-        others = f" (nor do {len(silent) - 1} more, such as rank {silent[1]})" if len(silent) > 1 else ""
+        others = f" (and {len(silent) - 1} more, such as rank {silent[1]})" if len(silent) > 1 else ""
         reason = f"process {process} does not answer{others}. {self._advice(own, silent[0], host)}"
         return Failure(rank=silent[0], host=host, reason=reason, reporter=self._rank)
 
     def _stuck(self, store: dist.Store) -> Failure:
-        """All answer, so one works or waits elsewhere than the others: the place that the fewest ranks are at."""
+        """All ranks answer, so one runs or waits elsewhere: at the location of the fewest ranks."""
         places = {rank: store.get(f"alive/{rank}").decode("utf-8") for rank in range(self._world_size)}
         crowds = Counter(places.values())
         odd = min(places, key=lambda rank: (crowds[places[rank]], rank == self._rank, rank))
         host, process = store.get(f"member/{odd}").decode("utf-8").rsplit(" ", 1)
         reason = (
-            f"every rank is alive, but after {self._timeout_s:g} s this one is at {places[odd]}, rank {self._rank} "
-            f"at {places[self._rank]}. If it may take so long, raise --train.timeout; if not, `py-spy dump --pid "
-            f"{process}` on {host} says what it waits for"
+            f"all ranks are alive, but after {self._timeout_s:g} s this one is at {places[odd]}, rank {self._rank} "
+            f"at {places[self._rank]}. If it needs that long, increase --train.timeout; if not, `py-spy dump --pid "
+            f"{process}` on {host} shows what it waits for"
         )
         return Failure(rank=odd, host=host, reason=reason, reporter=self._rank)
 
     def _silence(self, rank: int | None) -> Failure:
-        """A rank that has not counted, before the roll call says more."""
+        """Return the failure of a silent rank, before the roll call has a result."""
         who = 0 if rank is None else rank
-        reason = f"timed out: a rank was silent for {self._timeout_s:g} s (--train.timeout). Look at {_LINK}"
+        reason = f"timed out: a rank was silent for {self._timeout_s:g} s (--train.timeout). Check {_LINK}"
         return Failure(rank=who, host=os.environ.get("MASTER_ADDR", "its host"), reason=reason, reporter=self._rank)
 
     def _cut_off(self, own: Failure) -> Failure:
         host = os.environ.get("MASTER_ADDR", "the head's host")
-        reason = f"its host is out of reach from rank {self._rank} on {self._host}. {self._advice(own, 0, host)}"
+        reason = f"its host is not reachable from rank {self._rank} on {self._host}. {self._advice(own, 0, host)}"
         return Failure(rank=0, host=host, reason=reason, reporter=self._rank)
 
     def _advice(self, own: Failure, rank: int, host: str) -> str:
         if any(text in own.reason for text in _SILENT):
             return (
-                f"Nothing came from it for {self._timeout_s:g} s (--train.timeout): it is frozen, or in one call that "
-                f"keeps Python's lock so long, or cut off. Look on {host} at what it does (py-spy dump), and at "
-                f"{_LINK}. If it may be silent for longer, raise --train.timeout"
+                f"Nothing was received from it for {self._timeout_s:g} s (--train.timeout): it is frozen, or in one "
+                "call "
+                f"that holds Python's lock for that long, or disconnected. Check on {host} what it does (py-spy "
+                "dump), and "
+                f"{_LINK}. If it may be silent for longer, increase --train.timeout"
             )
         return (
-            f"It closed its connections: look at logs/rank_{rank}.log in the run directory, and on {host} at dmesg "
+            f"It closed its connections: see logs/rank_{rank}.log in the run directory, and dmesg on {host} "
             "for a process that was killed for its memory"
         )
 
 
 def _wait_for(holds: Callable[[], bool], seconds: float) -> None:
-    """Wait until a condition holds, or for so many seconds."""
+    """Wait until a condition holds, or the time is over."""
     deadline = time.monotonic() + seconds
     while not holds() and time.monotonic() < deadline:
         time.sleep(_POLL_S)

@@ -1,4 +1,4 @@
-"""A process group for work in the background: its messages are apart from those of the training steps."""
+"""A process group for work in the background: its messages are separate from those of the training steps."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import torch.distributed as dist
 
 from fastvae.distributed.world import World
 
-_MAX_BYTES = 1024  # of a rank's error text that the others get to see
+_MAX_BYTES = 1024  # length of a rank's error text that is sent to the others
 
 
 class SideGroup:
-    """A gloo group over all ranks; of one process, nothing. Made and used by all ranks in the same order."""
+    """A gloo group over all ranks (none for one process), created and used by all ranks in the same order."""
 
     def __init__(self, world: World) -> None:
         self.world = world
-        timeout = timedelta(seconds=world.timeout_s)  # a new group would have PyTorch's 30 minutes
+        timeout = timedelta(seconds=world.timeout_s)  # the default of a new group is 30 minutes
         self.group = dist.new_group(backend="gloo", timeout=timeout) if world.world_size > 1 else None
 
     def attempt(self, work: Callable[[], object]) -> str | None:
-        """Do this rank's share of some work, then tell the others how it went.
+        """Run this rank's part of some work, then exchange errors with the other ranks.
 
         Returns:
-            None where all ranks were well; else, on every rank, the first failing rank's error.
+            None if all ranks succeeded; else, on every rank, the error of the lowest failing rank.
         """
         error = None
         try:
@@ -47,6 +47,6 @@ class SideGroup:
 
 
 def describe(error: Exception) -> str:
-    """An error in one line; one of the operating system speaks for itself."""
+    """Return an error in one line; errors of the operating system without their type."""
     text = " ".join(str(error).split())
     return text if isinstance(error, OSError) else f"{type(error).__name__}: {text}"

@@ -1,4 +1,4 @@
-"""Tensors copied to the host's memory: what a checkpoint is written from while training goes on."""
+"""Copies of tensors in host memory, from which a checkpoint is written while training continues."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch.distributed.tensor import DTensor
 
 
 def copy_to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies in the host's memory, complete when this returns, sharded as the originals are.
+    """Copy tensors to host memory, sharded as the originals; the copies are complete on return.
 
-    From a GPU all copies are queued at once, into pinned memory, and waited for once. PyTorch keeps that memory for the
-    next snapshot; it is pinned for as long as the process lives.
+    From a GPU all copies are queued at once, into pinned memory, and waited for once. PyTorch caches that memory for
+    the next snapshot; it stays pinned until the process ends.
     """
     copies = {name: _start_copy(tensor.detach()) for name, tensor in tensors.items()}
     if any(map(_is_on_gpu, tensors.values())):

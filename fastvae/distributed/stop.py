@@ -1,4 +1,4 @@
-"""Stop signals: a request on one rank stops all ranks at the same step, and none outlives its deadline."""
+"""Stop signals: a request on one rank stops all ranks at the same step, before a deadline."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _SAME_REQUEST_S = 1.0  # the same Ctrl-C comes once from the terminal and once f
 
 
 class StopRequest:
-    """The highest-numbered signal seen by any rank, agreed on once a step.
+    """The highest-numbered signal seen by any rank, agreed on once per step.
 
-    The flag crosses ranks in a small asynchronous all-reduce on the CPU that is started before the step's work and
-    read after it, so that it costs no waiting. A second number rides with it: whether any rank has trouble that should
-    end the run, such as a background save that failed.
+    The flag is exchanged in a small asynchronous all-reduce on the CPU that is started before the step's work and read
+    after it, so that no step waits. It also carries whether any rank has an error that should end the run, such as a
+    failed background save.
 
-    Signals are seen by a thread of their own, so that one is noticed even while the main thread waits inside a library
-    call. That thread ends the process at once when a second request comes, and when the run has not ended
-    ``grace_seconds`` after the first: what is on disk by then stands.
+    Signals are handled by a separate thread, even while the main thread waits inside a library call. That thread ends
+    the process immediately on a second request, and if the run has not ended ``grace_seconds`` after the first; the
+    checkpoints on disk are kept.
     """
 
     def __init__(self, world: World, *, grace_seconds: float = 60.0) -> None:
@@ -66,7 +66,7 @@ class StopRequest:
 
     @contextmanager
     def at_once(self, last_words: Callable[[int], None]) -> Iterator[None]:
-        """Inside the block nothing is left to save: a signal ends the process after ``last_words(number)``."""
+        """Inside the block, where everything is saved, a signal ends the process after ``last_words(number)``."""
         self._at_once = last_words
         if self._local:
             self._leave(self._local)
@@ -76,13 +76,13 @@ class StopRequest:
             self._at_once = None
 
     def begin(self, *, trouble: bool = False) -> None:
-        """Start to ask all ranks whether to stop after this step, and whether any has trouble."""
+        """Start the exchange over ranks: whether to stop after this step, and whether any rank has an error."""
         self._flags[0], self._flags[1] = self._local, trouble
         if self._world.world_size > 1:
             self._pending = dist.all_reduce(self._flags, op=dist.ReduceOp.MAX, async_op=True)
 
     def end(self) -> tuple[int | None, bool]:
-        """The signal's number that ends the run after this step, or None; and whether a rank has trouble.
+        """Return the signal number that ends the run after this step, or None; and whether a rank has an error.
 
         The same on all ranks.
         """
@@ -98,14 +98,14 @@ class StopRequest:
         while True:
             wait = None if first_at is None else max(0.0, first_at + self._grace_seconds - time.monotonic())
             if not select.select([reader], [], [], wait)[0]:
-                self._force(f"the run has not stopped {self._grace_seconds:g} s after it was asked to", where=True)
+                self._force(f"the run has not stopped {self._grace_seconds:g} s after a stop signal", where=True)
             numbers = os.read(reader, 64)
             if not numbers:
                 break
             for number in (n for n in numbers if n in STOP_SIGNALS):
                 now = time.monotonic()
                 if first_at is not None and now - first_at > _SAME_REQUEST_S:
-                    self._force("asked to stop a second time")
+                    self._force("a second stop signal")
                 first_at = first_at if first_at is not None else now
                 self._local = max(self._local, number)
                 if self._at_once is not None:
@@ -119,7 +119,7 @@ class StopRequest:
 
     def _force(self, why: str, *, where: bool = False) -> None:
         name = signal.Signals(self._local).name
-        text = f"fastvae: {name}: {why}; rank {self._world.rank} ends now, the newest checkpoint stands\n"
+        text = f"fastvae: {name}: {why}; rank {self._world.rank} ends now; the newest checkpoint is kept\n"
         os.write(2, text.encode())
         if where:
             faulthandler.dump_traceback(file=sys.__stderr__ or 2, all_threads=True)
@@ -127,7 +127,7 @@ class StopRequest:
 
 
 def exit_code(number: int) -> int:
-    """128 + the signal's number as shells have it: 143 TERM, 130 INT, 138 USR1."""
+    """Return 128 + the signal number, as shells do: 143 TERM, 130 INT, 138 USR1."""
     return 128 + (10 if number == signal.SIGUSR1 else number)
 
 

@@ -1,8 +1,7 @@
-"""The protocol that every way of cooperating honours, and what one process and DDP have in common."""
+"""The protocol of all strategies, and the common parts of one process and DDP."""
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,33 +11,31 @@ from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
 
+from fastvae.distributed.replicas import compare_replicas
 from fastvae.distributed.snapshot import copy_to_host
+from fastvae.distributed.tensors import read_tensors
 from fastvae.distributed.world import World
 
 BuildOptimizer = Callable[[Iterable[tuple[str, nn.Parameter]]], torch.optim.Optimizer]
-# From the norm of the global batch's gradient, []: may this step change the parameters, [] bool, alike on all ranks?
+# From the norm of the global batch's gradient, []: may this step change the parameters, [] bool, equal on all ranks?
 Accept = Callable[[Tensor], Tensor]
 
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
-_CHECKSUM_BYTES = 2**22  # of a parameter that are summed at a time: 100 MiB of temporaries
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """What one optimizer step did; tensors on the device, so that reading them is the caller's choice."""
+    """Result of one optimizer step; tensors on the device, so that the caller decides when to synchronise."""
 
     grad_norm: Tensor  # [] 2-norm of the global batch's gradient, before clipping
-    skipped: Tensor  # [] bool: parameters were left as they were, on every rank
+    skipped: Tensor  # [] bool: the parameters were not changed, on every rank
 
     @property
     def finite(self) -> Tensor:
@@ -47,9 +44,9 @@ class StepReport:
 
 
 class Strategy(Protocol):
-    """One way for processes to train one model together.
+    """A method by which processes train one model together.
 
-    The gradient of a global batch is the average over ranks of each rank's gradient, so a rank backs
+    The gradient of a global batch is the average over ranks of each rank's gradient, so a rank computes the gradient of
     ``sum(local losses) * world_size / global_batch_size`` (see ``train.step``).
     """
 
@@ -61,73 +58,73 @@ class Strategy(Protocol):
     optimizer: torch.optim.Optimizer
 
     def setup(self, model: nn.Module, build_optimizer: BuildOptimizer, methods: Sequence[str] = ()) -> None:
-        """Move and wrap the model, then make its optimizer: sharded parameters exist only after wrapping.
+        """Move and wrap the model, then build its optimizer: sharded parameters exist only after wrapping.
 
-        ``methods`` are those that are called on ``trained``, but for its forward: they need whole parameters too.
+        ``methods`` are called on ``trained`` besides forward: they require whole parameters too.
         """
 
     def accumulate(self, last: bool) -> AbstractContextManager[object]:
-        """Wraps forward and backward of one micro-batch; gradients cross ranks with the last one only."""
+        """Context of forward and backward of one micro-batch; gradients are reduced with the last one only."""
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradient of a scalar loss to what this step has gathered."""
+        """Accumulate the gradient of a scalar loss."""
 
     def frozen(self) -> AbstractContextManager[nn.Module]:
-        """While the block runs, parameters take no gradient; gives the module to call in it.
+        """Inside the block, parameters receive no gradient; yields the module to call.
 
-        For the backward of another model whose loss goes through this one: gradients reach the inputs, those of the
-        parameters are neither computed nor exchanged, and what this step has gathered stays as it is. Both the forward
-        and the backward belong inside the block.
+        For the backward of another model whose loss depends on this one: gradients reach the inputs, those of the
+        parameters are neither computed nor reduced, and gradients that this step has accumulated do not change. Both
+        the forward and the backward must be inside the block.
         """
 
     def step(self, max_grad_norm: float | None, accept: Accept | None = None) -> StepReport:
-        """Clip, update, and clear the gradients, or leave the parameters alone on all ranks together.
+        """Clip, update, and clear the gradients, or skip the step, on all ranks together.
 
-        ``accept`` decides which of the two; None accepts every gradient that is finite.
+        ``accept`` decides whether to skip; None accepts every finite gradient.
         """
 
     def all_reduce_sum(self, tensor: Tensor) -> Tensor:
-        """The sum over ranks, as a new tensor on every rank."""
+        """Return the sum over ranks, as a new tensor on every rank."""
 
     def full_precision_parameters(self) -> dict[str, Tensor]:
-        """The float32 parameters by name, as the optimizer updates them; this rank's shares where they are sharded."""
+        """Return the float32 parameters that the optimizer updates by name; this rank's shards if they are sharded."""
 
     def whole_model(self) -> AbstractContextManager[nn.Module]:
-        """The user's model with the trained weights, plain and whole on every rank; entered by all ranks together.
+        """Context with the user's unwrapped model and the trained weights on every rank; entered by all together.
 
-        Inside, ranks may call it as often as each likes. Writing to it trains nothing.
+        Ranks may call it independently inside the block. Changes of it do not affect training.
         """
 
     def check_replicas(self) -> None:
         """Raise RuntimeError if ranks that should hold equal parameters do not; called by all ranks together."""
 
     def close(self) -> None:
-        """Let go of everything that holds the process group, before it is destroyed; the model itself stays usable."""
+        """Release all references to the process group before it is destroyed; the model stays usable."""
 
     def snapshot(self, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A copy, in the host's memory, of weights, optimizer state and the arguments: what ``write_tensors`` is given.
+        """Copy weights, optimizer state and the arguments to host memory, for ``write_tensors``.
 
-        Called by all ranks together. What training does to the originals later does not show in it.
+        Called by all ranks together. Later training does not change the copy.
 
         Args:
-            averages: by the names of parameters, and sharded as ``full_precision_parameters`` are.
+            averages: averages by parameter name, sharded as ``full_precision_parameters``.
             replicated: any other tensors, whole and equal on all ranks.
         """
 
     def load(
         self, directory: Path, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor], prefix: str = ""
     ) -> None:
-        """Set weights, optimizer state and the tensors of the arguments, in place, to what a snapshot held.
+        """Set weights, optimizer state and the tensors of the arguments, in place, to those of a snapshot.
 
         Called by all ranks together. Only tensors whose names start with ``prefix`` are read, without it.
 
         Raises:
-            ValueError: the directory holds other tensors than this run; nothing was changed.
+            ValueError: the tensors of the directory differ from this run's; nothing was changed.
         """
 
 
 class TorchStrategy(ABC):
-    """What strategies share whose optimizer is PyTorch's own: the step, and checkpoints by parameter name."""
+    """Common part of strategies with PyTorch's own optimizer: the step, and checkpoints by parameter name."""
 
     name = "torch"
     world: World
@@ -144,7 +141,7 @@ class TorchStrategy(ABC):
 
     @contextmanager
     def frozen(self) -> Iterator[nn.Module]:
-        # The module without its outermost wrapper: DDP's and DeepSpeed's would prepare for a backward of their own.
+        # The module without its outermost wrapper: DDP's and DeepSpeed's would prepare for their own backward.
         learning = [parameter for parameter in self._leaves() if parameter.requires_grad]
         for parameter in learning:
             parameter.requires_grad_(False)
@@ -155,16 +152,16 @@ class TorchStrategy(ABC):
                 parameter.requires_grad_(True)
 
     def _leaves(self) -> list[nn.Parameter]:
-        """Every tensor that may collect the gradient of a parameter."""
+        """Return every tensor that may accumulate the gradient of a parameter."""
         return list(self.trained.parameters())
 
     def step(self, max_grad_norm: float | None, accept: Accept | None = None) -> StepReport:
         grad_norm = self._clip(max_grad_norm)
         skipped = torch.logical_not((accept or torch.isfinite)(grad_norm))
-        # After the all-reduce every rank has the same norm, so all ranks decide alike without a message.
+        # After the all-reduce every rank has the same norm, so all ranks decide in the same way without communication.
         if grad_norm.device.type != "cpu":
-            # A fused optimizer reads this flag on the device and leaves parameters, moments and step counts alone where
-            # it is 1: no host sync.
+            # A fused optimizer reads this flag on the device and does not change parameters, moments and step counts
+            # if it is 1: no synchronisation with the host.
             self.optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]
             self.optimizer.step()
         elif not skipped:
@@ -174,7 +171,7 @@ class TorchStrategy(ABC):
 
     @abstractmethod
     def _clip(self, max_grad_norm: float | None) -> Tensor:
-        """Clip the gradient; returns its norm before that, the same on all ranks."""
+        """Clip the gradient; return its norm before clipping, the same on all ranks."""
 
     def all_reduce_sum(self, tensor: Tensor) -> Tensor:
         total = tensor.detach().clone()
@@ -183,7 +180,7 @@ class TorchStrategy(ABC):
         return total
 
     def _optimizer_values(self) -> dict[str, Any]:
-        """The optimizer's state by parameter name: tensors, and hyper-parameters as plain values."""
+        """Return the optimizer's state by parameter name: tensors, and hyper-parameters as plain values."""
         return dict(get_optimizer_state_dict(self.trained, self.optimizer, options=_FLAT))
 
     def _tensors(self, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -215,7 +212,7 @@ class TorchStrategy(ABC):
 
 
 class ReplicatedStrategy(TorchStrategy):
-    """Every rank holds all parameters: one process, or many whose gradients are averaged."""
+    """Every rank has all parameters: one process, or several whose gradients are averaged."""
 
     def _clip(self, max_grad_norm: float | None) -> Tensor:
         parameters = [p for p in self.model.parameters() if p.grad is not None]
@@ -232,110 +229,3 @@ class ReplicatedStrategy(TorchStrategy):
 
     def check_replicas(self) -> None:
         compare_replicas(self.full_precision_parameters(), self.world)
-
-
-def broadcast_from_first(model: nn.Module) -> None:
-    """Give every rank the first rank's parameters and buffers."""
-    for tensor in model.state_dict().values():
-        dist.broadcast(tensor, src=0)
-
-
-def write_tensors(directory: Path, tensors: Mapping[str, Tensor], group: dist.ProcessGroup | None) -> None:
-    """Write tensors, sharded ones too, as safetensors files; called by all ranks of the group, None is one process."""
-    _expect_to_be_alone()
-    writer = dcp.HuggingFaceStorageWriter(str(directory), save_distributed=True)
-    with _plain_errors():
-        dcp.save(dict(tensors), storage_writer=writer, process_group=group, no_dist=group is None)
-
-
-def read_tensors(directory: Path, tensors: Mapping[str, Tensor], world: World, prefix: str = "") -> None:
-    """Fill tensors in place from what ``write_tensors`` wrote, however many ranks it had; by all ranks together.
-
-    Only tensors whose names start with ``prefix`` are read; ``tensors`` has their names without it.
-
-    Raises:
-        ValueError: the names or shapes differ; nothing was filled.
-    """
-    _expect_to_be_alone()
-    reader = dcp.HuggingFaceStorageReader(str(directory))
-    found = {
-        name.removeprefix(prefix): getattr(value, "size", None)
-        for name, value in reader.read_metadata().state_dict_metadata.items()
-        if name.startswith(prefix)
-    }
-    wanted = {name: tensor.shape for name, tensor in tensors.items()}
-    differing = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
-    if differing:
-        name = differing[0]
-        there, here = (shapes.get(name) for shapes in (found, wanted))
-        raise ValueError(
-            f"{directory}: {len(differing)} of {len(wanted)} tensors are not this run's; {name} is "
-            f"{'missing' if there is None else list(there)} there and {'unknown' if here is None else list(here)} here"
-        )
-    with _plain_errors():
-        named = {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
-        dcp.load(named, storage_reader=reader, no_dist=world.world_size == 1)
-
-
-def read_whole(directory: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
-    """The wanted tensors of what ``write_tensors`` wrote, whole and new, in this process alone."""
-    _expect_to_be_alone()
-    reader = dcp.HuggingFaceStorageReader(str(directory))
-    found = reader.read_metadata().state_dict_metadata
-    tensors = {
-        name: torch.empty(value.size, dtype=value.properties.dtype)
-        for name, value in found.items()
-        if isinstance(value, TensorStorageMetadata) and wanted(name)
-    }
-    with _plain_errors():
-        dcp.load(tensors, storage_reader=reader, no_dist=True)
-    return tensors
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Raise what went wrong on the first rank, not PyTorch's account of it, which is no ``Exception`` at all."""
-    try:
-        yield
-    except CheckpointException as account:
-        cause, _ = next(iter(account.failures.values()))
-        raise cause from None
-
-
-def _expect_to_be_alone() -> None:
-    """A single process saves and loads without a process group; PyTorch's warning that it does so is no news."""
-    warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
-
-
-def compare_replicas(parameters: Mapping[str, Tensor], world: World) -> None:
-    """Compare a checksum of every parameter's bits over the ranks.
-
-    Raises:
-        RuntimeError: on all ranks, naming the parameters that differ.
-    """
-    if world.world_size == 1 or not parameters:
-        return
-    lowest = torch.stack([checksum(parameter) for parameter in parameters.values()])
-    highest = lowest.clone()
-    dist.all_reduce(lowest, op=dist.ReduceOp.MIN)
-    dist.all_reduce(highest, op=dist.ReduceOp.MAX)
-    differing = [name for name, equal in zip(parameters, (lowest == highest).tolist(), strict=True) if not equal]
-    if differing:
-        raise RuntimeError(
-            f"check_replicas: {len(differing)} of {len(parameters)} parameters differ between ranks, the first is "
-            f"{differing[0]}; go on from the newest checkpoint, and look for code that changes weights on one rank only"
-        )
-
-
-def checksum(tensor: Tensor) -> Tensor:
-    """A sum over the tensor's bytes in which every place has a weight of its own, [] int64; overflow wraps.
-
-    Taken a piece at a time: a byte becomes three int64 on the way.
-    """
-    total = torch.zeros((), dtype=torch.int64, device=tensor.device)
-    first = 0
-    for piece in tensor.contiguous().flatten().view(torch.uint8).split(_CHECKSUM_BYTES):
-        places = torch.arange(first, first + len(piece), device=piece.device)
-        total += (piece.to(torch.int64) * (places * 2 + 1)).sum()
-        first += len(piece)
-    return total

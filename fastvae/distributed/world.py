@@ -1,4 +1,4 @@
-"""Which process this is, among how many, on which device: read from torchrun's environment."""
+"""Rank, number of processes and device of this process, from torchrun's environment."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ _LAST_S = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """One process's place in the run."""
+    """Rank, number of processes and device of one process."""
 
     rank: int = 0
     local_rank: int = 0
     world_size: int = 1
     device: torch.device = torch.device("cpu")
     backend: Backend | None = None
-    """What carries the messages between the processes; None without a process group."""
+    """Back end of the process group; None without a process group."""
     timeout_s: float = 600.0
     """Seconds that a process waits for another one."""
 
     @property
     def is_main(self) -> bool:
-        """True on the one process that prints and writes what only one process should."""
+        """Whether this is rank 0, which prints and writes files."""
         return self.rank == 0
 
     def barrier(self) -> None:
         """Wait for every process of the run."""
         if self.world_size > 1:
-            # A sum on the CPU rather than dist.barrier(), which would pick a GPU by itself under NCCL.
+            # A sum on the CPU rather than dist.barrier(), which would choose a GPU itself with NCCL.
             dist.all_reduce(torch.zeros(1))
 
     def broadcast_text(self, text: str | None) -> str | None:
-        """Rank 0's text (or None) on every rank."""
+        """Return rank 0's text (or None) on every rank."""
         if self.world_size == 1:
             return text
         payload = bytes(text or "", "utf-8")
@@ -74,32 +74,31 @@ def _environment_int(environment: Mapping[str, str], name: str, default: int) ->
 
 
 def choose_device(name: str, local_rank: int) -> torch.device:
-    """``auto`` is this process's GPU where PyTorch sees one and the CPU elsewhere; ``cpu`` and ``cuda`` insist."""
+    """Return the device: ``auto`` is this process's GPU if available, else the CPU."""
     if name not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device must be auto, cpu or cuda, got {name!r}")
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            "device cuda was asked for, but PyTorch sees no GPU here; `fastvae doctor` says why, or use cpu"
-        )
+        raise ValueError("device cuda was requested, but PyTorch finds no GPU; `fastvae doctor` shows why, or use cpu")
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", local_rank % torch.cuda.device_count())
 
 
 def world_from_environment(device: str = "auto", environment: Mapping[str, str] | None = None) -> World:
-    """This process's place as torchrun's RANK, LOCAL_RANK and WORLD_SIZE say; one process where they are unset.
+    """Read torchrun's RANK, LOCAL_RANK and WORLD_SIZE; one process if they are not set.
 
     Raises:
-        ValueError: the variables are not a launcher's, but what another one left; or Slurm started several processes
-            that no launcher told of each other.
+        ValueError: the variables were not set by a launcher of this process; or Slurm started several processes without
+            a launcher that connects them.
     """
     variables = os.environ if environment is None else environment
     rank, world_size = _environment_int(variables, "RANK", 0), _environment_int(variables, "WORLD_SIZE", 1)
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not variables.get(name)]
     if world_size > 1 and missing:
         raise ValueError(
-            f"WORLD_SIZE is {world_size} in the environment, but {missing[0]} is not set: no launcher started this "
-            "process. Unset WORLD_SIZE to train with one process, or start with torchrun"
+            f"WORLD_SIZE is {world_size} in the environment, but {missing[0]} is not set: this process was not "
+            "started by a "
+            "launcher. Unset WORLD_SIZE to train with one process, or start with torchrun"
         )
     if not 0 <= rank < world_size:
         raise ValueError(
@@ -113,13 +112,13 @@ def world_from_environment(device: str = "auto", environment: Mapping[str, str] 
 
 
 def _refuse_bare_srun(variables: Mapping[str, str]) -> None:
-    """Refuse to be one of several tasks that would each train the same run alone."""
-    for name in ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"):  # the step's own number, where srun started this process
+    """Check that this is not one of several Slurm tasks that would each train the same run alone."""
+    for name in ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"):  # the number of the step, if srun started this process
         if name in variables:
             tasks = _environment_int(variables, name, 1)
             if tasks > 1:
                 raise ValueError(
-                    f"{name} is {tasks}, but no launcher told the {tasks} processes of each other: each would train "
+                    f"{name} is {tasks}, but no launcher connects the {tasks} processes: each would train "
                     "alone. Start with `fastvae submit` or launch/slurm/train.sbatch, or give srun --ntasks-per-node=1 "
                     f"and torchrun; to train with one process, give srun --ntasks=1, or unset {name}"
                 )
@@ -134,20 +133,20 @@ def enter_world(
     on_failure: Callable[[Failure], None] | None = None,
     last_words: Callable[[str], None] = to_stderr,
 ) -> Iterator[World]:
-    """The process group for as long as the block runs; one that the caller made before is used and left alone.
+    """Context with the process group; one that the caller created is used and not destroyed.
 
     All ranks leave the block together. A rank that freezes, dies or raises ends the others within ``timeout_s`` + 5 s,
     wherever they are: those that cannot leave the block by an exception are ended with exit code 1.
 
     Args:
         device: see ``choose_device``.
-        timeout_s: seconds that a process waits for another one before it gives up.
+        timeout_s: seconds that a process waits for another one before it fails.
         on_failure: called once with the run's first failure if the block raises, here or on another rank; it may be
             called from another thread, while the block still waits for a peer.
-        last_words: shows the user a message where this process must be ended at once.
+        last_words: prints a message if this process must be ended immediately.
 
     Raises:
-        PeerFailed: the block raised, but because of another rank, which the message names; or the ranks did not meet.
+        PeerFailed: the block raised because of another rank, which the message names; or the rendezvous failed.
     """
     world = replace(world_from_environment(device), timeout_s=timeout_s)
     if world.device.type == "cuda":
@@ -174,7 +173,7 @@ def enter_world(
             world = replace(world, backend=_form_group(store, world))
         yield world
         if roster is not None:
-            world.barrier()  # a rank that hangs on its way out is found by those that wait for it here
+            world.barrier()  # a rank that hangs at the end is detected by those that wait for it here
         failed = False
     except Exception as error:
         own = failure_here(world.rank, error)
@@ -191,7 +190,7 @@ def enter_world(
 
 
 def _form_group(store: dist.Store, world: World) -> Backend:
-    """The process group of ranks that have met.
+    """Create the process group after the rendezvous.
 
     Raises:
         PeerFailed: they could not connect to each other.
@@ -204,24 +203,25 @@ def _form_group(store: dist.Store, world: World) -> Backend:
             rank=world.rank,
             world_size=world.world_size,
             timeout=timedelta(seconds=world.timeout_s),
-            # NCCL then connects here, on this GPU, and not in the middle of the first step on one that it guesses.
+            # NCCL then connects here, on this GPU, and not during the first step on a GPU that it guesses.
             device_id=world.device if backend.name == "nccl" else None,
         )
     except RuntimeError as error:
         if is_peer_error(error):
             raise
         raise PeerFailed(
-            f"rank {world.rank} on {socket.gethostname()}: the {world.world_size} processes met, but could not connect "
-            f"to each other: {error}. Does the interface lead to the other hosts (GLOO_SOCKET_IFNAME, "
+            f"rank {world.rank} on {socket.gethostname()}: the {world.world_size} processes found each other, but "
+            "could not connect "
+            f"directly: {error}. Does the interface lead to the other hosts (GLOO_SOCKET_IFNAME, "
             "NCCL_SOCKET_IFNAME)?"
         ) from error
     return backend
 
 
 def _leave(roster: Roster, world: World, *, failed: bool, peer_failed: bool) -> None:
-    """Destroy the process group and end the watch, in a bounded time.
+    """Destroy the process group and stop monitoring, in a bounded time.
 
-    Where a peer failed, gloo's group is left as it is: to destroy it waits for what is under way with that peer.
+    If another rank failed, gloo's group is not destroyed, since that waits for operations with that rank.
     """
     try:
         if world.backend is None or (peer_failed and world.backend.name == "gloo"):
@@ -237,10 +237,10 @@ def _leave(roster: Roster, world: World, *, failed: bool, peer_failed: bool) -> 
 
 
 def _end_process() -> None:
-    """End a process whose peer failed as Python ends: threads in C++ still wait for that peer.
+    """End a process after another rank failed, at Python's exit: threads in C++ still wait for that rank.
 
-    Python would wait for them until the timeout, or stop them inside C++, which crashes. Other functions that were
-    registered for the end run first.
+    Python would wait for them until the timeout, or stop them inside C++, which crashes. Other functions that are
+    registered for the exit run first.
     """
     faulthandler.dump_traceback_later(_LAST_S, exit=True, file=os.open(os.devnull, os.O_WRONLY))
     atexit.unregister(_end_process)

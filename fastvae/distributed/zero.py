@@ -1,4 +1,4 @@
-"""DeepSpeed's ZeRO, stages 1 to 3: what the ranks share out, and how it becomes whole again for a checkpoint."""
+"""DeepSpeed's ZeRO, stages 1 to 3: what is sharded over ranks, and how it is gathered for a checkpoint."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ from torch import Tensor, nn
 from fastvae.distributed.config import StrategyOptions
 from fastvae.distributed.deepspeed import DeepSpeedStrategy, import_deepspeed
 from fastvae.distributed.deepspeed_settings import engine_settings
+from fastvae.distributed.replicas import compare_replicas
 from fastvae.distributed.snapshot import copy_to_host
-from fastvae.distributed.strategy import Accept, BuildOptimizer, StepReport, compare_replicas, read_tensors
+from fastvae.distributed.strategy import Accept, BuildOptimizer, StepReport
+from fastvae.distributed.tensors import read_tensors
 from fastvae.distributed.world import World
 
 
 def build_deepspeed(world: World, options: StrategyOptions) -> DeepSpeedStrategy:
-    """The strategy of the stage that the settings ask for.
+    """Build the strategy of the configured stage.
 
     Raises:
         ValueError: there is no process group, DeepSpeed is not installed, or its settings contradict each other.
     """
     if not dist.is_initialized():
-        raise ValueError("strategy deepspeed needs a launcher: start with torchrun or deepspeed, or use single")
+        raise ValueError("strategy deepspeed requires a launcher: start with torchrun or deepspeed, or use single")
     settings = engine_settings(
         options.deepspeed, precision=options.precision, accumulation=options.accumulation, clip=options.max_grad_norm
     )
@@ -38,11 +40,11 @@ def build_deepspeed(world: World, options: StrategyOptions) -> DeepSpeedStrategy
 
 @dataclass(frozen=True)
 class _Share:
-    """Where this rank's part of a parameter is: a run of numbers in one of the optimizer's flat tensors."""
+    """Location of this rank's shard of a parameter: a range in one of the optimizer's flat tensors."""
 
-    flat: Tensor | None  # None where this rank has no part
-    first: int  # of the part, in the flat tensor
-    offset: int  # of the part, in the flattened parameter
+    flat: Tensor | None  # None if this rank has no part
+    first: int  # start of the part in the flat tensor
+    offset: int  # start of the part in the flattened parameter
     numel: int
 
     def of(self, flat: Tensor) -> Tensor:
@@ -50,9 +52,9 @@ class _Share:
 
 
 class ZeROStrategy(DeepSpeedStrategy):
-    """Stages 1 to 3: the float32 weights that the optimizer updates, and its state, are shared out over the ranks.
+    """Stages 1 to 3: the float32 weights that the optimizer updates, and its state, are sharded over ranks.
 
-    The engine clips, and skips a gradient that is not finite. Checkpoints hold whole tensors by parameter name, as
+    The engine clips, and skips a gradient that is not finite. Checkpoints contain whole tensors by parameter name, as
     every strategy's do; DeepSpeed's own files are pickles and are never written nor read.
     """
 
@@ -64,7 +66,7 @@ class ZeROStrategy(DeepSpeedStrategy):
         self._shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
         shards_weights = self._settings["zero_optimization"]["stage"] == 3
         sharded = copy.deepcopy(model).to(self.world.device)
-        if shards_weights:  # stage 3 cannot split a parameter without a dimension (0.19.8): give it one
+        if shards_weights:  # stage 3 cannot shard a parameter without a dimension (0.19.8): add one
             for parameter in sharded.parameters():
                 parameter.data = parameter.data.view(parameter.shape or (1,))
             for module in sharded.modules():
@@ -94,9 +96,9 @@ class ZeROStrategy(DeepSpeedStrategy):
         return _Share(zero.fp32_partitioned_groups_flat[group] if numel else None, first, offset, numel)
 
     def _watch_norm(self, name: str) -> None:
-        """Have the engine ask whether a step is accepted, where it has worked out the gradient's norm.
+        """Make the engine call ``accept`` once it has computed the gradient's norm.
 
-        The engine clips and updates in one call, and skips a step whose norm is NaN (0.19.8): so it is shown one.
+        The engine clips and updates in one call, and skips a step whose norm is NaN (0.19.8): so it gets NaN to skip.
         """
         zero = self._engine.optimizer
         work_out = getattr(zero, name)
@@ -117,14 +119,14 @@ class ZeROStrategy(DeepSpeedStrategy):
 
     def step(self, max_grad_norm: float | None, accept: Accept | None = None) -> StepReport:
         if (max_grad_norm or 0.0) != self._settings["gradient_clipping"]:
-            raise ValueError("strategy deepspeed: the engine clips as it was set up; max_grad_norm cannot change")
+            raise ValueError("strategy deepspeed: max_grad_norm is fixed when the engine is built and cannot change")
         self._accept, self._grad_norm = accept, None
         self._engine.step()
-        if self._grad_norm is None:  # the engine found an infinity before it came to the norm
+        if self._grad_norm is None:  # the engine found an infinity before it computed the norm
             self._grad_norm = torch.full((), torch.inf, device=self.world.device)
             if accept is not None:
                 accept(self._grad_norm)
-        overflow = bool(self._engine.optimizer.overflow)  # the engine itself has waited for it
+        overflow = bool(self._engine.optimizer.overflow)  # the engine has already synchronised
         skipped = torch.full((), overflow, dtype=torch.bool, device=self.world.device)
         return StepReport(grad_norm=self._grad_norm.detach(), skipped=skipped)
 
@@ -156,7 +158,7 @@ class ZeROStrategy(DeepSpeedStrategy):
         compare_replicas({name: p.detach() for name, p in self.trained.named_parameters()}, self.world)
 
     def _gather(self, name: str, share: Tensor | None) -> Tensor:
-        """The whole tensor, shaped as its parameter, from every rank's part."""
+        """Return the whole tensor in its parameter's shape, from every rank's part."""
         whole = torch.zeros(self._shapes[name].numel(), device=self.world.device)
         if share is not None and share.numel():
             self._part(name, whole).copy_(share)
@@ -168,18 +170,18 @@ class ZeROStrategy(DeepSpeedStrategy):
         return whole.flatten().narrow(0, share.offset, share.numel)
 
     def _moments(self, name: str) -> dict[str, Tensor]:
-        """The optimizer's state of the flat tensor that holds this rank's part; zeros before the first step."""
+        """Return the optimizer's state of the flat tensor with this rank's part; zeros before the first step."""
         flat = self._shares[name].flat
         if flat is None:
             return {}
         state = self.optimizer.state[flat]
-        if not state:  # as PyTorch's fused Adam starts it
+        if not state:  # the initial state of PyTorch's fused Adam
             state["step"] = torch.zeros((), device=flat.device)
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(flat.data), torch.zeros_like(flat.data)
         return dict(state)
 
     def _tensors(self, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Every tensor of the checkpoint, whole, and new: what is read into them is not yet in the engine."""
+        """Return every tensor of the checkpoint, whole and new: reading into them does not change the engine."""
         tensors = {f"model.{name}": buffer.clone() for name, buffer in self.trained.named_buffers()}
         shares = self.full_precision_parameters()
         for name, share in self._shares.items():
@@ -238,7 +240,7 @@ class _OpenRecord(dict[str, Any]):
 
 
 def _open_record(module: nn.Module, inputs: Any, output: Any) -> Any:
-    """Stage 3 hooks the tensors that a module returns, and finds them in tuples and dicts only (0.19.8)."""
+    """Stage 3 hooks the tensors that a module returns, but only in tuples and dicts (0.19.8)."""
     if not is_dataclass(output) or isinstance(output, type):
         return output
     opened = _OpenRecord({field.name: getattr(output, field.name) for field in fields(output)})

@@ -1,4 +1,4 @@
-"""Which model, and how large: what recipes and the command line set. Nothing here imports PyTorch."""
+"""Settings of the model. This module does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from fastvae.settings import Settings, setting
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Settings):
-    """Which model, and how large."""
+    """Which model to train, and its size."""
 
     family: str = "vae"
-    """What is trained, a name of `fastvae.models.FAMILIES`: vae, autoencoder, hierarchical, text, recommender, or one
-    that a plugin registers. On the command line another family brings its own defaults."""
+    """Family of models, a name of `fastvae.models.FAMILIES`: vae, autoencoder, hierarchical, text, recommender, or a
+    family that a plugin registers. On the command line, another family sets its own defaults."""
     network: str = "mlp"
-    """Encoder and decoder, one of the family's networks, such as mlp, conv or linear (whose optimum is PPCA)."""
+    """Architecture of encoder and decoder, one of the family's, such as mlp, conv or linear (its optimum is PPCA)."""
     hidden_dim: tuple[int, ...] = (400,)
-    """Widths of the encoder's hidden layers; the decoder mirrors them."""
+    """Widths of the encoder's hidden layers; the decoder has them in reverse order."""
     latent_dim: int = 20
-    """Dimensions of the latent space."""
+    """Number of dimensions of the latent space."""
     activation: Activation = "relu"
     """Nonlinearity of the hidden layers."""
     conditioning: Conditioning = "concat"
@@ -34,15 +34,15 @@ class ModelConfig(Settings):
     conv: ConvConfig = field(default_factory=ConvConfig)
     """Settings of network conv."""
     hierarchy: HierarchyConfig = field(default_factory=HierarchyConfig)
-    """The top layer of family hierarchical; hidden_dim and latent_dim describe the lower one."""
+    """The top layer of family hierarchical; hidden_dim and latent_dim describe the lower layer."""
     likelihood: str = "bernoulli"
-    """p(x|z), a name of `fastvae.likelihoods.LIKELIHOODS`: bernoulli for pixels in [0, 1], gaussian (learned variance)
-    for real values, discretized-logistic for 8-bit pixels, ... Family autoencoder has none."""
+    """Likelihood p(x|z), a name of `fastvae.likelihoods.LIKELIHOODS`: bernoulli for pixels in [0, 1], gaussian (with a
+    learned variance) for real values, discretized-logistic for 8-bit pixels, ... Family autoencoder has none."""
     likelihood_logvar: Literal["scalar", "per-dimension"] = "scalar"
-    """One learned variance for all values of the Gaussian likelihood, or one for each."""
+    """Learned variance of the Gaussian likelihood: one for all dimensions, or one per dimension."""
     likelihood_logvar_start: float = -3.0
-    """Initial log variance of the Gaussian likelihood; the default suits pixels in [0, 1]. A start far above the data's
-    variance makes z look useless, and the posterior collapses before the learned variance has come down."""
+    """Initial log variance of the Gaussian likelihood; the default suits pixels in [0, 1]. If it is far above the
+    variance of the data, the posterior collapses before the learned variance has decreased."""
     likelihood_logvar_floor: float = setting(-10.0, advanced=True)
     """Lower bound of the Gaussian likelihood's log variance."""
     text: TextConfig = field(default_factory=TextConfig)

@@ -17,6 +17,8 @@ from fastvae.models.hierarchical.family import FAMILY as HIERARCHICAL
 from fastvae.models.recommender.family import FAMILY as RECOMMENDER
 from fastvae.models.text.family import FAMILY as TEXT
 from fastvae.models.vae.family import FAMILY as VAE
+from fastvae.own_settings import add_settings, extended
+from fastvae.settings import Settings
 
 if TYPE_CHECKING:
     from fastvae.likelihoods import Likelihood
@@ -30,8 +32,13 @@ LIKELIHOOD_OPTIONS: dict[str, tuple[str, ...]] = {
 """Fields of `ModelConfig` that a likelihood reads; one that is not here reads none."""
 
 
-def register_family(family: Family) -> None:
+def register_family(family: Family, config: type[Settings] | None = None) -> None:
     """Add a family of models under its name.
+
+    Args:
+        family: the declaration.
+        config: settings of its own, which ``build`` reads by `fastvae.own_settings.own_settings` and the command line
+            has as ``--model.NAME.FIELD``; None for none.
 
     Raises:
         ValueError: the name is taken, or the family declares no network.
@@ -39,6 +46,10 @@ def register_family(family: Family) -> None:
     _require_new("family", family.name, FAMILIES)
     if not family.networks:
         raise ValueError(f"register_family: {family.name} must declare at least one network, got none")
+    if config is not None:
+        option = add_settings(ModelConfig, family.name, config)
+        networks = {name: replace(each, options=(*each.options, option)) for name, each in family.networks.items()}
+        family = replace(family, networks=networks)
     FAMILIES[family.name] = family
 
 
@@ -48,6 +59,7 @@ def register_likelihood(
     *,
     families: Sequence[str] = ("vae", "hierarchical"),
     options: Sequence[str] = (),
+    config: type[Settings] | None = None,
 ) -> None:
     """Add a likelihood under a name.
 
@@ -56,6 +68,8 @@ def register_likelihood(
         likelihood: the class; its ``build`` makes it of a model's settings.
         families: the families that it suits.
         options: the fields of `ModelConfig` that its ``build`` reads.
+        config: settings of its own, which ``build`` reads by `fastvae.own_settings.own_settings` and the command line
+            has as ``--model.NAME.FIELD``; None for none.
 
     Raises:
         ValueError: the name is taken, or there is no such family.
@@ -64,8 +78,9 @@ def register_likelihood(
 
     _require_new("likelihood", name, LIKELIHOODS)
     suited = [find_family(each) for each in families]
+    own = () if config is None else (add_settings(ModelConfig, name, config),)
     LIKELIHOODS[name] = likelihood
-    LIKELIHOOD_OPTIONS[name] = tuple(options)
+    LIKELIHOOD_OPTIONS[name] = (*options, *own)
     for family in suited:
         FAMILIES[family.name] = replace(family, likelihoods=(*family.likelihoods, name))
 
@@ -104,18 +119,34 @@ def find_network(config: ModelConfig) -> Network:
     raise ValueError(f"model.network: no network is named {config.network!r}; {hint}")
 
 
-def check_model(config: ModelConfig, kind: str | None = None) -> None:
+def allow_task(task: str, families: Iterable[str]) -> None:
+    """Declare that families can be trained by a task.
+
+    Raises:
+        ValueError: there is no such family.
+    """
+    for family in [find_family(name) for name in families]:
+        FAMILIES[family.name] = replace(family, tasks=(*family.tasks, task))
+
+
+def check_model(config: ModelConfig, kind: str | None = None, task: str | None = None) -> None:
     """Compare a model's configuration with what its family declares.
 
     Args:
         config: family, network, likelihood and conditioning.
         kind: the kind of the data; None where it is not known.
+        task: the name of the task that trains it; None where it is not known.
 
     Raises:
         ValueError: they do not suit each other; the message has the rule, the value and a remedy.
     """
     network, family = find_network(config), find_family(config.family)
     _check_likelihood(config, family)
+    if task is not None and task not in family.tasks:
+        raise ValueError(
+            f"train.task: family {family.name} is trained by {_choice(family.tasks)}, got {task}; choose another task,"
+            " or another model.family"
+        )
     where = f"network {config.network} of family {family.name}"
     if config.conditioning == "film" and not network.film:
         raise ValueError(f"model.conditioning=film: {where} has no FiLM; use model.conditioning=concat")
@@ -173,7 +204,7 @@ def model_preset(family: str, name: str | None = None, *, network: str | None = 
         ValueError: no family, network or preset has that name.
     """
     found = find_family(family)
-    config = ModelConfig(family=family, network=next(iter(found.networks)) if network is None else network)
+    config = extended(ModelConfig)(family=family, network=next(iter(found.networks)) if network is None else network)
     if found.likelihoods:
         config = replace(config, likelihood=found.likelihoods[0])
     if name is not None or find_network(config).presets:
@@ -211,7 +242,7 @@ def _require_new(what: str, name: str, taken: Iterable[str]) -> None:
 
 def _hint(name: str, known: Collection[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]}?" if near else f"choose {_choice(known)}"
+    return f"did you mean {near[0]}?" if near else f"choose {_choice(known)}, or load the plugin that registers it"
 
 
 def _choice(names: Collection[str]) -> str:

@@ -1,4 +1,4 @@
-"""What is minimised, as a configuration. Nothing here imports PyTorch."""
+"""Settings of the objective. This module does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from fastvae.settings import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig(Settings):
-    """What is minimised."""
+    """Settings of the objective that is minimised."""
 
     num_samples: int = 1
-    """Samples of z for each example; more than 1 trains the importance-weighted bound (IWAE)."""
+    """Number of samples of z per example; more than 1 trains the importance-weighted bound (IWAE)."""
     kl_weight: float = 1.0
-    """Weight on the rate, once the schedule has reached it; 1 is the ELBO."""
+    """Final weight of the rate (the KL term); 1 is the ELBO."""
     kl_schedule: Literal["constant", "linear", "cyclical"] = "constant"
-    """How the weight reaches it: at once, by a linear warm-up, or by one at the start of every cycle."""
+    """Schedule of the weight: constant, a linear warm-up, or a linear warm-up at the start of every cycle."""
     kl_warmup_steps: int = 0
-    """Steps of the linear warm-up of the run or of each cycle."""
+    """Number of steps of the linear warm-up, of the run or of each cycle."""
     kl_cycle_steps: int | None = None
-    """Steps of one cycle of the cyclical schedule, its warm-up included."""
+    """Number of steps of one cycle of the cyclical schedule, including its warm-up."""
     kl_weight_start: float = 0.0
-    """Weight at the start of a warm-up and during the autoencoder steps; above 0 it bounds the information in z."""
+    """Weight at the start of a warm-up and during autoencoder pre-training; above 0 it limits the information in z."""
     autoencoder_steps: int = 0
-    """Steps of autoencoder pre-training, at the weight of the warm-up's start; then the decoder is re-initialised, and
-    the schedule begins."""
+    """Number of steps of autoencoder pre-training at weight kl_weight_start; then the decoder is re-initialised and the
+    schedule begins."""
     free_bits: float | None = None
-    """Nats of KL that each latent dimension has without cost; None for none."""
+    """Free bits: KL in nats per latent dimension that the loss does not penalise; None for off."""
 
     def __post_init__(self) -> None:
         if self.num_samples < 1:
@@ -41,10 +41,10 @@ class ObjectiveConfig(Settings):
                 f" got {self.kl_weight}, {self.kl_weight_start}, {self.kl_warmup_steps} and {self.autoencoder_steps}"
             )
         if self.kl_schedule != "constant" and self.kl_warmup_steps < 1:
-            raise ValueError(f"ObjectiveConfig: kl_schedule={self.kl_schedule!r} needs kl_warmup_steps >= 1, got 0")
+            raise ValueError(f"ObjectiveConfig: kl_schedule={self.kl_schedule!r} requires kl_warmup_steps >= 1, got 0")
         if self.kl_schedule == "cyclical" and (self.kl_cycle_steps or 0) < self.kl_warmup_steps:
             raise ValueError(
-                f"ObjectiveConfig: kl_cycle_steps must hold its warm-up of {self.kl_warmup_steps} steps,"
+                f"ObjectiveConfig: kl_cycle_steps must be at least its warm-up of {self.kl_warmup_steps} steps,"
                 f" got {self.kl_cycle_steps}"
             )
         if self.free_bits is not None and (not 0 <= self.free_bits < math.inf or self.num_samples > 1):

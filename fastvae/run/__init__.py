@@ -1,4 +1,4 @@
-"""A whole run from its configuration, and a finished run from its directory."""
+"""Start a run from its configuration, and load a finished run from its directory."""
 
 from typing import TYPE_CHECKING
 

@@ -1,8 +1,9 @@
-"""Everything that decides a run, and its way back from a run directory."""
+"""The configuration of a run, and how it is read from a run directory."""
 
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,27 +16,29 @@ from fastvae.data import DataConfig
 from fastvae.data import resolve as resolve_data
 from fastvae.data.kinds import ANY
 from fastvae.models import ModelConfig
+from fastvae.own_settings import extended
+from fastvae.plugins import why_other_plugins
 from fastvae.settings import Settings
 from fastvae.train import TrainConfig
 from fastvae.train.run_dir.record import read_record
 from fastvae.train.run_dir.run_dir import RunDir
 
-_MAX_CONFIG_BYTES = 2**20  # far above what a run writes
+_MAX_CONFIG_BYTES = 2**20  # far more than a run writes
 _MAX_MESSAGE = 500
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Settings):
-    """Everything that decides a run. A recipe is a function that returns one; the command line changes its fields."""
+    """Configuration of a run. A recipe is a function that returns one; command-line options change its fields."""
 
     recipe: Annotated[str, tyro.conf.Suppress] = "custom"
-    """Name of the recipe that this came from."""
+    """Name of the recipe that the configuration is derived from."""
     run_dir: Path | None = None
-    """Where the run writes everything; None is runs/RECIPE."""
+    """Directory that the run writes to; None is runs/RECIPE."""
     seed: int = 0
-    """Decides initial weights, noise and the order of the examples."""
+    """Seed of the initial weights, the noise and the order of the examples."""
     weights: Path | None = None
-    """Start from the weights of this file, such as one of `fastvae export`; None makes them from the seed."""
+    """File with initial weights, such as one of `fastvae export`; None initialises them from the seed."""
     model: ModelConfig
     """The model."""
     data: DataConfig
@@ -54,12 +57,12 @@ class RunConfig(Settings):
 
 
 def resolve(config: RunConfig) -> RunConfig:
-    """The configuration with its data's name resolved, see `fastvae.data.resolve`; the same if applied twice.
+    """Return the configuration with the name of its data resolved, see `fastvae.data.resolve`. Idempotent.
 
-    The likelihood "table" is for tables only, so that a path needs no other word to be read as one.
+    The likelihood "table" is for tables only, so a path is read as a table if the likelihood is "table".
 
     Raises:
-        ValueError: the data's name needs a path, and there is none.
+        ValueError: the name of the data requires a path, and the configuration has none.
     """
     data = resolve_data(config.data)
     if config.model.likelihood == "table" and data.name == ANY:
@@ -68,31 +71,48 @@ def resolve(config: RunConfig) -> RunConfig:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases, which no run writes: a few lines of them can stand for more than a memory holds."""
+    """YAML without aliases, which no run writes: a few lines of aliases can expand to more than fits in memory."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has an alias (*name), which is not allowed here")
+            raise yaml.YAMLError("aliases (*name) are not allowed")
         return super().compose_node(parent, index)
 
 
 def read_config(directory: Path) -> RunConfig:
-    """The configuration that a run directory holds.
+    """Read the configuration of a run directory.
 
-    Where the run directory was moved together with files that it names, they are found at their new place.
+    If the run directory was moved together with files that it refers to, the files are found at their new path.
+
+    Plugins with other source files than the run's are reported on stderr.
 
     Raises:
-        ValueError: there is none, or it is not one of this version's; the message says what is wrong.
+        ValueError: the file does not exist, was not written by this version, or needs a plugin that is not loaded; the
+            message states the reason.
     """
     path, record = RunDir(directory).config, read_record(directory)
+    _check_plugins(directory, record)
     fields = read_fields(directory)
     if fields.get("model") is None or fields.get("data") is None:
         raise ValueError(_of_a_users_model(directory, fields))
     try:
-        config = dacite.from_dict(RunConfig, fields, dacite.Config(cast=[Path, tuple], strict=True))
+        config = dacite.from_dict(extended(RunConfig), fields, dacite.Config(cast=[Path, tuple], strict=True))
         return _relocated(config, Path(str(record and record.get("directory"))), directory)
     except (dacite.DaciteError, ValueError, TypeError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())[:_MAX_MESSAGE]}") from None
+
+
+def _check_plugins(directory: Path, record: dict[str, Any] | None) -> None:
+    """Check that the plugins of a run are loaded; plugins with other source files are reported on stderr.
+
+    Raises:
+        ValueError: a plugin is not loaded.
+    """
+    need, differ = why_other_plugins(directory, record)
+    if need is not None:
+        raise ValueError(need)
+    if differ is not None:
+        print(f"warning: {differ}; results can differ", file=sys.stderr, flush=True)
 
 
 def read_users_config(directory: Path) -> RunConfig:
@@ -101,11 +121,11 @@ def read_users_config(directory: Path) -> RunConfig:
     Raises:
         ValueError: the directory does not contain a run, or ``config.yaml`` is not one of this version.
     """
-    read_record(directory)
+    _check_plugins(directory, read_record(directory))
     fields = read_fields(directory)
     try:
         rules = dacite.Config(cast=[Path, tuple], strict=True)
-        train = dacite.from_dict(TrainConfig, fields.get("train") or {}, rules)
+        train = dacite.from_dict(extended(TrainConfig), fields.get("train") or {}, rules)
         return RunConfig(
             recipe=str(fields.get("recipe", "custom")),
             run_dir=directory,
@@ -132,7 +152,7 @@ def read_fields(directory: Path) -> dict[str, Any]:
         fields: Any = yaml.load(text.decode("utf-8"), _PlainLoader)
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(
-            f"{directory} holds no run: {path.name} is missing; `fastvae train RECIPE` makes one"
+            f"{directory} is not a run directory: {path.name} is missing; `fastvae train RECIPE` creates one"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
@@ -158,7 +178,7 @@ def _of_a_users_model(directory: Path, fields: dict[str, Any]) -> str:
 
 
 def _relocated(value: Any, before: Path, now: Path) -> Any:
-    """A configuration whose missing paths are those at the same place relative to the moved run directory.
+    """Return a configuration whose missing paths are replaced by those at the same path relative to the run directory.
 
     Args:
         value: the configuration, or a field of it.

@@ -1,7 +1,7 @@
-"""A part of a finished run as one file for other programs: weights, a PyTorch program (pt2), or ONNX.
+"""Export a part of a finished run as one file for other programs: weights, a PyTorch program (pt2), or ONNX.
 
-A program holds the preprocessing of pixels and of tables, draws its noise by the same counters as fastvae, and needs no
-fastvae where it runs: the fused operators in it are replaced by their formulas in plain PyTorch.
+A program contains the preprocessing of pixels and of tables, generates its noise by the same counters as fastvae, and
+does not require fastvae: the fused operators in it are replaced by their formulas in plain PyTorch.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ class _Keyed:
 
 
 class _Part(nn.Module):
-    """What of a run a program computes; a module, because ``torch.export`` takes one."""
+    """The computation of a program, as the module that ``torch.export`` requires."""
 
     def __init__(self, run: LoadedRun) -> None:
         super().__init__()
-        assert isinstance(run.model, VAE)  # _part checks it
+        assert isinstance(run.model, VAE)  # checked by _part
         self.model = run.model
         self.preprocess = run.data.preprocess
 
     def batch(self, raw: Tensor, key: Tensor | None, condition: Tensor | None) -> Batch:
-        """The batch that the model reads, as evaluation makes it; row i has the noise of example key[2] + i."""
+        """Build the model's batch as in evaluation; row i has the noise of example key[2] + i."""
         if isinstance(self.preprocess, MaskGaps):
             is_missing = raw.isnan()
             x = raw.masked_fill(is_missing, 0.0)
@@ -91,31 +91,31 @@ class _Sampler(_Part):
 
 @dataclass(frozen=True)
 class Program:
-    """A part of a run, ready to be written."""
+    """An exported part of a run."""
 
     exported: torch.export.ExportedProgram
-    """Without operators of fastvae."""
+    """The program, without operators of fastvae."""
     inputs: tuple[str, ...]
-    """Names of what it takes, in order: x, z ``[B, D]``, key int64 ``[3]``, condition ``[B, C]``."""
+    """Names of the inputs in order: x, z ``[B, D]``, key int64 ``[3]``, condition ``[B, C]``."""
     outputs: tuple[str, ...]
-    """Names of what it returns, in order."""
+    """Names of the outputs in order."""
 
 
 def export_program(run: LoadedRun, part: Part, *, num: int = 16) -> Program:
-    """A part of a run as a program of plain PyTorch operators, whose batch may have any size.
+    """Export a part of a run as a program of plain PyTorch operators with a dynamic batch size.
 
-    - encoder: x (and key, where pixels are dequantised or binarised) -> mu, logvar ``[B, D]``;
+    - encoder: x (and key, if pixels are dequantised or binarised) -> mu, logvar ``[B, D]``;
     - decoder: z -> mean of p(x|z) ``[B, ...]``;
-    - scorer: x, key -> minus the ELBO ``[B]``, float64 nats, with the noise of evaluation;
+    - scorer: x, key -> negative ELBO ``[B]``, float64 nats, with the noise of evaluation;
     - sampler: key -> ``num`` new examples.
 
-    x is an example as the data give it (uint8 pixels, scaled columns with NaN where a value is missing); a model with
-    conditions takes them last.
+    x is a raw example of the data (uint8 pixels, scaled columns with NaN for missing values); the conditions, if the
+    model has any, are the last input.
 
     Args:
         run: The finished run.
-        part: Which part.
-        num: How many examples one call of a sampler draws.
+        part: The part to export.
+        num: Number of examples per call of a sampler.
 
     Raises:
         ValueError: The part does not exist in this model, or its data cannot be preprocessed in a program.
@@ -132,14 +132,14 @@ def export_program(run: LoadedRun, part: Part, *, num: int = 16) -> Program:
 
 
 def export_part(run: LoadedRun, format: Format, part: Part, to: Path, *, num: int = 16) -> None:  # noqa: A002
-    """Write a part of a run to a file; a reader, or a crash, sees the old file or the new one.
+    """Write a part of a run to a file; atomically.
 
     Args:
         run: The finished run.
-        format: safetensors holds the part's weights; pt2 is read by ``torch.export.load``, onnx by ONNX Runtime.
+        format: safetensors contains the part's weights; pt2 is read by ``torch.export.load``, onnx by ONNX Runtime.
         part: See `export_program`.
-        to: The file.
-        num: How many examples one call of a sampler draws.
+        to: The file to write.
+        num: Number of examples per call of a sampler.
 
     Raises:
         ValueError: The part does not exist in this model, or its data cannot be preprocessed in a program.
@@ -162,11 +162,11 @@ def export_part(run: LoadedRun, format: Format, part: Part, to: Path, *, num: in
 
 
 def _part(run: LoadedRun, part: Part, num: int) -> tuple[_Part, dict[str, Tensor | None], tuple[str, ...]]:
-    """The module, example arguments by name (None: it takes no such one), and names of its outputs."""
+    """Return the module, example inputs by name (None: not an input), and the names of its outputs."""
     preprocess = run.data.preprocess
     if not isinstance(run.model, VAE) or not isinstance(preprocess, Preprocess | MaskGaps):
         raise ValueError(
-            "export: --part as a program needs a VAE on pixels, numbers or a table, got"
+            "export: --part as a program requires a VAE on pixels, numbers or a table, got"
             f" {type(run.model).__name__} on {run.data.kind}; --format safetensors writes weights"
         )
     key = ops.noise_key(run.config.seed, device=run.device)
@@ -187,13 +187,13 @@ def _part(run: LoadedRun, part: Part, num: int) -> tuple[_Part, dict[str, Tensor
 
 
 def _conditions(run: LoadedRun, num: int) -> Tensor | None:
-    """Example conditions, [num, C]."""
+    """Return example conditions [num, C]."""
     return None if run.data.conditions is None else run.data.conditions.vectors(num).to(run.device)
 
 
 @contextmanager
 def _without_gradients(module: nn.Module) -> Iterator[None]:
-    """Parameters that require no gradient: the operators' programs are then those of inference."""
+    """Disable gradients of the parameters, so that the inference form of the operators is exported."""
     before = [(p, p.requires_grad) for p in module.parameters()]
     module.requires_grad_(False)
     try:
@@ -208,7 +208,7 @@ def _weights(model: nn.Module, part: Part) -> dict[str, Tensor]:
     tensors = {name: t.contiguous() for name, t in model.state_dict().items() if name.startswith(prefixes)}
     if not tensors:
         raise ValueError(f"export: {type(model).__name__} has no weights under {' or '.join(prefixes)}")
-    return {name: t.clone() for name, t in tensors.items()}  # tensors that the model shares are stored twice
+    return {name: t.clone() for name, t in tensors.items()}  # shared tensors are stored twice
 
 
 def _metadata(run: LoadedRun, part: Part) -> dict[str, str]:

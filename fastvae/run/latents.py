@@ -1,4 +1,4 @@
-"""Paths through a latent space: between two examples, along a dimension, along the direction of an attribute.
+"""Paths through a latent space: between two examples, along a dimension or along the direction of an attribute.
 
 A latent may have any shape; its dimensions are its elements, by their flattened index.
 """
@@ -18,37 +18,45 @@ from fastvae.records import Batch
 
 
 def check_num(what: str, num: int) -> None:
-    """ValueError unless at least one example is asked for."""
+    """Check that at least one example is requested.
+
+    Raises:
+        ValueError: it is not.
+    """
     if num < 1:
         raise ValueError(f"{what}: num must be at least 1, got {num}")
 
 
 def check_shape(what: str, latents: Tensor, shape: tuple[int, ...] | None) -> None:
-    """ValueError unless the latents [N, ...] have the model's shape; None is a model that names none."""
+    """Check that latents [N, ...] have the model's shape; None accepts any shape.
+
+    Raises:
+        ValueError: they do not.
+    """
     if shape is not None and latents.shape[1:] != shape:
         raise ValueError(f"{what}: must have the model's latent shape {list(shape)}, got {list(latents.shape[1:])}")
 
 
 def drawing(model: AnyModel, temperature: float | None) -> dict[str, float]:
-    """The options of ``model.generate`` for drawing tokens; none where the model's own temperature is used.
+    """Return the options of ``model.generate`` for sampling tokens; empty for the model's own temperature.
 
     Raises:
-        ValueError: the model draws no tokens, or the temperature is not a positive number.
+        ValueError: the model does not sample tokens, or the temperature is not a positive number.
     """
     if temperature is None:
         return {}
     if not model.draws_at_temperature:
-        raise ValueError(f"sample: only a model of sentences draws at a temperature, not {model.name}")
+        raise ValueError(f"sample: temperature requires a model of sentences, got {model.name}")
     if not 0 < temperature < math.inf:
         raise ValueError(f"sample: temperature must be a positive number, got {temperature}")
     return {"temperature": temperature}
 
 
 def around(mean: Tensor, noise: Tensor, strength: float) -> Tensor:
-    """``mean`` [...] plus ``strength`` times ``noise`` [N, ...].
+    """Return ``mean`` [...] plus ``strength`` times ``noise`` [N, ...].
 
     Raises:
-        ValueError: a strength that is no finite number.
+        ValueError: the strength is not finite.
     """
     if not math.isfinite(strength):
         raise ValueError(f"vary: strength must be a finite number, got {strength}")
@@ -56,19 +64,19 @@ def around(mean: Tensor, noise: Tensor, strength: float) -> Tensor:
 
 
 def shown(batch: Batch) -> Tensor:
-    """The examples as they are: a number that is missing is NaN, not what stands for it."""
+    """Return the examples with missing values as NaN instead of their replacement."""
     if batch.mask is None or not batch.target.is_floating_point():
         return batch.target
     return batch.target.masked_fill(~batch.mask, math.nan)
 
 
 def repeated(condition: Tensor | None, num: int) -> Tensor | None:
-    """One condition [1, C] for ``num`` examples; None stays None."""
+    """Repeat one condition [1, C] for ``num`` examples; None stays None."""
     return None if condition is None else condition.expand(num, -1)
 
 
 def widest_dimensions(means: Tensor, num: int) -> list[int]:
-    """The dimensions whose posterior means [N, ...] vary most over the data, the widest first.
+    """Return the dimensions whose posterior means [N, ...] vary most over the data, in decreasing order.
 
     Raises:
         ValueError: ``num`` is below 1.
@@ -80,35 +88,35 @@ def widest_dimensions(means: Tensor, num: int) -> list[int]:
 
 
 def mean_difference(means: Tensor, has_it: Tensor) -> Tensor:
-    """From the mean latent of the examples without an attribute to that of those with it, [...].
+    """Return the mean latent [...] of the examples with an attribute minus that of the others.
 
     Args:
         means: posterior means [N, ...].
         has_it: bool [N].
 
     Raises:
-        ValueError: all examples have it, or none.
+        ValueError: all examples have the attribute, or none.
     """
     num = int(has_it.sum())
     if num in (0, len(means)):
-        raise ValueError(f"attribute: some examples must have it and others not, got {num} of {len(means)}")
+        raise ValueError(f"attribute: some examples must have the attribute and others not, got {num} of {len(means)}")
     return means[has_it].mean(0) - means[~has_it].mean(0)
 
 
 def unit_directions(dimensions: Sequence[int], scales: Tensor) -> Tensor:
-    """One direction for each of R dimensions, as long as that dimension's scale [...]: [R, ...]."""
+    """Return directions [R, ...] along R dimensions, each with the length of its entry in ``scales`` [...]."""
     return torch.diag(scales.flatten())[list(dimensions)].unflatten(1, scales.shape)
 
 
 def having(data: Data, attribute: str) -> Tensor:
-    """Which training examples have an attribute: bool [N].
+    """Return which training examples have an attribute, bool [N].
 
     Args:
         data: the data.
-        attribute: ``label=3`` (or ``3``) for a class; the name of a number alone for those above its median.
+        attribute: ``label=3`` (or ``3``) for a class; the name of a numeric attribute for those above its median.
 
     Raises:
-        ValueError: the data know no such attribute or value, or a class is named without its value.
+        ValueError: the attribute or value does not exist in the data, or a class has no value.
     """
     name, _, value = attribute.rpartition("=")
     fields = {field.name: field for field in data.known_fields()}
@@ -120,6 +128,6 @@ def having(data: Data, attribute: str) -> Tensor:
     if value == name:
         field = fields[name]
         if isinstance(field, ConditionField) and not isinstance(field, LengthField):
-            raise ValueError(f"attribute: {name} needs a value, such as {name}={field.values[0]}")
+            raise ValueError(f"attribute: {name} requires a value, such as {name}={field.values[0]}")
         return known > known.float().median()
     return (fields[name].columns(known) == fields[name].vector(value)).all(1)

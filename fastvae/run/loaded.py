@@ -32,7 +32,7 @@ from fastvae.records import Batch
 from fastvae.run import latents
 from fastvae.run.config import RunConfig
 
-Examples = str | Path | Source  # "train", "test", a file or folder, or a source
+Examples = Any  # "train", "test", a file or folder, a source, or an object in memory (see `read_source`)
 _MAX_MEANS = 10_000  # examples whose posterior means say how a latent space lies
 
 
@@ -61,17 +61,24 @@ class LoadedRun:
     device: torch.device
 
     def source(self, examples: Examples = "test") -> Source:
-        """The examples that a word, a path or a source stands for.
+        """The examples that a word, a path, a source or an object in memory stands for.
+
+        Args:
+            examples: "train" or "test" for the run's own; a file or folder; a ``Source``; or an object of the data's
+                kind: arrays, tensors, lists, sparse matrices or Pillow images for pixels and plain numbers, a
+                DataFrame for a table, a list of sentences for text, a sparse matrix for interactions.
 
         Raises:
-            ValueError: the file is unsuitable, or its examples are not like the run's.
+            ValueError: the examples are unsuitable, or are not like the run's.
+            TypeError: an object of another kind; the message has the remedy.
         """
         if isinstance(examples, Source):
             return examples
-        if examples in ("train", "test"):
+        if isinstance(examples, str) and examples in ("train", "test"):
             return self.data.train if examples == "train" else self.data.test
-        source = read_source(Path(examples), self.data, self.config.data)
-        check_examples(self.model, self.data, source, str(examples))
+        source = read_source(examples, self.data, self.config.data)
+        name = str(examples) if isinstance(examples, str | Path) else type(examples).__name__
+        check_examples(self.model, self.data, source, name)
         return source
 
     def batches(self, examples: Examples = "test") -> Iterator[MicroBatch]:
@@ -123,11 +130,12 @@ class LoadedRun:
 
         Of a model that encodes to a code, or to a posterior of another form, there are the means alone.
         """
-        posteriors = [self._able.encode(micro.batch) for micro in self.batches(examples)]
+        source = self.source(examples)
+        posteriors = [self._able.encode(micro.batch) for micro in self.batches(source)]
         found = {"mu": torch.cat([mean_of(p) for p in posteriors]).float().cpu()}
         if isinstance(posteriors[0], DiagonalGaussian):
             found["logvar"] = torch.cat([p.logvar for p in posteriors]).float().cpu()
-        labels = self.source(examples).labels
+        labels = source.labels
         return found if labels is None else {**found, "label": labels}
 
     def decode(self, z: Tensor, *, seed: int | None = None, **condition: Value | None) -> Tensor:
@@ -167,10 +175,17 @@ class LoadedRun:
             z = z + shift.to(self.device)
         return self._generate(z, self._conditions(num, condition), seed, **latents.drawing(self._able, temperature))
 
-    def vary(self, index: int, num: int = 16, *, strength: float = 0.5, seed: int = 0) -> Tensor:
-        """Variations of a test example, [num, ...]: its mean latent plus normal noise of that strength."""
+    def vary(self, example: Examples, num: int = 16, *, strength: float = 0.5, seed: int = 0) -> Tensor:
+        """Variations of an example, [num, ...]: its mean latent plus normal noise of that strength.
+
+        Args:
+            example: index of a test example, or one example in memory (see `source`), such as ``images[:1]``.
+            num: how many.
+            strength: standard deviation of the noise.
+            seed: which noise.
+        """
         latents.check_num("vary", num)
-        mu, condition = self._latents(torch.tensor([index]))
+        mu, condition = self._latents_of("vary", example)
         noise = prior_noise(num, tuple(mu.shape[1:]), noise_key(seed, device=self.device))
         return self._generate(latents.around(mu[0], noise, strength), latents.repeated(condition, num), seed)
 
@@ -179,14 +194,20 @@ class LoadedRun:
         """The first examples and what the model makes of them, each [num, ...]."""
         self._able.require("reconstruct", "reconstruct")
         latents.check_num("reconstruct", num)
-        batch = self.batch(torch.arange(min(num, len(self.source(examples)))), examples)
+        source = self.source(examples)
+        batch = self.batch(torch.arange(min(num, len(source))), source)
         return latents.shown(batch), self._able.reconstruct(batch)
 
-    def interpolate(self, first: int, second: int, *, steps: int = 9) -> Tensor:
-        """On a straight line between the mean latents of two test examples, [steps, ...]; their conditions too."""
-        mu, condition = self._latents(torch.tensor([first, second]))
-        conditions = None if condition is None else exploring.between(condition[0], condition[1], steps)
-        return self._generate(exploring.between(mu[0], mu[1], steps), conditions, seed=None)
+    def interpolate(self, first: Examples, second: Examples, *, steps: int = 9) -> Tensor:
+        """On a straight line between the mean latents of two examples, [steps, ...]; their conditions too.
+
+        Args:
+            first, second: indices of test examples, or one example in memory each (see `source`).
+            steps: points on the line, both ends included.
+        """
+        (start, old), (stop, new) = (self._latents_of("interpolate", example) for example in (first, second))
+        conditions = None if old is None or new is None else exploring.between(old[0], new[0], steps)
+        return self._generate(exploring.between(start[0], stop[0], steps), conditions, seed=None)
 
     def traverse(
         self,
@@ -275,6 +296,17 @@ class LoadedRun:
     def _latents(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
         """Mean latents [N, ...] and conditions of some test examples."""
         batch = self.batch(indices)
+        return mean_of(self._able.encode(batch)), batch.condition
+
+    @torch.no_grad()
+    def _latents_of(self, what: str, example: Examples) -> tuple[Tensor, Tensor | None]:
+        """Mean latent [1, ...] and condition of a test example by its index, or of one example in memory."""
+        if isinstance(example, int | np.integer):
+            return self._latents(torch.tensor([int(example)]))
+        source = self.source(example)
+        if len(source) != 1:
+            raise ValueError(f"{what}: must be given one example, got {len(source)}; use x[:1]")
+        batch = self.batch(torch.tensor([0]), source)
         return mean_of(self._able.encode(batch)), batch.condition
 
     def _means(self, split: str = "test") -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
-"""From a run directory to a `LoadedRun`."""
+"""Load a `LoadedRun` from a run directory."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import nn
 
 from fastvae.data import build_data
 from fastvae.models import build_model
+from fastvae.plugins import load_plugins
 from fastvae.run.config import read_config
 from fastvae.run.loaded import LoadedRun
 from fastvae.run.users_model import find_weights, load_users_model
@@ -22,10 +24,11 @@ def load(
     model: nn.Module | None = None,
     data: Any = None,
     device: str | torch.device = "cpu",
+    plugins: Sequence[str] = (),
 ) -> LoadedRun:
-    """A run with the weights that its evaluation used; an unfinished run, with those of its newest checkpoint.
+    """Load a run with the weights that its evaluation used, or those of its newest checkpoint if unfinished.
 
-    A run on pixels or plain numbers works without the files that it was trained on, until an example is needed.
+    A run on pixels or plain numbers does not need its training files, unless its examples are read.
 
     Args:
         directory: the run directory.
@@ -33,11 +36,15 @@ def load(
             those of the run, and it is moved to the device.
         data: for the same run: its data, as they were given to ``fastvae.train``. None works without examples, as
             for sampling, if the run can describe its data.
-        device: where to compute.
+        device: where the model is.
+        plugins: modules with the run's own kinds, families or likelihoods, which are imported first; see
+            `fastvae.plugins`.
 
     Raises:
-        ValueError: the directory contains no run or no weights yet, or the model or the data are not those of the run.
+        ValueError: the directory is not a run directory, has no weights yet, or needs a plugin that is not loaded; or
+            the model or the data are not those of the run.
     """
+    load_plugins(plugins)
     directory = Path(directory)
     if model is not None:
         return load_users_model(directory, model, data, torch.device(device))

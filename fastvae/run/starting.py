@@ -1,4 +1,4 @@
-"""A run from its configuration: data, model, training."""
+"""Start a run from its configuration: data, model, training."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def start(config: RunConfig) -> Run:
-    """Build data and model as ``config`` says and train; all ranks call it alike. Source of ``fastvae train``."""
-    from fastvae.distributed import world_from_environment  # here: a finished run is loaded without either
+    """Build data and model of ``config`` and train; called by all ranks. Implements ``fastvae train``."""
+    from fastvae.distributed import world_from_environment  # imported here: not needed to load a finished run
     from fastvae.train import train
 
     config = resolve(config)
@@ -36,7 +36,7 @@ def start(config: RunConfig) -> Run:
 
 
 def build_run_model(config: RunConfig, data: Data) -> nn.Module:
-    """The model with its initial weights: the configured file's, or new ones whose output is the mean example."""
+    """Build the model with initial weights from the configured file, or new ones whose output is the mean example."""
     model = build_model(config.model, data.model_inputs, seed=config.seed, mean=data.train_mean)
     if config.weights is not None:
         load_weights(model, config.weights)

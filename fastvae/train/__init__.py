@@ -1,4 +1,4 @@
-"""The training loop: any module that honours ``forward(batch, noise_key)``, any data, one process or many.
+"""The training loop: any module with ``forward(batch, noise_key)``, any data, one process or many.
 
 ``fastvae.train`` is this package, and calling it trains: ``fastvae.train(model, data, config)`` is `trainer.train`.
 """
@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from fastvae.train.player import Player, PlayerSpec
     from fastvae.train.run_dir.weights import export_weights, load_weights
     from fastvae.train.task import ELBOTask, StepResult, Task
+    from fastvae.train.tasks import TASKS, register_task
     from fastvae.train.trainer import Run, train
     from fastvae.train.watch.incidents import TrainingDiverged
 
 __all__ = [
+    "TASKS",
     "ELBOTask",
     "GuardConfig",
     "OptimConfig",
@@ -31,6 +33,7 @@ __all__ = [
     "TrainingDiverged",
     "export_weights",
     "load_weights",
+    "register_task",
     "train",
 ]
 
@@ -40,6 +43,7 @@ __getattr__, __dir__ = lazy_names(
         "config": ("GuardConfig", "OptimConfig", "TrainConfig"),
         "player": ("Player", "PlayerSpec"),
         "task": ("ELBOTask", "StepResult", "Task"),
+        "tasks": ("TASKS", "register_task"),
         "watch.incidents": ("TrainingDiverged",),
         "trainer": ("Run", "train"),
         "run_dir.weights": ("export_weights", "load_weights"),
@@ -48,7 +52,7 @@ __getattr__, __dir__ = lazy_names(
 
 
 class _TrainPackage(ModuleType):
-    """A package that can be called, so that the function of its name does not hide it."""
+    """A callable package, so that the function of the same name does not hide it."""
 
     def __call__(self, *arguments: Any, **options: Any) -> "Run":
         return self.train(*arguments, **options)

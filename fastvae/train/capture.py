@@ -1,10 +1,10 @@
 """The whole training step as one CUDA graph: one launch in place of a hundred, for models dominated by launch overhead.
 
-Everything that changes from step to step lies at a fixed place on the device: the examples' indices, the noise keys,
-the numbers of the task's schedules, and each player's learning rate, weight in the moving average and limits of the
-guard. The examples themselves lie there too, and the graph also adds to the log's sums, the counts of skipped steps and
-the moving averages. A step makes three calls to the driver: one copy of those numbers, one launch, one mark by which
-the host later learns how far the device is. The host waits for nothing but the verdicts on a step some steps ago.
+Everything that changes from step to step is stored at a fixed address on the device: the examples' indices, the noise
+keys, the values of the task's schedules, and each player's learning rate, EMA weight and limits of the guard. The
+examples themselves are on the device too, and the graph also updates the sums of the log, the counts of skipped steps
+and the moving averages. A step makes three calls to the driver: it copies those values, launches the graph, and records
+an event that shows the host later how far the device is. The host waits only for the verdicts on earlier steps.
 """
 
 from __future__ import annotations
@@ -27,42 +27,42 @@ from fastvae.train.watch.guard import Guard, Judged
 
 T = TypeVar("T")
 
-_WARM_UP = 3  # steps that run as usual first: libraries and the optimizer set themselves up in them
-_FLOATS = 4  # of each player: learning rate, weight in the moving average, the guard's two limits
-_SLOTS = 8  # steps whose numbers the host keeps apart; more than the guard's lag, so that none has to be waited for
+_WARM_UP = 3  # steps that run eagerly first: libraries and the optimizer initialise themselves in them
+_FLOATS = 4  # per player: learning rate, EMA weight, the guard's two limits
+_SLOTS = 8  # ring buffer of steps on the host; longer than the guard's lag, so that no slot has to be waited for
 
 
 class Mark(Protocol):
-    """A place in the device's work, as `torch.cuda.Event`."""
+    """An event in the device's queue, such as `torch.cuda.Event`."""
 
     def record(self) -> None:
-        """Mark what has been asked of the device so far."""
+        """Record the event after the work that is queued so far."""
 
     def synchronize(self) -> None:
-        """Wait until the device has come there."""
+        """Wait until the device has reached the event."""
 
 
 class Recorder(Protocol):
-    """What a captured step needs of a device: work that is recorded once and replayed, copies, marks."""
+    """Operations of a device that a captured step requires: recording and replaying work, copies, events."""
 
     def warm_up(self, run: Callable[[], T]) -> T:
-        """Run it as usual, where recording may follow."""
+        """Run it eagerly, in a state in which recording may follow."""
 
     def record(self, run: Callable[[], T]) -> Callable[[], T]:
-        """Record it without running it; the result replays it, and gives the same tensors with new values."""
+        """Record it without running it; return a function that replays it and returns the same, updated tensors."""
 
     def host_memory(self, *shape: int, dtype: torch.dtype) -> Tensor:
-        """Memory of the host, zeros, that the device copies from and to without the host's waiting."""
+        """Allocate zeroed host memory for asynchronous copies (pinned memory)."""
 
     def send(self, numbers: Tensor, to: Tensor) -> None:
-        """Start to copy from such memory to the device."""
+        """Start an asynchronous copy from such memory to the device."""
 
     def mark(self) -> Mark:
-        """A new mark."""
+        """Return a new event."""
 
 
 class CUDAGraphs:
-    """Recording with CUDA graphs, after PyTorch's notes: warm up on a side stream, then capture."""
+    """Recording with CUDA graphs as PyTorch's documentation describes: warm up on a side stream, then capture."""
 
     def warm_up(self, run: Callable[[], T]) -> T:
         side = torch.cuda.Stream()
@@ -94,7 +94,7 @@ class CUDAGraphs:
 
 
 class _SlotVerdict(Judged):
-    """A step's verdict in its slot on the host, once the device has come to the mark."""
+    """A step's verdict in its slot on the host, available once the device has reached the event."""
 
     def __init__(self, step: int, place: Tensor, mark: Mark) -> None:
         super().__init__(step, [])
@@ -109,7 +109,7 @@ class _SlotVerdict(Judged):
 
 
 class _Slot:
-    """One of the places on the host for a step's numbers: those that go to the device, and the verdicts from there."""
+    """One element of the ring buffer on the host: the values that are sent to the device, and its verdicts."""
 
     def __init__(self, numbers: Tensor, layout: Layout, verdicts: Tensor, mark: Mark) -> None:
         self.numbers, self._verdicts, self._mark = numbers, list(verdicts), mark
@@ -117,27 +117,27 @@ class _Slot:
         self._last: list[_SlotVerdict] = []
 
     def fill(self, *values: Any) -> None:
-        """Write what a step needs; the device has read what is there once the last step's verdicts have arrived."""
+        """Write the values of a step; the old ones were read by the device once their step's verdicts have arrived."""
         for verdict in self._last:
             verdict.values()
         for view, value in zip(self._views, values, strict=True):
             view[...] = value
 
     def mark(self, step: int) -> list[_SlotVerdict]:
-        """Mark that the step has been queued; gives each player's verdict."""
+        """Record an event after the queued step; return each player's verdict."""
         self._mark.record()
         self._last = [_SlotVerdict(step, verdict, self._mark) for verdict in self._verdicts]
         return self._last
 
 
 class _CapturedJudge:
-    """A guard's verdict, worked out from what lies on the device.
+    """A guard's verdict, computed on the device.
 
     Args:
         guard: judges the player's steps.
         limits: ``[2]``, the guard's limits.
-        verdicts: ``[_SLOTS, 3]``, where the verdict goes, into the row of the step's slot.
-        in_slot: ``[_SLOTS, 1]`` bool, True for that row; computed in every replay.
+        verdicts: ``[_SLOTS, 3]``, output of the verdicts, one row per slot.
+        in_slot: ``[_SLOTS, 1]`` bool, True for the row of the current slot; computed in every replay.
     """
 
     def __init__(self, guard: Guard, limits: Tensor, verdicts: Tensor, in_slot: Callable[[], Tensor]) -> None:
@@ -151,16 +151,16 @@ class _CapturedJudge:
 
 
 class CapturedStep:
-    """A task's step recorded: call it with the steps in order, from ``first_step`` on.
+    """A recorded step of a task: call it with the steps in order, starting at ``first_step``.
 
     Args:
-        task: says how a step is taken; it must do the same at every step.
-        players: of strategy single; their optimizers' learning rates become tensors on the device.
-        loader: its examples are moved to its device.
+        task: defines the step; it must run the same operations at every step.
+        players: players with strategy single; the learning rates of their optimizers become tensors on the device.
+        loader: data loader; its examples are moved to its device.
         config: the settings of the run.
-        first_step: the step that the first call takes.
-        totals: what each step adds to.
-        recorder: CUDA graphs, or what a test puts in their place.
+        first_step: the step of the first call.
+        totals: sums that each step updates.
+        recorder: CUDA graphs, or a test's replacement.
     """
 
     def __init__(
@@ -194,9 +194,9 @@ class CapturedStep:
         ]
 
     def _place(self, players: Mapping[str, Player], floats: Tensor) -> None:
-        """Give each player its numbers on the device: ``[players, _FLOATS]``."""
+        """Move each player's values to the device: ``[players, _FLOATS]``."""
         self._players: dict[str, Player] = {}
-        self._updated = set(players)  # by the task's step
+        self._updated = set(players)  # set by the task's step
         self._ema_weights: dict[str, float | Tensor] = {}
         for (name, player), own, verdicts in zip(players.items(), floats, self._verdicts, strict=True):
             lr, self._ema_weights[name] = own[:2].unbind()
@@ -208,7 +208,7 @@ class CapturedStep:
         return self._slot_numbers == self._slot
 
     def __call__(self, step: int) -> None:
-        """Take one step."""
+        """Run one step."""
         slot = self._slots[step % _SLOTS]
         self._fill(slot, step)
         self._recorder.send(slot.numbers, self._sent)
@@ -223,7 +223,7 @@ class CapturedStep:
                 player.guard.note(verdict)
 
     def close(self) -> None:
-        """Nothing is loaded ahead."""
+        """Do nothing: no batches are prefetched."""
 
     def _fill(self, slot: _Slot, step: int) -> None:
         config, loader = self._config, self._loader
@@ -239,6 +239,6 @@ class CapturedStep:
         result = self._task.step(self._players, batches, self._scheduled)
         self._updated = set(result.reports)
         self._totals.add(result, self._ema_weights)
-        # All slots, since a graph copies between fixed places; those of earlier steps are the same again.
+        # All slots, since a graph copies between fixed places; the values of earlier steps do not change.
         self._read_verdicts.copy_(self._verdicts, non_blocking=True)
         return result

@@ -1,4 +1,4 @@
-"""The settings of a training run. Nothing here imports PyTorch."""
+"""The settings of a training run. This module does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from fastvae.objective import ObjectiveConfig
 from fastvae.settings import Settings, setting
 
 GENERATOR = "generator"
-"""The player that `fastvae.train` is given as ``model``: it is evaluated, and its weights are the run's result."""
+"""Name of the player whose model is the argument of `fastvae.train`: the model that is evaluated and exported."""
 MatmulLibrary = Literal["auto", "default"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class GuardConfig(Settings):
-    """Which steps are skipped, on all ranks together, and when the run gives up."""
+    """Which steps are skipped (by all ranks together), and when the run stops."""
 
     stop_after: int = setting(10, changes_result=False)
-    """Stop after so many steps in a row whose loss or gradient was not finite; each of them was skipped."""
+    """Stop after this many consecutive steps whose loss or gradient is not finite; each of them is skipped."""
     spike_sigma: float | None = 8.0
-    """Skip a step whose loss or gradient norm is so many standard deviations above its running mean; None for off."""
+    """Skip a step whose loss or gradient norm is this many standard deviations above its running mean; None for off."""
     spike_window: int = 200
-    """Steps that mean and deviation look back over; as many pass before the first step is judged."""
+    """Window of the running mean and standard deviation, in steps; no step is skipped before it is full."""
     spikes_in_a_row: int = 3
-    """After so many skipped spikes in a row the new level counts as usual, and the window begins anew."""
+    """After this many consecutive skipped spikes, the new level is accepted and the window restarts."""
 
     def __post_init__(self) -> None:
         for name in ("stop_after", "spikes_in_a_row"):
@@ -50,12 +50,12 @@ class GuardConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class CollapseConfig(Settings):
-    """When a run warns that its decoder ignores the latent."""
+    """When a run warns that its decoder ignores the latent (posterior collapse)."""
 
     min_active: float | None = setting(0.1, changes_result=False)
-    """Warn where less than this part of the latent units is active; None for off."""
+    """Warn if less than this fraction of the latent units is active; None for off."""
     evaluations: int = setting(3, changes_result=False)
-    """For so many evaluations in a row."""
+    """Number of consecutive evaluations below min_active before the warning."""
 
     def __post_init__(self) -> None:
         if self.min_active is not None and not 0 < self.min_active <= 1:
@@ -66,28 +66,28 @@ class CollapseConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig(Settings):
-    """How one model's parameters are updated. `TrainConfig` is one, for the model that `train` is given."""
+    """How one model's parameters are updated. `TrainConfig` is a subclass, for the model that is passed to `train`."""
 
-    _where = "optim"  # how messages name it
+    _where = "optim"  # prefix of the field names in error messages
 
     optimizer: Literal["adamw", "adam"] = "adamw"
-    """AdamW (decoupled weight decay) or Adam; both fused."""
+    """AdamW (decoupled weight decay) or Adam; both use the fused implementation."""
     lr: float = 1e-3
     """Peak learning rate."""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """How the learning rate goes on after the warm-up: down to zero along a half cosine, or level."""
+    """Learning rate after the warm-up: cosine decay to zero, or constant."""
     warmup_steps: int = 0
-    """Steps over which the learning rate rises linearly from near zero to its peak."""
+    """Number of steps of the learning rate's linear warm-up."""
     weight_decay: float = 0.0
-    """Weight decay; matrices only, never biases, norms or learned variances."""
+    """Weight decay of the matrices; biases, norms and learned variances have none."""
     beta1: float = setting(0.9, advanced=True)
-    """Decay of Adam's average of gradients."""
+    """Decay of Adam's running average of gradients."""
     beta2: float = setting(0.999, advanced=True)
-    """Decay of Adam's average of squared gradients."""
+    """Decay of Adam's running average of squared gradients."""
     adam_eps: float = setting(1e-8, advanced=True)
-    """Adam's addition to the denominator."""
+    """Constant that Adam adds to the denominator."""
     max_grad_norm: float | None = None
-    """Clip the gradient of the global batch to this 2-norm; None leaves it as it is."""
+    """Clip the gradient of the global batch to this 2-norm; None for off."""
 
     def __post_init__(self) -> None:
         self._require(math.isfinite(self.lr) and self.lr > 0, "lr", "must be a positive number")
@@ -107,34 +107,37 @@ class OptimConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(OptimConfig):
-    """How a model is trained. Counts are in optimizer steps and in examples over all processes."""
+    """How a model is trained. Steps are optimizer steps; batch sizes are in examples."""
 
     _where = "train"
 
+    task: str = setting("elbo", advanced=True)
+    """How a step is taken, a name of `fastvae.train.TASKS`: elbo, or one that a plugin registers."""
     steps: int = setting(1000, changes_result=False)
-    """Optimizer steps of the whole run."""
+    """Number of optimizer steps of the run."""
     global_batch_size: int = 128
-    """Examples in one optimizer step, over all processes and micro-batches together."""
+    """Number of examples per optimizer step, over all processes and micro-batches."""
     accumulation: int = setting(1, changes_result=False)
-    """Micro-batches that each process splits its share of a global batch into; saves memory, changes no result."""
+    """Number of micro-batches per step and process: more save memory and do not change the result."""
     ema: float | None = None
-    """Decay of an exponential moving average of the weights, which evaluation then uses; None for off."""
+    """Decay of an exponential moving average of the weights, which evaluation uses; None for off."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """fp32, or bf16 autocast (weights, losses and noise stay float32)."""
+    """Precision: fp32, or bf16 autocast (weights, losses and noise stay float32)."""
     compile: bool = setting(False, changes_result=False)
-    """Compile the model with torch.compile; the first step then takes up to a minute longer."""
+    """Compile the model with torch.compile; the first step takes up to a minute longer."""
     capture: bool = setting(False, changes_result=False, advanced=True)
-    """On one GPU: the whole step as a CUDA graph, the data on the GPU too; for small models, whose time is launches."""
+    """Capture the whole step as a CUDA graph, with the data on the GPU. For one GPU and small models dominated by
+    kernel-launch overhead."""
     matmul: MatmulLibrary = setting("auto", changes_result=False, advanced=True)
-    """Library of the CPU's float32 matrix products: auto takes oneDNN where MKL leaves the processor's AVX-512 idle."""
+    """Library of float32 matrix products on the CPU; auto uses oneDNN if MKL does not use the processor's AVX-512."""
     deterministic: bool = setting(False, advanced=True)
-    """For a resume on a GPU that is exact to the bit: PyTorch's deterministic algorithms, cuDNN's among them, and
-    cuBLAS's fixed workspace. Costs speed (convolutions and embeddings most) and some MiB of memory; an operator without
-    a deterministic way stops the run by its name. On a CPU runs are exact without it."""
+    """Use deterministic algorithms of PyTorch and cuDNN and a fixed workspace of cuBLAS, so that a resume on a GPU is
+    exact bit for bit. Slower (most for convolutions and embeddings), and needs some MiB of memory; an operator without
+    a deterministic algorithm stops the run with an error. Runs on a CPU are exact without this option."""
     device: Literal["auto", "cpu", "cuda"] = setting("auto", changes_result=False)
-    """Where to train; auto takes the GPU where there is one."""
+    """Device to train on; auto is a GPU if one is available."""
     strategy: StrategyName = setting("auto", changes_result=False)
-    """How processes cooperate; auto is single for one process and ddp for more."""
+    """Parallelism strategy; auto is single for one process and ddp for several."""
     ddp: DDPConfig = field(default_factory=DDPConfig)
     """Settings of strategy ddp."""
     fsdp: FSDPConfig = field(default_factory=FSDPConfig)
@@ -142,11 +145,11 @@ class TrainConfig(OptimConfig):
     deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
     """Settings of strategy deepspeed."""
     check_replicas: int | None = setting(None, changes_result=False, advanced=True)
-    """Steps between checks that all ranks hold the same weights, bit for bit; None for off."""
+    """Steps between checks that all ranks have the same weights bit for bit; None for off."""
     timeout: float = setting(600.0, changes_result=False, advanced=True)
-    """Seconds that a process waits for another one, to start, in a collective, or for a sign of life (each sends one
-    twice a second); then the run ends within 5 s more, and the error names the rank. A rank that works that long while
-    others wait, or that stays that long in one call that keeps Python's lock, ends the run too."""
+    """Seconds that a process waits for another one: at the start, in a collective operation, or for a heartbeat (sent
+    twice per second). Then the run ends within 5 more seconds, with an error that names the rank. A rank that computes
+    for this long while others wait, or holds Python's lock for this long in one call, also ends the run."""
     log_every: int = setting(50, changes_result=False)
     """Steps between lines in metrics.jsonl."""
     eval_every: int | None = setting(None, changes_result=False)
@@ -154,27 +157,32 @@ class TrainConfig(OptimConfig):
     checkpoint_every: int | None = setting(1000, changes_result=False)
     """Steps between checkpoints; None saves at the end and on a stop signal only."""
     keep_checkpoints: int = setting(2, changes_result=False)
-    """How many of the newest checkpoints are kept."""
+    """Number of newest checkpoints to keep."""
     keep_every: int | None = setting(None, changes_result=False, advanced=True)
-    """Also keep the checkpoints at multiples of this many steps, for good; None keeps the newest only."""
+    """Also keep every checkpoint at a multiple of this many steps; None keeps the newest only."""
     save_in_background: bool = setting(True, changes_result=False, advanced=True)
-    """Train on while a checkpoint is written, from a copy in the host's memory; False waits for the disk."""
+    """Write checkpoints from a copy in host memory while training continues; False waits for the disk."""
     on_save_error: Literal["stop", "warn"] = setting("stop", changes_result=False, advanced=True)
-    """When a disk is full or fails: stop the run, or warn and go on; the checkpoints that are there stay."""
+    """If a checkpoint cannot be written, because a disk is full or fails: stop the run, or warn and continue. Earlier
+    checkpoints are kept in both cases."""
     grace_seconds: float = setting(60.0, changes_result=False, advanced=True)
-    """A run that has not stopped this long after a stop signal ends at once; its newest checkpoint stands."""
+    """Seconds after a stop signal at which a run that has not stopped is ended; its newest checkpoint is kept."""
     eval_batch_size: int = setting(256, changes_result=False, advanced=True)
-    """Examples that are evaluated at a time by each process; no result depends on it."""
+    """Batch size of evaluation per process; results do not depend on it."""
     final_samples: int = setting(100, changes_result=False)
-    """Importance samples of the bound that ends the run; 1 gives the ELBO only."""
+    """Number of importance samples of the bound at the end of the run; 1 computes the ELBO only."""
+    progress: bool = setting(True, changes_result=False, advanced=True)
+    """Print progress and messages on standard error; if False, only metrics.jsonl has the numbers."""
+    pictures: bool = setting(True, changes_result=False, advanced=True)
+    """Draw samples, reconstructions and curves at the end of the run."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    """What is minimised."""
+    """Settings of the objective."""
     guard: GuardConfig = setting(GuardConfig, advanced=True)
-    """Which steps are skipped because their numbers went wrong, and when the run gives up."""
+    """Which steps are skipped because of non-finite or unusual values, and when the run stops."""
     collapse: CollapseConfig = setting(CollapseConfig, advanced=True)
     """When the run warns of posterior collapse."""
     debug_numerics: bool = setting(False, changes_result=False, advanced=True)
-    """Stop at the first step that is not finite, and name the first module that made a NaN or an infinity."""
+    """Stop at the first step that is not finite, and name the first module whose output is NaN or infinite."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -192,11 +200,11 @@ class TrainConfig(OptimConfig):
         _require(math.isfinite(self.timeout) and self.timeout > 0, "timeout", "must be a positive number", self.timeout)
 
     def strategy_options(self, optim: OptimConfig, num_players: int = 1) -> StrategyOptions:
-        """What this run requires of the strategy of one of its models.
+        """Return the requirements of this run on the strategy of one of its models.
 
         Args:
-            optim: how that model is updated.
-            num_players: models that the run trains.
+            optim: settings of that model's optimizer.
+            num_players: number of models that the run trains.
         """
         return StrategyOptions(
             precision=self.precision,

@@ -1,4 +1,4 @@
-"""PyTorch's own operators made deterministic, for a run on a GPU that is resumed bit for bit; ours always are."""
+"""Deterministic algorithms of PyTorch, for runs on a GPU whose resume is exact. fastvae's operators always are."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from contextlib import contextmanager
 import torch
 
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
-_FIXED = (":4096:8", ":16:8")  # the two settings under which cuBLAS gives the same bits every time
+_FIXED = (":4096:8", ":16:8")  # the two settings with which cuBLAS is deterministic
 
 
 @contextmanager
 def fixed_workspace(wanted: bool, device: str) -> Iterator[None]:
-    """While the block runs cuBLAS has the fixed workspace without which its sums may change from call to call.
+    """Give cuBLAS a fixed workspace inside the block; without it, its sums may differ from call to call.
 
     cuBLAS reads the setting when a process first uses it, so the block must be entered before that.
 
     Args:
-        wanted: False changes nothing.
-        device: "auto", "cpu" or "cuda", as ``train.device`` has it.
+        wanted: whether to do so; False changes nothing.
+        device: "auto", "cpu" or "cuda", as in ``train.device``.
 
     Raises:
-        ValueError: another workspace is set, or CUDA is in use already without one.
+        ValueError: another workspace is set, or CUDA was already used without one.
     """
     if not wanted or device == "cpu" or not torch.cuda.is_available():
         yield
         return
     before = os.environ.get(WORKSPACE)
     if before is not None and before not in _FIXED:
-        raise ValueError(f"train.deterministic needs {WORKSPACE} to be {' or '.join(_FIXED)}, got {before!r}; unset it")
+        raise ValueError(f"train.deterministic: {WORKSPACE} must be {' or '.join(_FIXED)}, got {before!r}; unset it")
     if before is None and torch.cuda.is_initialized():
         raise ValueError(
-            f"train.deterministic must set {WORKSPACE} before CUDA's first use, and CUDA is in use already; start "
+            f"train.deterministic must set {WORKSPACE} before CUDA is first used, and CUDA was already used; start "
             f"Python with {WORKSPACE}={_FIXED[0]} in its environment"
         )
     os.environ[WORKSPACE] = before or _FIXED[0]
@@ -46,9 +46,9 @@ def fixed_workspace(wanted: bool, device: str) -> Iterator[None]:
 
 @contextmanager
 def deterministic_algorithms(wanted: bool) -> Iterator[None]:
-    """While the block runs every operator of PyTorch is deterministic, or raises RuntimeError where it has no such way.
+    """Use deterministic algorithms of PyTorch inside the block; an operator that has none raises RuntimeError.
 
-    The settings are as they were when the block ends. It changes nothing where it is not wanted.
+    The previous settings are restored when the block ends. Nothing changes if ``wanted`` is False.
     """
     if not wanted:
         yield

@@ -1,9 +1,9 @@
 """Which library computes a CPU run's float32 matrix products.
 
-PyTorch hands them to MKL, which takes its AVX2 kernels on processors that are not Intel's, whatever these can do.
-oneDNN, which PyTorch also brings, takes AVX-512 there: large products are twice as fast, small ones lose about 12 us a
-call (``benchmarks/bench_matmul.py``). PyTorch's one switch for it is the permission to let oneDNN use bfloat16, which
-oneDNN makes use of on AMX units only: so this is for processors without AMX, where the result is float32 all the same.
+PyTorch calls MKL, which uses its AVX2 kernels on processors that are not Intel's, even if they have AVX-512. oneDNN,
+which PyTorch also contains, uses AVX-512 there: large products are twice as fast, small ones are about 12 us slower per
+call (``benchmarks/bench_matmul.py``). The only switch in PyTorch is the permission for oneDNN to use bfloat16, which
+oneDNN does on AMX units only: so this is for processors without AMX, where the result stays float32.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from torch import nn
 
 from fastvae.train.config import MatmulLibrary
 
-_WORTH_IT = 4e6  # multiply-adds in a mean product: below, oneDNN's set-up of a call costs what its kernels gain
+_WORTH_IT = 4e6  # multiply-adds in a mean product: below it, oneDNN's overhead per call exceeds the gain
 
 
 @contextmanager
 def matmul_library(choice: MatmulLibrary, model: nn.Module, rows: int, device: torch.device) -> Iterator[str]:
-    """While the block runs, the CPU's float32 products go to the library that is faster for them.
+    """Use the faster library for float32 matrix products on the CPU inside the block.
 
-    A setting that the user made of ``torch.backends.mkldnn.matmul.fp32_precision`` stays as it is, and every setting is
-    as it was when the block ends.
+    A value of ``torch.backends.mkldnn.matmul.fp32_precision`` that the user set is not changed, and the previous
+    settings are restored when the block ends.
 
     Args:
         choice: "auto", or "default" to change nothing.
-        model: whose matrices are multiplied.
-        rows: examples in a micro-batch.
-        device: where the model runs.
+        model: the model whose matrices are multiplied.
+        rows: number of examples per micro-batch.
+        device: device of the model.
 
     Yields:
         "oneDNN" or "PyTorch's choice", for the log.
@@ -51,19 +51,19 @@ def matmul_library(choice: MatmulLibrary, model: nn.Module, rows: int, device: t
 
 
 def _mean_product(model: nn.Module, rows: int) -> float:
-    """Multiply-adds of the mean product of ``rows`` examples with a matrix of the model."""
+    """Return the number of multiply-adds of the mean product of ``rows`` examples with a matrix of the model."""
     sizes = [parameter.numel() for parameter in model.parameters() if parameter.dim() == 2]
     return rows * sum(sizes) / max(1, len(sizes))
 
 
 @functools.cache
 def _has_idle_avx512() -> bool:
-    """Whether MKL leaves this processor's AVX-512 alone, and oneDNN has no AMX to lose precision on."""
+    """Whether MKL does not use this processor's AVX-512, and oneDNN has no AMX, which would lose precision."""
     if not (torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()):
         return False
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux: leave everything as it is
+    except OSError:  # not Linux: change nothing
         return False
     facts = dict(line.replace("\t", "").split(":", 1) for line in lines if ":" in line)
     flags = facts.get("flags", "").split()

@@ -14,17 +14,17 @@ from fastvae.train.config import OptimConfig
 def build_optimizer(
     config: OptimConfig, named_parameters: Iterable[tuple[str, nn.Parameter]], *, capturable: bool = False
 ) -> torch.optim.Optimizer:
-    """Fused Adam or AdamW; weight decay on matrices only.
+    """Build fused Adam or AdamW, with weight decay on matrices only.
 
     Args:
         config: the settings.
-        named_parameters: of the model.
-        capturable: read the learning rate where it lies, and ask the host for nothing, as a CUDA graph needs it.
+        named_parameters: names and parameters of the model.
+        capturable: keep the learning rate and the step on the device, as a CUDA graph requires.
     """
     parameters = [parameter for _, parameter in named_parameters if parameter.requires_grad]
     if not parameters:
         raise ValueError("train: the model has no parameter that requires a gradient; there is nothing to train")
-    groups = [{"params": parameters, "weight_decay": 0.0}]  # one fused call where nothing tells them apart
+    groups = [{"params": parameters, "weight_decay": 0.0}]  # one fused call if all have the same settings
     if config.weight_decay > 0:
         groups = [
             {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},
@@ -42,12 +42,12 @@ def build_optimizer(
 
 
 def lr_at(config: OptimConfig, step: int, num_steps: int) -> float:
-    """The learning rate of optimizer step ``step`` (0-based): linear warm-up, then level, or half a cosine to zero.
+    """Return the learning rate of step ``step`` (0-based): linear warm-up, then constant or cosine decay to zero.
 
     Args:
         config: the settings.
-        step: of the run.
-        num_steps: of the whole run: where the cosine ends.
+        step: optimizer step, 0-based.
+        num_steps: number of steps of the run, at whose end the cosine is zero.
     """
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
@@ -58,6 +58,6 @@ def lr_at(config: OptimConfig, step: int, num_steps: int) -> float:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float | Tensor) -> None:
-    """Give every parameter group this learning rate; a tensor [] is read where it lies, at every step."""
+    """Set the learning rate of every parameter group; a tensor [] is read on its device at every step."""
     for group in optimizer.param_groups:
         group["lr"] = lr

@@ -20,21 +20,21 @@ from fastvae.train.watch.guard import Guard
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PlayerSpec:
-    """A model that a task trains, and how."""
+    """A model that a task trains, and its settings."""
 
     name: str
-    """Names its metrics, ``NAME_lr`` and others, and its tensors in a checkpoint, ``NAME.model.*``."""
+    """Prefix of its metrics, such as ``NAME_lr``, and of its tensors in a checkpoint, ``NAME.model.*``."""
     model: nn.Module
-    """Any module; build it alike on every rank."""
+    """The model: any module, built in the same way on every rank."""
     optim: OptimConfig = field(default_factory=OptimConfig)
-    """How it is updated."""
+    """Settings of its optimizer."""
     guard: GuardConfig = field(default_factory=GuardConfig)
-    """Which of its steps are skipped; another model's steps are not."""
+    """Settings of its guard, which skips steps of this model only."""
     ema: float | None = None
     """Decay of an exponential moving average of its weights; None for off."""
 
     def settings(self) -> dict[str, Any]:
-        """What decides how it is trained, as ``config.yaml`` has it; a run that goes on must have the same."""
+        """Its settings as in ``config.yaml``; a resumed run must have the same."""
         guard = {name: value for name, value in asdict(self.guard).items() if name != "stop_after"}
         return {"optim": asdict(self.optim), "guard": guard, "ema": self.ema}
 
@@ -51,36 +51,36 @@ class Player:
 
     name: str
     strategy: Strategy
-    """Holds the model and its optimizer: ``strategy.module`` is what a step calls."""
+    """Strategy with the model and its optimizer; a step calls ``strategy.module``."""
     config: TrainConfig
     """The settings of the run."""
     optim: OptimConfig
     """The settings of this model's optimizer."""
     guard: Guard
-    """Judges its steps."""
+    """The guard that accepts or skips its steps."""
     ema: EMA | None
     """The moving average of its weights."""
     judge: Judge | None = None
-    """What judges in the guard's place, in a captured step."""
+    """Replacement of the guard in a captured step."""
 
     def autocast(self) -> torch.autocast:
-        """The precision of the run, for the forward passes of a step."""
+        """Return the autocast context of the run's precision, for the forward passes of a step."""
         return autocast(self.strategy.world.device, self.config.precision)
 
     def backward(self, losses: Tensor) -> None:
-        """Add the gradient of a loss to what this step has gathered; inside ``strategy.accumulate``.
+        """Accumulate the gradient of a loss; call it inside ``strategy.accumulate``.
 
         Args:
-            losses: [B] in nats per example, or their sum []; the mean over the GLOBAL batch is what is minimised.
+            losses: [B] in nats per example, or their sum []; the mean over the GLOBAL batch is minimised.
         """
         self.strategy.backward(losses.sum() * (self.strategy.world.world_size / self.config.global_batch_size))
 
     def global_mean(self, local_sum: Tensor) -> Tensor:
-        """The mean over the global batch of what this rank has summed over its examples; equal on all ranks."""
+        """Return the mean over the global batch, from the sum over this rank's examples; equal on all ranks."""
         return self.strategy.all_reduce_sum(local_sum) / self.config.global_batch_size
 
     def step(self, loss: Tensor) -> StepReport:
-        """Update the parameters, or leave them as they are where the guard refuses the loss or the gradient.
+        """Update the parameters, unless the guard rejects the loss or the gradient.
 
         Args:
             loss: [] the sum of this rank's losses in this step, in nats.
@@ -90,10 +90,10 @@ class Player:
 
 
 def all_specs(model: nn.Module, config: TrainConfig, opponents: tuple[PlayerSpec, ...]) -> dict[str, PlayerSpec]:
-    """The generator and a task's other models, by name.
+    """Return the specifications of the generator and of the task's other models, by name.
 
     Raises:
-        ValueError: two have the same name.
+        ValueError: two models have the same name.
     """
     generator = PlayerSpec(name=GENERATOR, model=model, optim=config, guard=config.guard, ema=config.ema)
     specs = {spec.name: spec for spec in (generator, *opponents)}
@@ -104,7 +104,7 @@ def all_specs(model: nn.Module, config: TrainConfig, opponents: tuple[PlayerSpec
 
 
 def build_strategies(specs: Mapping[str, PlayerSpec], world: World, config: TrainConfig) -> dict[str, Strategy]:
-    """A strategy for each player, of the same kind."""
+    """Build one strategy per player, all of the same kind."""
     return {
         name: build_strategy(config.strategy, world, config.strategy_options(spec.optim, len(specs)))
         for name, spec in specs.items()
@@ -114,7 +114,7 @@ def build_strategies(specs: Mapping[str, PlayerSpec], world: World, config: Trai
 def set_up(
     specs: Mapping[str, PlayerSpec], strategies: Mapping[str, Strategy], config: TrainConfig, methods: tuple[str, ...]
 ) -> dict[str, EMA | None]:
-    """Wrap every model and start its moving average; ``methods`` of the generator are called beside its forward."""
+    """Wrap every model and initialise its moving average; ``methods`` are called on the generator, besides forward."""
     averages: dict[str, EMA | None] = {}
     for name, spec in specs.items():
         build = partial(build_optimizer, spec.optim, capturable=config.capture)
@@ -131,7 +131,7 @@ def build_players(
     state: TrainState,
     config: TrainConfig,
 ) -> dict[str, Player]:
-    """The players of a run that stands at ``state``, by name."""
+    """Build the players of a run at ``state``, by name."""
     return {
         name: Player(
             name=name,
@@ -158,5 +158,5 @@ def _guard(spec: PlayerSpec, strategy: Strategy, state: TrainState, config: Trai
 
 
 def column(player: str, what: str) -> str:
-    """The name of a player's number in the metrics: the generator's is the plain one."""
+    """Return the name of a player's metric; those of the generator have no prefix."""
     return what if player == GENERATOR else f"{player}_{what}"

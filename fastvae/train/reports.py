@@ -1,4 +1,4 @@
-"""What the loop writes down: means over a window of steps, evaluations, and the line that a run starts with."""
+"""Output of the training loop: means over a window of steps, evaluations, and the first line of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastvae.train.task import Task
 
 
 def headline(strategy: Strategy, data: Data, config: TrainConfig, step: int, run_dir: Path) -> str:
-    """What is trained, on what, from where."""
+    """Return the first line of a run: data, model size, devices, settings and first step."""
     world = strategy.world
     where = f"{world.world_size} x {world.device.type}, {strategy.name}, {config.precision}"
     if world.backend is not None:
@@ -37,7 +37,7 @@ def headline(strategy: Strategy, data: Data, config: TrainConfig, step: int, run
 
 
 def scheduled(task: Task, specs: Mapping[str, PlayerSpec], config: TrainConfig, step: int) -> dict[str, float]:
-    """Every number that a schedule gives at a step, by its name in the metrics: the task's, and learning rates."""
+    """Return the values of all schedules at a step by name: those of the task, and learning rates."""
     rates = {column(name, "lr"): lr_at(spec.optim, step, config.steps) for name, spec in specs.items()}
     return {**task.numbers(config, step), **rates}
 
@@ -50,21 +50,21 @@ def log_window(
     state: TrainState,
     window: Window,
 ) -> None:
-    """Write the means over the global batches since the last call; all ranks together.
+    """Write the means over the global batches since the last call; called by all ranks together.
 
     Args:
-        log: where they are written.
+        log: log that they are written to.
         columns: the names of the window's sums.
-        numbers: what ``scheduled`` gave for the last step.
+        numbers: result of ``scheduled`` for the last step.
         players: the models that are trained.
-        state: where the run stands.
+        state: state of the run.
         window: the sums since the last call.
     """
     generator = players[GENERATOR]
     examples = (state.step - window.first_step) * generator.config.global_batch_size
     seconds = window.seconds()
     means = (generator.strategy.all_reduce_sum(window.sums) / examples).tolist()
-    means_by_name = dict(zip(columns, means, strict=False))  # a step may leave out the last columns
+    means_by_name = dict(zip(columns, means, strict=False))  # a step may omit the last columns
     values: dict[str, float | int | None] = {**means_by_name, **numbers}
     for name in players:
         if name in window.grad_norms:
@@ -77,7 +77,7 @@ def log_window(
 
 
 def log_evaluation(log: MetricsLog, kind: str, step: int, evaluation: Evaluation) -> None:
-    """Write an evaluation's numbers."""
+    """Write the results of an evaluation."""
     values = {name: value for name, value in evaluation.known().items() if isinstance(value, int | float)}
     lists = {name: value for name, value in evaluation.known().items() if isinstance(value, tuple)}
     log.write(kind, step, values, lists)
@@ -86,7 +86,7 @@ def log_evaluation(log: MetricsLog, kind: str, step: int, evaluation: Evaluation
 def evaluate_test_set(
     strategy: Strategy, data: Data, config: TrainConfig, state: TrainState, *, seed: int, num_samples: int
 ) -> Evaluation:
-    """Bounds on the test set, with the averaged weights where the run keeps any; all ranks together."""
+    """Evaluate the test set, with the averaged weights if the run has any; called by all ranks together."""
     world = strategy.world
     with (
         averaged_weights(strategy, state.players[GENERATOR].ema),

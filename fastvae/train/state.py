@@ -1,4 +1,4 @@
-"""What a run is at a step, besides its models and optimizers: everything else is a function of the step."""
+"""The state of a run besides its models and optimizers; everything else is a function of the step."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ class PlayerState:
     """The counters of one model that is trained, and the moving average of its weights."""
 
     skipped_steps: Tensor
-    """[] int64 on the device: the steps that changed no parameter, since they were not finite, or spikes."""
+    """[] int64 on the device: number of skipped steps, which were not finite or spikes."""
     ema: dict[str, Tensor]
-    """The averages by name; empty where the run keeps none."""
+    """Averaged weights by name; empty without EMA."""
     guard: GuardState = field(default_factory=GuardState)
-    """Which steps would be spikes."""
+    """State of the guard."""
 
     @classmethod
     def start(cls, device: torch.device, ema: dict[str, Tensor], saved: Mapping[str, Any] | None = None) -> PlayerState:
-        """The state before the first step, or the one whose ``counters`` were saved."""
+        """Return the state before the first step, or the one whose ``counters`` were saved."""
         if saved is None:
             return cls(torch.tensor(0, device=device), ema)
         return cls(torch.tensor(saved["skipped_steps"], device=device), ema, GuardState.from_json(saved["guard"]))
 
     def counters(self) -> dict[str, Any]:
-        """As JSON has it, without the averages."""
+        """Return the state as JSON values, without the averages."""
         return {"skipped_steps": int(self.skipped_steps.item()), "guard": self.guard.to_json()}
 
 
@@ -42,22 +42,22 @@ class TrainState:
     """The counters of a run, and of each model in it."""
 
     step: int
-    """Optimizer steps done; the data position is ``step * global_batch_size``."""
+    """Number of completed optimizer steps; the data position is ``step * global_batch_size``."""
     players: dict[str, PlayerState]
-    """By name; see `fastvae.train.player`."""
+    """States of the players by name; see `fastvae.train.player`."""
     collapsed_evaluations: int = 0
-    """The last evaluations in a row that had too few active units."""
+    """Number of consecutive evaluations with too few active units."""
 
     @classmethod
     def start(
         cls, device: torch.device, averages: Mapping[str, dict[str, Tensor]], saved: Mapping[str, Any] | None = None
     ) -> TrainState:
-        """The state before the first step, or the one whose ``counters`` were saved.
+        """Return the state before the first step, or the one whose ``counters`` were saved.
 
         Args:
-            device: where the models are.
-            averages: of each player's weights, by name; the keys are the players.
-            saved: what ``counters`` gave.
+            device: device of the models.
+            averages: averaged weights by player; the keys are the players.
+            saved: result of ``counters``.
         """
         players = {
             name: PlayerState.start(device, ema, None if saved is None else saved["players"][name])
@@ -68,7 +68,7 @@ class TrainState:
         return cls(saved["step"], players, saved["collapsed_evaluations"])
 
     def counters(self) -> dict[str, Any]:
-        """Everything but tensors that decides how the run goes on, as JSON has it; ``start`` takes it back."""
+        """Return the state without tensors as JSON values; ``start`` restores it."""
         return {
             "step": self.step,
             "players": {name: player.counters() for name, player in self.players.items()},
@@ -79,7 +79,8 @@ class TrainState:
 class EMA:
     """Exponential moving average of the float32 weights: ``average += (1 - d) * (weight - average)`` at every step.
 
-    ``d`` is ``min(decay, (1 + step) / (10 + step))``, so that a young average is not held back by the initial weights.
+    ``d`` is ``min(decay, (1 + step) / (10 + step))``, so that an early average does not depend much on the initial
+    weights.
     """
 
     def __init__(self, decay: float, parameters: dict[str, Tensor]) -> None:
@@ -87,12 +88,12 @@ class EMA:
         self.average = {name: parameter.clone() for name, parameter in parameters.items()}
 
     def weight_at(self, step: int) -> float:
-        """``1 - d`` at optimizer step ``step`` (0-based)."""
+        """Return ``1 - d`` at optimizer step ``step`` (0-based)."""
         return 1 - min(self._decay, (1 + step) / (10 + step))
 
     @torch.no_grad()
     def update(self, parameters: dict[str, Tensor], weight: float | Tensor) -> None:
-        """Move towards ``parameters`` by ``weight``, see ``weight_at``; a tensor [] is read where it lies."""
+        """Move towards ``parameters`` by ``weight``, see ``weight_at``; a tensor [] is read on its device."""
         if isinstance(weight, Tensor):
             for name, average in self.average.items():
                 average.lerp_(parameters[name], weight)
@@ -102,7 +103,7 @@ class EMA:
 
 @contextmanager
 def averaged_weights(strategy: Strategy, ema: dict[str, Tensor]) -> Iterator[None]:
-    """While the block runs the model holds its averaged weights, where the run keeps any; then its own again."""
+    """Replace the weights of the model by their averages (if there are any) inside the block."""
     parameters = strategy.full_precision_parameters()
     own = {name: parameters[name].clone() for name in ema}
     try:

@@ -17,10 +17,10 @@ from fastvae.train.config import TrainConfig
 
 
 class Judge(Protocol):
-    """Says whether a step may change the parameters; see `fastvae.train.watch.guard.Guard`."""
+    """Decides whether a step may change the parameters; see `fastvae.train.watch.guard.Guard`."""
 
     def accept(self, loss: Tensor, grad_norm: Tensor) -> Tensor:
-        """From the sum of this rank's losses and the gradient's norm, [] bool."""
+        """Return [] bool from the sum of this rank's losses and the norm of the gradient."""
 
 
 def train_step(
@@ -32,9 +32,10 @@ def train_step(
 ) -> tuple[StepReport, Tensor]:
     """Forward and backward over this rank's micro-batches, then one optimizer step.
 
-    The loss is the mean over the GLOBAL batch: each rank backs ``sum(local) * world_size / global_batch_size``, since
-    back ends average gradients over ranks. So no result depends on how the batch is split. ``guard`` judges loss and
-    gradient before they change the weights; without one, a gradient that is not finite is skipped.
+    The loss is the mean over the GLOBAL batch: each rank computes the gradient of ``sum(local) * world_size /
+    global_batch_size``, since back ends average gradients over ranks. So no result depends on how the batch is split.
+    ``guard`` checks loss and gradient before they change the weights; without one, a step whose gradient is not finite
+    is skipped.
 
     Returns:
         The step's report, and a float32 ``[4]`` with this rank's sums of loss, ELBO, rate and distortion in nats;
@@ -55,18 +56,18 @@ def train_step(
         parts = (objective.loss, objective.elbo, objective.rate, objective.distortion, objective.penalty)
         part_sums = torch.stack([part.detach().float() for part in parts if part is not None]).sum(1)
         sums = part_sums if sums is None else sums + part_sums
-    assert sums is not None  # every rank has a micro-batch, which may be empty
+    assert sums is not None  # every rank has at least one micro-batch, which may be empty
     accept = None if guard is None else partial(guard.accept, sums[0])
     return strategy.step(config.max_grad_norm, accept), sums
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bf16 autocast for ``bf16``; nothing for ``fp32``."""
+    """Return an autocast context: bf16 for ``bf16``, disabled for ``fp32``."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def forward(module: nn.Module, micro: KeyedBatch, config: ObjectiveConfig) -> VAETerms:
-    """The model's terms; a module that takes ``(batch, noise_key)`` only is called so, see `check_objective`."""
+    """Return the model's terms; a module without a parameter ``draw`` is called without it, see `check_objective`."""
     draw = draw_of(config)
     options: dict[str, Draw] = {} if draw == Draw() else {"draw": draw}
     terms: VAETerms = module(micro.batch, micro.key, **options)
@@ -74,16 +75,16 @@ def forward(module: nn.Module, micro: KeyedBatch, config: ObjectiveConfig) -> VA
 
 
 def check_objective(model: nn.Module, config: ObjectiveConfig) -> None:
-    """Check, before the first step, that the model's forward can give what the objective needs.
+    """Check, before the first step, that the model's forward provides what the objective requires.
 
     Raises:
-        ValueError: it takes ``(batch, noise_key)`` only, and the objective needs samples or a rate per dimension.
+        ValueError: forward has no ``draw``, and the objective requires several samples or a rate per dimension.
     """
     if draw_of(config) != Draw() and not AnyModel(model).takes_draw:
         raise ValueError(
-            f"train.objective: num_samples={config.num_samples}, free_bits={config.free_bits} need a model with"
+            f"train.objective: num_samples={config.num_samples}, free_bits={config.free_bits} require a model with"
             f" forward(batch, noise_key, draw), got {type(model).__name__} with forward(batch, noise_key); use"
-            " num_samples=1 and no free bits, or give its forward a draw (fastvae.Draw)"
+            " num_samples=1 and no free bits, or add a parameter draw (fastvae.Draw) to its forward"
         )
 
 
@@ -93,16 +94,17 @@ def draw_of(config: ObjectiveConfig) -> Draw:
 
 
 def _free_bits(strategy: Strategy, per_dimension: Tensor | None, config: TrainConfig) -> FreeBits | None:
-    """Which dimensions pay for their rate: those whose mean KL over the GLOBAL batch is above the floor.
+    """Return the dimensions whose rate is penalised: their mean KL over the GLOBAL batch is above the floor.
 
-    The mask is constant in the gradient, so one sum of D floats over ranks before the backward is all it takes.
+    The mask is constant in the gradient, so it requires only one all-reduce of D floats before the backward pass.
     """
     floor = config.objective.free_bits
     if floor is None:
         return None
     if per_dimension is None:
         raise ValueError(
-            "train.objective.free_bits needs a model with a KL per latent dimension (rate_per_dimension of its forward;"
+            "train.objective.free_bits requires a model with a KL per latent dimension (rate_per_dimension of its "
+            "forward;"
             " with accumulation kl_per_dimension too), got none; set it to None"
         )
     mean = strategy.all_reduce_sum(per_dimension) / config.global_batch_size
@@ -113,7 +115,7 @@ def _free_bits(strategy: Strategy, per_dimension: Tensor | None, config: TrainCo
 def free_bits_ahead(
     strategy: Strategy, model: nn.Module, micro_batches: Sequence[KeyedBatch], config: TrainConfig
 ) -> FreeBits | None:
-    """The same under accumulation, where the first backward comes before the last forward: one pass of the encoder."""
+    """The same with accumulation, whose first backward precedes the last forward: by one pass of the encoder."""
     if config.objective.free_bits is None:
         return None
     able = AnyModel(model)

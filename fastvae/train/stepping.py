@@ -1,4 +1,4 @@
-"""How the loop takes its steps: one after the other as they come, or recorded once and replayed."""
+"""How the loop runs its steps: eagerly, or captured once and replayed."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from fastvae.train.totals import Totals
 
 
 class Step(Protocol):
-    """Takes the steps of a run in order."""
+    """Runs the steps of a run in order."""
 
     def __call__(self, step: int) -> None:
-        """Take step ``step``, counted from 0, and add it to the totals."""
+        """Run step ``step``, counted from 0, and add it to the totals."""
 
     def close(self) -> None:
-        """There are no more steps."""
+        """Release resources after the last step."""
 
 
 class EagerStep:
-    """Each step as it comes, with a batch that was loaded ahead where that helps.
+    """Eager steps, with prefetched batches if that helps.
 
     Args:
-        task: says how a step is taken.
+        task: defines the step.
         players: the models that it trains.
-        loader: makes the batches.
+        loader: provides the batches.
         config: the settings of the run.
-        first_step: the step that the first call takes.
-        totals: what each step adds to.
+        first_step: the step of the first call.
+        totals: sums that each step updates.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class EagerStep:
         self._batches = Prefetcher(loader, first_step, config.steps)
 
     def __call__(self, step: int) -> None:
-        """Take one step."""
+        """Run one step."""
         for player in self._players.values():
             set_lr(player.strategy.optimizer, lr_at(player.optim, step, self._config.steps))
             player.guard.begin(step + 1)
@@ -57,24 +57,24 @@ class EagerStep:
         self._totals.add(result, self._totals.ema_weights_at(step))
 
     def close(self) -> None:
-        """Let go of the batches that were loaded ahead."""
+        """Release the prefetched batches."""
         self._batches.close()
 
 
 def build_step(
     task: Task, players: Mapping[str, Player], loader: Loader, config: TrainConfig, first_step: int, totals: Totals
 ) -> Step:
-    """What takes the steps from ``first_step`` on, captured where the run asks for it.
+    """Return the steps from ``first_step`` on, captured if ``train.capture`` is set.
 
     Raises:
-        ValueError: the run asks for it where there is no GPU, or more than one process.
+        ValueError: capture is requested without a GPU or with several processes.
     """
     if not config.capture:
         return EagerStep(task, players, loader, config, first_step, totals)
     world = players[GENERATOR].strategy.world
     if world.device.type != "cuda" or world.world_size > 1:
         raise ValueError(
-            f"train.capture must be False but for one process on a GPU, got {world.world_size} on {world.device.type}; "
+            f"train.capture requires one process on a GPU, got {world.world_size} on {world.device.type}; "
             "set it to False"
         )
     return CapturedStep(task, players, loader, config, first_step, totals, CUDAGraphs())

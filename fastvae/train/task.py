@@ -1,7 +1,7 @@
-"""What is trained, and how a step is taken: a task.
+"""A task defines what is trained, and what a step does.
 
-`ELBOTask` trains a VAE, and is what `fastvae.train` does where no other task is given. A task of your own is a subclass
-of `Task` with `columns` and `step`. One with a second model, a discriminator say, also names it in `opponents`:
+`ELBOTask` trains a VAE; `fastvae.train` uses it by default. A user's task is a subclass of `Task` with `columns` and
+`step`. A task with a second model, such as a discriminator, also lists it in `opponents`:
 
     class Adversarial(Task):
         columns = ("loss_nats", "discriminator_loss")
@@ -30,9 +30,10 @@ of `Task` with `columns` and `step`. One with a second model, a discriminator sa
 
     fastvae.train(model, data, config, task=Adversarial(discriminator))
 
-So that a run is the same on one and on many processes, losses are per example and every number that decides something
-is a sum over ranks (`Player.global_mean`). Every rank makes the same calls in the same order, with empty micro-batches
-too. The other player's model is called through ``strategy.frozen()`` while its parameters do not learn.
+So that a run does not depend on the number of processes, losses are per example, and every number that a decision
+depends on is a sum over ranks (`Player.global_mean`). Every rank makes the same calls in the same order, also with
+empty micro-batches. The other player's model is called through ``strategy.frozen()`` while its parameters are not
+trained.
 """
 
 from __future__ import annotations
@@ -55,64 +56,64 @@ from fastvae.train.watch.numerics import diagnose, diagnose_state
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """What a step did."""
+    """Result of a step."""
 
     reports: Mapping[str, StepReport]
-    """By name, of each player that was updated; the others' moving averages stay as they are."""
+    """Reports by name of the players that were updated; the moving averages of the others do not change."""
     sums: Tensor
-    """float32, of each column in order: its sum over this rank's examples; the log divides by their number."""
+    """float32: the sum of each column over this rank's examples; the log divides by their number."""
 
 
 class Task(Protocol):
-    """How a step is taken."""
+    """What a step does."""
 
     columns: tuple[str, ...]
-    """Names of the numbers that each step sums up; ``metrics.jsonl`` has their means under these names. The steps may
-    leave out the last ones, all of them alike: `ELBOTask` has a penalty where its model has one."""
+    """Names of the sums that each step returns; ``metrics.jsonl`` contains their means under these names. The steps may
+    omit the last columns, always the same ones: `ELBOTask` has a penalty only if its model has one."""
     opponents: tuple[PlayerSpec, ...] = ()
-    """The models that are trained besides the one that `fastvae.train` is given."""
+    """Models that are trained in addition to the argument of `fastvae.train`."""
 
     def step(
         self, players: Mapping[str, Player], micro_batches: Sequence[KeyedBatch], numbers: Mapping[str, float | Tensor]
     ) -> StepResult:
-        """Take one optimizer step on one global batch.
+        """Run one optimizer step on one global batch.
 
-        A captured step records this once and replays it, so it reads what changes from step to step from ``numbers``.
+        A captured step records this once and replays it, so values that change with the step come from ``numbers``.
 
         Args:
-            players: by name; ``generator`` is the model that `fastvae.train` was given.
+            players: players by name; ``generator`` is the model passed to `fastvae.train`.
             micro_batches: this rank's share of the global batch.
-            numbers: what ``numbers`` gives for this step, as floats, or as tensors [] in a captured step.
+            numbers: result of the method ``numbers``: floats, or tensors [] in a captured step.
         """
         ...
 
     def numbers(self, config: TrainConfig, step: int) -> dict[str, float]:
-        """What changes from step to step by a schedule, by the name that the metrics give it; step 0 is the first."""
+        """Return the values of schedules at a step (from 0), by their names in the metrics."""
         return {}
 
     def methods(self, config: TrainConfig) -> tuple[str, ...]:
-        """Methods of the model that ``step`` calls on ``strategy.trained``, but for its forward."""
+        """Return the methods besides forward that ``step`` calls on ``strategy.trained``."""
         return ()
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """The task's own state, such as averages of its losses: equal on all ranks, changed in place, and saved."""
+        """Return the task's state, such as running averages: equal on all ranks, updated in place, and saved."""
         return {}
 
     def explain(
         self, player: Player, micro_batches: Sequence[KeyedBatch], numbers: Mapping[str, float | Tensor]
     ) -> str:
-        """What was not finite in a step of this player that was skipped; called by all ranks together."""
+        """Explain what was not finite in a skipped step of this player; called by all ranks together."""
         return diagnose_state(player.strategy, micro_batches)
 
 
 class ELBOTask(Task):
-    """A model that honours ``forward(batch, noise_key) -> VAETerms``, trained on a bound of its evidence.
+    """Train a model with ``forward(batch, noise_key) -> VAETerms`` on a bound of its evidence.
 
     Args:
         model: the model that is to be trained.
 
     Raises:
-        ValueError: what the model says of its distortion and its ELBO is contradictory.
+        ValueError: the model's attributes on distortion and ELBO contradict each other.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -123,18 +124,18 @@ class ELBOTask(Task):
     def step(
         self, players: Mapping[str, Player], micro_batches: Sequence[KeyedBatch], numbers: Mapping[str, float | Tensor]
     ) -> StepResult:
-        """One step of ``train_step``."""
+        """Run ``train_step``."""
         player = players[GENERATOR]
         judge = player.judge or player.guard
         report, sums = train_step(player.strategy, micro_batches, player.config, numbers["kl_weight"], judge)
         return StepResult(reports={GENERATOR: report}, sums=sums if self._model.estimates_elbo else sums[3:])
 
     def numbers(self, config: TrainConfig, step: int) -> dict[str, float]:
-        """The weight of the rate."""
+        """Return the weight of the rate."""
         return {"kl_weight": kl_weight_at(config.objective, step)}
 
     def methods(self, config: TrainConfig) -> tuple[str, ...]:
-        """Under accumulation, free bits read the posterior and its KL before the first backward."""
+        """Return the methods that free bits call before the first backward under accumulation."""
         if config.objective.free_bits is None or config.accumulation == 1:
             return ()
         return tuple(name for name in ("encode", "kl_per_dimension") if self._model.can(name))
@@ -142,5 +143,5 @@ class ELBOTask(Task):
     def explain(
         self, player: Player, micro_batches: Sequence[KeyedBatch], numbers: Mapping[str, float | Tensor]
     ) -> str:
-        """The module, the terms and the parameters, from a second pass through the same step."""
+        """Name the module, the terms and the parameters, by running the same step again."""
         return diagnose(player.strategy, micro_batches, player.config, float(numbers["kl_weight"]))

@@ -1,4 +1,4 @@
-"""What every step adds to on the device, besides the models and their optimizers."""
+"""Sums and averages on the device that every step updates."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Totals:
     window: Window
 
     def add(self, result: StepResult, ema_weights: Mapping[str, float | Tensor]) -> None:
-        """Take in a step; all of it happens on the device, so that a CUDA graph may hold it.
+        """Add a step, on the device only, so that a CUDA graph can capture it.
 
         Args:
-            result: what the step did.
-            ema_weights: of this step in each player's moving average, see `EMA.weight_at`.
+            result: result of the step.
+            ema_weights: weight of this step in each player's moving average, see `EMA.weight_at`.
         """
         for name, report in result.reports.items():
             player = self.players[name]
@@ -36,5 +36,5 @@ class Totals:
         self.window.add(result.reports, result.sums)
 
     def ema_weights_at(self, step: int) -> dict[str, float]:
-        """The weight of a step in each player's moving average; 0 where there is none."""
+        """Return the weight of a step in each player's moving average; 0 without EMA."""
         return {name: 0.0 if p.ema is None else p.ema.weight_at(step) for name, p in self.players.items()}

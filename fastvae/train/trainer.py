@@ -38,6 +38,7 @@ from fastvae.train.state import copy_into
 from fastvae.train.step import check_objective
 from fastvae.train.stepping import Step, build_step
 from fastvae.train.task import ELBOTask, Task
+from fastvae.train.tasks import build_task
 from fastvae.train.totals import Totals
 from fastvae.train.watch.incidents import Incidents
 from fastvae.train.watch.restart import DecoderRestart
@@ -84,8 +85,8 @@ def train(
             alike on every rank; DDP starts from rank 0's weights.
         data: a ``fastvae.data.Data``, or an array, tensor or indexable data set (or a pair: train, test).
         config: the settings; the defaults where None.
-        task: how a step is taken, and which models are trained besides ``model``, such as a discriminator; None trains
-            on the objective of ``config``. See `fastvae.train.task`.
+        task: how a step is taken, and which models are trained besides ``model``, such as a discriminator; None is the
+            task that ``config`` names, by default the one that trains on its objective. See `fastvae.train.task`.
         run_dir: where everything about the run is written; None makes a new directory below ``runs``. A directory
             belongs to one run: other data, another model or other settings are refused.
         resume: True goes on with the run of ``run_dir`` where there is one; False refuses a directory that holds one;
@@ -98,7 +99,10 @@ def train(
         TrainingDiverged: loss or gradient is not finite any more.
         PeerFailed: another rank failed first or is gone; the message names it and its host.
     """
-    config, own_task = config or TrainConfig(), task or ELBOTask(model)
+    config, data = config or TrainConfig(), as_data(data)
+    if task is not None and config.task != TrainConfig.task:
+        raise ValueError(f"train: give task or config.task, got {type(task).__name__} and {config.task!r}")
+    own_task = task or build_task(config, model, data, seed)
     run_dir = Path(run_dir) if run_dir is not None else new_run_dir()
     specs = all_specs(model, config, own_task.opponents)
     resolved = {"seed": seed, "model": None, "data": None, **(description or {}), "train": asdict(config)}
@@ -128,7 +132,6 @@ def train(
             replicated=own_task.tensors(),
         )
         stack.push(saver.leave)
-        data = as_data(data)
         check_support(model, data)
         is_bound = isinstance(own_task, ELBOTask)
         if is_bound:
@@ -186,7 +189,14 @@ class _Trainer:
     def run(self, stop: StopRequest, products: str, log: RankLog) -> Run:
         """Train to the end or to a stop signal, then evaluate and write the results; ``products`` is for the log."""
         first_step = self.state.step
-        self.log = MetricsLog(self.run_dir, self.world, total_steps=self.config.steps, first_step=first_step, lines=log)
+        self.log = MetricsLog(
+            self.run_dir,
+            self.world,
+            total_steps=self.config.steps,
+            first_step=first_step,
+            lines=log,
+            is_shown=self.config.progress,
+        )
         with ExitStack() as stack:
             stack.callback(self.log.close)
             line = headline(self.strategy, self.data, self.config, first_step, self.run_dir)
@@ -283,7 +293,8 @@ class _Trainer:
             if self.world.is_main:
                 write_atomic(RunDir(self.run_dir).evaluation, dump_json(evaluation.known()))
                 write_weights(RunDir(self.run_dir).weights, model)
-                write_pictures(self.run_dir, model, self.data, self.seed, self.log.say)
+                if self.config.pictures:
+                    write_pictures(self.run_dir, model, self.data, self.seed, self.log.say)
         self.world.barrier()
         return evaluation
 

@@ -129,8 +129,8 @@ def test_a_refusal_is_one_line(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([], "a recipe must come first"),
-        (["--nodes", "4"], "a recipe must come first"),
+        ([], "a recipe must be the first"),
+        (["--nodes", "4"], "a recipe must be the first"),
         (["digitz"], "digits"),
         (["digits", "--node", "4"], "did you mean --nodes?"),
         (["digits", "--train.step", "4"], "did you mean --train.steps?"),

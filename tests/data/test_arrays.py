@@ -135,7 +135,7 @@ def test_pickled_objects_are_refused_and_not_run(tmp_path: Path, suffix: str) ->
         (np.array([["text"]]), "numbers, got '<U4'"),
         (np.zeros((2, 2), dtype="M8[s]"), "numbers, got '<M8"),
         (np.zeros((2, 2), dtype=[("a", "f4")]), "numbers, got \\[\\("),
-        (np.zeros((400, 400)), r"0.00 GiB; the limit is 0.00 GiB .--data.max-gib."),
+        (np.zeros((400, 400)), r"0.00 GiB, more than the limit of 0.00 GiB .--data.max-gib."),
     ],
 )
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
@@ -185,7 +185,7 @@ def npy_bytes(header: str, data: bytes) -> bytes:
     [
         ((2**40, 2**40), "the limit is"),
         ((2**17, 2), "truncated: 1048576 bytes of numbers expected, 8 found"),
-        ((1, 1), "more bytes follow the 4"),
+        ((1, 1), "longer than the 4"),
         ((-1, -2), "sizes must be whole numbers >= 0"),
         (("a",), "sizes must be whole numbers >= 0"),
         (7, "not an array in NumPy's format: damaged header"),
@@ -211,7 +211,7 @@ def test_a_zip_bomb_costs_no_memory(tmp_path: Path) -> None:
         for _ in range(100):
             member.write(bytes(2**20))
     tracemalloc.start()
-    with pytest.raises(ValueError, match="more bytes follow the 10000"):
+    with pytest.raises(ValueError, match="longer than the 10000"):
         load(path)
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

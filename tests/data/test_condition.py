@@ -89,7 +89,7 @@ def test_a_configuration_names_its_conditions() -> None:
     ("names", "words"),
     [
         (["labell"], "have no labell to condition on; choose from label: --data.condition label"),
-        (["label", "label"], "named once"),
+        (["label", "label"], "given once"),
     ],
 )
 def test_unknown_conditions_are_named(names: list[str], words: str) -> None:

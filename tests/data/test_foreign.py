@@ -22,9 +22,9 @@ from fastvae.data import DataConfig, build_data
         ("x.db", b"SQLite format 3\0", "is an SQLite database"),
         ("x.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", r"Excel file of before 2007 \(.xls\).*save it as .xlsx"),
         ("x.pkl", b"\x80\x04\x95\x05", "is a pickle, which could run code"),
-        ("x.zip", b"PK\x03\x04" + bytes(30), "is a packed archive"),
-        ("x.tar.gz", gzip.compress(b"tar", mtime=0), "is a packed archive"),
-        ("x.csv", gzip.compress(b"a,b\n1,2\n", mtime=0), "is a gzip file by its content; give its name the ending .gz"),
+        ("x.zip", b"PK\x03\x04" + bytes(30), "is a compressed archive"),
+        ("x.tar.gz", gzip.compress(b"tar", mtime=0), "is a compressed archive"),
+        ("x.csv", gzip.compress(b"a,b\n1,2\n", mtime=0), "is a gzip file by its content; rename it to end with .gz"),
         ("data", b"PAR1" + bytes(30), "is a parquet file by its content; give its name the ending .parquet"),
     ],
 )

@@ -213,7 +213,7 @@ def test_a_hidden_file_changes_no_run(tmp_path: Path) -> None:
 def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "a.heic").write_bytes(b"?")
     (tmp_path / "._a.png").write_bytes(b"?")
-    with pytest.raises(ValueError, match=r"holds no images; .*passed over: 1 hidden, 1 of other kinds \(1 .heic\)"):
+    with pytest.raises(ValueError, match=r"holds no images; .*skipped: 1 hidden, 1 of other kinds \(1 .heic\)"):
         every(tmp_path)
 
 

@@ -186,7 +186,7 @@ def test_a_large_or_thin_photograph_is_resized(tmp_path: Path, fit: Fit) -> None
     images = load_folder(tmp_path, max_bytes=LIMIT, config=ImagesConfig(size=8, fit=fit))[torch.arange(2)]
     assert images[0, 0, 1, 4] < 20 < 235 < images[0, 0, 6, 4]
     assert int(images[1].min()) <= 90
-    with pytest.raises(ValueError, match=r"a\.jpg: 6000 x 3000 pixels are more than the limit"):
+    with pytest.raises(ValueError, match=r"a\.jpg: 6000 x 3000 pixels exceed the limit"):
         load_folder(tmp_path, max_bytes=LIMIT)
 
 

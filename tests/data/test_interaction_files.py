@@ -77,7 +77,7 @@ def test_a_matrix_of_ones_has_no_ratings(tmp_path: Path) -> None:
     matrix.data[:] = 1
     sparse.save_npz(tmp_path / "ones.npz", matrix.astype(np.int8))
     config = DataConfig(path=tmp_path / "ones.npz", interactions=InteractionsConfig(min_rating=4.0))
-    with pytest.raises(ValueError, match=r"min_rating=4.0 needs a column of ratings \(in an .npz, values other"):
+    with pytest.raises(ValueError, match=r"min_rating=4.0 requires a column of ratings \(in an .npz, values other"):
         build_data(config)
     data = build_data(DataConfig(path=tmp_path / "ones.npz"))
     users = read_source(tmp_path / "ones.npz", data, config)

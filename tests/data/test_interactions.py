@@ -43,8 +43,8 @@ def test_columns_may_lie_in_a_file(tmp_path: Path) -> None:
         ([1, 3], [1, 2, 3], "offsets must go from 0"),
         ([0, 2, 1, 3], [1, 2, 3], "offsets must not fall"),
         ([0, 3], [1, 2, 9], r"items must be in 0 \.\. 4"),
-        ([0, 1, 1, 4], [3, 0, 2, 1], "ascending and once each, those of user 2 are not"),
-        ([0, 1, 3, 4], [3, 2, 2, 1], "ascending and once each, those of user 1 are not"),
+        ([0, 1, 1, 4], [3, 0, 2, 1], "ascending and unique, those of user 2 are not"),
+        ([0, 1, 3, 4], [3, 2, 2, 1], "ascending and unique, those of user 1 are not"),
     ],
 )
 def test_offsets_and_items_are_checked(crow: list[int], items: list[int], message: str) -> None:
@@ -172,7 +172,7 @@ def test_data_by_path(tmp_path: Path) -> None:
     path = write_ratings(tmp_path / "ratings.csv")
     assert build_data(DataConfig(name="file", path=path)).kind == "interactions"
     path.write_text("user,item\n" + "".join(f"{user},{item}\n" for user in range(20) for item in range(6)))
-    with pytest.raises(ValueError, match="needs a column of ratings"):
+    with pytest.raises(ValueError, match="requires a column of ratings"):
         build_data(DataConfig(name="file", path=path, interactions=InteractionsConfig(min_rating=4)))
     with pytest.raises(ValueError, match="lower min_items or min_rating"):
         build_data(DataConfig(name="file", path=path, interactions=InteractionsConfig(min_items=7)))

@@ -106,7 +106,7 @@ def test_missing_files_are_named_with_their_checksum_and_folder(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("train-images-idx3-ubyte.gz", contents(6, 3)[0], "not the published content"),
+        ("train-images-idx3-ubyte.gz", contents(6, 3)[0], "not the published file"),
         ("train-images-idx3-ubyte.gz", contents(7, 1)[0], "the limit is 4704"),
         ("train-labels-idx1-ubyte.gz", b"\0\0\x08\x01\0\0\0\x06abc", "truncated"),
         ("t10k-labels-idx1-ubyte.gz", b"<html>", "begins with 00 00 08"),

@@ -72,7 +72,7 @@ def test_columns_are_named(tmp_path: Path) -> None:
 
 def test_columns_have_numbers_where_there_is_no_header(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", "u1,B1,4,1768073388\nu1,B2,3,1768193864\nu2,B1,5,1767305300\n")
-    with pytest.raises(ValueError, match=r"got u1, b1, 4, .*--data.interactions.user and item: .* or their numbers"):
+    with pytest.raises(ValueError, match=r"got u1, b1, 4, .*--data.interactions.user"):
         pairs(path)
     assert pairs(path, user="1", item="2") == PAIRS
     assert pairs(path, 4.0, user="1", item="2", rating="3", time="4") == {("u1", "B1"), ("u2", "B1")}
@@ -80,7 +80,7 @@ def test_columns_have_numbers_where_there_is_no_header(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"line 3 .*it has 2 values, the first line 4"):
         pairs(lists, user="1", item="2")
     for wrong in ({"user": "1", "item": "9"}, {"user": "1"}, {"user": "0", "item": "1"}):
-        with pytest.raises(ValueError, match=r"columns by number need a user and an item in 1 .. 4, got"):
+        with pytest.raises(ValueError, match=r"columns by number require a user and an item in 1 .. 4, got"):
             pairs(path, **wrong)
 
 
@@ -121,6 +121,6 @@ def test_what_was_taken_for_what_is_said(tmp_path: Path) -> None:
     data = build_data(DataConfig(name="interactions", path=path, interactions=InteractionsConfig(min_rating=1.0)))
     printed = "\n".join(data.notes)
     taken = "127 interactions, users from visitorid, items from sku, ratings from rating, not used: event"
-    for words in (f"{taken}; 105 count", "5 come more than once and count once"):
+    for words in (f"{taken}; 105 count", "5 are repeated and count once"):
         assert words in printed
     assert read_interactions(path).rows.columns.numel() == 120

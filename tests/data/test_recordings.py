@@ -64,7 +64,7 @@ def test_what_was_read_and_passed_over_is_counted(tmp_path: Path) -> None:
     for words in (
         "6 recordings read (2 .aiff, 2 .wav, 2 .flac)",
         "2 longer than 1.02 s, of which the beginning is read",
-        "passed over: 2 hidden, 1 of other kinds (1 .txt)",
+        "skipped: 2 hidden, 1 of other kinds (1 .txt)",
     ):
         assert words in line
     assert len(read_source(tmp_path, data, DataConfig(name="audio", path=tmp_path))) == 6

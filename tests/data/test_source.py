@@ -29,6 +29,19 @@ class Squares(Dataset[Any]):
         return torch.tensor([index, index * index], dtype=torch.float64), index % 3
 
 
+class Items(Dataset[Any]):
+    """A data set of these items, which are read one by one."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.items[index]
+
+
 def test_arrays_and_tensors_are_read_by_index() -> None:
     array = np.arange(24, dtype=np.uint8).reshape(6, 2, 2) * 10
     for data in (array, torch.from_numpy(array), array[::1], np.asfortranarray(array)):
@@ -127,13 +140,13 @@ def test_numbers_that_are_not_finite_are_named(bad: float) -> None:
 
 
 def test_a_nan_in_a_data_set_is_named_when_it_is_read() -> None:
-    source = as_source([torch.zeros(2), torch.tensor([0.0, float("nan")])])
+    source = as_source(Items([torch.zeros(2), torch.tensor([0.0, float("nan")])]))
     with pytest.raises(ValueError, match=r"item 1.*finite"):
         source[torch.tensor([1])]
 
 
 def test_items_of_another_shape_are_named() -> None:
-    source = as_source([torch.zeros(2), torch.zeros(3)])
+    source = as_source(Items([torch.zeros(2), torch.zeros(3)]))
     with pytest.raises(ValueError, match=r"item 0 has shape \[2\].*item 1 \[3\]"):
         source[torch.tensor([0, 1])]
 
@@ -149,11 +162,10 @@ def test_items_of_another_shape_are_named() -> None:
         (np.zeros((3, 2), dtype=complex), TypeError, "complex"),
         (np.array([["a"], ["b"]]), TypeError, "numbers"),
         (np.array([[object()]]), TypeError, "numbers"),
-        (np.zeros((3, 2), dtype=">f4"), TypeError, "numbers that PyTorch knows"),
         (iter([1, 2]), TypeError, "indexable"),
         ({"x": np.zeros((3, 2))}, TypeError, "got dict"),
         ([{"x": 1}], TypeError, "item 0 must be an array"),
-        (["text"], TypeError, "item 0 must be an array"),
+        (["text"], TypeError, "got texts"),
         (3, TypeError, "got int"),
         ((np.zeros((3, 2)), np.zeros(2)), ValueError, r"labels must have shape \[3\]"),
         ((np.zeros((3, 2)), np.array([0.5, 1, 2])), ValueError, "whole numbers"),

@@ -1,7 +1,7 @@
-"""Train the small adversarial task, one run after the other, as the jobs on the command line say.
+"""Train the small adversarial task once for each job on the command line.
 
-A job is a dict: ``run`` (a directory), ``settings`` (of TrainConfig), and where wanted ``poison``: the last rank then
-makes each player's loss a NaN in one step, and ``adaptive``, False for a weight of 1.
+A job is a dict: ``run`` (a directory), ``settings`` (of TrainConfig), optionally ``poison`` (the last rank makes each
+player's loss a NaN in one step) and ``adaptive`` (False for a weight of 1).
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def run_job(job: dict[str, Any], data: fastvae.Data, world: World) -> None:
     is_last = world.rank == world.world_size - 1
     poison = {name: [step] for name, step in POISONED.items() if is_last and job.get("poison")}
     discriminator = Discriminator(64)
-    # While no score reaches the hinge, the gradients of some biases are 0 but for round-off: with a small adam_eps Adam
-    # would scale that up to whole steps, and no two splits of a batch would agree.
+    # While no score reaches the hinge, the gradients of some biases are 0 except for round-off: with a small adam_eps
+    # Adam would scale that up to whole steps, and no two splits of a batch would agree.
     optim = OptimConfig(lr=5e-3, beta1=0.5, schedule="constant", max_grad_norm=2.0, weight_decay=0.01, adam_eps=1e-3)
     task = AdversarialTask(
         discriminator, optim, adaptive=job.get("adaptive", True), poison=poison.get("discriminator", ())
@@ -61,7 +61,7 @@ def run_job(job: dict[str, Any], data: fastvae.Data, world: World) -> None:
 
 def main() -> None:
     jobs = json.loads(Path(sys.argv[1]).read_text())
-    trainer.write_pictures = lambda *_: None  # not what is tested here, and slow
+    trainer.write_pictures = lambda *_: None  # slow, and not tested here
     with enter_world("cpu", timeout_s=120) as world:
         data = fastvae.build_data(fastvae.DataConfig(name="digits"), 3)
         generator_state = torch.get_rng_state()

@@ -25,7 +25,7 @@ LARGEST_WEIGHT = 100.0
 
 @dataclass(eq=False, kw_only=True)
 class Reconstruction(fastvae.VAETerms):
-    """The terms of a VAE, its reconstruction, and what the decoder's last layer made it of."""
+    """The terms of a VAE, its reconstruction, and the input of the decoder's last layer."""
 
     reconstruction: Tensor  # [B, N] with the gradient of the generator
     features: Tensor  # [B, H] the input of the decoder's last layer
@@ -35,7 +35,7 @@ torch.export.register_dataclass(Reconstruction, serialized_type_name="tests.Reco
 
 
 class SmallVAE(nn.Module):
-    """A VAE of two layers; ``poison`` makes its reconstruction a NaN in the steps named, while it is trained."""
+    """A VAE of two layers; its reconstruction is NaN in the training steps listed in ``poison``."""
 
     def __init__(self, size: int, poison: Sequence[int] = ()) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class SmallVAE(nn.Module):
 
 
 class Discriminator(nn.Sequential):
-    """Two layers; one score for an example."""
+    """A network of two layers with one score per example."""
 
     def __init__(self, size: int) -> None:
         super().__init__(nn.Linear(size, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1))
@@ -69,9 +69,9 @@ class AdversarialTask(Task):
 
     Args:
         discriminator: from [B, N] to a score [B, 1].
-        optim: how it is updated.
-        adaptive: False for a weight of 1, which unlike the adaptive one does not depend on the micro-batches.
-        poison: steps in which its loss is a NaN.
+        optim: the optimizer of the discriminator.
+        adaptive: whether the weight is adaptive; otherwise it is 1 and does not depend on the micro-batches.
+        poison: steps in which the discriminator's loss is NaN.
     """
 
     columns = ("loss_nats", "rate_nats", "distortion_nats", "discriminator_loss", "adversarial_weight")
@@ -114,7 +114,7 @@ class AdversarialTask(Task):
         return StepResult(reports=reports, sums=sums)
 
     def _discriminate(self, player: Player, micro: KeyedBatch, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """The discriminator's loss [B] on real and reconstructed examples, and its scores of the real ones."""
+        """Compute the discriminator's loss [B] on real and reconstructed examples, and its scores of the real ones."""
         with player.autocast():
             real_score, fake_score = (
                 player.strategy.module(torch.cat([micro.batch.x.flatten(1), fake])).squeeze(1).chunk(2)
@@ -125,7 +125,7 @@ class AdversarialTask(Task):
     def _generate(
         self, players: Mapping[str, Player], micro: KeyedBatch, terms: Reconstruction, factor: float | Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Back-propagate the generator's loss; gives it [B], and the weight [] of its adversarial part."""
+        """Back-propagate the generator's loss; return it [B] and the weight [] of its adversarial term."""
         generator, discriminator = players["generator"], players["discriminator"]
         leaf = terms.reconstruction.detach().requires_grad_()
         with discriminator.strategy.frozen() as frozen, generator.autocast():

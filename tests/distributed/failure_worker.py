@@ -1,6 +1,6 @@
-"""Small worlds of forked processes that sum numbers until one fails, each in its own way; all at the same time.
+"""Small worlds of forked processes that sum numbers until one fails, each world in another way; all run concurrently.
 
-Prints a JSON object: for each world what each rank was told and what it raised.
+Prints a JSON object: the verdict and the exception of each rank of each world.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def run_rank(how: str, culprit: int, timeout_s: float) -> dict[str, Any]:
 
 
 def start(job: dict[str, Any], rank: int, port: int, path: Path) -> int:
-    """Fork a process that runs one rank and leaves what it says at ``path``; returns its id."""
+    """Fork a process that runs one rank and writes its output to ``path``; return its process ID."""
     child = os.fork()
     if child:
         return child

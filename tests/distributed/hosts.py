@@ -1,4 +1,4 @@
-"""Hosts on one machine: each in network, UTS, mount and process namespaces of its own, joined by a switch."""
+"""Hosts on one machine: each has its own network, UTS, mount and process namespaces, connected by a switch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ADDRESSES = {"alpha": "10.213.0.1", "beta": "10.213.0.2"}
 
 
 def why_not() -> str | None:
-    """Why there can be no such hosts here, or None."""
+    """Return the reason why hosts cannot be created here, or None."""
     missing = [name for name in ("ip", "unshare", "nsenter") if shutil.which(name) is None]
     if missing:
         return f"needs {', '.join(missing)}"
@@ -25,14 +25,14 @@ def why_not() -> str | None:
 
 
 class Host:
-    """A host; its first process holds all others, so killing that one is a power cut."""
+    """A host; all its processes end with the first one, so killing that one simulates a power failure."""
 
     def __init__(self, name: str, hosts_file: Path) -> None:
         self.name, self._hosts_file = name, hosts_file
         self.start()
 
     def start(self) -> None:
-        """Switch it on: no network yet."""
+        """Start the host without a network."""
         self._spawned: list[subprocess.Popen[bytes]] = []
         script = (
             f"hostname {self.name}; mount --bind {self._hosts_file} /etc/hosts; ip link set lo up; echo; exec sleep 1d"
@@ -51,25 +51,25 @@ class Host:
         return ["nsenter", "--target", str(self.process), "--net", "--uts", "--mount", "--pid", "--", *words]
 
     def run(self, *words: str) -> None:
-        """Run a command to its end."""
+        """Run a command and wait for its end."""
         subprocess.run(self._inside(words), check=True)
 
     def spawn(self, *words: str, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        """Start a command whose output goes to ``log``."""
+        """Start a command with its output in ``log``."""
         with log.open("ab") as file:
             process = subprocess.Popen(self._inside(words), stdout=file, stderr=file, env=dict(environment))
         self._spawned.append(process)
         return process
 
     def cut_power(self) -> None:
-        """Kill every process of the host at once; the kernel takes its network apart."""
+        """Kill every process of the host at once; the kernel removes its network."""
         os.kill(self.process, 9)
         for process in (self._first, *self._spawned):
             process.wait(20)
 
 
 class Switch:
-    """What the hosts' cables end in: a bridge, in a network namespace of its own."""
+    """A bridge in its own network namespace, which connects the hosts."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(["unshare", "--net", "--kill-child", "sleep", "1d"])
@@ -81,7 +81,7 @@ class Switch:
         subprocess.run(["nsenter", "--target", str(self._process.pid), "--net", "ip", *words], check=True)
 
     def plug_in(self, host: Host) -> None:
-        """Lay a cable to a host that was just switched on; it goes when the host goes."""
+        """Connect a host that was just started; the connection ends with the host."""
         port = f"p{host.process}"
         self._ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", str(host.process))
         self._ip("link", "set", port, "master", "switch", "up")
@@ -89,17 +89,17 @@ class Switch:
         host.run("ip", "link", "set", "eth0", "up")
 
     def remove(self) -> None:
-        """Take it away."""
+        """Remove the switch."""
         self._process.kill()
         self._process.wait(20)
 
 
 @contextmanager
 def two_hosts(folder: Path) -> Iterator[tuple[dict[str, Host], Switch]]:
-    """Hosts alpha and beta at one switch, gone afterwards with all that runs on them."""
+    """Create hosts alpha and beta on one switch; remove them with all their processes afterwards."""
     hosts_file = folder / "hosts"
     names = "".join(f"{address} {name}\n" for name, address in ADDRESSES.items())
-    # Many distributions give a host's own name 127.0.1.1, and gloo then talks to itself.
+    # Many distributions resolve a host's own name to 127.0.1.1, and gloo then connects to itself.
     hosts_file.write_text(f"127.0.0.1 localhost\n{names}")
     with ExitStack() as stack:
         switch = Switch()

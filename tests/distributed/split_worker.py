@@ -1,4 +1,4 @@
-"""Train small models under this world size with several splits of the global batch; rank 0 writes what came out."""
+"""Train small models under this world size with several splits of the global batch; rank 0 writes the results."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def train_all(out: Path, data: fastvae.Data, accumulations: list[int], batch_siz
 
 
 def gather_noise(data: fastvae.Data, accumulation: int) -> torch.Tensor:
-    """The noise integers of all ranks' micro-batches of one step, in the order of their rows: [10, 5]."""
+    """Return the noise integers of all ranks' micro-batches of one step, in the order of their rows: [10, 5]."""
     rank, size = dist.get_rank() if dist.is_initialized() else 0, dist.get_world_size() if dist.is_initialized() else 1
     loader = Loader(
         data.train, data.preprocess, global_batch_size=10, seed=3, rank=rank, world_size=size, accumulation=accumulation

@@ -1,7 +1,7 @@
-"""Train small models one after the other, as the jobs on the command line say; rank 0 also writes the noise it saw.
+"""Train a small model for each job on the command line; rank 0 also writes the noise of its rows.
 
-A job is a dict: ``run`` (a directory), ``settings`` (of TrainConfig), and where wanted ``poison_step``: the last rank
-then makes its loss of that step a NaN. With ``drift_step`` it changes one of its weights.
+A job is a dict: ``run`` (a directory), ``settings`` (of TrainConfig), optionally ``poison_step`` (the last rank makes
+its loss of that step a NaN) and ``drift_step`` (the last rank changes one of its weights in that step).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LATENT_DIM = 6
 
 
 class RecordingVAE(fastvae.VAE):
-    """A VAE whose forward remembers the noise integers of its training rows, by step and row."""
+    """A VAE whose forward records the noise integers of its training rows, by step and row."""
 
     noise: dict[tuple[int, int], Tensor] = {}  # noqa: RUF012 (shared on purpose: strategies train a copy of the model)
     poison_step: int | None = None
@@ -91,7 +91,7 @@ def refuse(*arguments: object, **options: object) -> None:
 
 def main() -> None:
     jobs = json.loads(Path(sys.argv[1]).read_text())
-    trainer.write_pictures = lambda *_: None  # not what is tested here, and slow
+    trainer.write_pictures = lambda *_: None  # slow, and not tested here
     with enter_world("cpu", timeout_s=120) as world:
         data = fastvae.build_data(fastvae.DataConfig(name="digits"), 3)
         generator_state = torch.get_rng_state()

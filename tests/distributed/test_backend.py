@@ -1,4 +1,4 @@
-"""Which library carries messages between GPUs, and how a failed run leaves it; the GPUs are pretended."""
+"""The choice of NCCL or gloo, and the abort of NCCL after a failure; the GPUs are simulated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GPU = torch.device("cuda", 0)
 
 @pytest.fixture
 def own_gpu(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """This process sees one GPU, as under ``srun --gpus-per-task=1``, on a machine of several processes."""
+    """Simulate one visible GPU per process, as under ``srun --gpus-per-task=1``, with several processes per machine."""
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
@@ -32,7 +32,7 @@ def own_gpu(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def store_of(*others: str) -> dist.Store:
-    """What ranks 1 and on have written before rank 0 reads it."""
+    """Return a store with the entries of ranks 1 and higher."""
     store = dist.HashStore()
     for rank, gpu in enumerate(others, start=1):
         dist.PrefixStore("gpu", store).set(str(rank), gpu)
@@ -50,13 +50,13 @@ def store_of(*others: str) -> dist.Store:
         ((), "nccl", "a GPU for each rank"),
     ],
 )
-def test_ranks_compare_their_gpus_and_not_how_many_they_see(others: tuple[str, ...], name: str, reason: str) -> None:
+def test_nccl_requires_a_gpu_per_rank(others: tuple[str, ...], name: str, reason: str) -> None:
     backend = choose_backend(store_of(*others), 0, len(others) + 1, GPU)
     assert backend.name == name
     assert backend.reason.startswith(reason)
 
 
-def test_a_world_of_cpus_waits_for_nobody() -> None:
+def test_ranks_on_cpus_do_not_read_the_store() -> None:
     assert str(choose_backend(dist.HashStore(), 1, 3, torch.device("cpu"))) == "gloo (on CPUs)"
 
 
@@ -67,16 +67,14 @@ def calls_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
-def test_only_nccls_group_is_aborted_and_only_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_failed_nccl_group_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = calls_of(monkeypatch)
     for backend, failed in ((NCCL, False), (NCCL, True), (GLOO, False), (GLOO, True)):
         leave_group(backend, failed=failed)
     assert calls == ["destroy", "abort", "destroy", "destroy"]
 
 
-def test_a_torch_that_cannot_abort_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_torch_without_abort_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     calls = calls_of(monkeypatch)
     monkeypatch.delattr(dist.distributed_c10d, "_abort_process_group")
     leave_group(NCCL, failed=True)
@@ -84,7 +82,7 @@ def test_a_torch_that_cannot_abort_is_named(
     assert f"PyTorch {torch.__version__} cannot abort NCCL" in capsys.readouterr().err
 
 
-def test_an_abort_that_fails_is_said_and_hides_nothing(
+def test_a_failed_abort_is_reported_with_the_original_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse() -> None:
@@ -95,7 +93,7 @@ def test_an_abort_that_fails_is_said_and_hides_nothing(
     assert "NCCL was not aborted (Backend gloo does not support abort)" in capsys.readouterr().err
 
 
-def test_this_torch_can_abort() -> None:
+def test_the_installed_torch_supports_abort() -> None:
     assert callable(dist.distributed_c10d._abort_process_group)
 
 
@@ -114,7 +112,7 @@ class NoRoster:
 
 @pytest.fixture
 def formed(own_gpu: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What `enter_world` asks of PyTorch as it forms the group."""
+    """The arguments with which `enter_world` creates the process group."""
     asked: dict[str, Any] = {"calls": calls_of(own_gpu)}
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
         own_gpu.setenv(name, value)
@@ -125,7 +123,7 @@ def formed(own_gpu: pytest.MonkeyPatch) -> dict[str, Any]:
     return asked
 
 
-def test_nccls_group_is_bound_to_the_gpu_of_the_rank(formed: dict[str, Any]) -> None:
+def test_the_nccl_group_is_bound_to_the_gpu_of_the_rank(formed: dict[str, Any]) -> None:
     formed["store"] = store_of("gpu-b")
     with enter_world("cuda") as world:
         assert world == World(world_size=2, device=GPU, backend=Backend(name="nccl", reason="a GPU for each rank"))
@@ -133,7 +131,7 @@ def test_nccls_group_is_bound_to_the_gpu_of_the_rank(formed: dict[str, Any]) -> 
     assert formed["calls"] == ["destroy"]
 
 
-def test_gloos_group_is_bound_to_no_gpu(formed: dict[str, Any]) -> None:
+def test_the_gloo_group_is_not_bound_to_a_gpu(formed: dict[str, Any]) -> None:
     formed["store"] = store_of("gpu-a")
     with enter_world("cuda") as world:
         assert world.backend is not None
@@ -141,14 +139,14 @@ def test_gloos_group_is_bound_to_no_gpu(formed: dict[str, Any]) -> None:
     assert (formed["backend"], formed["device_id"]) == ("gloo", None)
 
 
-def test_a_block_that_raises_aborts_nccl(formed: dict[str, Any]) -> None:
+def test_an_exception_in_the_block_aborts_nccl(formed: dict[str, Any]) -> None:
     formed["store"] = store_of("gpu-b")
     with pytest.raises(ValueError, match="mine"), enter_world("cuda"):
         raise ValueError("mine")
     assert formed["calls"] == ["abort"]
 
 
-def test_the_headline_names_what_carries_the_messages(tmp_path: Path) -> None:
+def test_the_headline_names_the_backend(tmp_path: Path) -> None:
     data = fastvae.data.as_data(torch.rand(20, 3))
     world = World(world_size=2, device=GPU, backend=Backend(name="gloo", reason="ranks 0 and 1 share a GPU"))
     strategy: Any = SimpleNamespace(world=world, name="ddp", model=torch.nn.Linear(2, 1))

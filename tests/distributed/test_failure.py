@@ -1,4 +1,4 @@
-"""A run that fails says where it failed first, on every rank, however the process went."""
+"""Every rank of a failed run names the rank that failed first, for each kind of failure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests import launching
 
 WORKER = Path(__file__).with_name("failure_worker.py")
 HOST = socket.gethostname()
-PATIENCE_S = 15  # of a world that goes silent; its processes must also find each other in it, on a busy machine
+PATIENCE_S = 15  # timeout of a world that becomes silent; on a busy machine its processes must also connect within it
 WORLDS: dict[str, dict[str, Any]] = {
     "nothing": {"how": "", "culprit": 0, "timeout_s": 60},
     "raises": {"how": "raise", "culprit": 1, "timeout_s": 60},
@@ -28,7 +28,7 @@ RANKS = range(3)
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any] | None]]:
-    """What each rank of each world was told and raised; None for a rank that could not say."""
+    """The verdict and the exception of each rank of each world; None for a rank without output."""
     root = tmp_path_factory.mktemp("failures")
     (root / "jobs.json").write_text(json.dumps(list(WORLDS.values())))
     launching.run([str(WORKER), str(root / "jobs.json")], timeout_s=200)
@@ -44,19 +44,19 @@ def survivors(result: list[dict[str, Any] | None]) -> list[dict[str, Any]]:
 
 
 def verdict(result: list[dict[str, Any] | None]) -> dict[str, Any]:
-    """The one that all survivors were told, once each."""
+    """Return the verdict that all survivors received, each once."""
     told = [rank["told"] for rank in survivors(result)]
     assert all(len(each) == 1 for each in told), told
     assert all(each == told[0] for each in told), told
     return told[0][0]
 
 
-def test_without_a_failure_nobody_is_told(results: dict[str, Any]) -> None:
+def test_without_a_failure_no_rank_receives_a_verdict(results: dict[str, Any]) -> None:
     assert [(rank["told"], rank["raised"]) for rank in results["nothing"]] == [([], None)] * 3
 
 
 @pytest.mark.parametrize(("name", "culprit"), [("raises", 1), ("head raises", 0)])
-def test_the_rank_that_raises_is_named_and_only_it_shows_its_error(
+def test_the_rank_that_raises_is_named_and_shows_its_own_error(
     results: dict[str, Any], name: str, culprit: int
 ) -> None:
     error = "ValueError: the third example is missing"
@@ -74,23 +74,23 @@ def test_a_killed_rank_is_named_with_its_process(results: dict[str, Any]) -> Non
     assert shown == [found["reporter"]]
 
 
-def test_a_frozen_rank_is_named_once_the_timeout_is_over(results: dict[str, Any]) -> None:
+def test_a_stopped_rank_is_named_after_the_timeout(results: dict[str, Any]) -> None:
     found = verdict(results["stopped"])
     assert found["rank"] == 1
-    assert f"Nothing came from it for {PATIENCE_S} s (--train.timeout)" in found["reason"]
+    assert f"Nothing was received from it for {PATIENCE_S} s (--train.timeout)" in found["reason"]
     assert results["stopped"][1] is None
 
 
-def test_where_all_are_alive_the_one_that_stands_elsewhere_is_named(results: dict[str, Any]) -> None:
+def test_the_rank_at_another_operation_is_named_if_all_are_alive(results: dict[str, Any]) -> None:
     found = verdict(results["busy elsewhere"])
     assert found["rank"] == 2
-    assert f"every rank is alive, but after {PATIENCE_S} s this one is at failure_worker.py" in found["reason"]
+    assert f"all ranks are alive, but after {PATIENCE_S} s this one is at failure_worker.py" in found["reason"]
     assert "in fail, rank" in found["reason"]
     assert "in sum_numbers" in found["reason"]
 
 
-def test_a_head_that_takes_the_store_with_it_is_named(results: dict[str, Any]) -> None:
-    """Here rank 0's process serves the store itself, as it does without torchrun's agent."""
+def test_the_death_of_the_rank_that_serves_the_store_is_named(results: dict[str, Any]) -> None:
+    """Rank 0's process serves the store itself, as it does without torchrun's agent."""
     for rank in RANKS[1:]:
         result = results["head killed"][rank]
         assert result["raised"].startswith("PeerFailed: rank 0 on localhost: its host is out of reach from rank")

@@ -1,4 +1,4 @@
-"""The ring of heartbeats: who watches whom, and what counts as silence."""
+"""The ring of heartbeats: which rank watches which, and the definition of silence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastvae.distributed.heartbeat import Clock, Heartbeat
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time, which a test sets."""
+    """A clock that a test sets."""
     now = [100.0]
     monkeypatch.setattr(heartbeat.time, "monotonic", lambda: now[0])
     return now
@@ -22,7 +22,7 @@ def ring(size: int) -> list[Heartbeat]:
     return [Heartbeat(store, rank, size) for rank in range(size)]
 
 
-def test_each_rank_watches_the_nearest_below_that_has_not_left() -> None:
+def test_each_rank_watches_the_next_lower_active_rank() -> None:
     hearts = ring(4)
     assert [heart.watched for heart in hearts] == [3, 0, 1, 2]
     hearts[1].leave()
@@ -34,7 +34,7 @@ def test_each_rank_watches_the_nearest_below_that_has_not_left() -> None:
     assert hearts[2].watched is None
 
 
-def test_silence_is_the_time_since_the_watched_rank_counted(clock: list[float]) -> None:
+def test_silence_is_the_time_since_the_last_heartbeat(clock: list[float]) -> None:
     first, second = ring(2)
     for _ in range(3):
         clock[0] += 0.5
@@ -50,7 +50,7 @@ def test_silence_is_the_time_since_the_watched_rank_counted(clock: list[float]) 
     assert second.silence_s == 0
 
 
-def test_the_sleep_of_this_process_is_no_silence_of_another(clock: list[float]) -> None:
+def test_suspension_of_this_process_does_not_count_as_silence(clock: list[float]) -> None:
     _, second = ring(2)
     store_silence = Clock()
     second.beat()
@@ -61,7 +61,7 @@ def test_the_sleep_of_this_process_is_no_silence_of_another(clock: list[float]) 
     assert store_silence.tick() == 2
 
 
-def test_a_rank_alone_watches_nobody() -> None:
+def test_a_single_rank_watches_no_other() -> None:
     heart = Heartbeat(dist.HashStore(), 0, 1)
     heart.beat()
     assert heart.watched is None

@@ -1,4 +1,4 @@
-"""The launchers, run as a user runs them."""
+"""The launchers, started as by a user."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def test_local(tmp_path: Path, one: Path) -> None:
 
 
 def machine_with_16_cores(folder: Path) -> dict[str, str]:
-    """An environment whose nproc counts 16 cores and obeys OMP_NUM_THREADS as the real one does.
+    """An environment whose nproc reports 16 cores and follows OMP_NUM_THREADS like the real one.
 
-    Its Python sees no GPU and shows what it would run.
+    Its Python finds no GPU and prints the command instead of running it.
     """
     programs = {
         "nproc": 'echo "${OMP_NUM_THREADS:-${OMP_THREAD_LIMIT:-16}}"',
@@ -87,15 +87,17 @@ def machine_with_16_cores(folder: Path) -> dict[str, str]:
         ("deepspeed.sh", "1", "threads=1 .*--num_accelerators 2 "),
     ],
 )
-def test_launchers_share_the_cores_whatever_the_threads(tmp_path: Path, script: str, given: str, expected: str) -> None:
-    """One thread for each process is not one process: there are several where there are cores."""
+def test_launchers_divide_the_cores_for_any_number_of_threads(
+    tmp_path: Path, script: str, given: str, expected: str
+) -> None:
+    """OMP_NUM_THREADS=1 does not mean one process: the number of processes follows the cores."""
     variables = {"OMP_NUM_THREADS": given, "OMP_THREAD_LIMIT": given, "HEAD": "localhost", "NODES": "2"}
     output = finish(start(script, tmp_path / "run", **{**machine_with_16_cores(tmp_path), **variables}))
     assert re.search(expected, output), output
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
-def test_make_shares_the_cores_whatever_the_threads(tmp_path: Path) -> None:
+def test_make_divides_the_cores_for_any_number_of_threads(tmp_path: Path) -> None:
     environment = {**os.environ, **machine_with_16_cores(tmp_path), "OMP_NUM_THREADS": "1"}
     command = ["make", "--dry-run", "--directory", str(launching.ROOT), "train"]
     shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
@@ -122,7 +124,7 @@ def test_deepspeed(tmp_path: Path, one: Path, settings: str) -> None:
 
 @pytest.mark.skipif(bool(launching.deepspeed_lacks()), reason=launching.deepspeed_lacks())
 def test_deepspeed_with_a_hostfile(tmp_path: Path, one: Path) -> None:
-    """DeepSpeed asks over ssh whether the host is there; this ssh runs what it is told right here."""
+    """DeepSpeed checks each host over ssh; this ssh runs the command on the local machine."""
     (tmp_path / "hosts").write_text("localhost slots=2\n")
     (tmp_path / "ssh").write_text('#!/bin/sh\n[ "$1" != -o ] || shift 2\nshift\nexec "$@"\n')
     (tmp_path / "ssh").chmod(0o755)
@@ -135,14 +137,14 @@ def test_deepspeed_with_a_hostfile(tmp_path: Path, one: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_compiled(tmp_path: Path, one: Path, strategy: str) -> None:
-    """The compiled model under a strategy is the same training run."""
+def test_compiled_models_train_identically(tmp_path: Path, one: Path, strategy: str) -> None:
+    """A compiled model under a strategy gives the same training run."""
     finish(start("local.sh", tmp_path / "run", f"--train.strategy={strategy}", "--train.compile", PROCESSES="2"))
     assert_same(tmp_path / "run", one)
 
 
 @pytest.mark.parametrize("script", ["local.sh", "multinode.sh", "deepspeed.sh"])
-def test_without_arguments_a_launcher_explains_itself(script: str) -> None:
+def test_launchers_print_their_usage_without_arguments(script: str) -> None:
     result = subprocess.run(["bash", str(LAUNCH / script)], capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert "RECIPE [options of `fastvae train`]" in result.stderr

@@ -1,4 +1,4 @@
-"""Two hosts with a network between them, torchrun on each through `launch/multinode.sh`: a lost host, a silent link."""
+"""Two hosts with a network, torchrun on each through `launch/multinode.sh`: a failed host, a silent link."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def network(tmp_path: Path) -> Iterator[tuple[dict[str, Host], Switch]]:
 
 
 def launch(host: Host, run_dir: Path, *words: str) -> subprocess.Popen[bytes]:
-    """`launch/multinode.sh` on one host; what it prints goes to NAME.txt beside the run directory."""
+    """Start `launch/multinode.sh` on one host; its output is written to NAME.txt next to the run directory."""
     environment = launching.environment() | {"PYTHON": sys.executable, "PROCESSES": "1", "HEAD": "alpha", "NODES": "2"}
     script = str(launching.ROOT / "launch" / "multinode.sh")
     return host.spawn(
@@ -57,8 +57,10 @@ def newest_step(run_dir: Path) -> int:
 
 
 @pytest.mark.timeout(600)
-def test_a_host_that_is_lost_and_comes_back(network: tuple[dict[str, Host], Switch], tmp_path: Path) -> None:
-    """Training goes on from a checkpoint and ends with the weights of a run on two processes that nothing disturbed."""
+def test_training_resumes_after_a_host_fails_and_restarts(
+    network: tuple[dict[str, Host], Switch], tmp_path: Path
+) -> None:
+    """Training resumes from a checkpoint and ends with the weights of an undisturbed run of two processes."""
     (hosts, switch), run_dir = network, tmp_path / "run"
     agents = {name: launch(host, run_dir, "--train.steps=600") for name, host in hosts.items()}
     wait_for("a checkpoint", lambda: newest_step(run_dir) >= 50, run_dir)
@@ -79,8 +81,8 @@ def test_a_host_that_is_lost_and_comes_back(network: tuple[dict[str, Host], Swit
 
 
 @pytest.mark.timeout(400)
-def test_a_silent_link_is_noticed_within_the_timeout(network: tuple[dict[str, Host], Switch], tmp_path: Path) -> None:
-    """The cable is down but nothing is closed: each side names the other, and what to look at."""
+def test_a_silent_link_is_detected_within_the_timeout(network: tuple[dict[str, Host], Switch], tmp_path: Path) -> None:
+    """The cable is down but no connection is closed: each side names the other and a command that checks the link."""
     (hosts, _), run_dir = network, tmp_path / "run"
     for host in hosts.values():
         launch(host, run_dir, "--train.steps=1000000", "--train.timeout=8")
@@ -88,7 +90,7 @@ def test_a_silent_link_is_noticed_within_the_timeout(network: tuple[dict[str, Ho
     hosts["beta"].run("ip", "link", "set", "eth0", "down")
 
     def heard(name: str) -> str:
-        """The error of one host's rank."""
+        """Return the error of one host's rank."""
         lines = (tmp_path / f"{name}.txt").read_text().splitlines()
         return next((line for line in lines if line.startswith("fastvae: rank")), "")
 
@@ -96,7 +98,7 @@ def test_a_silent_link_is_noticed_within_the_timeout(network: tuple[dict[str, Ho
     head = "alpha" if "on beta: process" in heard("alpha") else "beta"
     other = next(name for name in hosts if name != head)
     assert heard(head).startswith(f"fastvae: rank 1 on {other}: process")
-    assert "Nothing came from it for 8 s (--train.timeout)" in heard(head)
+    assert "Nothing was received from it for 8 s (--train.timeout)" in heard(head)
     assert heard(other).startswith(f"fastvae: rank 0 on {head}: its host is out of reach from rank 1 on {other}")
     assert "the link between the hosts (ip -s link" in heard(other)
     assert status(run_dir)["state"] == "failed"

@@ -1,4 +1,4 @@
-"""Two models that are trained together: the same run under every strategy, and as exact as that of one model."""
+"""Two models trained together: the same run under every strategy, as exact as with one model."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def train(root: Path, jobs: list[dict[str, Any]], *, num_processes: int) -> None
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All runs, of one process and of two; those called resumed stop after half of their steps and go on."""
+    """All runs, of one process and of two; those named resumed stop after half of their steps and resume."""
     root = tmp_path_factory.mktemp("players")
     train(root, [*jobs_of("one", {}, accumulation=1), *resumed("one", {})], num_processes=1)
     two = [jobs_of(name, settings) + resumed(name, settings) for name, settings in STRATEGIES.items()]
@@ -67,7 +67,7 @@ def metrics(run: Path) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_two_ranks_train_both_models_as_one_process_does(runs: Path, strategy: str, variant: str) -> None:
+def test_two_ranks_train_both_models_like_one_process(runs: Path, strategy: str, variant: str) -> None:
     ours, theirs = (metrics(runs / where / variant) for where in (strategy, "one"))
     assert [record["step"] for record in ours] == list(range(1, STEPS + 1))
     for here, there in zip(ours, theirs, strict=True):
@@ -85,7 +85,7 @@ def test_two_ranks_train_both_models_as_one_process_does(runs: Path, strategy: s
 
 
 def test_the_comparison_can_fail(runs: Path) -> None:
-    """Both losses reach the generator, and the weight of the second is neither 0 nor at its bounds."""
+    """Both losses affect the generator, and the weight of the second is neither 0 nor at its bounds."""
     weights = [record["adversarial_weight"] for record in metrics(runs / "one" / "poisoned")]
     assert weights[:2] == [0, 0]
     assert all(0 < weight < 50 and weight != 0.5 for weight in (weights[3], weights[5]))
@@ -95,7 +95,7 @@ def test_the_comparison_can_fail(runs: Path) -> None:
 
 @pytest.mark.parametrize("strategy", ["one", *STRATEGIES])
 def test_a_nan_of_either_player_on_one_rank_is_skipped_on_all(runs: Path, strategy: str) -> None:
-    """A NaN of the reconstruction reaches the discriminator, and one of its scores the generator: each skips one."""
+    """A NaN in the reconstruction affects the discriminator, a NaN in its scores the generator: each skips one step."""
     records = metrics(runs / strategy / "poisoned")
     skipped = [(record["skipped_steps"], record["discriminator_skipped_steps"]) for record in records]
     assert skipped == [(0, 0), (0, 0), (1, 1), (1, 1), (2, 2), (2, 2)]
@@ -106,7 +106,7 @@ def test_a_nan_of_either_player_on_one_rank_is_skipped_on_all(runs: Path, strate
 
 
 @pytest.mark.parametrize("strategy", ["one", *STRATEGIES])
-def test_a_run_that_went_on_ends_with_the_same_bits(runs: Path, strategy: str) -> None:
+def test_a_resumed_run_is_bit_equal(runs: Path, strategy: str) -> None:
     again, whole = (runs / strategy / name for name in ("resumed", "poisoned"))
     assert (again / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     for rank in range(1 if strategy == "one" else 2):
@@ -130,7 +130,7 @@ def test_one_checkpoint_holds_every_tensor_of_both_models(runs: Path) -> None:
     } <= names
 
 
-def test_the_weights_of_a_run_are_the_generators(runs: Path, tmp_path: Path) -> None:
+def test_the_weights_of_a_run_are_those_of_the_generator(runs: Path, tmp_path: Path) -> None:
     assert fastvae.train.export_weights(runs / "ddp" / "resumed", tmp_path / "weights.safetensors") == STEPS
     exported = safetensors.torch.load_file(tmp_path / "weights.safetensors")
     finished = safetensors.torch.load_file(runs / "ddp" / "resumed" / "model.safetensors")
@@ -138,7 +138,7 @@ def test_the_weights_of_a_run_are_the_generators(runs: Path, tmp_path: Path) -> 
     assert all(torch.equal(value, finished[name]) for name, value in exported.items())
 
 
-def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
+def test_unsuitable_settings_and_players_are_refused(tmp_path: Path) -> None:
     options = StrategyOptions(ddp=DDPConfig(static_graph=True), num_players=2)
     with pytest.raises(ValueError, match=r"train\.ddp\.static_graph is not for a task that trains two models"):
         build_strategy("ddp", World(world_size=2), options)
@@ -150,7 +150,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
         fastvae.train(SmallVAE(12), torch.rand(40, 12), task=task, run_dir=tmp_path)
 
 
-def test_a_run_of_other_players_is_refused(tmp_path: Path) -> None:
+def test_a_run_with_other_players_is_refused(tmp_path: Path) -> None:
     config = fastvae.TrainConfig(steps=1, global_batch_size=8, final_samples=1, device="cpu")
     data = torch.rand(40, 12)
     fastvae.train(SmallVAE(12), data, config, run_dir=tmp_path)
@@ -160,7 +160,7 @@ def test_a_run_of_other_players_is_refused(tmp_path: Path) -> None:
         )
 
 
-def test_frozen_parameters_take_no_gradient_and_learn_again_afterwards() -> None:
+def test_frozen_parameters_get_no_gradient_until_unfrozen() -> None:
     strategy = build_strategy("single", World())
     strategy.setup(nn.Linear(3, 1), lambda named: torch.optim.Adam([p for _, p in named]))
     fixed = strategy.trained.bias

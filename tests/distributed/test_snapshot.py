@@ -1,4 +1,4 @@
-"""Snapshots: complete when they are handed over, whatever happens to the originals; from a GPU with one wait."""
+"""Snapshots are complete when returned and independent of their originals; from a GPU with one synchronisation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def some_tensors(device: str = "cpu") -> dict[str, Tensor]:
     return {name: tensor.to(device) for name, tensor in tensors.items()}
 
 
-def test_a_snapshot_does_not_follow_its_originals() -> None:
+def test_a_snapshot_does_not_change_with_its_originals() -> None:
     tensors = some_tensors()
     tensors["weight"].requires_grad_()
     expected = {name: tensor.detach().clone() for name, tensor in tensors.items()}
@@ -36,7 +36,7 @@ def test_a_snapshot_does_not_follow_its_originals() -> None:
         assert not copy.requires_grad
 
 
-def test_from_a_gpu_all_copies_are_queued_before_the_one_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_copies_from_a_gpu_are_queued_before_one_synchronisation(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     empty_like, copy_ = torch.empty_like, Tensor.copy_
 

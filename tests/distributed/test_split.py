@@ -13,8 +13,8 @@ from tests import launching
 from tests.runs import metrics
 
 WORKER = Path(__file__).with_name("split_worker.py")
-WORLDS = {1: [1, 4], 2: [1, 4], 3: [1]}  # world size: micro-batches a step
-BATCHES = [10, 32]  # 10 examples on 3 ranks: shares of 4, 3, 3
+WORLDS = {1: [1, 4], 2: [1, 4], 3: [1]}  # world size: micro-batches per step
+BATCHES = [10, 32]  # 10 examples on 3 ranks: 4, 3 and 3
 SPLITS = [
     (world_size, accumulation, batch_size)
     for world_size, accumulations in WORLDS.items()
@@ -37,7 +37,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("objective", ["elbo", "free-bits", "iwae"])
 @pytest.mark.parametrize(("world_size", "accumulation", "batch_size"), SPLITS)
-def test_same_training_run(runs: Path, objective: str, world_size: int, accumulation: int, batch_size: int) -> None:
+def test_the_split_does_not_change_the_training_run(
+    runs: Path, objective: str, world_size: int, accumulation: int, batch_size: int
+) -> None:
     whole = runs / "1" / f"{objective}_1_{batch_size}"
     split = runs / str(world_size) / f"{objective}_{accumulation}_{batch_size}"
     first_whole, first_split = metrics(whole, "train")[0], metrics(split, "train")[0]
@@ -50,7 +52,7 @@ def test_same_training_run(runs: Path, objective: str, world_size: int, accumula
 
 
 @pytest.mark.parametrize(("world_size", "accumulation"), [(1, 4), (2, 1), (2, 4), (3, 1)])
-def test_same_noise_bit_for_bit(runs: Path, world_size: int, accumulation: int) -> None:
+def test_the_split_does_not_change_the_noise(runs: Path, world_size: int, accumulation: int) -> None:
     whole = safetensors.torch.load_file(runs / "1" / "noise.safetensors")["1"]
     split = safetensors.torch.load_file(runs / str(world_size) / "noise.safetensors")[str(accumulation)]
     assert torch.equal(whole, split)

@@ -1,4 +1,4 @@
-"""Every strategy is the same training run as one process: losses, gradients, weights, noise, checkpoints."""
+"""Every strategy gives the same training run as one process: losses, gradients, weights, noise, checkpoints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WORKER = Path(__file__).with_name("strategy_worker.py")
 
 # Largest differences from the run of one process, 8 steps of Adam at 1e-3, by precision: (relative, of the first
 # step's loss and gradient norm; relative, of the last loss; absolute, of a weight). In bf16 a gradient is rounded in
-# every micro-batch, so a weight whose gradient is near 0 may be pushed the other way: Adam moves it by lr a step.
+# every micro-batch, so a weight whose gradient is near 0 may move in the other direction: Adam moves it by lr per step.
 TOLERANCES = {"fp32": (2e-6, 1e-6, 2e-6), "bf16": (2e-3, 2e-3, 1e-2)}
 STRATEGIES: dict[str, dict[str, Any]] = {
     "ddp": {"strategy": "ddp"},
@@ -47,7 +47,7 @@ MATRIX = list(itertools.product(STRATEGIES, TOLERANCES, ACCUMULATIONS, CLIPS))
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All runs: those of one process in one program, those of two ranks in one torchrun."""
+    """All runs: those of one process in one program, those of two ranks under one torchrun."""
     root = tmp_path_factory.mktemp("strategies")
     one = [
         {"run": f"one/{key_of(p, c)}", "settings": {"precision": p, "max_grad_norm": c}}
@@ -104,13 +104,15 @@ def assert_weights(run: Path, one: Path, *, atol: float) -> None:
 
 
 @pytest.mark.parametrize(("strategy", "precision", "accumulation", "clip"), MATRIX)
-def test_same_as_one_process(runs: Path, strategy: str, precision: str, accumulation: int, clip: float | None) -> None:
+def test_strategies_match_one_process(
+    runs: Path, strategy: str, precision: str, accumulation: int, clip: float | None
+) -> None:
     run = runs / strategy / f"{key_of(precision, clip)}_{accumulation}"
     assert_same_run(run, runs / "one" / key_of(precision, clip), precision)
 
 
-def test_the_matrix_can_fail(runs: Path) -> None:
-    """Clipping and precision each move the result by more than the tolerance that it is held to."""
+def test_tolerances_detect_changed_settings(runs: Path) -> None:
+    """Clipping and precision each change the result by more than its tolerance."""
     for other in (key_of("fp32", 1.0), key_of("bf16", None)):
         with pytest.raises(AssertionError):
             assert_same_run(runs / "one" / other, runs / "one" / key_of("fp32", None))
@@ -123,7 +125,7 @@ def test_a_nan_on_one_rank_is_skipped_on_all(runs: Path, strategy: str) -> None:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_free_bits_ahead_of_the_first_backward(runs: Path, strategy: str) -> None:
+def test_free_bits_are_reduced_before_the_first_backward(runs: Path, strategy: str) -> None:
     assert_same_run(runs / strategy / "free bits", runs / "one" / "free bits")
 
 
@@ -132,14 +134,14 @@ def test_options_do_not_change_the_result(runs: Path, variant: str) -> None:
     assert_same_run(runs / "variants" / variant, runs / "one" / key_of("fp32", None))
 
 
-def test_compressed_gradients_are_near(runs: Path) -> None:
+def test_compressed_gradients_are_close(runs: Path) -> None:
     ours, theirs = metrics(runs / "compressed", "train"), metrics(runs / "one" / key_of("fp32", None), "train")
     assert ours[0]["grad_norm"] == pytest.approx(theirs[0]["grad_norm"], rel=4e-3)
     assert ours[0]["grad_norm"] != pytest.approx(theirs[0]["grad_norm"], rel=1e-6)
     assert ours[-1]["loss_nats"] == pytest.approx(theirs[-1]["loss_nats"], rel=1e-4)
 
 
-def test_replicas_that_drift_apart_are_noticed_and_named(tmp_path: Path) -> None:
+def test_diverged_replicas_are_detected_and_named(tmp_path: Path) -> None:
     job = {"run": str(tmp_path / "run"), "settings": {"strategy": "ddp", "check_replicas": 2}, "drift_step": 5}
     (tmp_path / "jobs.json").write_text(json.dumps([job]))
     result = launching.run([str(WORKER), str(tmp_path / "jobs.json")], num_processes=2, check=False)
@@ -149,7 +151,7 @@ def test_replicas_that_drift_apart_are_noticed_and_named(tmp_path: Path) -> None
     assert (status["state"], status["step"]) == ("failed", 6)
 
 
-CHAINS = {  # (strategy, ranks) of three thirds of a run
+CHAINS = {  # (strategy, ranks) of each third of a run
     "ddp, single, fsdp": [("ddp", 2), ("auto", 1), ("fsdp", 2)],
     "fsdp, single, ddp": [("fsdp", 2), ("auto", 1), ("ddp", 2)],
     "fsdp throughout": [("fsdp", 2), ("fsdp", 2), ("fsdp", 2)],
@@ -167,7 +169,7 @@ THROUGHOUT = [name.removesuffix(" throughout") for name in CHAINS if name.endswi
 
 
 def test_deepspeed_is_installed() -> None:
-    """Says in the report that the parts of the matrix with DeepSpeed did not run."""
+    """Report as skipped the cases with DeepSpeed if it is not installed."""
     if not HAS_DEEPSPEED:
         pytest.skip(launching.deepspeed_lacks())
 
@@ -193,7 +195,7 @@ def chains(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("chain", CHAINS)
 def test_checkpoints_move_between_strategies_and_world_sizes(chains: Path, chain: str) -> None:
-    """Weights (they are the averaged ones) and losses are those of one process that never stopped."""
+    """Weights (the averaged ones) and losses are those of an uninterrupted run of one process."""
     assert [record["step"] for record in metrics(chains / chain, "train")] == list(range(1, 13))
     for ours, theirs in zip(metrics(chains / chain, "train"), metrics(chains / "one", "train"), strict=True):
         assert ours["loss_nats"] == pytest.approx(theirs["loss_nats"], rel=1e-5)

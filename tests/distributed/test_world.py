@@ -1,4 +1,4 @@
-"""How a process finds its place, and what it says where nobody, or only some of the processes, were started."""
+"""How a process finds its rank, and its errors if none or only some of the processes were started."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def without(*names: str) -> dict[str, str]:
         ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "4"}, "SLURM_STEP_NUM_TASKS is 4.*fastvae submit"),
     ],
 )
-def test_an_environment_that_no_launcher_made_is_refused(variables: dict[str, str], expected: str) -> None:
+def test_an_incomplete_environment_is_refused(variables: dict[str, str], expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         world_from_environment("cpu", variables)
 
@@ -48,7 +48,7 @@ def test_an_environment_that_no_launcher_made_is_refused(variables: dict[str, st
         {"RANK": "0", "WORLD_SIZE": "1", "SLURM_NTASKS": "2"},  # torchrun under srun
     ],
 )
-def test_one_process_is_one_process(variables: dict[str, str]) -> None:
+def test_an_empty_environment_is_one_process(variables: dict[str, str]) -> None:
     world = world_from_environment("cpu", variables)
     assert (world.rank, world.world_size) == (0, 1)
 
@@ -67,11 +67,11 @@ def free_port() -> int:
 @pytest.mark.parametrize(
     ("rank", "expected"),
     [
-        (0, "rank 1, 2 did not come to 127.0.0.1:{port} within 2 s (--train.timeout); 1 of 3 processes are there"),
+        (0, "rank 1, 2 did not reach 127.0.0.1:{port} within 2 s (--train.timeout); 1 of 3 processes did"),
         (1, "did not reach rank 0 at 127.0.0.1:{port} within 2 s (--train.timeout)"),
     ],
 )
-def test_a_peer_that_never_comes_is_named_within_the_timeout(rank: int, expected: str, tmp_path: Path) -> None:
+def test_an_absent_peer_is_named_within_the_timeout(rank: int, expected: str, tmp_path: Path) -> None:
     port = free_port()
     place = {"RANK": str(rank), "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     code = (
@@ -86,5 +86,5 @@ def test_a_peer_that_never_comes_is_named_within_the_timeout(rank: int, expected
     assert expected.format(port=port) in message, result.stderr
     assert "unset RANK, WORLD_SIZE" in message
     assert message.count("\n") == 0
-    assert float(seconds) < 2 + 5  # 2 s are asked for; the rest is for a busy machine
-    assert result.returncode == 1  # the threads that wait do not keep the process
+    assert float(seconds) < 2 + 5  # 2 s are requested; the rest is for a busy machine
+    assert result.returncode == 1  # the waiting threads do not keep the process alive

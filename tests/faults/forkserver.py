@@ -64,6 +64,7 @@ def child(request: dict[str, Any]) -> None:
         signal_inside(hook)
     if "script" in request:
         run_script(Path(request["script"]), request["words"], request["folder"])
+    os.chdir(request.get("folder", "."))
     trainer.write_pictures = lambda *_: None
     sys.exit(cli.main(request["words"]))
 

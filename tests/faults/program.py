@@ -86,10 +86,11 @@ class Program:
             if number == self.asked:
                 return answer
 
-    def start(self, *words: str, output: Path, **environment: str) -> Process:
-        """Start ``fastvae WORDS``."""
+    def start(self, *words: str, output: Path, folder: Path | None = None, **environment: str) -> Process:
+        """Start ``fastvae WORDS``, in a folder or in that of the tests."""
         output.parent.mkdir(parents=True, exist_ok=True)
-        pid = self._ask({"words": list(words), "environment": environment, "output": str(output)})
+        place = {} if folder is None else {"folder": str(folder)}
+        pid = self._ask({"words": list(words), "environment": environment, "output": str(output), **place})
         self.running.add(pid)
         return Process(pid, output, self)
 

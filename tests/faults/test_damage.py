@@ -49,7 +49,7 @@ def resumes_from_step_2(program: Program, run_dir: Path, whole: Path) -> str:
     program.run(run_dir, *OPTIONS)
     text = output.read_text()
     assert "from the checkpoint of step 2" in text, text
-    assert "checkpoint passed over" in text, text
+    assert "checkpoint skipped" in text, text
     assert (run_dir / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     return text
 
@@ -177,7 +177,7 @@ def test_tensors_of_another_model(fault: Fault, program: Program, finished: Path
     seal(newest(damaged))
     assert program.run(damaged, *OPTIONS, check=False) == [2]
     text = damaged.with_name("run.rank0.txt").read_text()
-    assert "tensors are not this run's" in text
+    assert "tensors differ from this run's" in text
     assert "Traceback" not in text
     fault.row(15, "hostile checkpoint: other tensors", injected=1)
 
@@ -186,7 +186,7 @@ CHANGES = {
     "--model.latent-dim=7": r"model.latent_dim was 10, now 7",
     "--train.lr=0.5": r"train.lr was",
     "--seed=9": r"seed was 0, now 9",
-    "--train.steps=2": r"is at step 4, past the 2 steps asked for",
+    "--train.steps=2": r"is at step 4, past the 2 requested steps",
 }
 
 

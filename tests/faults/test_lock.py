@@ -34,7 +34,7 @@ def test_two_runs(fault: Fault, program: Program, tmp_path: Path) -> None:
     before = logged_step(run_dir)
     wait_until(lambda: "took over" in third.text() and logged_step(run_dir) > before)
     assert f"took over {run_dir} from process {first.pid} on " in third.text()
-    assert "that process is gone" in third.text()
+    assert "that process has ended" in third.text()
     third.kill(signal.SIGTERM)
     assert third.wait() == 143
     assert not (RunDir(run_dir).lock).exists()
@@ -99,7 +99,7 @@ def test_alive(fault: Fault, tmp_path: Path, case: str) -> None:
 def test_torn_lock(fault: Fault, tmp_path: Path) -> None:
     """Pass: a lock that a crash cut short counts as one whose process cannot be seen: by its age."""
     RunDir(tmp_path).lock.write_text('{"host": "no')
-    with pytest.raises(ValueError, match="a process that did not say who it is"), hold(tmp_path, say=print):
+    with pytest.raises(ValueError, match="an unidentified process"), hold(tmp_path, say=print):
         pass
     os.utime(RunDir(tmp_path).lock, (time.time() - STALE_S - 1,) * 2)
     with hold(tmp_path, say=print) as lock:

@@ -123,7 +123,7 @@ def check_places(program: Program, root: Path, options: Sequence[str], names: Se
         said = f"{name}: {survivor.text()[-2000:]}"
         assert survivor.wait() == 1, said
         assert seconds < PROMISED_S + LOAD_S, said
-        assert f"fastvae: rank {PLACES[name][0]} on " in said or f"rank {PLACES[name][0]} did not come" in said, said
+        assert f"fastvae: rank {PLACES[name][0]} on " in said or f"rank {PLACES[name][0]} did not reach" in said, said
         frozen.kill(signal.SIGKILL)
         frozen.wait()
         assert ((read_status(run_dir) or {}).get("state") == "done") == (name == "the exit")

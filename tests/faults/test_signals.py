@@ -76,7 +76,7 @@ def test_deadline(fault: Fault, program: Program, shim: Path, tmp_path: Path) ->
     hook = "fastvae.train.step:forward 6 SIGTERM"
     code, text = hang_in_save(program, tmp_path / "run", "--train.grace-seconds=2", hook=hook)
     assert code == 143, text
-    assert "SIGTERM: the run has not stopped 2 s after it was asked to" in text
+    assert "SIGTERM: the run has not stopped 2 s after a stop signal" in text
     program.run(tmp_path / "run", "--train.steps=40", "--train.schedule=constant")
     fault.row(9, "a save that hangs, and a stop signal", injected=1, lost="1 save interval")
 

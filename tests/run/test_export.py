@@ -103,8 +103,8 @@ def test_what_cannot_be_exported_is_refused(
         assert not (tmp_path / "file").exists()
         return capsys.readouterr().err
 
-    assert "--format pt2 needs --part" in refused("--format", "pt2")
-    assert "--step goes without --part" in refused("--part", "encoder", "--step", "20")
+    assert "--format pt2 requires --part" in refused("--format", "pt2")
+    assert "--step cannot be used with --part" in refused("--part", "encoder", "--step", "20")
     assert "--num must be at least 1, got 0" in refused("--part", "sampler", "--num", "0")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "pip install 'fastvae[onnx]'" in refused("--part", "encoder", "--format", "onnx")

@@ -1,4 +1,4 @@
-"""Runs of these tests draw no pictures, which would take longer than their steps; `pictures` asks for them."""
+"""Disable the figures of a run, which take longer than its steps; the fixture `pictures` enables them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastvae.train import trainer
 
 @pytest.fixture
 def pictures() -> None:
-    """The runs of this test draw their pictures."""
+    """Enable the figures of the runs of this test."""
 
 
 @pytest.fixture(autouse=True)

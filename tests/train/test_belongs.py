@@ -1,4 +1,4 @@
-"""A run directory belongs to its format, its model and its data, wherever it lies."""
+"""A run directory is resumed only with its own format, model and data, in any location."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_another_model_is_refused(run_dir: Path, model: torch.nn.Module, words: 
         train(run_dir, model)
 
 
-def test_a_run_without_a_checkpoint_may_be_corrected(tmp_path: Path) -> None:
+def test_a_run_without_checkpoints_accepts_other_settings(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must be"):
         train(tmp_path / "run", data=EXAMPLES, on_save_error="never")
     run = train(tmp_path / "run", steps=1)
@@ -88,7 +88,7 @@ def test_a_run_without_a_checkpoint_may_be_corrected(tmp_path: Path) -> None:
 
 
 class Random:
-    """A user's own data set: what it gives of an example is another at every reading."""
+    """A user's data set that augments at random: an example differs at every read."""
 
     def __len__(self) -> int:
         return 20
@@ -97,13 +97,13 @@ class Random:
         return EXAMPLES[index] + np.random.default_rng().normal(size=6).astype(np.float32)
 
 
-def test_examples_that_are_random_belong_to_their_run(tmp_path: Path) -> None:
+def test_random_examples_are_accepted_on_resume(tmp_path: Path) -> None:
     assert train(tmp_path / "run", data=Random()).step == 2
     assert train(tmp_path / "run", data=Random(), steps=4).step == 4
 
 
 @pytest.mark.parametrize(("kind", "most"), [(TensorSource, 32 * 2**20 + 1), (DatasetSource, 33)])
-def test_of_large_data_a_part_is_read(kind: Any, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_identity_of_large_data_reads_a_part_of_them(kind: Any, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     read, get = [], kind.__getitem__
     data = fastvae.data.as_data(tuple(kind(torch.ones(num, 1, dtype=torch.uint8)) for num in (2**26, 2)))
     monkeypatch.setattr(kind, "__getitem__", lambda source, rows: read.append(len(rows)) or get(source, rows))
@@ -119,7 +119,7 @@ def test_another_format_is_refused(run_dir: Path, found: int | None, capsys: pyt
         record.unlink()
     else:
         record.write_text(json.dumps({**json.loads(record.read_text()), "format": found}))
-    words = f"holds a run of format {found or 0}, .* format {FORMAT} only"
+    words = f"run of format {found or 0}, .* format {FORMAT} only"
     with pytest.raises(ValueError, match=words):
         train(run_dir)
     with pytest.raises(ValueError, match=words):
@@ -129,22 +129,24 @@ def test_another_format_is_refused(run_dir: Path, found: int | None, capsys: pyt
 
 
 def test_resume_false_refuses_a_used_directory(run_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="resume=False begins a new one; choose another run_dir"):
+    with pytest.raises(ValueError, match="resume=False starts a new one; choose another run_dir"):
         train(run_dir, resume=False)
     assert train(tmp_path / "new", resume=False).status == "done"
 
 
-def test_resume_false_goes_on_after_a_restart_by_its_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_false_continues_after_a_restart_by_its_launcher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "mine")
     train(tmp_path / "run", resume=False)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert train(tmp_path / "run", resume=False).step == 2
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "other")
-    with pytest.raises(ValueError, match="resume=False begins a new one"):
+    with pytest.raises(ValueError, match="resume=False"):
         train(tmp_path / "run", resume=False)
 
 
-def test_resume_must_refuses_where_there_is_nothing(run_dir: Path, tmp_path: Path) -> None:
+def test_resume_must_requires_a_checkpoint(run_dir: Path, tmp_path: Path) -> None:
     assert train(run_dir, resume="must").step == 2
     with pytest.raises(ValueError, match="no valid checkpoint to resume from"):
         train(tmp_path / "new", resume="must")
@@ -152,14 +154,14 @@ def test_resume_must_refuses_where_there_is_nothing(run_dir: Path, tmp_path: Pat
         train(tmp_path / "new", resume="maybe")
 
 
-def test_each_call_without_a_directory_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_call_without_a_directory_creates_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     first, second = (train(None, steps=1).directory for _ in range(2))
     assert first != second
     assert {first.parent, second.parent} == {Path("runs")}
 
 
-def test_a_run_goes_on_and_is_evaluated_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_resumed_and_evaluated_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old, new = tmp_path / "project", tmp_path / "moved"
     old.mkdir()
     np.save(old / "own.npy", EXAMPLES)
@@ -182,7 +184,7 @@ def test_processes_without_a_directory_agree_on_one_or_are_refused(monkeypatch: 
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name, value in {"RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match="run_dir must be given where several processes train"):
+    with pytest.raises(ValueError, match="run_dir must be set"):
         new_run_dir()
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "4711")
     first, second = new_run_dir(), new_run_dir()

@@ -1,4 +1,4 @@
-"""The captured step, with a recorder that plays back on the CPU what it is given; the graphs themselves need a GPU."""
+"""The captured step with a recorder that replays functions on the CPU; CUDA graphs themselves require a GPU."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from fastvae.train.watch.guard import Guard, GuardConfig
 T = TypeVar("T")
 CPU = torch.device("cpu")
 STEPS = 8
-HOST_ONLY = ("aten.select", "aten.detach")  # views of what lies in the host's memory
+HOST_ONLY = ("aten.select", "aten.detach")  # views of host memory
 
 
 class Playback:
-    """Records by remembering the function; like a graph it gives the same tensors each time, with new values.
+    """Record a function and replay it; like a graph, a replay returns the same tensors with new values.
 
     It counts what a driver would be asked for.
     """
@@ -68,7 +68,7 @@ class Playback:
 
 
 class Unplugged(Playback):
-    """Only counts: of the work itself nothing is done."""
+    """Count replays without doing the work."""
 
     def warm_up(self, run: Callable[[], T]) -> T:
         return cast(T, None)
@@ -92,7 +92,7 @@ class CountedMark:
 
 
 class Kernels(TorchDispatchMode):
-    """Counts the operators that run while it is on: on a GPU each would be a launch of its own."""
+    """Count the operators that run while the mode is active: on a GPU each would be a kernel launch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Kernels(TorchDispatchMode):
 
 
 class WithCritic(ELBOTask):
-    """The VAE's own step, and one of a linear model that learns the sum of the pixels."""
+    """The VAE's step and a step of a linear model that learns the sum of the pixels."""
 
     columns = ("loss_nats", "elbo_nats", "rate_nats", "distortion_nats", "squared_error")
 
@@ -136,7 +136,7 @@ def settings(**changes: object) -> TrainConfig:
 
 
 class Trained:
-    """A small model and everything that its steps work on."""
+    """A small model and the state of its training."""
 
     def __init__(
         self, config: TrainConfig, lag: int | None = None, device: torch.device = CPU, with_critic: bool = False
@@ -202,14 +202,14 @@ def test_captured_steps_are_the_same_steps(accumulation: int, first_step: int, w
     assert plain.state.counters() == other.state.counters()
 
 
-def test_a_step_asks_three_things_of_the_driver() -> None:
-    """All else is inside the graph: outside it no operator runs but views of the host's memory."""
+def test_a_captured_step_makes_three_driver_calls() -> None:
+    """Everything else is inside the graph: only views of host memory are made outside it."""
     recorder = Unplugged()
     trained = Trained(settings(capture=True), lag=4)
     take_step = trained.captured(recorder=recorder)
     for number in range(5):
         take_step(number)
-    trained.loader.indices(5)  # the order of the next block of steps is the host's own work
+    trained.loader.indices(5)  # the host computes the order of the next block of steps
     recorder.calls.clear()
     with Kernels() as outside:
         for number in range(5, 10):
@@ -220,8 +220,8 @@ def test_a_step_asks_three_things_of_the_driver() -> None:
     assert not [name for name in outside.seen if not name.startswith(HOST_ONLY)]
 
 
-def test_a_verdict_that_nobody_has_read_survives_its_slot() -> None:
-    """With a lag beyond the slots the host waits before it writes over one."""
+def test_an_unread_verdict_is_not_overwritten() -> None:
+    """If the lag exceeds the number of slots, the host waits before it overwrites one."""
     trained = Trained(settings(capture=True), lag=2 * capture._SLOTS)
     take_step = trained.captured()
     losses = []
@@ -232,7 +232,7 @@ def test_a_verdict_that_nobody_has_read_survives_its_slot() -> None:
     assert [judged.values()[0] for judged in trained.state.players[GENERATOR].guard.unseen] == pytest.approx(losses)
 
 
-def test_a_captured_step_that_is_not_finite_changes_nothing_and_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_captured_step_with_a_nan_is_skipped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     trained = Trained(settings(capture=True))
     take_step = trained.captured()
     take_step(0)
@@ -247,16 +247,16 @@ def test_a_captured_step_that_is_not_finite_changes_nothing_and_is_noted(monkeyp
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
-def test_capture_without_a_gpu_says_so(tmp_path: object) -> None:
+def test_capture_without_a_gpu_is_refused(tmp_path: object) -> None:
     model = fastvae.VAE(fastvae.nn.MLPEncoder(6, 4, 2), fastvae.nn.MLPDecoder(2, 4, 6), fastvae.Bernoulli())
-    with pytest.raises(ValueError, match=r"train\.capture must be False but for one process on a GPU"):
+    with pytest.raises(ValueError, match=r"train\.capture requires one process on a GPU"):
         fastvae.train(
             model, torch.rand(40, 6), TrainConfig(steps=1, global_batch_size=4, capture=True), run_dir=tmp_path
         )  # type: ignore[arg-type]
 
 
-def test_data_that_are_read_piece_by_piece_cannot_be_captured() -> None:
-    source = fastvae.data.as_source([torch.rand(3) for _ in range(5)])
+def test_capture_requires_data_in_memory() -> None:
+    source = fastvae.data.as_source(tuple(torch.rand(3) for _ in range(5)))
     with pytest.raises(ValueError, match=r"set train\.capture to False"):
         source.to("cpu")
 
@@ -281,8 +281,8 @@ def test_graphs_replay_the_same_steps(accumulation: int) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("capture", [False, True])
-def test_a_step_on_a_gpu_waits_for_nothing(capture: bool) -> None:
-    """PyTorch itself watches: a call that synchronises with the device raises."""
+def test_a_step_on_a_gpu_does_not_synchronise(capture: bool) -> None:
+    """PyTorch's sync debug mode makes every synchronising call an error."""
     trained = Trained(settings(capture=capture, max_grad_norm=1.0), device=torch.device("cuda", 0))
     take_step = trained.captured(recorder=CUDAGraphs()) if capture else trained.eager()
     for number in range(5):

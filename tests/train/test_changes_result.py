@@ -1,4 +1,4 @@
-"""Which settings a stopped run may go on with other values of, and which make it another run."""
+"""Which settings may change when a run is resumed, and which require a new run."""
 
 from __future__ import annotations
 
@@ -71,6 +71,6 @@ def test_every_setting_is_refused_or_has_no_effect(name: str) -> None:
             check_same_run(checkpoint, with_other(name), Path("run"))
 
 
-def test_a_new_field_changes_the_result_unless_it_says_otherwise() -> None:
+def test_a_new_field_changes_the_result_by_default() -> None:
     assert Outer().inner.how_often == 2
     assert sorted(settings_without_effect(Outer, "x")) == ["x.inner.how_often", "x.maybe.how_often"]

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, verified, never unpickled."""
+"""Checkpoints: written atomically, verified, never unpickled."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def finished(tmp_path: Path) -> Path:
     return tmp_path / "checkpoints"
 
 
-def test_the_newest_are_kept_and_nothing_else(finished: Path) -> None:
+def test_only_the_newest_checkpoints_are_kept(finished: Path) -> None:
     assert sorted(p.name for p in finished.iterdir()) == ["step_00000010", "step_00000020", "step_00000030"]
     train(finished.parent, steps=50)
     assert sorted(p.name for p in finished.iterdir()) == ["step_00000030", "step_00000040", "step_00000050"]
@@ -48,13 +48,13 @@ def add(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [truncate, flip, add, Path.unlink])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_is_used(
     finished: Path, damage: Callable[[Path], None]
 ) -> None:
     weights = (finished.parent / "model.safetensors").read_bytes()
     for path in list((finished / "step_00000030").iterdir())[:1]:
         damage(path)
-    with pytest.warns(UserWarning, match=r"checkpoint passed over: .*step_00000030"):
+    with pytest.warns(UserWarning, match=r"checkpoint skipped: .*step_00000030"):
         run = train(finished.parent)
     assert run.step == 30
     assert (finished.parent / "model.safetensors").read_bytes() == weights
@@ -62,7 +62,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "state.json"])
-def test_every_flipped_byte_of_the_json_is_noticed(finished: Path, name: str) -> None:
+def test_every_flipped_byte_of_the_json_is_detected(finished: Path, name: str) -> None:
     path = finished / "step_00000030" / name
     content = path.read_bytes()
     for position in range(0, len(content), 7):
@@ -100,8 +100,8 @@ def test_resume_restores_weights_average_and_optimizer(tmp_path: Path) -> None:
             assert torch.equal(value, other[tensor]), tensor
 
 
-def test_other_settings_are_refused_by_name(finished: Path) -> None:
+def test_changed_settings_are_refused_by_name(finished: Path) -> None:
     with pytest.raises(ValueError, match=r"train\.lr was 0\.001, now 0\.002.*choose another --run-dir"):
         train(finished.parent, lr=2e-3)
-    with pytest.raises(ValueError, match=r"is at step 30, past the 20 steps asked for"):
+    with pytest.raises(ValueError, match=r"is at step 30, past the 20 requested steps"):
         train(finished.parent, steps=20)

@@ -1,4 +1,4 @@
-"""Posterior collapse is seen: a decoder that ignores z, at evaluation after evaluation."""
+"""Posterior collapse is detected: a decoder that ignores z at several evaluations in a row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def train(run_dir: Path, kl_weight: float, **settings: Any) -> None:
     runs.train(run_dir, runs.small_vae(latent_dim=20), **options, **settings)
 
 
-def test_a_collapsed_run_says_so_once_and_a_resumed_one_goes_on_counting(
+def test_posterior_collapse_is_reported_once_and_counted_across_a_resume(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(tmp_path, 1000.0, steps=40)
@@ -46,7 +46,7 @@ def test_a_run_without_evaluations_says_at_its_end_that_it_has_collapsed(
     assert "posterior collapse" not in capsys.readouterr().err
 
 
-def test_a_run_that_uses_its_latent_is_left_in_peace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_with_active_latents_is_not_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(tmp_path, 0.01, steps=80)
     assert "posterior collapse" not in capsys.readouterr().err
     assert not metrics(tmp_path, "posterior_collapse")

@@ -1,4 +1,4 @@
-"""Deterministic algorithms: on while a run trains, and no longer; cuBLAS's workspace before CUDA's first use."""
+"""Deterministic algorithms: enabled only while a run trains; cuBLAS's workspace is set before CUDA is first used."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from fastvae.train.deterministic import WORKSPACE, fixed_workspace
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are not what is tested here, and slow."""
+    """Disable the figures: they are slow and not tested here."""
     monkeypatch.setattr(trainer, "write_pictures", lambda *_: None)
 
 
 class Watched(fastvae.VAE):
-    """Remembers which settings its forward passes met."""
+    """A model that records PyTorch's settings in its forward passes."""
 
     def forward(self, *arguments: object, **options: object) -> fastvae.VAETerms:
         self.seen = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
@@ -39,7 +39,7 @@ def train(run_dir: Path, *, deterministic: bool) -> tuple[Watched, dict[str, Ten
     return model, load_file(run_dir / "model.safetensors")
 
 
-def test_a_run_on_a_cpu_has_the_same_bits_and_leaves_the_settings_as_they_were(tmp_path: Path) -> None:
+def test_a_run_on_a_cpu_is_bit_equal_and_restores_the_settings(tmp_path: Path) -> None:
     plain, weights = train(tmp_path / "plain", deterministic=False)
     model, same = train(tmp_path / "deterministic", deterministic=True)
     assert plain.seen == (False, False)
@@ -50,7 +50,7 @@ def test_a_run_on_a_cpu_has_the_same_bits_and_leaves_the_settings_as_they_were(t
     assert yaml.safe_load((tmp_path / "deterministic" / "config.yaml").read_text())["train"]["deterministic"] is True
 
 
-def test_the_settings_are_given_back_after_an_error(tmp_path: Path) -> None:
+def test_the_settings_are_restored_after_an_error(tmp_path: Path) -> None:
     data = torch.full((40, 12), float("1e38"))  # squares overflow
     config = fastvae.TrainConfig(steps=4, final_samples=1, device="cpu", global_batch_size=8, deterministic=True)
     model = fastvae.VAE(fastvae.nn.MLPEncoder(12, 4, 2), fastvae.nn.MLPDecoder(2, 4, 12), fastvae.Gaussian())
@@ -61,14 +61,14 @@ def test_the_settings_are_given_back_after_an_error(tmp_path: Path) -> None:
 
 @pytest.fixture
 def fresh_cuda(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """A machine with a GPU that no one has used yet."""
+    """Pretend that the machine has a GPU and CUDA is not initialised."""
     monkeypatch.delenv(WORKSPACE, raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
     return monkeypatch
 
 
-def test_cublas_gets_its_workspace_for_the_run_alone(fresh_cuda: pytest.MonkeyPatch) -> None:
+def test_the_cublas_workspace_is_set_during_the_run_only(fresh_cuda: pytest.MonkeyPatch) -> None:
     with fixed_workspace(True, "auto"):
         assert os.environ[WORKSPACE] == ":4096:8"
     assert WORKSPACE not in os.environ
@@ -81,9 +81,9 @@ def test_cublas_gets_its_workspace_for_the_run_alone(fresh_cuda: pytest.MonkeyPa
     assert os.environ[WORKSPACE] == ":16:8"
 
 
-def test_a_workspace_that_is_not_fixed_or_comes_too_late_is_refused(fresh_cuda: pytest.MonkeyPatch) -> None:
+def test_an_invalid_or_late_workspace_is_refused(fresh_cuda: pytest.MonkeyPatch) -> None:
     fresh_cuda.setattr(torch.cuda, "is_initialized", lambda: True)
-    with pytest.raises(ValueError, match=f"{WORKSPACE} before CUDA's first use"), fixed_workspace(True, "cuda"):
+    with pytest.raises(ValueError, match=f"{WORKSPACE} before CUDA is first used"), fixed_workspace(True, "cuda"):
         pass
     fresh_cuda.setenv(WORKSPACE, ":0:0")
     with pytest.raises(ValueError, match=r"got ':0:0'"), fixed_workspace(True, "cuda"):

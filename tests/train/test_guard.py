@@ -1,4 +1,4 @@
-"""The guard: what it skips, what it leaves alone, that it never skips for ever, and that it goes on as it stopped."""
+"""The guard: which steps it skips, the limit of skips in a row, and its saved state."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def judge(guard: Guard, numbers: Iterable[tuple[float, float]], first_step: int 
 
 
 def clean_steps(seed: int, num: int, fall: float = 100.0) -> list[tuple[float, float]]:
-    """Losses that fall with noise around them, and gradient norms with the long upper tail that they have."""
+    """Decreasing losses with noise, and gradient norms with a long upper tail, as in real runs."""
     random = np.random.default_rng(seed)
     loss = 100 + fall * np.exp(-np.arange(num) / 300) + random.standard_t(5, num)
     norm = (10 + fall * np.exp(-np.arange(num) / 400)) * random.lognormal(0, 0.4, num)
@@ -38,7 +38,7 @@ def clean_steps(seed: int, num: int, fall: float = 100.0) -> list[tuple[float, f
 
 
 @pytest.mark.parametrize("bad", [(math.nan, 1.0), (math.inf, 1.0), (100.0, math.nan), (100.0, math.inf)])
-def test_what_is_not_finite_is_skipped_from_the_first_step_on(bad: tuple[float, float]) -> None:
+def test_nonfinite_steps_are_skipped_from_the_first_step_on(bad: tuple[float, float]) -> None:
     accepted, skips = judge(guard_from(GuardState()), [bad, (100.0, 1.0), bad, bad])
     assert accepted == [False, True, False, False]
     assert [(skip.step, skip.finite, skip.not_finite_in_a_row) for skip in skips] == [
@@ -49,7 +49,7 @@ def test_what_is_not_finite_is_skipped_from_the_first_step_on(bad: tuple[float, 
 
 
 @pytest.mark.parametrize("spike", [(1e6, 1.0), (100.0, 1e4)])
-def test_a_spike_is_skipped_and_leaves_the_window_alone(spike: tuple[float, float]) -> None:
+def test_a_spike_is_skipped_and_does_not_enter_the_window(spike: tuple[float, float]) -> None:
     guard, state = (guard_from(s := GuardState()), s)
     judge(guard, clean_steps(0, 400))
     before = state.to_json()
@@ -59,7 +59,7 @@ def test_a_spike_is_skipped_and_leaves_the_window_alone(spike: tuple[float, floa
     assert {**state.to_json(), "spikes_in_a_row": 0} == before
 
 
-def test_no_spike_is_found_before_the_window_is_full_nor_without_a_threshold() -> None:
+def test_spikes_require_a_full_window_and_a_threshold() -> None:
     steps = [*clean_steps(0, 100), (1e6, 1e6)]
     assert all(judge(guard_from(GuardState()), steps)[0])
     steps = [*clean_steps(0, 400), (1e6, 1e6), (math.nan, 1.0)]
@@ -68,14 +68,14 @@ def test_no_spike_is_found_before_the_window_is_full_nor_without_a_threshold() -
 
 
 @pytest.mark.parametrize("factor", [1.5, 100.0])
-def test_a_new_level_is_taken_for_normal_after_a_few_steps(factor: float) -> None:
+def test_a_new_level_is_accepted_after_a_few_steps(factor: float) -> None:
     steps = [*clean_steps(0, 400), *((factor * loss, factor * norm) for loss, norm in clean_steps(1, 1000, 0.0))]
     accepted, _ = judge(guard_from(GuardState()), steps)
     assert accepted.count(False) <= GuardConfig().spikes_in_a_row
 
 
-def test_a_staircase_of_spikes_is_not_skipped_for_ever() -> None:
-    """Whatever comes, at most 3 steps in a row are skipped, and none of the window after that."""
+def test_an_increasing_loss_is_not_skipped_indefinitely() -> None:
+    """At most 3 steps in a row are skipped, and none while the window fills again."""
     steps = [*clean_steps(0, 300), *((100.0, 1e6 * 1e4 ** (i // 60)) for i in range(480))]
     accepted, _ = judge(guard_from(GuardState(), GuardConfig(spike_window=50)), steps)
     runs = "".join("+" if ok else "-" for ok in accepted).split("+")
@@ -93,7 +93,7 @@ def test_at_most_one_clean_step_in_1000_is_skipped() -> None:
 
 
 @pytest.mark.parametrize("lag", [0, 4])
-def test_a_saved_state_goes_on_as_if_it_had_not_stopped(lag: int) -> None:
+def test_a_restored_guard_continues_identically(lag: int) -> None:
     steps = [*clean_steps(0, 300), (1e6, 2.0), (math.nan, 1.0), *clean_steps(1, 300)]
     whole = judge(guard_from(GuardState(), lag=lag), steps)
     for stop in (150, 301, 302, 305, 450):
@@ -105,7 +105,7 @@ def test_a_saved_state_goes_on_as_if_it_had_not_stopped(lag: int) -> None:
         assert [skip.step for skip in first[1] + second[1]] == [skip.step for skip in whole[1]]
 
 
-def test_the_host_may_hear_later_what_the_device_decided() -> None:
+def test_verdicts_may_arrive_after_later_steps() -> None:
     guard = guard_from(GuardState(), lag=4)
     accepted, skips = judge(guard, [(math.nan, 1.0)] * 5)
     assert accepted == [False] * 5
@@ -113,7 +113,7 @@ def test_the_host_may_hear_later_what_the_device_decided() -> None:
     assert [skip.step for skip in guard.settle(5, wait=True)] == [2, 3, 4, 5]
 
 
-def test_a_verdict_carries_its_step_where_the_player_sat_out_some() -> None:
+def test_a_verdict_names_its_step_when_the_player_skipped_steps() -> None:
     guard = guard_from(state := GuardState(), lag=4)
     for step in range(1, 12):
         if step % 3 == 0:

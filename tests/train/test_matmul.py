@@ -1,4 +1,4 @@
-"""The library of the CPU's float32 matrix products."""
+"""The library that computes float32 matrix products on the CPU."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def idle_avx512(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("idle_avx512")
-def test_large_products_go_to_onednn_and_the_setting_comes_back() -> None:
+def test_large_products_use_onednn_and_the_setting_is_restored() -> None:
     before = SETTINGS.fp32_precision
     with suppress(KeyError), matmul_library("auto", nn.Linear(784, 400), 128, CPU) as library:
         assert (library, SETTINGS.fp32_precision) == ("oneDNN", "bf16")
-        raise KeyError  # whatever ends the run
+        raise KeyError  # also after an error
     assert SETTINGS.fp32_precision == before
 
 
@@ -33,7 +33,7 @@ def test_large_products_go_to_onednn_and_the_setting_comes_back() -> None:
 @pytest.mark.parametrize(
     ("choice", "width", "device"), [("default", 784, "cpu"), ("auto", 8, "cpu"), ("auto", 784, "meta")]
 )
-def test_nothing_changes_where_it_is_not_wanted_or_would_not_pay(choice: str, width: int, device: str) -> None:
+def test_the_setting_is_unchanged_for_small_products_or_on_request(choice: str, width: int, device: str) -> None:
     before = SETTINGS.fp32_precision
     with matmul_library(choice, nn.Linear(width, 400), 128, torch.device(device)) as library:  # type: ignore[arg-type]
         assert library == "PyTorch's choice"
@@ -41,7 +41,7 @@ def test_nothing_changes_where_it_is_not_wanted_or_would_not_pay(choice: str, wi
 
 
 @pytest.mark.usefixtures("idle_avx512")
-def test_a_users_own_setting_stays() -> None:
+def test_a_users_setting_is_kept() -> None:
     before = SETTINGS.fp32_precision
     SETTINGS.fp32_precision = "ieee"
     try:
@@ -51,8 +51,8 @@ def test_a_users_own_setting_stays() -> None:
         SETTINGS.fp32_precision = before
 
 
-def test_products_stay_float32() -> None:
-    """On the machine that runs this: bfloat16 would be wrong by a thousand times the bound."""
+def test_products_are_computed_in_float32() -> None:
+    """On the machine that runs the test: the error of bfloat16 would be a thousand times the bound."""
     generator = torch.Generator().manual_seed(0)
     x, weight = (torch.randn(shape, generator=generator) for shape in ((128, 784), (400, 784)))
     exact = x.double() @ weight.double().T

@@ -1,4 +1,4 @@
-"""`--train.debug-numerics` and the end of a run that diverged: the module, the terms and the parameters by name."""
+"""`--train.debug-numerics` and the error of a diverged run: it names the module, the terms and the parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STEP = 5  # counted from 0: the fault is at step 6 of the metrics
 
 
 class Faulty(nn.Module):
-    """Hands on what it gets, but for a fault in its forward or backward while it is switched on."""
+    """The identity, with a fault in its forward or backward pass while enabled."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ def test_the_first_module_that_made_a_nan_is_named(tmp_path: Path, kind: str, ac
     assert "lower --train.lr" in message
 
 
-def test_without_it_the_run_goes_on_until_too_many_in_a_row(tmp_path: Path) -> None:
+def test_without_debugging_the_run_stops_after_several_bad_steps_in_a_row(tmp_path: Path) -> None:
     model = broken_vae("forward", "middle")
     with pytest.raises(TrainingDiverged, match=r"at the last 4 steps, up to step 9, .*decoder\.middle\.1") as caught:
         train(model, tmp_path, guard=GuardConfig(stop_after=4))
@@ -77,15 +77,15 @@ def test_without_it_the_run_goes_on_until_too_many_in_a_row(tmp_path: Path) -> N
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_a_weight_that_was_damaged_before_is_named_first(tmp_path: Path) -> None:
+def test_a_nonfinite_weight_is_named_first(tmp_path: Path) -> None:
     model = broken_vae("none", "middle")
     with torch.no_grad():
         model.decoder.output.bias[3] = torch.nan
-    with pytest.raises(TrainingDiverged, match=r"not finite: weight decoder\.output\.bias, .*weights themselves"):
+    with pytest.raises(TrainingDiverged, match=r"not finite: weight decoder\.output\.bias, .*weights"):
         train(model, tmp_path, debug_numerics=True)
 
 
-def test_a_nan_that_no_module_made_is_put_after_the_last_one(tmp_path: Path) -> None:
+def test_a_nan_of_the_models_own_forward_is_attributed_to_the_model(tmp_path: Path) -> None:
     class Scaled(OwnVAE):
         def forward(
             self, batch: fastvae.Batch, noise_key: Tensor, *samples: int, **options: object

@@ -24,7 +24,7 @@ def test_warm_up_then_half_a_cosine() -> None:
     assert lr_at(OptimConfig(lr=2.0, schedule="constant"), 109, 110) == 2.0
 
 
-def test_weight_decay_leaves_biases_alone() -> None:
+def test_weight_decay_excludes_biases() -> None:
     config = TrainConfig(weight_decay=0.1)
     layer = nn.Linear(3, 2)
     groups = build_optimizer(config, layer.named_parameters()).param_groups
@@ -36,7 +36,7 @@ def test_a_model_without_parameters_is_refused() -> None:
         build_optimizer(TrainConfig(), nn.Identity().named_parameters())
 
 
-def test_ema_is_the_recursion_of_its_definition() -> None:
+def test_ema_follows_its_definition() -> None:
     weight = torch.tensor([1.0, 2.0])
     ema = EMA(0.9, {"w": weight})
     ema.update({"w": torch.tensor([2.0, 0.0])}, ema.weight_at(1000))
@@ -45,7 +45,7 @@ def test_ema_is_the_recursion_of_its_definition() -> None:
     torch.testing.assert_close(ema.average["w"], torch.tensor([1.91, 0.18]))
 
 
-def test_averaged_weights_come_and_go() -> None:
+def test_averaged_weights_are_swapped_in_and_out() -> None:
     strategy = build_strategy("single", World())
     model = nn.Linear(2, 1, bias=False)
     own = model.weight.detach().clone()
@@ -55,7 +55,7 @@ def test_averaged_weights_come_and_go() -> None:
     assert torch.equal(model.weight, own)
 
 
-def test_the_optimizer_of_another_model_names_its_settings_too() -> None:
+def test_optimizer_settings_of_a_second_player_are_checked() -> None:
     with pytest.raises(ValueError, match=r"optim\.lr must be a positive number, got 0"):
         OptimConfig(lr=0.0)
 
@@ -74,6 +74,6 @@ def test_the_optimizer_of_another_model_names_its_settings_too() -> None:
         ("beta1", 1.0),
     ],
 )
-def test_settings_out_of_range_name_themselves(field: str, value: float) -> None:
+def test_settings_out_of_range_are_refused_by_name(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"train\.{field} .* got {value}"):
         TrainConfig(**{field: value})  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A decoder that starts anew: at its step, with its first weights, and the same after a resume."""
+"""Autoencoder pre-training: the decoder is re-initialised at its step, with its first weights, also after a resume."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ X = torch.randn(64, 12, generator=torch.Generator().manual_seed(1))
 
 
 def start(run_dir: Path, *, steps: int = 40, schedule: Literal["cosine", "constant"] = "constant") -> dict[str, Tensor]:
-    """Train a small VAE whose decoder starts anew after step 20 (or go on); returns its last weights."""
+    """Train (or resume) a small VAE whose decoder is re-initialised after step 20; return its last weights."""
     torch.manual_seed(0)
     model = fastvae.VAE(MLPEncoder(12, 8, 2), MLPDecoder(2, 8, 12), fastvae.Gaussian())
     config = TrainConfig(
@@ -38,7 +38,7 @@ def start(run_dir: Path, *, steps: int = 40, schedule: Literal["cosine", "consta
     return model.state_dict()
 
 
-def test_the_autoencoder_has_the_weight_of_the_start_and_the_schedule_begins_after_it() -> None:
+def test_the_kl_schedule_starts_after_autoencoder_pretraining() -> None:
     config = ObjectiveConfig(kl_schedule="linear", kl_warmup_steps=10, autoencoder_steps=30)
     assert [kl_weight_at(config, step) for step in (0, 29, 30, 35, 40, 99)] == [0, 0, 0, 0.5, 1, 1]
     raised = replace(config, kl_weight=2.0, kl_weight_start=0.5)
@@ -48,7 +48,7 @@ def test_the_autoencoder_has_the_weight_of_the_start_and_the_schedule_begins_aft
 
 
 @pytest.mark.parametrize("step", [10, 20, 30])  # before the restart, where it is due, and after it
-def test_a_resumed_run_goes_the_same_way(tmp_path: Path, step: int) -> None:
+def test_a_resumed_run_is_bit_equal(tmp_path: Path, step: int) -> None:
     whole = start(tmp_path / "whole")
     resumed = tmp_path / "resumed"
     shutil.copytree(tmp_path / "whole", resumed)
@@ -59,8 +59,8 @@ def test_a_resumed_run_goes_the_same_way(tmp_path: Path, step: int) -> None:
         assert torch.equal(value, whole[name]), name
 
 
-def test_the_first_weights_return_and_the_encoder_stays(tmp_path: Path) -> None:
-    """One step with the cosine's last learning rate, almost 0, shows what the restart left."""
+def test_the_decoder_is_reinitialised_and_the_encoder_is_kept(tmp_path: Path) -> None:
+    """One step at the end of the cosine, where the learning rate is almost 0, shows the weights after the restart."""
     torch.manual_seed(0)
     first = fastvae.VAE(MLPEncoder(12, 8, 2), MLPDecoder(2, 8, 12), fastvae.Gaussian()).state_dict()
     last = start(tmp_path, steps=21, schedule="cosine")
@@ -69,7 +69,7 @@ def test_the_first_weights_return_and_the_encoder_stays(tmp_path: Path) -> None:
     assert all(size > 1e-2 for name, size in change.items() if name.startswith("encoder."))
 
 
-def test_it_is_refused_where_it_cannot_be_done() -> None:
+def test_pretraining_is_refused_under_deepspeed() -> None:
     with pytest.raises(ValueError, match="autoencoder_steps is not for strategy deepspeed"):
         TrainConfig(strategy="deepspeed", objective=ObjectiveConfig(autoencoder_steps=5))
     with pytest.raises(ValueError, match="must be numbers >= 0"):

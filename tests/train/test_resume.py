@@ -1,4 +1,4 @@
-"""A stopped run goes on from its checkpoint and ends with the same bits as one never stopped."""
+"""A stopped run resumes from its checkpoint and ends bit-equal to an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def words(run_dir: Path) -> list[str]:
 
 
 def run(program: Program, run_dir: Path, ranks: int = 1) -> str:
-    """Run to the end as processes that find each other as under torchrun; what rank 0 said."""
+    """Run to the end in processes with torchrun's environment; return the output of rank 0."""
     port = str(free_port())
     processes = []
     for rank in range(ranks):
@@ -38,7 +38,7 @@ def run(program: Program, run_dir: Path, ranks: int = 1) -> str:
 
 @pytest.fixture(scope="module")
 def undisturbed(program: Program, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """The run that nobody stops, of one process and of two."""
+    """An uninterrupted run of one process and of two."""
     root = tmp_path_factory.mktemp("undisturbed")
     for ranks in (1, 2):
         run(program, root / f"ranks{ranks}", ranks)
@@ -46,7 +46,7 @@ def undisturbed(program: Program, tmp_path_factory: pytest.TempPathFactory) -> d
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)])
-def test_signal_saves_and_resume_is_bit_exact(
+def test_a_signal_saves_and_the_resumed_run_is_bit_equal(
     program: Program, undisturbed: dict[int, Path], tmp_path: Path, number: signal.Signals, exit_code: int
 ) -> None:
     hook = f"fastvae.train.step:forward 100 {number.name}"
@@ -56,7 +56,7 @@ def test_signal_saves_and_resume_is_bit_exact(
 
 
 def test_signal_to_torchrun(program: Program, undisturbed: dict[int, Path], tmp_path: Path) -> None:
-    """Its exit code is 1 whatever its workers did: status.json says how the run stands."""
+    """torchrun's exit code is always 1: status.json contains the state of the run."""
     line = launching.command([str(HELD), *words(tmp_path / "stopped")], 2)
     environment = launching.environment() | {"HELD": str(tmp_path)}
     process = subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True)
@@ -68,7 +68,7 @@ def test_signal_to_torchrun(program: Program, undisturbed: dict[int, Path], tmp_
 
 
 def assert_goes_on(program: Program, stopped: Path, undisturbed: Path, number: signal.Signals, ranks: int = 1) -> None:
-    """The stopped run was saved, and the same command ends it with the bits of the undisturbed one."""
+    """Check that the stopped run was saved and that the same command completes it, bit-equal to the undisturbed run."""
     status = runs.status(stopped)
     assert status["state"] == "preempted"
     assert status["step"] in (100, 101)  # the step at which the signal came, or the next
@@ -82,7 +82,7 @@ def assert_goes_on(program: Program, stopped: Path, undisturbed: Path, number: s
 
 
 def logged(run_dir: Path) -> list[tuple[str, int]]:
-    """Kind and step of every record: none is missing, none is there twice."""
+    """Return kind and step of every record; check that none is missing or repeated."""
     return [(record["kind"], record["step"]) for record in runs.metrics(run_dir)]
 
 

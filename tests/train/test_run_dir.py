@@ -1,4 +1,4 @@
-"""Where the files of a run lie."""
+"""The paths of a run's files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATHS = {
 }
 
 
-def test_the_name_of_a_run_s_file_is_spelled_in_one_place() -> None:
+def test_file_names_of_a_run_are_defined_in_one_module() -> None:
     found = [
         f"{file.name}:{node.lineno} / {node.right.value!r}"
         for file in source_files()
@@ -27,7 +27,7 @@ def test_the_name_of_a_run_s_file_is_spelled_in_one_place() -> None:
     assert found == [], "use RunDir"
 
 
-def test_checkpoints_are_listed_from_the_newest_whatever_the_digits(tmp_path: Path) -> None:
+def test_checkpoints_are_listed_by_step_in_descending_order(tmp_path: Path) -> None:
     paths = RunDir(tmp_path)
     assert paths.newest_checkpoint is None
     for step in (99_999_999, 7, 100_000_000):

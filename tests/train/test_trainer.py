@@ -20,7 +20,7 @@ SMALL = fastvae.TrainConfig(steps=60, lr=1e-2, global_batch_size=16, final_sampl
 
 
 class OwnModel(nn.Module):
-    """A user's module: nothing but the contract."""
+    """A user's module with the required methods only."""
 
     def __init__(self, scale: float = 1.0) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def test_arrays_are_data_too(tmp_path: Path, kind: str) -> None:
     assert fastvae.train(OwnModel(), data, SMALL, run_dir=tmp_path).status == "done"
 
 
-def test_a_seed_is_a_run(tmp_path: Path) -> None:
+def test_a_seed_determines_a_run(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         torch.manual_seed(0)
         fastvae.train(OwnModel(), OwnData(), SMALL, run_dir=tmp_path / name, seed=seed)
@@ -74,7 +74,7 @@ def test_a_seed_is_a_run(tmp_path: Path) -> None:
     assert losses(tmp_path / "a") != losses(tmp_path / "c")
 
 
-def test_a_run_that_diverges_says_so_and_fails(tmp_path: Path) -> None:
+def test_a_diverged_run_fails_with_an_error(tmp_path: Path) -> None:
     model = OwnModel(scale=float("nan"))
     weight = model.decoder.weight.detach().clone()
     with pytest.raises(TrainingDiverged, match=r"not finite at the last 10 steps, up to step 10.*lower --train\.lr"):
@@ -85,7 +85,7 @@ def test_a_run_that_diverges_says_so_and_fails(tmp_path: Path) -> None:
     assert torch.equal(model.decoder.weight, weight)
 
 
-def test_bf16_autocast_trains_and_stays_near_fp32(tmp_path: Path) -> None:
+def test_bf16_autocast_trains_and_is_close_to_fp32(tmp_path: Path) -> None:
     data = fastvae.build_data(fastvae.DataConfig(name="digits"), 0)
     results = {}
     for precision in ("fp32", "bf16"):
@@ -101,7 +101,9 @@ def test_bf16_autocast_trains_and_stays_near_fp32(tmp_path: Path) -> None:
     assert results["bf16"].elbo_nats != results["fp32"].elbo_nats
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler uses what torch deprecates
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit:DeprecationWarning"
+)  # torch.compile itself uses deprecated functions of torch
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch's compiler needs g++")
 def test_compiled_steps_are_the_same_steps(tmp_path: Path) -> None:
     for name, compiled in (("eager", False), ("compiled", True)):

@@ -1,4 +1,4 @@
-"""Files of a run obey the umask, whichever library writes them."""
+"""Files of a run follow the umask, for each library that writes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How recordings are read, as a configuration."""
+"""Settings of recordings and their spectrograms."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ Silence = Literal["auto", "keep", "skip"]
 
 @dataclass(frozen=True, kw_only=True)
 class SpectrogramConfig(Settings):
-    """How sound becomes numbers; the defaults are those of spoken digits, 32 frames of 32 mels."""
+    """Settings of the log-mel spectrogram. The defaults are those of spoken digits: 32 frames of 32 mel bands."""
 
     sample_rate: int = 8000
-    """Samples per second; other recordings are resampled to it."""
+    """Sample rate in Hz; recordings with another rate are resampled."""
     num_samples: int = 8192
-    """Samples of a clip: longer ones are cut, shorter ones end in silence. A multiple of hop."""
+    """Number of samples per clip: longer clips are cut, shorter ones are padded with silence. A multiple of hop."""
     window: int = 512
-    """Samples of a frame's (periodic) Hann window."""
+    """Number of samples of the (periodic) Hann window of a frame."""
     hop: int = 256
-    """Samples from one frame to the next."""
+    """Number of samples from one frame to the next."""
     num_mels: int = 32
-    """Mel bands from 0 Hz to half the sample rate."""
+    """Number of mel bands from 0 Hz to half the sample rate."""
     floor: float = 1e-6
-    """What is added to a band's power before its logarithm."""
+    """Constant that is added to the power of a band before the logarithm."""
 
     def __post_init__(self) -> None:
         if min(self.sample_rate, self.num_samples, self.hop, self.num_mels) < 1 or self.floor <= 0:
@@ -39,22 +39,24 @@ class SpectrogramConfig(Settings):
 
     @property
     def num_frames(self) -> int:
-        """Frames of a clip."""
+        """Number of frames per clip."""
         return self.num_samples // self.hop
 
 
 @dataclass(frozen=True, kw_only=True)
 class AudioConfig(Settings):
-    """How recordings are read, and how training varies them."""
+    """How recordings are read and augmented."""
 
     spectrogram: SpectrogramConfig = field(default_factory=SpectrogramConfig)
-    """Rate, length and bands."""
+    """Settings of the spectrogram: sample rate, length and mel bands."""
     max_delay: int = 0
-    """Training starts each clip late, by up to so many samples drawn anew each time; 0 for never."""
+    """Augmentation: delay each training clip by a random number of samples, at most this many; 0 for none."""
     silence: Silence = "auto"
-    """Silence before the sound: keep it, skip it, or (auto) skip it where a clip would hold nothing else."""
+    """Silence before the sound: keep it, skip it, or (auto) skip it only if the clip would otherwise contain nothing
+    but silence."""
     gain_db: float = 0.0
-    """Training makes each clip louder or softer, by a normal draw of this deviation in decibels; 0 for never."""
+    """Augmentation: change the level of each training clip by a normal random number of decibels with this standard
+    deviation; 0 for none."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_delay < self.spectrogram.num_samples:

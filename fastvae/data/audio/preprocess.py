@@ -1,4 +1,4 @@
-"""From waveforms to standardised log-mel spectrograms, a batch at a time; augmentation by the counters."""
+"""From waveforms to standardised log-mel spectrograms, by batches; augmentation with counter-based noise."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from fastvae.data.audio.spectrogram import log_mel
 from fastvae.ops import AugmentationSite, Use, philox_normal, philox_uniform, stream
 from fastvae.records import Batch
 
-_CHUNK = 256  # clips whose spectrograms are computed at a time: bounds the temporaries
+_CHUNK = 256  # clips whose spectrograms are computed at a time: limits temporary memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogMelPreprocess:
-    """Waveforms [B, num_samples] to log-mel spectrograms [B, 1, mels, frames], less a mean, over a deviation."""
+    """Waveforms [B, num_samples] to log-mel spectrograms [B, 1, mels, frames], standardised by a mean and a standard
+    deviation.
+    """
 
     audio: AudioConfig
     mean_level: float = 0.0
@@ -27,7 +29,7 @@ class LogMelPreprocess:
     """Their standard deviation."""
 
     def __call__(self, raw: Tensor, key: Tensor, *, indices: Tensor, evaluation: bool) -> Batch:
-        """``Batch`` with ``x`` (= ``target``) float32 [B, 1, mels, frames]; evaluation varies nothing."""
+        """``Batch`` with ``x`` (= ``target``) float32 [B, 1, mels, frames]; evaluation does not augment."""
         x = self.standardize(self.log_mel(raw if evaluation else self.vary(raw, key)))
         return Batch(x=x, target=x, rows=indices.to(x.device))
 
@@ -40,7 +42,7 @@ class LogMelPreprocess:
         return self.standardize(self.log_mel(raw).double()).mean(0)
 
     def vary(self, waveforms: Tensor, key: Tensor) -> Tensor:
-        """The waveforms [B, num_samples] later and louder, or softer, as the key's rows say."""
+        """Delay and scale the waveforms [B, num_samples] by noise of the key's rows."""
         num, length = waveforms.shape
         if self.audio.max_delay:
             u = philox_uniform(key, num, 1, stream=stream(Use.AUGMENTATION, AugmentationSite.DELAY))
@@ -53,16 +55,16 @@ class LogMelPreprocess:
         return waveforms
 
     def log_mel(self, waveforms: Tensor) -> Tensor:
-        """Log-mel spectrograms [B, 1, mels, frames] of waveforms."""
+        """Compute log-mel spectrograms [B, 1, mels, frames] of waveforms."""
         parts = [log_mel(part, self.audio.spectrogram) for part in waveforms.split(_CHUNK)]
         return torch.cat(parts).unsqueeze(1)
 
     def standardize(self, log_mels: Tensor) -> Tensor:
-        """From log-mel spectrograms to what the model reads."""
+        """Standardise log-mel spectrograms."""
         return (log_mels - self.mean_level) / self.deviation
 
     def restore(self, x: Tensor) -> Tensor:
-        """From what a model makes to log-mel spectrograms [B, mels, frames], no louder than sound can be."""
+        """Convert model outputs to log-mel spectrograms [B, mels, frames], clipped to the loudest possible sound."""
         spectrogram = self.audio.spectrogram
         loudest = 2 * math.log(spectrogram.window)
         log_mels = (x * self.deviation + self.mean_level).clamp(math.log(spectrogram.floor), loudest)

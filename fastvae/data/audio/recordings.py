@@ -30,11 +30,11 @@ STATE = "audio.json"
 _ARCHIVE = "recordings.tar.gz"
 _REMEDY = (
     "take recordings/ from github.com/Jakobovski/free-spoken-digit-dataset,"
-    " and set FASTVAE_DATA to the folder that holds fsdd/"
+    " and set FASTVAE_DATA to the folder that contains fsdd/"
 )
 _MAX_FILE_BYTES = 2**28
-_HEARD_S = 0.05  # silence that is shorter is not worth a word
-_TAKES = 5  # of each speaker and digit: recordings 0 .. 4 are the test set
+_HEARD_S = 0.05  # shorter silence is not reported
+_TAKES = 5  # per speaker and digit: recordings 0 .. 4 are the test set
 _NAME = re.compile(r"(?P<label>[^_]+)_(?P<speaker>[^_]+)_(?P<take>\d+)")  # 7_jackson_32
 
 
@@ -47,12 +47,12 @@ class Clip:
 
 
 class ClipSource(Source):
-    """Waveforms float32 [N, num_samples], and who says what; the preprocessing makes spectrograms of them.
+    """Waveforms float32 [N, num_samples], with labels and speakers; the preprocessing computes spectrograms.
 
     Args:
         waveforms: [N, num_samples].
         attributes: int64 [N] by name, such as ``label`` and ``speaker``.
-        event_shape: of a spectrogram, (1, mels, frames).
+        event_shape: shape of a spectrogram, (1, mels, frames).
     """
 
     dtype = torch.float32
@@ -69,11 +69,11 @@ class ClipSource(Source):
 
     @property
     def labels(self) -> Tensor | None:
-        """int64 [N], or None where the files' names do not say."""
+        """int64 [N], or None if the names of the files do not contain labels."""
         return self._attributes.get("label")
 
     def attribute(self, name: str) -> Tensor | None:
-        """int64 [N]: ``label`` or ``speaker``; None where the files' names do not say."""
+        """int64 [N]: ``label`` or ``speaker``; None if the names of the files do not contain it."""
         return self._attributes.get(name)
 
 
@@ -83,7 +83,7 @@ def load_spoken_digits(config: DataConfig, seed: int, state: Mapping[str, bytes]
     Recordings 0 to 4 of each speaker and digit are the test set (300), the other 2700 are for training.
 
     Raises:
-        ValueError: the recordings are not there, or damaged.
+        ValueError: the recordings are missing or damaged.
     """
     path = find_file("spoken-digits", ("fsdd",), (_ARCHIVE, "recordings"), config.dir, _REMEDY)
     clips = _read_folder(path, config.audio)[0] if path.is_dir() else _read_archive(path, config.audio)
@@ -92,21 +92,21 @@ def load_spoken_digits(config: DataConfig, seed: int, state: Mapping[str, bytes]
 
 
 def load_own_recordings(config: DataConfig, seed: int, state: Mapping[str, bytes]) -> Data:
-    """A folder of sound files, in sub-folders too; every ``test_every``-th, in the order of the paths, is for testing.
+    """Load a folder of sound files, including sub-folders; every ``test_every``-th by path is a test example.
 
-    The name of the sub-folder is the label. Where all names are like ``7_jackson_32.wav`` they say label and speaker.
+    The name of the sub-folder is the label. If all names are like ``7_jackson_32.wav``, they give label and speaker.
 
     Raises:
         ValueError: a file is damaged, empty or too large; it is named.
     """
-    assert config.path is not None  # build_data saw to it
+    assert config.path is not None  # checked by build_data
     clips, notes = _read_folder(config.path.expanduser(), config.audio, max_gib=config.max_gib)
     data = _build(config, clips, torch.arange(len(clips)) % config.test_every == 0, state)
     return replace(data, notes=notes)
 
 
 def read_recordings(path: Path, config: DataConfig, state: Mapping[str, bytes]) -> ClipSource:
-    """All recordings of a folder, in the order of their paths, for a finished run; unknown labels are left out."""
+    """All recordings of a folder, in the order of their paths, for a finished run; unknown labels are omitted."""
     clips, notes = _read_folder(path, config.audio, max_gib=config.max_gib)
     kept = _Kept.from_state(state[STATE])
     words = _words_of([clip.name for clip in clips])
@@ -118,18 +118,18 @@ def read_recordings(path: Path, config: DataConfig, state: Mapping[str, bytes]) 
 
 
 def restored_preprocess(state: Mapping[str, bytes]) -> LogMelPreprocess:
-    """The preprocessing of a run, from the standardisation that it kept."""
+    """Restore the preprocessing of a run from its stored standardisation."""
     return _Kept.from_state(state[STATE]).preprocess()
 
 
 def holds_recordings(path: Path) -> bool:
-    """Whether a folder holds a sound file, in sub-folders too."""
+    """Whether a folder or a sub-folder contains a sound file."""
     return path.is_dir() and any(file.suffix.lower() in EXTENSIONS for file in visible_files(path))
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Kept:
-    """What a run keeps of its recordings: the standardisation, and the names of labels and speakers."""
+    """State of recordings in a run: the standardisation, and the names of labels and speakers."""
 
     mean_level: float
     deviation: float
@@ -185,19 +185,21 @@ def _source(waveforms: Tensor, attributes: Mapping[str, Tensor], audio: AudioCon
 
 
 def _keep(waveforms: Tensor, words: Mapping[str, list[str]], audio: AudioConfig) -> _Kept:
-    """Mean and deviation over all numbers of the training set's spectrograms, and the known labels and speakers."""
+    """Return mean and standard deviation over all values of the training set's spectrograms, and the known labels and
+    speakers.
+    """
     plain = LogMelPreprocess(audio=audio)
     parts = [plain.log_mel(waveforms[indices]).double() for indices in chunks(len(waveforms))]
     numbers = torch.cat(parts)
     deviation = float(numbers.std())
     if not (math.isfinite(deviation) and deviation > 0):
-        raise ValueError("the recordings must differ, but all are alike or silent")
+        raise ValueError("the recordings must differ, but all are equal or silent")
     values = {name: tuple(sorted(set(named))) for name, named in words.items()}
     return _Kept(mean_level=float(numbers.mean()), deviation=deviation, audio=audio, values=values)
 
 
 def _words_of(names: list[str]) -> dict[str, list[str]]:
-    """What the names say of each recording: label and speaker, label alone, or nothing."""
+    """Return the attributes in the names of the recordings: label and speaker, label only, or none."""
     matches = [_NAME.fullmatch(Path(name).name) for name in names]
     if all(matches):
         return {part: [match[part] for match in matches if match] for part in ("label", "speaker")}
@@ -214,7 +216,7 @@ def _indices(words: list[str], values: tuple[str, ...], what: str) -> Tensor:
 
 
 def _read_folder(folder: Path, audio: AudioConfig, *, max_gib: float = math.inf) -> tuple[list[Clip], tuple[str, ...]]:
-    """Every sound file of a folder and its sub-folders, sorted by path, and a line on what was read and passed over."""
+    """Every sound file of a folder and its sub-folders, sorted by path, and a line on what was read and skipped."""
     listing = list_folder(folder, EXTENSIONS)
     spectrogram = audio.spectrogram
     if 4 * spectrogram.num_samples * len(listing.paths) > max_gib * 2**30:

@@ -1,4 +1,4 @@
-"""Sound: WAV files to hear and their spectrograms to see, in a folder."""
+"""Sound: a folder of WAV files and an image of their spectrograms."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 _PICTURE = "spectrograms.png"
 _OWN_NAME = re.compile(r"\d{3,}(-data|-model)?\.wav|\d{2,}-.*-\d{2,}\.wav")  # of `AudioRenderer`
 _COLUMNS = 8
-_MAX_ROWS = 12  # of the picture; the WAV files are always all there
+_MAX_ROWS = 12  # of the image; all WAV files are written
 _CELL_IN = 1.15  # inches
-_RANGE_NATS = 12.0  # below the loudest band: what lies deeper is drawn black
+_RANGE_NATS = 12.0  # below the loudest band: lower values are drawn black
 
 
 def save_spectrograms(
@@ -42,14 +42,14 @@ def save_spectrograms(
         path: the PNG to write.
         log_mels: [N, mels, frames].
         config: their sizes.
-        title: stands above the picture.
-        names: stand above the spectrograms; fewer than N leave the rest without.
-        columns: spectrograms in a row.
+        title: title of the image.
+        names: titles of the spectrograms; fewer than N leave the others without a title.
+        columns: number of spectrograms per row.
     """
     shown = log_mels[: columns * _MAX_ROWS].float().cpu()
     columns = max(1, min(columns, len(shown)))
     rows = -(-len(shown) // columns)
-    from matplotlib.figure import Figure  # here: the import takes half a second
+    from matplotlib.figure import Figure  # imported here: it takes half a second
 
     figure = Figure(figsize=(columns * _CELL_IN + 0.3, rows * _CELL_IN + 0.9), layout="constrained")
     figure.suptitle(title, fontsize=10)
@@ -74,14 +74,14 @@ class AudioRenderer:
         save_spectrograms(path / _PICTURE, log_mels, _config(data), title=title)
 
     def write_pairs(self, path: Path, originals: Tensor, reconstructions: Tensor, data: Data, *, title: str) -> None:
-        """``001-data.wav``, ``001-model.wav`` and so on; both through Griffin-Lim, so that the model alone differs."""
+        """``001-data.wav``, ``001-model.wav`` and so on; both by Griffin-Lim, so that they differ by the model only."""
         both = torch.stack((_log_mels(originals, data), _log_mels(reconstructions, data)), dim=1).flatten(0, 1)
         names = [f"{i // 2 + 1:03}-{('data', 'model')[i % 2]}" for i in range(len(both))]
         _write_waveforms(path, both, names, data)
         save_spectrograms(path / _PICTURE, both, _config(data), title=title, names=names)
 
     def write_rows(self, path: Path, rows: Tensor, names: Sequence[str], data: Data, *, title: str) -> None:
-        """``01-NAME-01.wav`` and so on: a row's number and name, and the place in it."""
+        """``01-NAME-01.wav`` and so on: number and name of the row, and position in it."""
         num_rows, num_steps = rows.shape[:2]
         log_mels = _log_mels(rows.flatten(0, 1), data)
         words = ["".join(c if c.isalnum() else "-" for c in name).strip("-") for name in names]
@@ -92,7 +92,7 @@ class AudioRenderer:
 
 
 def _write_waveforms(folder: Path, log_mels: Tensor, names: Sequence[str], data: Data) -> None:
-    """The WAV files; those of an earlier call, whose picture lies beside them, are removed first."""
+    """Write the WAV files; those of an earlier call, if its image is in the folder, are removed first."""
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / _PICTURE).exists():
         for path in folder.glob("*.wav"):

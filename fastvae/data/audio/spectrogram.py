@@ -1,4 +1,4 @@
-"""Log-mel spectrograms, and the way back from them to a waveform that can be heard."""
+"""Log-mel spectrograms, and their inversion to a waveform."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastvae.ops import GenerationSite, Use, noise_key, philox_uniform, stream
 _MEL_ITERATIONS = 200
 _PHASE_ITERATIONS = 60
 _MOMENTUM = 0.99
-_PEAK = 0.95  # louder waveforms are turned down to it, so that nothing clips
+_PEAK = 0.95  # louder waveforms are scaled to it, so that nothing clips
 
 
 def mel_filters(config: SpectrogramConfig) -> Tensor:
@@ -32,20 +32,22 @@ def mel_filters(config: SpectrogramConfig) -> Tensor:
 
 @functools.cache
 def _constants(config: SpectrogramConfig, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The filters [mels, window / 2 + 1] and the window [window], once on each device: a copy waits for the device."""
+    """The filters [mels, window / 2 + 1] and the window [window], cached per device, since a copy synchronises with the
+    device.
+    """
     return mel_filters(config).to(device), torch.hann_window(config.window).to(device)
 
 
 def log_mel(waveforms: Tensor, config: SpectrogramConfig) -> Tensor:
     """Log power of each mel band in each frame, ``log(mel + floor)``: float32 [B, mels, frames].
 
-    Frame t is centred on sample ``t * hop``; what lies outside the clip is silence.
+    Frame t is centred on sample ``t * hop``; samples outside the clip are silence.
 
     Args:
         waveforms: float32 [B, num_samples], in -1 .. 1.
         config: sizes.
     """
-    if len(waveforms) == 0:  # a micro-batch may be empty, and a Fourier transform may not
+    if len(waveforms) == 0:  # a micro-batch may be empty, which a Fourier transform does not support
         return waveforms.new_empty(0, config.num_mels, config.num_frames)
     spectrum = _stft(waveforms, config)[..., : config.num_frames]
     filters, _ = _constants(config, waveforms.device)
@@ -53,7 +55,7 @@ def log_mel(waveforms: Tensor, config: SpectrogramConfig) -> Tensor:
 
 
 def waveforms_of(log_mels: Tensor, config: SpectrogramConfig, *, seed: int = 0) -> Tensor:
-    """A waveform for each spectrogram, float32 [B, num_samples] within -0.95 .. 0.95.
+    """Compute a waveform for each spectrogram, float32 [B, num_samples] within -0.95 .. 0.95.
 
     Powers of the frequencies by non-negative least squares, phases by the fast Griffin-Lim iteration (Perraudin et al.
     2013, doi 10.1109/WASPAA.2013.6701851) from phases that ``seed`` decides.
@@ -61,7 +63,7 @@ def waveforms_of(log_mels: Tensor, config: SpectrogramConfig, *, seed: int = 0) 
     Args:
         log_mels: [B, mels, frames], as `log_mel` gives them.
         config: sizes.
-        seed: of the first phases.
+        seed: seed of the initial phases.
     """
     # The frame centred on the clip's end is not part of the spectrogram: silence.
     magnitude = pad(_magnitudes(log_mels.float(), config), (0, 1))

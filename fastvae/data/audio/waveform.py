@@ -1,4 +1,4 @@
-"""Sound files: the beginning of a recording as samples at one rate, and back."""
+"""Sound files: reading the beginning of a recording at one sample rate, and writing WAV files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from fastvae.data.audio.config import Silence
 
-# What libsndfile reads by its content; a build that lacks one says so of the file.
+# Formats that libsndfile detects by content; a build without one reports it for the file.
 EXTENSIONS = tuple(
     ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64 .voc .nist .sph .avr .paf .pvf"
     " .ircam .sf .svx .8svx .iff .htk .xi .wve .mpc2k".split()
@@ -23,31 +23,31 @@ EXTENSIONS = tuple(
 
 _MAX_RATE = 384_000
 _MAX_CHANNELS = 64
-_SILENT = 1e-3  # of full scale, 60 dB below it: what is softer is no sound where nobody knows more
+_SILENT = 1e-3  # of full scale, 60 dB below it: lower levels are silence if nothing else is known
 _SOFT = 1e-2  # of the recording's own largest sample, 40 dB below it
-_MAX_S = 600  # the longest part of a recording that is searched for its sound
+_MAX_S = 600  # longest part of a recording that is searched for sound
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """The beginning of a recording at one rate, and what was left out."""
+    """The beginning of a recording at one rate, and what was skipped."""
 
     samples: Tensor
     """float32 [num_samples]: the channels' mean, silence at its end."""
     skipped_s: float
     """Seconds of silence before it that were skipped."""
     is_cut: bool
-    """Whether the recording goes on."""
+    """Whether the recording continues."""
 
     @property
     def silence(self) -> float:
-        """The share of the samples that stands before the first sound; 1 where there is none."""
+        """Fraction of the samples before the first sound; 1 if there is none."""
         sounds = (self.samples.abs() > _SILENT).nonzero()
         return float(sounds[0]) / len(self.samples) if len(sounds) else 1.0
 
 
 def read_waveform(file: Path | io.BytesIO, sample_rate: int, num_samples: int, *, name: str = "") -> Tensor:
-    """The beginning of a recording as it is, float32 [num_samples]; see `read_recording`."""
+    """Read the beginning of a recording unchanged, float32 [num_samples]; see `read_recording`."""
     return read_recording(file, sample_rate, num_samples, name=name, silence="keep").samples
 
 
@@ -62,9 +62,9 @@ def read_recording(
         file: a path, or a file's bytes.
         sample_rate: samples per second of the result.
         num_samples: its length.
-        name: how error messages call it; by default the path.
-        silence: "keep" reads from the very beginning; "skip" from the first sample that is at most 40 dB softer than
-            the loudest; "auto" as "keep", unless that would hold no sound at all and sound follows.
+        name: name in error messages; by default the path.
+        silence: "keep" reads from the beginning; "skip" from the first sample that is at most 40 dB softer than
+            the loudest; "auto" as "keep", unless that would contain no sound although sound follows.
 
     Raises:
         ValueError: not a sound file, damaged, empty, or with numbers that are not finite.
@@ -75,22 +75,22 @@ def read_recording(
         with soundfile.SoundFile(file) as sound:
             rate = int(sound.samplerate)
             if not 1 <= rate <= _MAX_RATE or not 1 <= sound.channels <= _MAX_CHANNELS:
-                raise ValueError(f"{name}: {sound.channels} channels of {rate} Hz are no recording that is read here")
+                raise ValueError(f"{name}: {sound.channels} channels of {rate} Hz are not supported")
             wanted = math.ceil(num_samples * rate / sample_rate)
             samples, skipped, is_cut = _read_sound(sound, wanted, rate, silence)
     except soundfile.SoundFileError as error:
-        raise ValueError(f"{name}: not a sound file that is read here ({' '.join(str(error).split())})") from None
+        raise ValueError(f"{name}: not a supported sound file ({' '.join(str(error).split())})") from None
     if len(samples) == 0:
-        raise ValueError(f"{name}: holds no samples; remove it")
+        raise ValueError(f"{name}: contains no samples; remove it")
     if not bool(torch.isfinite(samples).all()):
-        raise ValueError(f"{name}: holds a NaN or an infinity; write it anew")
+        raise ValueError(f"{name}: contains NaN or infinity; write it again")
     samples = resample(samples, rate, sample_rate)[:num_samples]
     samples = functional.pad(samples, (0, num_samples - len(samples)))
     return Recording(samples=samples, skipped_s=skipped / rate, is_cut=is_cut)
 
 
 def _read_sound(sound: Any, wanted: int, rate: int, silence: Silence) -> tuple[Tensor, int, bool]:
-    """The samples [<= wanted] that count, how many were skipped before them, and whether more follow."""
+    """Return the samples [<= wanted] to use, how many were skipped before them, and whether more follow."""
     if silence == "skip":
         blocks = list(takewhile(len, (_mono(sound, rate) for _ in range(_MAX_S))))
         samples = torch.cat([torch.zeros(0), *blocks])
@@ -111,7 +111,7 @@ def _read_sound(sound: Any, wanted: int, rate: int, silence: Silence) -> tuple[T
 
 
 def _sounds(samples: Tensor) -> bool:
-    """Whether a sample is no silence; NaN, which is refused later, is none either."""
+    """Whether samples are not silent; NaN, which is refused later, is not silent."""
     return not bool((samples.abs() <= _SILENT).all())
 
 
@@ -129,7 +129,7 @@ def resample(samples: Tensor, rate: int, wanted: int) -> Tensor:
     """Samples [N] at another rate, [ceil(N * wanted / rate)], by cutting or extending their spectrum."""
     if rate == wanted:
         return samples
-    # Both lengths must be of the same time exactly: silence fills up to the next one that is.
+    # Both lengths must have exactly the same duration: pad with silence to the next such length.
     unit = math.gcd(rate, wanted)
     periods = math.ceil(len(samples) * unit / rate)
     before, after = periods * rate // unit, periods * wanted // unit
@@ -144,5 +144,5 @@ def _soundfile() -> Any:
     except ModuleNotFoundError:
         raise ModuleNotFoundError("recordings need the package soundfile: pip install 'fastvae[speech]'") from None
     except OSError as error:
-        raise OSError(f"soundfile finds no libsndfile ({' '.join(str(error).split())}); install it") from None
+        raise OSError(f"soundfile does not find libsndfile ({' '.join(str(error).split())}); install it") from None
     return soundfile

@@ -1,1 +1,1 @@
-"""How bytes are found and read: places, downloads, folders, and file formats of every kind of data."""
+"""Finding and reading files: paths, downloads, folders, and file formats of all kinds of data."""

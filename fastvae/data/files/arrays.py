@@ -1,4 +1,4 @@
-"""A user's own arrays: ``.npy`` and ``.npz`` files, read without ever unpickling anything."""
+"""A user's own arrays: ``.npy`` and ``.npz`` files, read without unpickling."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _EXAMPLES = ("x", "X", "data", "images", "examples", "arr_0")
 _LABELS = ("y", "Y", "labels", "targets")
 _CHUNK_BYTES = 2**20
 _MAX_HEADER_BYTES = 10_000
-# What zipfile raises on damaged archives: OSError for offsets outside the file, RuntimeError for features it lacks.
+# What zipfile raises on damaged archives: OSError for offsets outside the file, RuntimeError for unsupported features.
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, UnicodeDecodeError, struct.error)
 _DTYPES = ("|b1", "|u1", "|i1", *(f"{order}{kind}{size}" for order in "<>" for kind in "uif" for size in (2, 4, 8)))
 
 
 def load_arrays(path: Path, *, max_bytes: int) -> tuple[TensorSource, TensorSource | None]:
-    """The examples of a ``.npy`` or ``.npz`` file, and the test examples where the file holds them apart.
+    """The examples of a ``.npy`` or ``.npz`` file, and the test examples if the file has separate ones.
 
-    A ``.npy`` file is the array of examples. A ``.npz`` file holds it as ``x_train`` (with ``x_test``), or as ``x``,
+    A ``.npy`` file is the array of examples. A ``.npz`` file contains it as ``x_train`` (with ``x_test``), or as ``x``,
     ``X``, ``data``, ``images``, ``examples`` or the only array; labels are ``y`` (``y_train``, ``y_test``) or
     ``labels``. Shapes: ``[N, D]``; ``[N, H, W]`` (one channel); ``[N, C, H, W]``; ``[N, H, W, C]`` with C = 1 or 3.
     Values: uint8 and other integers in 0 .. 255 are pixels; bool is binary; floating point is continuous.
 
     Args:
         path: the file.
-        max_bytes: the most bytes that one array may have; a header that declares more is refused unread.
+        max_bytes: largest allowed size of an array; a header that declares more is refused before reading.
 
     Raises:
-        ValueError: not such a file, pickled objects, too large, truncated, or no array by these names.
+        ValueError: not such a file, pickled objects, too large, truncated, or no array with one of these names.
         OSError: the file cannot be opened.
     """
     if path.suffix.lower() == ".npy":
@@ -58,7 +58,7 @@ def _load_members(archive: zipfile.ZipFile, path: Path, max_bytes: int) -> tuple
     names = {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
     for member in archive.infolist():
         if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"{path}: {member.filename!r} is encrypted or oddly compressed; save it with numpy.savez")
+            raise ValueError(f"{path}: {member.filename!r} is encrypted or has an unusual compression; use numpy.savez")
 
     def read(name: str | None) -> NDArray[np.generic] | None:
         if name is None:
@@ -78,7 +78,7 @@ def _load_members(archive: zipfile.ZipFile, path: Path, max_bytes: int) -> tuple
     if examples is None:
         raise ValueError(
             f"{path}: examples must be named x_train (with x_test), {', '.join(_EXAMPLES)}, or be the only array; "
-            f"it holds {', '.join(sorted(names)) or 'no arrays'}"
+            f"got {', '.join(sorted(names)) or 'no arrays'}"
         )
     return source(examples, _first(_LABELS, names)), None
 
@@ -88,13 +88,13 @@ def _first(wanted: tuple[str, ...], names: dict[str, str]) -> str | None:
 
 
 def read_array(file: IO[bytes], name: str, max_bytes: int) -> NDArray[np.generic]:
-    """One array in NumPy's format; what is allocated follows what was read, not what the header claims."""
+    """One array in NumPy's format; memory is allocated as data are read, not as the header declares."""
     shape, fortran_order, dtype = read_header(file, name)
     num_bytes = math.prod(shape) * dtype.itemsize
     if num_bytes > max_bytes:
         raise ValueError(
             f"{name}: the header declares {list(shape)} of {dtype}, {num_bytes / 2**30:.2f} GiB; "
-            f"the limit is {max_bytes / 2**30:.2f} GiB (--data.max-gib)"
+            f"more than the limit of {max_bytes / 2**30:.2f} GiB (--data.max-gib)"
         )
     data = bytearray()
     while len(data) < num_bytes:
@@ -103,15 +103,15 @@ def read_array(file: IO[bytes], name: str, max_bytes: int) -> NDArray[np.generic
             raise ValueError(f"{name}: truncated: {num_bytes} bytes of numbers expected, {len(data)} found")
         data += piece
     if file.read(1):
-        raise ValueError(f"{name}: more bytes follow the {num_bytes} that the header declares")
+        raise ValueError(f"{name}: the file is longer than the {num_bytes} bytes that the header declares")
     array: NDArray[np.generic] = np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran_order else "C")
     return array
 
 
 def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
-    """Shape, whether columns come first, and dtype: a dictionary written as Python text, of literals only.
+    """Parse the header, a Python dictionary of literals: shape, Fortran order, and dtype.
 
-    Not NumPy's own reader, which also repairs headers of Python 2 and lets its tokenizer's errors through.
+    NumPy's own reader is not used: it also repairs headers of Python 2 and raises errors of its tokenizer.
     """
     magic = file.read(8)
     if magic[:6] != b"\x93NUMPY" or len(magic) < 8 or magic[6] not in (1, 2, 3):
@@ -126,9 +126,11 @@ def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.d
     if not all(isinstance(size, int) and size >= 0 for size in shape):
         raise ValueError(f"{name}: sizes must be whole numbers >= 0, the header declares {shape}")
     if "O" in str(descr):
-        raise ValueError(f"{name}: holds pickled Python objects, which could run code and are not loaded; save numbers")
+        raise ValueError(
+            f"{name}: contains pickled Python objects, which can run code and are not loaded; save numbers"
+        )
     if descr not in _DTYPES:
-        raise ValueError(f"{name}: must hold bool, integer or floating point numbers, got {descr!r}")
+        raise ValueError(f"{name}: must contain bool, integer or floating point numbers, got {descr!r}")
     return shape, bool(fortran_order), np.dtype(descr)
 
 
@@ -143,7 +145,7 @@ def _source(array: NDArray[np.generic], labels: NDArray[np.generic] | None, name
 
 
 def to_numbers(array: NDArray[np.generic], name: str) -> Tensor:
-    """The array as uint8 pixels, bool or float32; ValueError where integers are no pixels."""
+    """The array as uint8 pixels, bool or float32; ValueError if integers are not in 0 .. 255."""
     if array.dtype.kind in "iu" and array.dtype != np.uint8:
         low, high = array.min(), array.max()
         if low < 0 or high > 255:
@@ -159,7 +161,7 @@ def to_numbers(array: NDArray[np.generic], name: str) -> Tensor:
 
 
 def channels_first(examples: Tensor) -> Tensor:
-    """``[N, H, W]`` with a channel, ``[N, H, W, C]`` with its channels in front, anything else as it is."""
+    """``[N, H, W]`` with a channel, ``[N, H, W, C]`` with its channels in front, anything else unchanged."""
     if examples.ndim == 3:
         return examples.unsqueeze(1)
     if examples.ndim == 4 and examples.shape[3] in (1, 3) and examples.shape[1] not in (1, 3):
@@ -168,7 +170,7 @@ def channels_first(examples: Tensor) -> Tensor:
 
 
 def is_sparse_file(path: Path) -> bool:
-    """Whether a file is an ``.npz`` that ``scipy.sparse.save_npz`` wrote; reads its list of arrays only."""
+    """Whether a file was written by ``scipy.sparse.save_npz``; reads the list of its arrays only."""
     if path.suffix.lower() != ".npz" or not path.is_file():
         return False
     try:

@@ -1,4 +1,4 @@
-"""Lines of fields: text, maybe compressed, whose delimiter the first line shows."""
+"""Delimited text, possibly compressed, whose delimiter is detected from the first line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TextIO
 WHITESPACE = " "  # as a delimiter: runs of blanks
 DOUBLE_COLON = "::"  # that of MovieLens
 _DELIMITERS = "\t;,|"
-_SEP = "sep="  # a spreadsheet's own first line: it names the delimiter
+_SEP = "sep="  # first line of some spreadsheets, which sets the delimiter
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -27,10 +27,10 @@ def text_suffix(path: Path) -> str:
 
 @contextmanager
 def open_text(path: Path, *, errors: str = "strict") -> Iterator[TextIO]:
-    """A text file in UTF-8, or in UTF-16 with its mark, unpacked where its name ends with .gz.
+    """A text file in UTF-8, or in UTF-16 with a byte-order mark, decompressed if its name ends with .gz.
 
     Raises:
-        ValueError: it is no such archive, or a damaged one.
+        ValueError: it is not a gzip file, or is damaged.
     """
     is_packed = path.name.lower().endswith(".gz")
     with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) if is_packed else raw as file:
@@ -44,21 +44,21 @@ def open_text(path: Path, *, errors: str = "strict") -> Iterator[TextIO]:
             finally:
                 text.detach()
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise ValueError(f"{path}: not a gzip file, or a damaged one ({error}); make it again") from None
+            raise ValueError(f"{path}: not a gzip file, or damaged ({error}); create it again") from None
 
 
 def fields_of(file: TextIO, name: str | Path) -> Iterator[tuple[int, list[str]]]:
-    """The number of its first line, and the fields, of each record from the file's beginning.
+    """Yield the line number and the fields of each record from the beginning of the file.
 
-    The delimiter is that of the first line: what ``sep=`` names, else the most frequent of tab, semicolon, comma and
-    bar outside of quotes, else blanks where the next line has as many fields by them.
+    The delimiter is detected from the first line: ``sep=`` sets it; otherwise it is the most frequent of tab,
+    semicolon, comma and bar outside of quotes, or whitespace if the next line has as many fields by it.
 
     Args:
-        file: from its beginning.
-        name: how error messages call it.
+        file: text file, read from its beginning.
+        name: name in error messages.
 
     Raises:
-        ValueError: the text is not UTF-8, or a field is longer than any table's; the message has the line.
+        ValueError: the text is not UTF-8, or a field is longer than any table's; the message names the line.
     """
     line = 1
     try:
@@ -73,7 +73,7 @@ def fields_of(file: TextIO, name: str | Path) -> Iterator[tuple[int, list[str]]]
                 yield line, bare.split(None if delimiter == WHITESPACE else DOUBLE_COLON) if bare else []
                 line += 1
             return
-        # Where tabs part the fields a quote is a letter like any other.
+        # If tabs separate the fields, a quote is an ordinary character.
         rows = csv.reader(
             file,
             delimiter=delimiter,
@@ -92,11 +92,11 @@ def fields_of(file: TextIO, name: str | Path) -> Iterator[tuple[int, list[str]]]
     except UnicodeError as error:
         raise ValueError(f"{name}: its UTF-16 text is damaged ({error}); save the file as UTF-8") from None
     except csv.Error as error:
-        raise ValueError(f"{name}: line {line} cannot be read: {error}; is a quote left open?") from None
+        raise ValueError(f"{name}: line {line} cannot be read: {error}; is a quote not closed?") from None
 
 
 def _line_of_error(name: str | Path) -> str:
-    """The line of a file that is no UTF-8, in words; nothing where the file cannot be looked at by lines."""
+    """Describe the first line of a file that is not UTF-8; empty if lines cannot be read."""
     if isinstance(name, str) or name.name.lower().endswith(".gz"):
         return ""
     with name.open("rb") as file:
@@ -109,18 +109,18 @@ def _line_of_error(name: str | Path) -> str:
 
 
 def find_delimiter(file: TextIO) -> tuple[str, int]:
-    """The delimiter of a file, and how many lines stand before its header; of what is no text, any."""
+    """Return the delimiter of a file and the number of lines before its header; arbitrary if it is not text."""
     file.seek(0)
     try:
         first, second = file.readline(), file.readline()
-    except UnicodeError:  # which `fields_of` explains
+    except UnicodeError:  # reported by `fields_of`
         return ",", 0
     named = first.strip().strip('"')
     if named.lower().startswith(_SEP) and len(named) <= len(_SEP) + 2:
         return {"": "\t", "\\t": "\t"}.get(named[len(_SEP) :], named[len(_SEP) :][:1]), 1
     if first.count(DOUBLE_COLON) and first.count(DOUBLE_COLON) >= max(map(first.count, _DELIMITERS[:2])):
         return DOUBLE_COLON, 0
-    bare = "".join(first.split('"')[::2])  # what stands outside of quotes
+    bare = "".join(first.split('"')[::2])  # the text outside of quotes
     delimiter = max(_DELIMITERS[:3], key=bare.count)
     if bare.count(delimiter):
         return delimiter, 0

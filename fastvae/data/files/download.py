@@ -1,4 +1,4 @@
-"""Fetching published files: mirrors, checksum, one process at a time, never a half-written file."""
+"""Fetching published files: mirrors, checksums, one process at a time, atomic writes."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ class RemoteFile:
     num_bytes: int
     sha256: str
     mirrors: tuple[str, ...]
-    """Addresses of folders that hold ``name``, tried in order."""
+    """URLs of folders that contain ``name``, tried in order."""
     crc32: int
-    """CRC-32 of its decompressed content: a repacked or unpacked copy is recognised by it."""
+    """CRC-32 of its decompressed content: it identifies recompressed or decompressed copies."""
 
 
 def fetch(file: RemoteFile, folder: Path, *, timeout_s: float = 20.0, show_progress: bool = True) -> Path:
-    """``folder / file.name``, downloaded from the first mirror that has it if it is not there yet.
+    """Return ``folder / file.name``, downloading it from the first mirror that has it if it is missing.
 
-    Any number of processes may call this at once: one downloads, the others wait for it. The bytes go to a temporary
-    file beside the final one, which is renamed only when size and SHA-256 are right.
+    Any number of processes may call this at once: one downloads, the others wait for it. The data are written to a
+    temporary file in the same folder, which is renamed only if size and SHA-256 are right.
 
     Args:
-        file: what to fetch.
-        folder: where to; made if missing.
-        timeout_s: how long a mirror may be silent, in seconds.
-        show_progress: draw a bar on stderr when that is a terminal (a line otherwise).
+        file: file to download.
+        folder: folder to download to; created if missing.
+        timeout_s: timeout of a mirror in seconds.
+        show_progress: show a progress bar on stderr if it is a terminal (a line otherwise).
 
     Raises:
-        ValueError: no mirror gave the file, or the folder cannot be written; the message says what to put where.
+        ValueError: no mirror has the file, or the folder cannot be written; the message states the remedy.
     """
     path = folder / file.name
     try:
@@ -78,11 +78,11 @@ def _download(file: RemoteFile, path: Path, timeout_s: float, show_progress: boo
 
 
 def _by_hand(file: RemoteFile, folder: Path) -> str:
-    return f"get the file with sha256 {file.sha256} by other means and put it into {folder}"
+    return f"obtain the file with sha256 {file.sha256} and put it into {folder}"
 
 
 class _MirrorError(Exception):
-    """A mirror did not give the file; the next one may."""
+    """A mirror did not provide the file; the next one is tried."""
 
 
 def _copy(url: str, path: Path, file: RemoteFile, timeout_s: float, show_progress: bool) -> None:
@@ -90,8 +90,8 @@ def _copy(url: str, path: Path, file: RemoteFile, timeout_s: float, show_progres
     with path.open("wb") as out, _progress(file, show_progress) as advance:
         for piece in _pieces(url, timeout_s):
             done += len(piece)
-            if done > file.num_bytes:  # never fill the disk with what a wrong server sends
-                raise _MirrorError(f"sends more than the {file.num_bytes} bytes published")
+            if done > file.num_bytes:  # do not fill the disk with data of a wrong server
+                raise _MirrorError(f"sent more than the {file.num_bytes} bytes published")
             digest.update(piece)
             out.write(piece)
             advance(len(piece))
@@ -119,7 +119,7 @@ def _read_all(response: IO[bytes]) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def _progress(file: RemoteFile, shown: bool) -> Iterator[Callable[[int], None]]:
-    from rich import progress  # here: loading a finished run downloads nothing
+    from rich import progress  # imported here: loading a finished run downloads nothing
     from rich.console import Console
 
     console = Console(stderr=True)

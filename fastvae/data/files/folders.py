@@ -1,4 +1,4 @@
-"""The files of a folder that are data, and a line on those that are not."""
+"""Data files of a folder, and a summary of the files that are skipped."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ class Listing:
 
     folder: Path
     paths: tuple[Path, ...]
-    """Those that are data."""
+    """Data files."""
     num_hidden: int
-    """Those whose name, or a folder's, begins with a dot: previews, notes of other programs."""
+    """Files whose name, or folder name, starts with a dot: previews and metadata of other programs."""
     others: tuple[Path, ...]
     """All others."""
 
     def line(self, what: str, details: Collection[str] = ()) -> str:
-        """How many were read, and what was passed over and why."""
+        """Return a summary: how many files were read, how many skipped, and why."""
         read = f"{self.folder}: {len(self.paths):,} {what} read ({endings(self.paths)})"
         passed = [f"{self.num_hidden:,} hidden"] if self.num_hidden else []
         passed += [f"{len(self.others):,} of other kinds ({endings(self.others)})"] if self.others else []
-        return "; ".join([read, *details, *([f"passed over: {', '.join(passed)}"] if passed else [])])
+        return "; ".join([read, *details, *([f"skipped: {', '.join(passed)}"] if passed else [])])
 
 
 def list_folder(folder: Path, extensions: Collection[str]) -> Listing:
-    """The files of a folder that end like data, and the others."""
+    """List the files of a folder with the suffixes of data, and the others."""
     paths, others, num_hidden = [], [], 0
     for path in sorted(folder.rglob("*")):
         if not path.is_file():
@@ -46,17 +46,17 @@ def list_folder(folder: Path, extensions: Collection[str]) -> Listing:
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """The files of a folder and its sub-folders, but hidden ones, in no order."""
+    """The files of a folder and its sub-folders, except hidden ones, in arbitrary order."""
     return (path for path in folder.rglob("*") if not is_hidden(path, folder) and path.is_file())
 
 
 def is_hidden(path: Path, folder: Path) -> bool:
-    """Whether a name below the folder begins with a dot."""
+    """Whether a path relative to the folder has a name that starts with a dot."""
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def endings(paths: Collection[Path]) -> str:
-    """How many of them end how, the most frequent first."""
+    """Count the suffixes of files, the most frequent first."""
     counts = Counter(path.suffix.lower() or "no ending" for path in paths).most_common()
     shown = ", ".join(f"{count:,} {ending}" for ending, count in counts[:_SHOWN])
     return shown + (", ..." if len(counts) > _SHOWN else "")

@@ -1,4 +1,4 @@
-"""Files of other programs: what they are, and what to do with them."""
+"""Files of other programs: detection and remedies."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 from fastvae.data.files.folders import endings, visible_files
 
 _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (such as .h5, .h5ad, .mat of MATLAB 7.3)", "save its array as .npy or .npz"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (such as .h5, .h5ad, .mat of MATLAB 7.3)", "save the array as .npy or .npz"),
     (b"MATLAB 5.0", "a MATLAB file", "save its array as .npy: numpy.save(FILE, scipy.io.loadmat(...)[NAME])"),
     (b"SQLite format 3\0", "an SQLite database", "export a table of it as CSV"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel file of before 2007 (.xls)", "save it as .xlsx or CSV"),
     (b"%PDF", "a PDF document", "export its data as CSV"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it"),
     (b"Rar!\x1a\x07", "a RAR archive", "unpack it"),
-    (b"\x80\x04\x95", "a pickle, which could run code", "save its numbers as .npy, .npz or CSV"),
-    (b"\x80\x05\x95", "a pickle, which could run code", "save its numbers as .npy, .npz or CSV"),
+    (b"\x80\x04\x95", "a pickle, which can run code", "save its numbers as .npy, .npz or CSV"),
+    (b"\x80\x05\x95", "a pickle, which can run code", "save its numbers as .npy, .npz or CSV"),
     (b"SIMPLE  =", "a FITS file", "save its array as .npy"),
     (b"CDF\x01", "a NetCDF file", "save its array as .npy"),
     (b"CDF\x02", "a NetCDF file", "save its array as .npy"),
@@ -30,7 +30,11 @@ _START_BYTES = 64
 
 
 def check_not_foreign(path: Path) -> None:
-    """ValueError for a file of another program, with what it is and what to do; names that are read here pass."""
+    """Check that a file is not one of another program, except for names that are supported.
+
+    Raises:
+        ValueError: it is; the message names the format and the remedy.
+    """
     if not path.is_file() or path.suffix.lower() in _READ:
         return
     with path.open("rb") as file:
@@ -38,23 +42,23 @@ def check_not_foreign(path: Path) -> None:
     name = path.name.lower()
     for signature, what, remedy in _SIGNATURES:
         if start.startswith(signature):
-            raise ValueError(f"{path}: is {what}, which is not read here; {remedy}")
+            raise ValueError(f"{path}: is {what}, which is not supported; {remedy}")
     if start.startswith((b"PAR1", b"ARROW1")):
         kind = ".parquet" if start.startswith(b"PAR1") else ".arrow"
-        raise ValueError(f"{path}: is a {kind[1:]} file by its content; give its name the ending {kind}")
+        raise ValueError(f"{path}: is a {kind[1:]} file by its content; rename it to end with {kind}")
     if name.endswith(_PACKED) or start.startswith(b"PK\x03\x04"):
-        raise ValueError(f"{path}: is a packed archive, which is not read here; unpack it and name the folder")
+        raise ValueError(f"{path}: is a compressed archive, which is not supported; unpack it and use the folder")
     if start.startswith(b"\x1f\x8b") and not name.endswith(".gz"):
-        raise ValueError(f"{path}: is a gzip file by its content; give its name the ending .gz, or unpack it")
+        raise ValueError(f"{path}: is a gzip file by its content; rename it to end with .gz, or decompress it")
 
 
 def what_a_folder_holds(path: Path) -> str:
-    """The files of a folder in words, for the end of an error message; nothing for a file."""
+    """Describe the files of a folder for the end of an error message; empty for a file."""
     if not path.is_dir():
         return ""
     files = sorted(visible_files(path))
     if not files:
         return "; the folder is empty"
     packed = any(file.name.lower().endswith(_PACKED) for file in files)
-    remedy = ", which cannot be read at random: unpack them (a .tar stays as it is)" if packed else ""
-    return f"; it holds {endings(files)}{remedy}"
+    remedy = ", which do not allow random access: decompress them (but keep .tar files)" if packed else ""
+    return f"; it contains {endings(files)}{remedy}"

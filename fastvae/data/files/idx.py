@@ -20,13 +20,13 @@ DEFAULT_MAX_BYTES = 2**30
 def read_idx(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES, crc32: int | None = None) -> Tensor:
     """The uint8 array of an IDX file, plain or gzipped.
 
-    Memory stays bounded by what the header declares, which ``max_bytes`` limits, whatever the file holds: a truncated
-    file gives an error before its size is believed, and a gzip bomb is left after one byte too many.
+    Memory is limited by the size that the header declares, which ``max_bytes`` limits, independently of the contents: a
+    truncated file raises before its size is allocated, and a gzip bomb is not read beyond one byte too many.
 
     Args:
         path: the file.
-        max_bytes: the most bytes that the array may have.
-        crc32: CRC-32 of the whole decompressed file, where the content is a published one.
+        max_bytes: largest allowed size of the array.
+        crc32: CRC-32 of the whole decompressed file, if the content is a published one.
 
     Returns:
         uint8 tensor of the shape in the header.
@@ -43,7 +43,7 @@ def read_idx(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES, crc32: int | Non
                 return _parse(stream, path, max_bytes, crc32)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(
-                f"{path}: the gzip data are truncated or damaged ({error}); fetch the file anew"
+                f"{path}: the gzip data are truncated or damaged ({error}); download the file again"
             ) from error
 
 
@@ -60,12 +60,14 @@ def _parse(stream: BinaryIO, path: Path, max_bytes: int, crc32: int | None) -> T
     if num_bytes > max_bytes:
         raise ValueError(f"{path}: the header declares {list(shape)}, {num_bytes} bytes; the limit is {max_bytes}")
     data = _read_exactly(stream, num_bytes, path)
-    if stream.read(1):  # reading past the end is also what makes gzip verify its own checksum
-        raise ValueError(f"{path}: more bytes follow the {num_bytes} that the header declares ({list(shape)})")
+    if stream.read(1):  # reading past the end also makes gzip verify its checksum
+        raise ValueError(
+            f"{path}: the file is longer than the {num_bytes} bytes that the header declares ({list(shape)})"
+        )
     if crc32 is not None and (found := zlib.crc32(data, zlib.crc32(header + sizes))) != crc32:
         raise ValueError(
-            f"{path}: not the published content (CRC-32 {found:08x}, published {crc32:08x}); "
-            "remove the file, and it is fetched anew"
+            f"{path}: not the published file (CRC-32 {found:08x}, published {crc32:08x}); "
+            "remove the file to download it again"
         )
     if num_bytes == 0:
         return torch.empty(shape, dtype=torch.uint8)
@@ -73,11 +75,11 @@ def _parse(stream: BinaryIO, path: Path, max_bytes: int, crc32: int | None) -> T
 
 
 def _read_exactly(stream: BinaryIO, num_bytes: int, path: Path) -> bytearray:
-    """``num_bytes`` bytes, in pieces: what is allocated follows what was read, not what a header claims."""
+    """``num_bytes`` bytes, in pieces: memory is allocated as data are read, not as the header declares."""
     data = bytearray()
     while len(data) < num_bytes:
         piece = stream.read(min(_CHUNK_BYTES, num_bytes - len(data)))
         if not piece:
-            raise ValueError(f"{path}: truncated: {num_bytes} bytes expected at this place, {len(data)} found")
+            raise ValueError(f"{path}: truncated: {num_bytes} bytes expected here, {len(data)} found")
         data += piece
     return data

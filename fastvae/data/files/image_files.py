@@ -1,4 +1,4 @@
-"""One image file with Pillow: upright, on a background, of one size, 8 bits deep, or refused."""
+"""Read an image file with Pillow: upright, on a background, resized, with 8 bits per channel."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageOps
 from torch import Tensor
 
-MAX_PIXELS = 2**24  # 4096 x 4096; far above what a VAE reads, far below what fills a memory
-MAX_RESIZED_PIXELS = 2**26  # of an image that is resized: more than a camera makes, below Pillow's own limit
+MAX_PIXELS = 2**24  # 4096 x 4096; far more than a VAE reads, far less than fills memory
+MAX_RESIZED_PIXELS = 2**26  # of an image that is resized: more than cameras produce, less than Pillow's limit
 
 _GREY_MODES = ("1", "L", "LA", "La")
 _COLOUR_MODES = ("RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV")
-# Pillow knows these names, but they hold no pixels, start another program, or are read on one system only.
+# Suffixes of Pillow without pixels, which start another program, or are read on one system only.
 _NOT_READ = ("BUFR", "GRIB", "HDF5", "MPEG", "IPTC", "EPS", "PDF", "WMF", "MCIDAS")
 _ORIENTATION = 0x0112  # the EXIF tag
 _BITS_PER_SAMPLE = 258  # the TIFF tag
 _DEEP_RAW_MODE = re.compile(r";(16|32)[A-Z]*[BLNSF]\b|;12\b|SGI16|BC6H")
 _START_BYTES = 2**16  # of a file, which hold the depth of JPEG 2000 and AVIF
 
-# What Pillow's decoders raise on damaged files, beside its own UnidentifiedImageError (an OSError).
+# Exceptions of Pillow's decoders on damaged files, besides UnidentifiedImageError (an OSError).
 _DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, OverflowError, struct.error,
     zlib.error, AttributeError, AssertionError, Image.DecompressionBombError, Image.DecompressionBombWarning,
@@ -40,23 +41,23 @@ _DECODER_ERRORS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What is known of an image before its pixels are decoded."""
+    """Properties of an image that are read before its pixels are decoded."""
 
     size: tuple[int, int]
     """Width and height, upright."""
     is_grey: bool
-    """Whether one channel holds it."""
+    """Whether it has one channel."""
     is_turned: bool
-    """Whether the file says that it lies on its side or is mirrored."""
+    """Whether its metadata declare it as rotated or mirrored."""
     is_transparent: bool
     """Whether it may have transparent pixels."""
     is_animated: bool
-    """Whether it has more pictures than the first."""
+    """Whether it has several frames."""
 
 
 @cache
 def image_extensions() -> tuple[str, ...]:
-    """The endings of the files that Pillow reads here, in lower case, the usual ones first."""
+    """Return the supported suffixes in lower case, the most common ones first."""
     Image.init()
     usual = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
     read = {
@@ -69,7 +70,7 @@ def image_extensions() -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Resize:
-    """How images of any size become squares of one."""
+    """Resizing of images to squares of one size."""
 
     size: int
     """Side of the square in pixels."""
@@ -77,7 +78,7 @@ class Resize:
     """Cut the longer side, pad the shorter one with the background, or stretch both."""
 
     def __call__(self, image: Image.Image, background: str) -> Image.Image:
-        """The square of a grey or colour image."""
+        """Resize a grey or colour image."""
         square, method = (self.size, self.size), Image.Resampling.LANCZOS
         if self.fit == "stretch":
             return image.resize(square, method)
@@ -91,12 +92,12 @@ class Resize:
 
 
 def read_header(path: Path, file: BytesIO | None = None, *, max_pixels: int = MAX_PIXELS) -> Header:
-    """What the file says of its image.
+    """Read the header of an image file.
 
     Args:
-        path: the file, or its name for messages where ``file`` is given.
+        path: the file, or its name for messages if ``file`` is given.
         file: its bytes.
-        max_pixels: the most pixels that it may have.
+        max_pixels: largest allowed number of pixels.
 
     Raises:
         ValueError: it is damaged, too large or deeper than 8 bits.
@@ -105,13 +106,13 @@ def read_header(path: Path, file: BytesIO | None = None, *, max_pixels: int = MA
         with _only_bombs_warn(), _opened(path, file) as image:
             size, mode = image.size, image.mode
             if size[0] * size[1] > max_pixels:
-                raise _Refused(f"{size[0]} x {size[1]} pixels are more than the limit of {max_pixels}; resize it first")
+                raise _Refused(f"{size[0]} x {size[1]} pixels exceed the limit of {max_pixels}; resize it first")
             depth = _depth(image, path, file)
             if mode not in _GREY_MODES + _COLOUR_MODES or depth is not None:
                 got = f"{depth} in Pillow's mode {mode!r}" if mode in _COLOUR_MODES else f"Pillow's mode {mode!r}"
                 raise _Refused(f"must have 8 bits per channel, got {got}; convert it, or use .npy")
             orientation = _orientation(image)
-            lies = orientation >= 5 and image.format != "TIFF"  # a TIFF's size is that of the upright image
+            lies = orientation >= 5 and image.format != "TIFF"  # the size of a TIFF refers to the upright image
             return Header(
                 size=size[::-1] if lies else size,
                 is_grey=mode in _GREY_MODES,
@@ -134,30 +135,26 @@ def read_pixels(
     resize: Resize | None = None,
     file: BytesIO | None = None,
 ) -> Tensor:
-    """The pixels uint8 ``[C, H, W]``, upright, transparent ones on the background; C is 1 for ``is_grey``, else 3.
+    """The pixels uint8 ``[C, H, W]``, upright, with transparent ones on the background; C is 1 for ``is_grey``, else 3.
 
     Args:
-        path: the file, or its name for messages where ``file`` is given.
-        header: what `read_header` gave for it.
-        is_grey: whether the pixels are wanted in one channel.
+        path: the file, or its name for messages if ``file`` is given.
+        header: result of `read_header`.
+        is_grey: whether to return one channel.
         background: the colour behind transparent pixels, and of padding.
-        resize: what makes it a square; None keeps its size.
+        resize: resizing; None keeps its size.
         file: its bytes.
 
     Raises:
-        ValueError: the file is damaged, or another than its header was read of.
+        ValueError: the file is damaged, or has changed since its header was read.
     """
     try:
         with _only_bombs_warn(), _opened(path, file) as image:
             is_changed = sorted(image.size) != sorted(header.size)
             if resize is not None:
-                image.draft(None, (2 * resize.size, 2 * resize.size))  # a JPEG's decoder makes a smaller image, sooner
-            image.load()  # which turns a TIFF
-            upright = image if image.format == "TIFF" else ImageOps.exif_transpose(image)
-            if header.is_transparent:
-                upright = _composited(upright, background)
-            converted = upright.convert("L" if is_grey else "RGB")
-            pixels = np.array(converted if resize is None else resize(converted, background))
+                image.draft(None, (2 * resize.size, 2 * resize.size))  # decode a JPEG at reduced size, which is faster
+            image.load()  # also rotates a TIFF
+            pixels = _upright_pixels(image, header.is_transparent, is_grey, background, resize)
     except _DECODER_ERRORS as error:
         raise ValueError(f"{path}: the image is truncated or damaged ({_one_line(error)})") from None
     width, height = header.size if resize is None else (resize.size, resize.size)
@@ -167,13 +164,74 @@ def read_pixels(
 
 
 def decode_image(data: bytes, name: str, background: str = "white") -> Tensor:
-    """One image file's pixels, uint8 ``[C, H, W]``: C is 1 if it is grey, else 3.
+    """Read the pixels of an image file, uint8 ``[C, H, W]``: C is 1 if it is grey, else 3.
 
     Raises:
         ValueError: it is damaged, too large or not 8 bits deep; the message begins with ``name``.
     """
     header = read_header(Path(name), BytesIO(data))
     return read_pixels(Path(name), header, is_grey=header.is_grey, background=background, file=BytesIO(data))
+
+
+def stack_images(
+    images: Sequence[Any],
+    name: str,
+    *,
+    is_grey: bool | None = None,
+    background: str = "white",
+    resize: Resize | None = None,
+) -> Tensor:
+    """The pixels of Pillow images, uint8 ``[N, C, H, W]``, upright and on the background as those of files are.
+
+    Args:
+        images: the images.
+        name: how error messages call them.
+        is_grey: whether C is 1, else it is 3; None: whether all images are grey.
+        background: the colour behind transparent pixels, and of padding.
+        resize: what makes each a square; None requires that all have one size.
+
+    Raises:
+        ValueError: an image that is damaged, deeper than 8 bits or of another size.
+        TypeError: something else among the images.
+    """
+    for index, image in enumerate(images):
+        if not isinstance(image, Image.Image):
+            raise TypeError(f"{name}: item {index} must be a Pillow image as item 0, got {type(image).__name__}")
+        read_from_start = image.format in ("JPEG2000", "AVIF")
+        if image.mode not in _GREY_MODES + _COLOUR_MODES or (
+            not read_from_start and _depth(image, Path(name), None) is not None
+        ):
+            raise ValueError(
+                f"{name}: images must have 8 bits per channel, item {index} has Pillow's mode {image.mode!r}; convert"
+                " it, or give an array of float32"
+            )
+    grey = all(image.mode in _GREY_MODES for image in images) if is_grey is None else is_grey
+    stacked: list[NDArray[np.uint8]] = []
+    for index, image in enumerate(images):
+        try:
+            is_transparent = image.has_transparency_data
+            pixels = _upright_pixels(image, is_transparent, grey, background, resize)
+        except _DECODER_ERRORS as error:
+            raise ValueError(f"{name}: item {index} is truncated or damaged ({_one_line(error)})") from None
+        if stacked and pixels.shape != stacked[0].shape:
+            raise ValueError(
+                f"{name}: all images must have one size, item 0 has {stacked[0].shape[1]} x {stacked[0].shape[0]}"
+                f" pixels, item {index} {pixels.shape[1]} x {pixels.shape[0]}; use image.resize((64, 64))"
+            )
+        stacked.append(pixels)
+    array = np.stack(stacked)
+    return torch.from_numpy(array).view(*array.shape[:3], -1).permute(0, 3, 1, 2)
+
+
+def _upright_pixels(
+    image: Image.Image, is_transparent: bool, is_grey: bool, background: str, resize: Resize | None
+) -> NDArray[np.uint8]:
+    """[H, W] or [H, W, 3], turned as the EXIF data say; a TIFF was turned when it was decoded."""
+    upright = image if image.format == "TIFF" else ImageOps.exif_transpose(image)
+    if is_transparent:
+        upright = _composited(upright, background)
+    converted = upright.convert("L" if is_grey else "RGB")
+    return np.array(converted if resize is None else resize(converted, background))
 
 
 class _Refused(Exception):
@@ -187,7 +245,7 @@ def _composited(image: Image.Image, background: str) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 for an upright image; a PNG says so before its pixels, or is not asked: that would decode it."""
+    """Return the EXIF orientation, 1 if upright; for a PNG only if it precedes the pixels, to avoid decoding."""
     if image.format == "PNG" and "exif" not in image.info:
         return 1
     orientation = image.getexif().get(_ORIENTATION, 1)
@@ -195,7 +253,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _depth(image: Image.Image, path: Path, file: BytesIO | None) -> str | None:
-    """More than 8 bits a channel, in words, whatever mode Pillow has for it; None for 8 or fewer."""
+    """Describe a depth of more than 8 bits per channel, independently of Pillow's mode; None for 8 or fewer."""
     if image.format == "TIFF":
         bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))  # type: ignore[attr-defined]
         deepest = max(bits) if isinstance(bits, tuple) else bits
@@ -216,7 +274,7 @@ def _depth(image: Image.Image, path: Path, file: BytesIO | None) -> str | None:
 
 
 def _jpeg2000_depth(start: bytes) -> str | None:
-    """Of the first component, which the header of the code stream has at its place 42 (ISO/IEC 15444-1, A.5.1)."""
+    """Depth of the first component: byte 42 of the code stream's header (ISO/IEC 15444-1, A.5.1)."""
     place = start.find(b"\xff\x4f\xff\x51")
     if place < 0 or len(start) <= place + 42:
         return None
@@ -233,7 +291,7 @@ def _start(path: Path, file: BytesIO | None) -> bytes:
 
 @contextlib.contextmanager
 def _opened(path: Path, file: BytesIO | None) -> Iterator[Image.Image]:
-    """The image, never from its path: Pillow maps such a TIFF into memory, and then turns it wrongly."""
+    """Open an image, never by its path: Pillow then maps TIFFs into memory and rotates them incorrectly."""
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(path.open("rb")) if file is None else file
         yield stack.enter_context(Image.open(source))
@@ -241,7 +299,7 @@ def _opened(path: Path, file: BytesIO | None) -> Iterator[Image.Image]:
 
 @contextlib.contextmanager
 def _only_bombs_warn() -> Iterator[None]:
-    """Pillow's warning of huge dimensions as an error; those of odd metadata, which nobody reads, not at all."""
+    """Pillow's warning of huge dimensions as an error; warnings of unusual metadata are ignored."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -1,4 +1,4 @@
-"""What a folder of shards holds, found out once and kept beside them: a run's start then opens no shard."""
+"""Index of a folder of shards, built once and stored with them, so that a run starts without opening shards."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Shard:
     name: str
     num_bytes: int
     num_examples: int
-    offset: int = 0  # of the numbers, in a file that holds one array
+    offset: int = 0  # of the values, in a file with one array
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """The shards in the order of their names, and what all of their examples have in common."""
+    """The shards in the order of their names, and the common properties of all examples."""
 
     shards: tuple[Shard, ...]
     event_shape: tuple[int, ...]  # as stored
@@ -39,21 +39,21 @@ class Table:
 
 
 def shard_names(folder: Path, suffix: str) -> list[str]:
-    """The names of a folder's shards, sorted; sub-folders and hidden files are passed over."""
+    """The names of a folder's shards, sorted; sub-folders and hidden files are skipped."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if entry.name.endswith(suffix) and entry.name[0] != ".")
 
 
 def load_table(folder: Path, suffix: str, build: Callable[[list[str], Path], Table]) -> tuple[Table, Path]:
-    """The table of a folder's shards and the directory that holds it; made now if there is none of these shards.
+    """Return the index of a folder's shards and its directory; it is built if it is missing or outdated.
 
-    It lies in ``FOLDER/.fastvae-index``, or in the cache directory where the folder is read-only. It appears whole or
-    not at all; where several processes come at once, one makes it and the others wait.
+    It is stored in ``FOLDER/.fastvae-index``, or in the cache directory if the folder is read-only. It is written
+    atomically; if several processes need it at once, one builds it and the others wait.
 
     Args:
-        folder: holds the shards.
-        suffix: how their names end.
-        build: makes the table of shards by name; may write more files into the directory that it is given.
+        folder: folder of the shards.
+        suffix: suffix of their names.
+        build: builds the index from the names of the shards; may write more files into the given directory.
 
     Raises:
         ValueError: from ``build``: a shard is unsuitable.
@@ -73,7 +73,7 @@ def load_table(folder: Path, suffix: str, build: Callable[[list[str], Path], Tab
 
 
 def _read(home: Path, names: Sequence[str]) -> Table | None:
-    """The table there, if it is one of these shards; another one is made again."""
+    """Read the index if it describes these shards; otherwise it is built again."""
     try:
         kept = json.loads((home / TABLE).read_text(encoding="utf-8"))
         shards = tuple(Shard(**shard) for shard in kept["shards"])

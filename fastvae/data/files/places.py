@@ -1,4 +1,4 @@
-"""Where published data are looked for."""
+"""Folders in which published data are searched for."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Where downloads go: ``$XDG_CACHE_HOME/fastvae``, by default ``~/.cache/fastvae``."""
+    """Folder of downloads: ``$XDG_CACHE_HOME/fastvae``, by default ``~/.cache/fastvae``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastvae"
 
 
 def data_places(folders: Sequence[str], directory: Path | None = None) -> list[Path]:
-    """The folders that may hold a data set, in the order in which they are looked at.
+    """Return the folders that may contain a data set, in the order of the search.
 
     Args:
         folders: its folder's names below a data directory.
-        directory: such a directory, looked at first; then come ``$FASTVAE_DATA`` and the cache.
+        directory: such a directory, searched first; then ``$FASTVAE_DATA`` and the cache.
     """
     roots = [] if directory is None else [directory]
     if environment := os.environ.get("FASTVAE_DATA"):
@@ -26,17 +26,17 @@ def data_places(folders: Sequence[str], directory: Path | None = None) -> list[P
 
 
 def find_file(name: str, folders: Sequence[str], files: Sequence[str], directory: Path | None, remedy: str) -> Path:
-    """The first of these files, by name, that one of the places has; ``directory`` itself is looked at too.
+    """Return the first of these files, by name, in one of the folders; ``directory`` itself is searched too.
 
     Args:
-        name: how the message calls the data.
+        name: name of the data in the message.
         folders: see `data_places`.
-        files: names (of files or folders) that would do, the better ones first.
+        files: names (of files or folders) in order of preference.
         directory: see `data_places`.
-        remedy: where the data can be had.
+        remedy: how to obtain the data.
 
     Raises:
-        ValueError: none is there; the message names the places and the remedy.
+        ValueError: none exists; the message lists the searched folders and the remedy.
     """
     places = [*([] if directory is None else [directory]), *data_places(folders, directory)]
     for file in files:

@@ -1,4 +1,4 @@
-"""Examples in many files: a folder of ``.npy`` shards, mapped into memory and read by the page."""
+"""Examples in many files: a folder of ``.npy`` shards, memory-mapped."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _MAX_OPEN = 64  # shards kept open at once
 
 
 class ShardedSource(Source, Generic[Open]):
-    """Examples in the order of the shards' names, then of their place in the shard. What is not asked for is not read.
+    """Examples in the order of the names of the shards, then of their position in the shard, read on demand.
 
-    uint8 examples are pixels of 256 levels, bool ones are binary, floating point ones continuous: nobody looks at all
-    of them to find out.
+    uint8 examples are pixels of 256 levels, bool ones are binary, floating point ones continuous: not all of them are
+    read to find out.
     """
 
     in_memory = False
@@ -56,17 +56,17 @@ class ShardedSource(Source, Generic[Open]):
 
     @abstractmethod
     def _open(self, shard: Shard, path: Path) -> Open:
-        """Open one shard, whose size was compared with the table's."""
+        """Open one shard after comparing its size with the index."""
 
     @abstractmethod
     def _read(self, number: int, rows: NDArray[np.int64], indices: NDArray[np.int64]) -> NDArray[np.generic]:
-        """The examples, as stored, in these rows of a shard; ``indices`` are their places in the whole."""
+        """Return the stored examples in these rows of a shard; ``indices`` are their global indices."""
 
     def _close(self, opened: Open) -> None:
-        """Let go of a shard."""
+        """Close a shard."""
 
     def _opened(self, number: int) -> Open:
-        """The shard, opened now or lately."""
+        """Return the open shard."""
         if number not in self._open_shards:
             shard = self._table.shards[number]
             path = self._folder / shard.name
@@ -96,10 +96,10 @@ class ShardedSource(Source, Generic[Open]):
 
 
 class NpyShards(ShardedSource["np.memmap[tuple[int, ...], np.dtype[np.generic]]"]):
-    """A folder of ``.npy`` files, ``[n, ...]`` each, alike but for n.
+    """A folder of ``.npy`` files, each ``[n, ...]`` with the same shape and type except n.
 
     Raises:
-        ValueError: a file is no such array, in Fortran order, truncated, or unlike the others.
+        ValueError: a file is not such an array, is in Fortran order or truncated, or differs from the others.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -115,7 +115,7 @@ class NpyShards(ShardedSource["np.memmap[tuple[int, ...], np.dtype[np.generic]]"
 
 
 def _describe(folder: Path, names: list[str]) -> Table:
-    """The table of ``.npy`` shards, from their headers."""
+    """Build the index of ``.npy`` shards from their headers."""
     shards: list[Shard] = []
     kinds: list[tuple[tuple[int, ...], str]] = []
     for name in names:
@@ -131,13 +131,13 @@ def _describe(folder: Path, names: list[str]) -> Table:
         if dtype.kind in "iu" and dtype != np.uint8:
             raise ValueError(f"{path}: pixels in shards must be uint8, got {dtype}; convert them, or save float32")
         if len(shape) < 2 or 0 in shape[1:]:
-            raise ValueError(f"{path}: must be [n, ...] with at least one number an example, got {list(shape)}")
+            raise ValueError(f"{path}: must be [n, ...] with at least one number per example, got {list(shape)}")
         if kinds and kinds[0] != (shape[1:], dtype.str):
-            raise ValueError(f"{path}: all shards must be alike; {names[0]} holds {kinds[0]}, this one {shape[1:]}")
+            raise ValueError(f"{path}: all shards must be alike; {names[0]} has {kinds[0]}, this one {shape[1:]}")
         kinds.append((shape[1:], dtype.str))
         shards.append(Shard(name=name, num_bytes=expected, num_examples=shape[0], offset=offset))
     if not sum(shard.num_examples for shard in shards):
-        raise ValueError(f"{folder}: the shards hold no examples")
+        raise ValueError(f"{folder}: the shards contain no examples")
     return Table(shards=tuple(shards), event_shape=kinds[0][0], dtype=kinds[0][1])
 
 
@@ -152,7 +152,7 @@ class EverySource(Source):
         num_taken = -(-len(source) // every)
         self._length = len(source) - num_taken if others else num_taken
         if self._length == 0:
-            raise ValueError(f"EverySource: {len(source)} examples are too few to take every {every}-th")
+            raise ValueError(f"EverySource: {len(source)} examples are too few for every={every}")
 
     def __len__(self) -> int:
         return self._length

@@ -1,4 +1,4 @@
-"""Tar shards as WebDataset has them, read at random through an index of where each example's bytes are."""
+"""Tar shards in WebDataset's format, with random access through an index of byte offsets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MAX_LABEL_BYTES = 32
 
 @dataclass(frozen=True)
 class _Example:
-    """Where one example is in its shard."""
+    """Position of one example in its shard."""
 
     key: str
     offset: int
@@ -38,16 +38,16 @@ class _Example:
 class TarShards(ShardedSource[int]):
     """A folder of uncompressed ``.tar`` files of examples, one after the other: ``KEY.npy`` or ``KEY.png`` and so on.
 
-    Members of one key follow each other; ``KEY.cls``, where it is there, is the label, a whole number; other members
-    are passed over. The order is that of the shards' names and of the members. Nothing is ever unpacked to disk.
+    Members of one key are consecutive; ``KEY.cls``, if it exists, is the label, a whole number; other members are
+    skipped. The order is that of the names of the shards and of the members. Nothing is unpacked to disk.
 
     Args:
         folder: the folder.
-        max_bytes: the most that one example may take.
+        max_bytes: largest allowed size of an example.
 
     Raises:
-        ValueError: a shard is compressed, truncated or damaged, holds links or names that lead outside, a key has two
-            examples, or an example is unlike the first.
+        ValueError: a shard is compressed, truncated or damaged, contains links or names outside the archive, a key has
+            two examples, or an example differs from the first in shape or type.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
@@ -63,7 +63,7 @@ class TarShards(ShardedSource[int]):
 
     @property
     def labels(self) -> Tensor | None:
-        """int64 ``[N]``, read when first asked for; None where not every example has one."""
+        """int64 ``[N]``, read on first use; None unless every example has one."""
         return self._labels
 
     def _open(self, shard: Shard, path: Path) -> int:
@@ -89,7 +89,8 @@ class TarShards(ShardedSource[int]):
         example = _decode(data, where, self._max_bytes)
         if example.shape != self._table.event_shape or example.dtype.str != self._table.dtype:
             raise ValueError(
-                f"{where}: all examples must be alike, {list(self._table.event_shape)} of {self._table.dtype} as the "
+                f"{where}: all examples must have the same shape and type, {list(self._table.event_shape)} of "
+                f"{self._table.dtype} as the "
                 f"first; this one is {list(example.shape)} of {example.dtype.str}"
             )
         return example
@@ -110,7 +111,7 @@ def _decode(data: bytes, where: str, max_bytes: int) -> NDArray[np.generic]:
 
 
 def _describe(folder: Path, names: list[str], scratch: Path, max_bytes: int) -> Table:
-    """Walk through every shard once; the members' places go to files as they come, so memory stays small."""
+    """Read the headers of every shard once; offsets are written to files as they are read, to limit memory."""
     shards, first, has_labels = [], None, True
     with (scratch / _MEMBERS).open("wb") as members, (scratch / _LABELS).open("wb") as labels:
         for name in names:
@@ -125,7 +126,8 @@ def _describe(folder: Path, names: list[str], scratch: Path, max_bytes: int) -> 
             shards.append(Shard(name=name, num_bytes=path.stat().st_size, num_examples=num_examples))
     if first is None:
         raise ValueError(
-            f"{folder}: the shards hold no examples; members are KEY.npy or KEY{', KEY'.join(image_extensions()[:10])}"
+            f"{folder}: the shards contain no examples; members are KEY.npy or"
+            f" KEY{', KEY'.join(image_extensions()[:10])}"
         )
     return Table(shards=tuple(shards), event_shape=first.shape, dtype=first.dtype.str, has_labels=has_labels)
 
@@ -147,7 +149,7 @@ def _examples(path: Path) -> Iterator[_Example]:
     key, found, label = None, None, None
     for member in _members(path):
         if any(part.startswith(".") and part != "." for part in PurePosixPath(member.name).parts):
-            continue  # notes of other programs, such as ._0001.png
+            continue  # metadata of other programs, such as ._0001.png
         stem, _, extension = PurePosixPath(member.name).name.partition(".")
         member_key = str(PurePosixPath(member.name).with_name(stem))
         if member_key != key:
@@ -175,7 +177,7 @@ def _label(path: Path, member: tarfile.TarInfo) -> int:
 
 
 def _members(path: Path) -> Iterator[tarfile.TarInfo]:
-    """The regular files of an archive, each checked; only headers are read."""
+    """The regular files of an archive, after checking each; only headers are read."""
     num_bytes, end = path.stat().st_size, 0
     try:
         with tarfile.open(path, "r:") as archive:
@@ -190,7 +192,7 @@ def _members(path: Path) -> Iterator[tarfile.TarInfo]:
     with path.open("rb") as file:
         file.seek(end)
         if file.read(_BLOCK) != bytes(_BLOCK):
-            raise ValueError(f"{path}: truncated or damaged: no end mark after byte {end}; make or copy it again")
+            raise ValueError(f"{path}: truncated or damaged: no end mark after byte {end}; create or copy it again")
 
 
 def _hint(path: Path) -> str:
@@ -202,8 +204,8 @@ def _hint(path: Path) -> str:
 def _check(path: Path, member: tarfile.TarInfo, num_bytes: int) -> None:
     where = f"{path}, member {member.name!r}"
     if not (member.isreg() or member.isdir()) or member.issparse():
-        raise ValueError(f"{where}: must be a plain file; links, devices and sparse files are refused")
+        raise ValueError(f"{where}: must be a plain file; links, devices and sparse files are not allowed")
     if member.name.startswith("/") or ".." in PurePosixPath(member.name).parts:
-        raise ValueError(f"{where}: its name leads out of the archive; make the archive from inside its folder")
+        raise ValueError(f"{where}: its name points outside the archive; create the archive from inside its folder")
     if member.size < 0 or member.offset_data + member.size > num_bytes:
         raise ValueError(f"{where}: declares {member.size} bytes, more than the file of {num_bytes} holds: truncated?")

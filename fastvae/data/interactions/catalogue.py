@@ -1,4 +1,4 @@
-"""The items that a recommender knows, and how a person names them."""
+"""The items of a recommender, and how users refer to them."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from dataclasses import dataclass
 from functools import cached_property
 
 CATALOGUE_FILE = "items.json"  # in a run's data folder
-_ID = "id="  # before what is an id and no title
-_SHOWN = 10  # titles in a message
+_ID = "id="  # prefix of an ID, as opposed to a title
+_SHOWN = 10  # number of titles in a message
 _YEAR = re.compile(r" \(\d{4}\)$")
 
-_Names = tuple[Mapping[str, Sequence[int]], Mapping[str, Sequence[int]]]  # places by name, as it is and in lower case
+_Names = tuple[Mapping[str, Sequence[int]], Mapping[str, Sequence[int]]]  # indices by exact name and by lower-case name
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """V items: the id that the data give each, and its title."""
+    """V items: the ID in the data and the title of each."""
 
     ids: tuple[str, ...]
-    titles: tuple[str, ...]  # the id itself where the data have no titles
+    titles: tuple[str, ...]  # the ID itself if the data have no titles
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def find(self, name: str) -> int:
-        """The index of the item that a person means.
+        """Return the index of the item that a user refers to.
 
-        It is, in this order, the item of this title, of this title without its year, of this id, or the only one
-        whose title has this part; the case of letters decides only between items that differ in nothing else.
-        ``id=50`` is an id, even where a title is 50.
+        It is, in this order, the item with this title, with this title except its year, with this ID, or the only one
+        whose title contains this text; case matters only between items that do not differ otherwise. ``id=50`` is an
+        ID, even if there is a title 50.
 
         Raises:
-            ValueError: no item is meant, or several could be; the message has the nearest titles, or theirs.
+            ValueError: no item matches, or several; the message lists the nearest titles, or the matches.
         """
         wanted = name.strip()
         is_id = wanted.casefold().startswith(_ID)
@@ -54,27 +54,27 @@ class Catalogue:
         raise ValueError(f"no item has {wanted!r} in its title{hint}")
 
     def label(self, place: int) -> str:
-        """What names one item alone: its title, with its id where another item has the same title."""
+        """Return a unique name: the title, with its ID if another item has the same title."""
         title = self.titles[place]
         return title if len(self._titles[0][title]) == 1 else f"{title} ({_ID}{self.ids[place]})"
 
     def _only(self, found: Sequence[int], wanted: str) -> int:
-        """The one place that was found; ValueError where there are several."""
+        """Return the only index that was found; ValueError if there are several."""
         if len(found) == 1:
             return found[0]
         labels = [self.label(place) for place in found]
         more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
         are_alike = any(label not in self._titles[0] for label in labels)
-        remedy = f"name one by its id, as in {_ID}{self.ids[found[0]]}" if are_alike else "give the whole title of one"
-        raise ValueError(f"{wanted!r} can be several items: {' | '.join(labels[:_SHOWN])}{more}; {remedy}")
+        remedy = f"use an ID, as in {_ID}{self.ids[found[0]]}" if are_alike else "give the whole title of one"
+        raise ValueError(f"{wanted!r} matches several items: {' | '.join(labels[:_SHOWN])}{more}; {remedy}")
 
     def to_bytes(self) -> bytes:
-        """As JSON, which a run keeps."""
+        """Return JSON, which is stored in a run."""
         return json.dumps({"ids": self.ids, "titles": self.titles}, ensure_ascii=False).encode()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Catalogue:
-        """What `to_bytes` made."""
+        """Read the result of `to_bytes`."""
         fields = json.loads(content)
         return cls(tuple(fields["ids"]), tuple(fields["titles"]))
 

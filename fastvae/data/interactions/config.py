@@ -1,4 +1,4 @@
-"""How interactions of users with items are read, as a configuration."""
+"""Settings of interactions of users with items."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastvae.settings import Settings, setting
 
 @dataclass(frozen=True, kw_only=True)
 class RatingColumns:
-    """Columns of a file by name; by number, from 1, where its first line is no header; None finds the usual names."""
+    """Columns of a file by name, or by number from 1 if it has no header; None searches for the usual names."""
 
     user: str | None = None
     """The users."""
@@ -24,27 +24,28 @@ class RatingColumns:
 
 @dataclass(frozen=True, kw_only=True)
 class InteractionsConfig(Settings):
-    """Which interactions count, and which users are held out."""
+    """Which interactions are used and which users are held out."""
 
     min_rating: float | None = None
-    """Where the file has ratings: those below count for nothing; None counts every one. All others count once."""
+    """Ignore interactions whose rating is lower, if the file has ratings; None uses all of them. The remaining
+    interactions all have weight 1."""
     min_items: int = 5
-    """Users with fewer items are left out."""
+    """Users with fewer items are excluded."""
     test_share: float = 0.2
-    """Part of the users that is held out for the test, in (0, 1)."""
+    """Fraction of the users that is held out for the test, in (0, 0.5]."""
     fold: int = 0
-    """Which part: 0 .. 1 / test_share - 1; the folds share no user."""
+    """Index of the held-out fold: 0 .. 1 / test_share - 1. The folds are disjoint sets of users."""
     titles: Path | None = setting(None, changes_result=False)
-    """File with the items' titles; None looks beside the interactions for one."""
+    """File with the items' titles; None searches the folder of the interactions."""
     user: str | None = None
-    """Column of the users: its name, or its number from 1 where the first line is no header; None finds a usual
+    """Column of the users: its name, or its number from 1 if the first line is not a header; None searches for a usual
     name."""
     item: str | None = None
-    """Column of the items, likewise."""
+    """Column of the items, specified in the same way."""
     rating: str | None = None
-    """Column of the ratings, likewise."""
+    """Column of the ratings, specified in the same way."""
     time: str | None = None
-    """Column of the times, likewise; they are known for what they are, and decide nothing yet."""
+    """Column of the times, specified in the same way; times are recognised but not used."""
 
     def __post_init__(self) -> None:
         if not 0 < self.test_share <= 0.5:
@@ -57,10 +58,10 @@ class InteractionsConfig(Settings):
 
     @property
     def columns(self) -> RatingColumns:
-        """The columns of a text file."""
+        """The columns of the interactions file."""
         return RatingColumns(user=self.user, item=self.item, rating=self.rating, time=self.time)
 
     @property
     def num_folds(self) -> int:
-        """How many folds share no user."""
+        """Number of disjoint folds of users."""
         return int(1 / self.test_share + 1e-9)

@@ -1,4 +1,4 @@
-"""Files of who chose what, whatever their form, as compressed rows: a table in text, or a sparse matrix."""
+"""Files of interactions as compressed rows: from a text table or a sparse matrix."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from fastvae.nn.bag import rows_of
 
 MAX_BYTES = 4 * 2**30
 _MEMBERS = ("indptr", "indices", "data")
-_MAX_ITEMS = 10**7  # each is given an id
+_MAX_ITEMS = 10**7  # each has an ID
 
 
 @dataclass(frozen=True)
 class Interactions:
-    """Who chose what, once each, by the numbers of users and items in a file."""
+    """Unique interactions, by the indices of users and items in a file."""
 
-    rows: InteractionSource  # [U, V]; a user of whom nothing counts has no items
+    rows: InteractionSource  # [U, V]; a user without valid interactions has no items
     user_ids: tuple[str, ...]
     item_ids: tuple[str, ...]
-    has_ratings: bool  # whether the file says how much somebody liked an item
-    notes: tuple[str, ...] = ()  # what was taken for what
+    has_ratings: bool  # whether the file has ratings
+    notes: tuple[str, ...] = ()  # how columns were interpreted
 
 
 def read_interactions(
@@ -41,9 +41,9 @@ def read_interactions(
 
     Args:
         path: the file; an ``.npz`` is what `read_sparse` reads.
-        min_rating: where the file has ratings, those below count for nothing; None counts every one.
-        max_bytes: the most bytes that one array of an ``.npz`` may have.
-        columns: which columns of a text file are what; the usual names where None.
+        min_rating: ignore lower ratings, if the file has ratings; None uses all.
+        max_bytes: largest allowed size of an array of an ``.npz``.
+        columns: columns of a text file; the usual names if None.
 
     Raises:
         ValueError: not such a file, or no interactions; the message names the line or the array.
@@ -54,24 +54,24 @@ def read_interactions(
     users, items = torch.from_numpy(ratings.users), torch.from_numpy(ratings.items)
     rows = InteractionSource.from_pairs(users, items, len(ratings.user_ids), len(ratings.item_ids), name=str(path))
     num_repeated = len(ratings.users) - len(rows.columns)
-    repeated = [f"{path}: {num_repeated:,} come more than once and count once"] if num_repeated else []
+    repeated = [f"{path}: {num_repeated:,} are repeated and count once"] if num_repeated else []
     notes = (*ratings.notes, *repeated)
     return Interactions(rows, ratings.user_ids, ratings.item_ids, ratings.has_ratings, notes)
 
 
 def is_interactions_file(path: Path) -> bool:
-    """Whether `read_interactions` reads a file: by its first line, or by its list of arrays."""
+    """Whether `read_interactions` can read a file, from its first line or its list of arrays."""
     return is_ratings_file(path) or is_sparse_file(path)
 
 
 def read_sparse(path: Path, min_rating: float | None = None, max_bytes: int = MAX_BYTES) -> Interactions:
     """A matrix of users x items in compressed rows, as ``scipy.sparse.save_npz`` writes it.
 
-    Row and column numbers are the ids. Values are ratings where one of them is not 1; a stored 0 is no interaction.
+    Row and column numbers are the IDs. Values are ratings if one of them is not 1; a stored 0 is not an interaction.
     Nothing is unpickled.
 
     Raises:
-        ValueError: another format, arrays that do not fit each other, or nothing in them.
+        ValueError: another format, arrays that do not fit each other, or no interactions.
     """
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
@@ -81,11 +81,35 @@ def read_sparse(path: Path, min_rating: float | None = None, max_bytes: int = MA
         raise ValueError(f"{path}: not a readable .npz archive ({error})") from None
     except KeyError as error:
         raise ValueError(f"{path}: a sparse matrix in an .npz has {', '.join(_MEMBERS)}: {error.args[0]}") from None
+    return interactions_of(crow, columns, values, shape, min_rating, str(path))
+
+
+def interactions_of(
+    crow: NDArray[Any],
+    columns: NDArray[Any],
+    values: NDArray[Any],
+    shape: tuple[int, int],
+    min_rating: float | None,
+    name: str,
+) -> Interactions:
+    """The interactions of a matrix in compressed rows; see `read_sparse`.
+
+    Args:
+        crow: offsets [users + 1].
+        columns: item of each interaction [N].
+        values: value of each interaction [N].
+        shape: users and items.
+        min_rating: see `read_interactions`.
+        name: how error messages call it.
+
+    Raises:
+        ValueError: the arrays do not fit each other.
+    """
     num_users, num_items = shape
     are_whole = crow.dtype.kind in "iu" and columns.dtype.kind in "iu"
     if len(crow) != num_users + 1 or len(values) != len(columns) or not are_whole:
         raise ValueError(
-            f"{path}: a matrix of {num_users} x {num_items} has {num_users + 1} offsets (indptr), and a whole number"
+            f"{name}: a matrix of {num_users} x {num_items} has {num_users + 1} offsets (indptr), and a whole number"
             f" (indices) and a value (data) for each interaction, got {len(crow)}, {len(columns)} and {len(values)}"
         )
     has_ratings = bool((values != 1).any())
@@ -93,14 +117,14 @@ def read_sparse(path: Path, min_rating: float | None = None, max_bytes: int = MA
     if min_rating is not None and has_ratings:
         counts &= values >= min_rating
     del values
-    rows = _rows(torch.from_numpy(crow.astype(np.int64)), columns, counts, num_items, str(path))
+    rows = _rows(torch.from_numpy(crow.astype(np.int64)), columns, counts, num_items, name)
     return Interactions(rows, tuple(map(str, range(num_users))), tuple(map(str, range(num_items))), has_ratings)
 
 
 def _rows(
     crow: Tensor, columns: NDArray[Any], counts: NDArray[np.bool_], num_items: int, name: str
 ) -> InteractionSource:
-    """The interactions that count, each user's items in order."""
+    """Return the valid interactions, with each user's items in order."""
     items = torch.from_numpy(columns if columns.dtype == np.int32 else columns.astype(np.int64))
     check_rows(crow, items, num_items, name)
     items = items.int()

@@ -11,7 +11,12 @@ def _handlers() -> Handlers:
     from fastvae.data.interactions.files import is_interactions_file
     from fastvae.data.interactions.render import ItemRenderer
     from fastvae.data.interactions.source import Counts
-    from fastvae.data.interactions.users import load_movielens, load_own_interactions, read_own_interactions
+    from fastvae.data.interactions.users import (
+        load_movielens,
+        load_own_interactions,
+        read_matrix,
+        read_own_interactions,
+    )
 
     return Handlers(
         datasets={"movielens-100k": load_movielens},
@@ -26,6 +31,7 @@ def _handlers() -> Handlers:
         ),
         preprocess=Counts,
         restore=lambda state, described: Counts(),
+        read_object=read_matrix,
         renderer=lambda data: ItemRenderer(),
     )
 
@@ -34,6 +40,6 @@ KIND = Kind(
     name="interactions",
     datasets=("movielens-100k",),
     options=("interactions",),
-    needs_no_examples="recommend with --items, --similar or --data, and sample, need no users of the run",
+    needs_no_examples="recommend with --items, --similar or --data, and sample, do not need users of the run",
     load_handlers=_handlers,
 )

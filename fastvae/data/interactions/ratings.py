@@ -1,4 +1,4 @@
-"""Reading who chose what from CSV, TSV, ``.inter`` and ``::`` files."""
+"""Reading interactions from CSV, TSV, ``.inter`` and ``::`` files."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from fastvae.data.files.delimited import DOUBLE_COLON, fields_of, find_delimiter, open_text, text_suffix
 from fastvae.data.interactions.config import RatingColumns
 
-# By these a file is recognised ...
+# Names by which a file is recognised ...
 _USER = ("user_id", "userid", "user", "uid", "customer_id", "customer", "session_id", "reader")
 _ITEM = ("item_id", "itemid", "item", "iid", "movie_id", "movieid", "movie", "product_id", "book_id", "track_id", "sid")
 _RATING = ("rating", "ratings", "score", "stars")
 _TITLE = ("title", "movie_title", "name", "item_name")
 _YEAR = ("release_year", "year")
-# ... and where it is known to hold interactions, these serve too, without spaces, dashes and underscores.
+# ... and further ones if it is known to contain interactions, without spaces, dashes and underscores.
 _MORE_USERS = "username visitorid memberid clientid accountid buyerid reviewerid sessionid playerid profilename".split()
 _MORE_ITEMS = (
     "isbn asin parentasin productid product sku articleid article songid trackid artistid gameid videoid bookid"
@@ -30,7 +30,7 @@ _MORE_ITEMS = (
 ).split()
 _MORE_RATINGS = ("bookrating", "userrating", "overall", "reviewscore", "label")
 _TIMES = ("timestamp", "time", "date", "datetime", "unixreviewtime", "createdat")
-_LABEL = "label"  # RecBole's name for 1 and 0: chosen, and shown but not chosen
+_LABEL = "label"  # RecBole's name for 1 and 0: chosen, or shown but not chosen
 _NO_ID = frozenset(("", "nan", "<na>", "null", "\\n", "#n/a", "none"))
 _LETTERS = re.compile(r"[^a-z0-9]")
 _NUMBER = re.compile(r"[+-]?\d+,\d+")
@@ -38,14 +38,14 @@ _NUMBER = re.compile(r"[+-]?\d+,\d+")
 
 @dataclass(frozen=True)
 class Ratings:
-    """Interactions that count, in the file's order; users and items are numbered as they first appear in the file."""
+    """Valid interactions in the order of the file; users and items are numbered as they first appear in the file."""
 
     users: NDArray[np.int32]  # [N]
     items: NDArray[np.int32]  # [N]
     user_ids: tuple[str, ...]
     item_ids: tuple[str, ...]
     has_ratings: bool  # whether the file has such a column
-    notes: tuple[str, ...] = field(default=())  # which columns were taken for what
+    notes: tuple[str, ...] = field(default=())  # how columns were interpreted
 
 
 def is_ratings_file(path: Path) -> bool:
@@ -60,17 +60,17 @@ def is_ratings_file(path: Path) -> bool:
 
 
 def read_ratings(path: Path, min_rating: float | None = None, names: RatingColumns | None = None) -> Ratings:
-    """The interactions of a file with a column of users and one of items, and maybe of ratings.
+    """The interactions of a file with a column of users and one of items, and optionally of ratings.
 
     Args:
-        path: the file; its first line names the columns, unless they are given by number.
-        min_rating: where the file has ratings, those below count for nothing; None counts every one, but a 0 in a
-            column named label, which says that an item was not chosen.
-        names: which columns are what; the usual names where None.
+        path: the file; its first line names the columns, unless columns are given by number.
+        min_rating: ignore lower ratings, if the file has ratings; None uses all, except a 0 in a
+            column named label, which means that the item was not chosen.
+        names: names of the columns; the usual ones if None.
 
     Raises:
-        ValueError: not such a file, no interactions, or a line that does not fit the header, has no id or no number
-            for its rating; it is named.
+        ValueError: not such a file, no interactions, or a line that does not fit the header, has no ID or no number
+            for its rating; the message names the line.
     """
     users, items = array("i"), array("i")  # 8 bytes an interaction
     user_numbers: dict[str, int] = {}
@@ -93,19 +93,19 @@ def read_ratings(path: Path, min_rating: float | None = None, names: RatingColum
                 users.append(user_number)
                 items.append(item_number)
     if not user_numbers:
-        raise ValueError(f"{path}: holds a header and no interactions")
+        raise ValueError(f"{path}: contains a header but no interactions")
     return Ratings(
         users=np.frombuffer(users, dtype=np.int32),
         items=np.frombuffer(items, dtype=np.int32),
         user_ids=tuple(user_numbers),
         item_ids=tuple(item_numbers),
         has_ratings=columns.rating is not None,
-        notes=(f"{path}: {num_lines:,} interactions, {columns.words()}; {len(users):,} count",),
+        notes=(f"{path}: {num_lines:,} interactions, {columns.words()}; {len(users):,} are used",),
     )
 
 
 def read_titles(path: Path) -> dict[str, str]:
-    """The title of each item id, with its year where the file has a column of years; nothing without such columns."""
+    """Return the title of each item ID, with its year if the file has years; empty without such columns."""
     with open_text(path, errors="replace") as file:
         delimiter, _ = find_delimiter(file)
         rows = fields_of(file, path)
@@ -125,7 +125,7 @@ def read_titles(path: Path) -> dict[str, str]:
 
 
 def titles_beside(path: Path) -> Path | None:
-    """The file of titles that usually lies beside: ``x.item`` beside ``x.inter``, or movies or items in CSV."""
+    """Return the usual file of titles in the same folder: ``x.item`` for ``x.inter``, or movies or items in CSV."""
     suffix = ".csv" if path.suffix == ".npz" else path.suffix
     names = (path.with_suffix(".item"), *(path.with_name(f"{stem}{suffix}") for stem in ("movies", "items")))
     return next((name for name in names if name != path and name.is_file()), None)
@@ -133,7 +133,7 @@ def titles_beside(path: Path) -> Path | None:
 
 @dataclass(frozen=True)
 class _Columns:
-    """Which values of a line are its user, its item and its rating."""
+    """Indices of user, item and rating in a line."""
 
     names: Sequence[str]
     user: int
@@ -144,7 +144,7 @@ class _Columns:
     has_header: bool = True
 
     def read(self, row: Sequence[str], min_rating: float | None) -> tuple[str, str, bool]:
-        """A line's user and item, and whether its rating is enough."""
+        """A line's user and item, and whether its rating is high enough."""
         try:
             user, item = row[self.user].strip(), row[self.item].strip()
             rating = None if self.rating is None else row[self.rating].strip()
@@ -156,7 +156,7 @@ class _Columns:
             raise ValueError(f"it has {len(row)} values, the first line {len(self.names)}")
         for name, value in ((self.names[self.user], user), (self.names[self.item], item)):
             if value.lower() in _NO_ID:
-                raise ValueError(f"{name} must name somebody or something, got {value!r}; remove the line")
+                raise ValueError(f"{name} must not be empty, got {value!r}; remove the line")
         if rating is None:
             return user, item, True
         number = self._number(rating)
@@ -165,7 +165,7 @@ class _Columns:
         return user, item, number >= min_rating
 
     def words(self) -> str:
-        """Which column was taken for what."""
+        """Describe how the columns were interpreted."""
         places = {"users": self.user, "items": self.item, "ratings": self.rating, "times": self.time}
         taken = ", ".join(f"{what} from {self.names[at]}" for what, at in places.items() if at is not None)
         others = [name for place, name in enumerate(self.names) if place not in places.values() and name]
@@ -185,7 +185,7 @@ class _Columns:
 def _begin(
     path: Path, rows: Iterator[tuple[int, list[str]]], wanted: RatingColumns, delimiter: str
 ) -> tuple[_Columns, Iterator[tuple[int, list[str]]]]:
-    """The columns, and the lines of interactions: the first one is a header or, with columns by number, one of them."""
+    """Return the columns and the lines of interactions; the first line is a header, except with columns by number."""
     first = next(rows, (1, []))
     names = _names(first[1])
     asked = (wanted.user, wanted.item, wanted.rating, wanted.time)
@@ -199,7 +199,7 @@ def _begin(
         outside = next((each for each in numbers if each is not None and not 0 <= each < len(names)), None)
         if outside is not None or numbers[0] is None or numbers[1] is None:
             raise ValueError(
-                f"{path}: columns by number need a user and an item in 1 .. {len(names)}, got"
+                f"{path}: columns by number require a user and an item in 1 .. {len(names)}, got"
                 f" {', '.join(str(each) for each in asked)}"
             )
         titles = [f"column {place}" for place in range(1, len(names) + 1)]
@@ -210,8 +210,8 @@ def _begin(
     if user is None or item is None:
         raise ValueError(
             f"{path}: the first line must name a column of users ({', '.join(_USER[:3])}) and one of items"
-            f" ({', '.join(_ITEM[:3])}), got {', '.join(names[:8]) or 'nothing'}; say which they are by"
-            " --data.interactions.user and item: their names, or their numbers where the first line is no header"
+            f" ({', '.join(_ITEM[:3])}), got {', '.join(names[:8]) or 'nothing'}; set"
+            " --data.interactions.user and item to their names, or to their numbers if the first line is not a header"
         )
     rating = _named(path, names, wanted.rating, "rating", _RATING, _MORE_RATINGS)
     time = _named(path, names, wanted.time, "time", _TIMES, ())
@@ -232,7 +232,7 @@ def _named(
 
 
 def _names(header: Sequence[str]) -> list[str]:
-    """The columns' names, without the types that ``.inter`` files give them (``user_id:token``)."""
+    """The columns' names, without the types of ``.inter`` files (``user_id:token``)."""
     return [name.partition(":")[0].strip().lower() for name in header]
 
 
@@ -241,7 +241,7 @@ def _find(names: Sequence[str], known: Sequence[str]) -> int | None:
 
 
 def _find_any(names: Sequence[str], usual: Sequence[str], more: Sequence[str]) -> int | None:
-    """By a usual name as it is; else by one without its spaces and marks."""
+    """Find a column by a usual name, first exactly, then without spaces and punctuation."""
     found = _find(names, usual)
     bare = [_LETTERS.sub("", name) for name in names]
     return found if found is not None else _find(bare, [_LETTERS.sub("", name) for name in (*usual, *more)])

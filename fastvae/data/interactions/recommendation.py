@@ -1,4 +1,4 @@
-"""The data of a recommender: which interactions count, who is held out, and what the items are called."""
+"""The data of a recommender: interactions, held-out users, and titles of the items."""
 
 from __future__ import annotations
 
@@ -30,20 +30,21 @@ def load_interactions(
 
     Args:
         path: a file of users and items, see `read_interactions`.
-        config: which interactions count, who is held out.
-        seed: which users are in which fold.
-        state: what a run kept: its catalogue, which then stays as it is, and who its test users are.
-        name: how messages call the data.
-        max_bytes: the most bytes that one array of an ``.npz`` may have.
+        config: which interactions are used and which users are held out.
+        seed: seed of the folds.
+        state: state of a run: its catalogue, which is then used unchanged, and its test users.
+        name: name of the data in messages.
+        max_bytes: largest allowed size of an array of an ``.npz``.
 
     Raises:
-        ValueError: the file is missing or unsuitable, or no users are left; the message says which rule is broken.
+        ValueError: the file is missing or unsuitable, or no users are left; the message states the rule.
             Or it has changed since the run began, so that a user of the training could be among the test users.
     """
     interactions = read_interactions(path, config.min_rating, max_bytes, config.columns)
     if config.min_rating is not None and not interactions.has_ratings:
         raise ValueError(
-            f"{path}: min_rating={config.min_rating} needs a column of ratings (in an .npz, values other than 1); set"
+            f"{path}: min_rating={config.min_rating} requires a column of ratings (in an .npz, values other than 1); "
+            "set"
             " it to None"
         )
     train, test = _fold(interactions.rows, config, seed, path)
@@ -63,22 +64,22 @@ def load_interactions(
 
 
 def interaction_data(name: str, train: Source, test: Source, state: State) -> Data:
-    """Data of users and items; ``state`` is what a run keeps of them."""
+    """Data of users and items; ``state`` is stored in a run."""
     return Data(name=name, train=train, test=test, preprocess=Counts(), kind="interactions", state=state)
 
 
 def columns_of(catalogue: Catalogue, ids: Sequence[str]) -> Tensor:
-    """The place of each id in the catalogue, int64 [len(ids)]; -1 where it is not there."""
+    """Return the index of each ID in the catalogue, int64 [len(ids)]; -1 if it is missing."""
     places = {identity: place for place, identity in enumerate(catalogue.ids)}
     return torch.tensor([places.get(identity, -1) for identity in ids], dtype=torch.int64)
 
 
 def _fold(rows: InteractionSource, config: InteractionsConfig, seed: int, path: Path) -> tuple[Tensor, Tensor]:
-    """Training users and test users: consecutive parts of one keyed order of all users that have enough items."""
+    """Training users and test users: consecutive ranges of a keyed order of all users with enough items."""
     known = (rows.crow.diff() >= config.min_items).nonzero().flatten()
     if len(known) < 2 * config.num_folds:
         raise ValueError(
-            f"{path}: {len(known)} users have at least {config.min_items} items that count; {2 * config.num_folds} are"
+            f"{path}: {len(known)} users have at least {config.min_items} valid items; {2 * config.num_folds} are"
             " needed to hold some out; lower min_items or min_rating"
         )
     order = known[order_index(torch.arange(len(known)), len(known), seed)]
@@ -87,13 +88,13 @@ def _fold(rows: InteractionSource, config: InteractionsConfig, seed: int, path: 
 
 
 def _fingerprint(user_ids: Sequence[str]) -> bytes:
-    """Which users these are, and how many, as JSON."""
+    """Describe users by number and digest, as JSON."""
     sha256 = hashlib.sha256("\n".join(user_ids).encode()).hexdigest()
     return json.dumps({"num_users": len(user_ids), "sha256": sha256}).encode()
 
 
 def _catalogue(interactions: Interactions, users: Tensor, path: Path, config: InteractionsConfig) -> Catalogue:
-    """The items that these users have, in the order of the file, with their titles."""
+    """Return the items of these users in the order of the file, with their titles."""
     has = torch.zeros(len(interactions.item_ids), dtype=torch.bool)
     for chunk in users.split(CHUNK_ROWS):
         has[interactions.rows[chunk].col_indices()] = True

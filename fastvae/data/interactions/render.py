@@ -1,4 +1,4 @@
-"""What recommenders give, for people: ranked titles, as text."""
+"""Recommendations as text: ranked titles."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch import Tensor
 from fastvae.data.dataset import Data
 from fastvae.data.interactions.catalogue import CATALOGUE_FILE, Catalogue
 
-_TOP = 10  # titles of one example
+_TOP = 10  # number of titles per example
 
 
 class ItemRenderer:
-    """The most probable items, a title a line."""
+    """The most probable items, one title per line."""
 
     suffix = ".txt"
 
     def write_examples(self, path: Path, examples: Tensor, data: Data, *, title: str) -> None:
-        """The best titles of each example, probabilities [N, V]."""
+        """Write the best titles of each example, probabilities [N, V]."""
         titles = _titles(data)
         _write(path, title, ((f"example {row}", _ranked(scores, titles)) for row, scores in enumerate(examples)))
 
     def write_pairs(self, path: Path, originals: Tensor, reconstructions: Tensor, data: Data, *, title: str) -> None:
-        """Each user's own items, counts [N, V], sparse or dense, and the best titles of the model's answer."""
+        """Each user's own items, counts [N, V], sparse or dense, and the best titles of the model's output."""
         titles = _titles(data)
         crow, columns = _rows(originals)
         parts: list[tuple[str, list[str]]] = []
@@ -39,7 +39,7 @@ class ItemRenderer:
         _write(path, title, parts)
 
     def write_rows(self, path: Path, rows: Tensor, names: Sequence[str], data: Data, *, title: str) -> None:
-        """The best titles of each of R x S examples [R, S, V], under the names of the rows."""
+        """The best titles of each of R x S examples [R, S, V], with the names of the rows."""
         titles = _titles(data)
         parts = (
             (f"{name}, step {step}", _ranked(scores, titles))

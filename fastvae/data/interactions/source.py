@@ -1,4 +1,4 @@
-"""Interactions of users with items, in compressed rows from end to end: no users x items matrix is ever made."""
+"""Interactions of users with items, in compressed rows: no dense matrix of users x items is created."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from fastvae.nn.bag import rows_of
 from fastvae.ops import SplitSite, Use, noise_key, philox_uniform_at, stream
 from fastvae.records import Batch
 
-_CHECKED_AT_A_TIME = 2**24  # interactions: bounds the temporaries
+_CHECKED_AT_A_TIME = 2**24  # interactions: limits temporary memory
 
 
 class InteractionSource(Source):
-    """Users, each a row of counts over V items, given as ``torch.sparse_csr`` float32 [B, V].
+    """Users, each a row of counts over V items, as ``torch.sparse_csr`` float32 [B, V].
 
     Args:
-        crow: int64 [U + 1], where each user's items begin.
-        columns: int32 or int64 [N], each user's items, ascending and once each. It may be mapped from a file: it is
-            read once to be checked, then only the rows that are asked for.
+        crow: int64 [U + 1], start of each user's items.
+        columns: int32 or int64 [N], each user's items, ascending and unique. It may be memory-mapped: it is
+            read once to be checked, then only the requested rows.
         num_items: V.
-        values: [N], how often; None: once each.
-        name: how error messages call it.
+        values: [N], number of times; None: once each.
+        name: name in error messages.
 
     Raises:
         ValueError: the offsets do not fit the columns, or a user's items are not ascending or not in 0 .. V - 1.
@@ -39,7 +39,7 @@ class InteractionSource(Source):
         user = first_unsorted_row(crow, columns)
         if user is not None:
             raise ValueError(
-                f"{name}: each user's items must be ascending and once each, those of user {user} are not; sort them,"
+                f"{name}: each user's items must be ascending and unique, those of user {user} are not; sort them,"
                 " or use InteractionSource.from_pairs"
             )
         self.crow, self.columns, self.values = crow, columns, values
@@ -49,7 +49,7 @@ class InteractionSource(Source):
     def from_pairs(
         cls, users: Tensor, items: Tensor, num_users: int, num_items: int, *, name: str = "interactions"
     ) -> InteractionSource:
-        """Of pairs [N] of a user and an item, in any order; one that comes twice counts once."""
+        """Build a source from pairs [N] of a user and an item, in any order; repeated pairs count once."""
         pairs = users.numpy().astype(np.int64)
         pairs *= num_items
         pairs += items.numpy()
@@ -65,13 +65,13 @@ class InteractionSource(Source):
     def select(
         self, users: Tensor, column_of: Tensor, num_items: int, *, name: str = "interactions"
     ) -> InteractionSource:
-        """Some users, each item with another number.
+        """Select users and renumber items.
 
         Args:
-            users: int64 [M], which, in the new order.
-            column_of: int64 [V], the new number of each item, no number twice; -1: left out.
-            num_items: how many new numbers there are.
-            name: how error messages call it.
+            users: int64 [M], indices of the users, in the new order.
+            column_of: int64 [V], new index of each item, each used once; -1: omitted.
+            num_items: number of new indices.
+            name: name in error messages.
         """
         crow, parts = torch.zeros(len(users) + 1, dtype=torch.int64), [torch.zeros(0, dtype=torch.int32)]
         for first in range(0, len(users), CHUNK_ROWS):
@@ -97,7 +97,7 @@ class InteractionSource(Source):
         return csr(crow, self.columns[places].long(), values, self.event_shape[0])
 
     def popularity(self) -> Tensor:
-        """How many users have each item, float32 [V]."""
+        """Return the number of users of each item, float32 [V]."""
         return torch.bincount(self.columns, minlength=self.event_shape[0]).float()
 
 
@@ -117,7 +117,7 @@ def check_rows(crow: Tensor, columns: Tensor, num_items: int, name: str) -> None
 
 
 def first_unsorted_row(crow: Tensor, columns: Tensor) -> int | None:
-    """The first row whose columns [N] are not ascending and once each; None where there is none."""
+    """Return the first row whose columns are not ascending and unique; None if there is none."""
     for first in range(0, len(columns) - 1, _CHECKED_AT_A_TIME):
         chunk = columns[first : first + _CHECKED_AT_A_TIME + 1]
         falls = (chunk[1:] <= chunk[:-1]).nonzero().flatten() + first + 1  # places that are no larger than the last
@@ -130,39 +130,39 @@ def first_unsorted_row(crow: Tensor, columns: Tensor) -> int | None:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a batch of users becomes for a model: the counts as they are, as input and as target."""
+    """The preprocessing of users: counts are input and target, unchanged."""
 
     def __call__(self, raw: Tensor, key: Tensor, *, indices: Tensor, evaluation: bool) -> Batch:
-        """The batch of raw counts [B, V]; no noise is drawn."""
+        """Return the batch of raw counts [B, V]; no noise is used."""
         return Batch(x=raw, target=raw, rows=indices.to(raw.device))
 
     def log_jacobian_nats(self, event_numel: int) -> float | None:
-        """None: bits per item of a catalogue mean nothing."""
+        """None: bits per item of a catalogue are not meaningful."""
         return None
 
     def mean(self, raw: Tensor) -> Tensor | None:
-        """None: the published model starts its output at 0, not at the items' popularity."""
+        """None: the published model initialises its output at 0, not at the items' popularity."""
         return None
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Some users' items in two parts, each ``torch.sparse_csr`` [B, V]."""
+    """Users' items in two parts, each ``torch.sparse_csr`` [B, V]."""
 
-    fold_in: Tensor  # what the model is shown
-    held_out: Tensor  # what it must rank first
+    fold_in: Tensor  # input of the model
+    held_out: Tensor  # items that it should rank first
 
 
 def hold_out(counts: Tensor, first_row: int, *, share: float = 0.2, seed: int = 0) -> HeldOut:
     """Each user's items in two parts: ``int(share * n)`` held out, the rest to fold in (Liang et al. 2018, 4.2).
 
-    Which items is a function of (seed, user, item) alone.
+    The split is a function of (seed, user, item).
 
     Args:
-        counts: ``torch.sparse_csr`` [B, V], users ``first_row`` and on of their source.
+        counts: ``torch.sparse_csr`` [B, V], consecutive users of their source from ``first_row`` on.
         first_row: index of the first user.
-        share: part of each user's items that is held out, in (0, 1).
-        seed: which ones.
+        share: fraction of each user's items that is held out, in (0, 1).
+        seed: random seed.
     """
     if not 0 < share < 1:
         raise ValueError(f"hold_out: share must be in (0, 1), got {share}")

@@ -12,8 +12,11 @@ from torch import Tensor
 
 from fastvae.data.config import Binarize, DataConfig
 from fastvae.data.dataset import Data
+from fastvae.data.objects import as_source, is_array, is_frame, is_labelled
 from fastvae.data.pixels.preprocess import Preprocess, binarize_pixels, pixel_noise
-from fastvae.data.source import Source, TensorSource, as_source
+from fastvae.data.source import Source, TensorSource
+from fastvae.data.table.config import TableConfig
+from fastvae.data.table.tables import frame_data
 from fastvae.data.views import chunks, looked_at, split_every
 from fastvae.model_inputs import ModelInputs
 from fastvae.ops import noise_key
@@ -29,18 +32,21 @@ def as_data(
     seed: int = 0,
     name: str = "data",
     label_names: tuple[str, ...] | None = None,
+    table: TableConfig | None = None,
 ) -> Data:
-    """``Data`` of anything that ``as_source`` takes; a ``Data`` is returned as it is.
+    """``Data`` of anything that ``as_source`` takes, or of a DataFrame; a ``Data`` is returned unchanged.
 
     Args:
-        train: the training examples: uint8 are pixels (binary ones if none is above 1), floats are continuous. A pair
-            ``(train, test)`` of data sets is taken apart; a pair of arrays is that if both hold examples of one shape,
-            else it is ``(examples, labels)``.
+        train: the training examples. A DataFrame of pandas or polars, or an Arrow table, is read as a table in a file
+            is: numbers are scaled, categories become one-hot, missing values are masked. Of arrays, uint8 are pixels
+            (binary ones if none is above 1), floats are continuous. A pair ``(train, test)`` of data sets is taken
+            apart; a pair of arrays is that if both hold examples of one shape, else it is ``(examples, labels)``.
         test: the test examples; without them every ``test_every``-th example of ``train`` is one.
         binarize, dequantize, seed: what is done to the pixels, see ``DataConfig``; the seed of static binarisation.
         test_every: see ``test``.
         name: how messages call the data.
         label_names: what the labels 0, 1, ... stand for.
+        table: for a DataFrame: which columns are what.
 
     Raises:
         ValueError, TypeError: as ``as_source``; binarisation of data outside [0, 1]; or a label without a name.
@@ -49,6 +55,14 @@ def as_data(
         return train
     if test is None and _is_train_and_test(train):
         train, test = train
+    if is_frame(train) or is_frame(test):
+        if binarize != "none" or dequantize:
+            raise ValueError(f"{name}: a table has no pixels to transform; leave out binarize and dequantize")
+        return frame_data(train, test, config=table, seed=seed, name=name)
+    if table is not None:
+        raise ValueError(
+            f"{name}: table describes the columns of a DataFrame, got {type(train).__name__}; leave it out"
+        )
     source = as_source(train, name=name)
     notes = source.notes if source is not train else ()
     parts = split_every(source, test_every) if test is None else (source, as_source(test, name=f"{name} (test)"))
@@ -127,6 +141,8 @@ def _with(data: Data, pixels: Preprocess) -> Data:
 
 def _is_train_and_test(data: Any) -> bool:
     if not isinstance(data, tuple) or len(data) != 2:
+        return False
+    if is_labelled(data) and not all(is_array(part) for part in data):
         return False
     first, second = (part.shape if isinstance(part, (np.ndarray, Tensor)) else None for part in data)
     if first is None or second is None:

@@ -1,4 +1,4 @@
-"""How images are read, as a configuration."""
+"""Settings of image files."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ Fit = Literal["centre-crop", "pad", "stretch"]
 
 @dataclass(frozen=True, kw_only=True)
 class ImagesConfig(Settings):
-    """How image files become pixels."""
+    """How image files are converted to pixels."""
 
     size: int | None = None
-    """Resize every image to a square of this side, in pixels; None for images that have one size already."""
+    """Resize every image to a square of this side, in pixels; None requires images of one size."""
     fit: Fit = "centre-crop"
-    """Where size is set: cut the longer side of an image, pad the shorter one with the background, or stretch both."""
+    """How an image is fitted to the size: crop its longer side, pad its shorter side with the background, or stretch
+    both. Requires size."""
     background: str = "white"
-    """The colour behind transparent pixels, and of padding: a name such as black, or #rrggbb."""
+    """Colour behind transparent pixels and of padding: a name such as black, or #rrggbb."""
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size < 1:

@@ -22,6 +22,7 @@ def _handlers() -> Handlers:
             Form("a folder of images", own.holds_images, own.load_own_images, own.read_images),
         ),
         preprocess=Preprocess,
+        read_object=own.read_objects,
         describe=asdict,
         restore=lambda state, described: Preprocess(**described),
         renderer=renderer_of,

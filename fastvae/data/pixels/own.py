@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from fastvae.data.config import DataConfig
 from fastvae.data.dataset import Data, State
-from fastvae.data.files.arrays import is_sparse_file, load_arrays
+from fastvae.data.files.arrays import channels_first, is_sparse_file, load_arrays
 from fastvae.data.files.folders import visible_files
-from fastvae.data.files.image_files import image_extensions
+from fastvae.data.files.image_files import Resize, image_extensions, stack_images
 from fastvae.data.files.shards import EverySource, NpyShards
 from fastvae.data.files.tar import TarShards
+from fastvae.data.objects import as_source, is_frame, is_image
 from fastvae.data.pixels.arrays import pixel_data
 from fastvae.data.pixels.images import folder_classes, load_folder
-from fastvae.data.source import Source
+from fastvae.data.source import Source, TensorSource
 from fastvae.data.views import check_varied, split_every
 
 CLASSES_FILE = "classes.json"
@@ -75,6 +79,32 @@ def read_arrays(path: Path, config: DataConfig, state: State) -> Source:
 def read_images(path: Path, config: DataConfig, state: State) -> Source:
     """A folder of images, whose sub-folders are classes that the run knows."""
     return load_folder(path, max_bytes=config.max_bytes, classes=_kept_classes(state), config=config.images)
+
+
+def read_objects(examples: Any, name: str, config: DataConfig, data: Data) -> Source:
+    """Arrays, tensors, sparse matrices, lists and Pillow images, in the form of a run's examples.
+
+    Images of any size become squares where the run's images did; axes of channels are placed as those of files are.
+
+    Raises:
+        ValueError, TypeError: as `as_source`.
+    """
+    if is_frame(examples):
+        raise TypeError(
+            f"{name}: the run was trained on arrays, which have no columns by name, got {type(examples).__name__}; give"
+            " frame.to_numpy(), its columns in the order of training"
+        )
+    images = [examples] if is_image(examples) else examples
+    if isinstance(images, list | tuple) and len(images) and is_image(images[0]):
+        resize = None if config.images.size is None else Resize(size=config.images.size, fit=config.images.fit)
+        is_grey = len(data.event_shape) == 3 and data.event_shape[0] == 1
+        pixels = stack_images(images, name, is_grey=is_grey, background=config.images.background, resize=resize)
+        return TensorSource(pixels, name=name)
+    source = as_source(examples, name=name)
+    if source.event_shape == data.event_shape or not isinstance(source, TensorSource):
+        return source
+    moved = channels_first(source[torch.arange(len(source))])
+    return TensorSource(moved, source.labels, levels=source.levels, name=name)
 
 
 def _kept_classes(state: State) -> tuple[str, ...] | None:

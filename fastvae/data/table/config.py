@@ -1,4 +1,4 @@
-"""How a table is read, as a configuration."""
+"""Settings of tables."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from fastvae.settings import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class TableConfig(Settings):
-    """How a table of numbers and categories is read."""
+    """Settings of a table of numbers and categories."""
 
     label: str | None = None
-    """Column that says which rows are anomalies (1) and which are not (0); None finds one of the usual name that
-    holds nothing else. It is never shown to the model."""
+    """Column that marks the rows that are anomalies (1) and those that are not (0); None searches for a column with a
+    usual name and no other values. It is never an input of the model."""
     find_label: bool = True
-    """Whether a label that is not named is looked for; without, such a column is one like the others."""
+    """Whether to search for the label column if it is not named; if False, such a column is an ordinary input."""
     anomaly: tuple[str, ...] = ()
-    """Values of the label that mark an anomaly, where they are not 1; all others mark none."""
+    """Values of the label that mark an anomaly, if not 1; all other values mark normal rows."""
     id: str | None = None
-    """Column that names each row; it is no input of the model."""
+    """Column with the name of each row; it is not an input of the model."""
     ignore: tuple[str, ...] = ()
-    """Columns that are left out."""
+    """Columns to exclude."""
     categorical: tuple[str, ...] = ()
-    """Columns of numbers that are categories all the same; columns with other values than numbers are so anyway."""
+    """Columns of numbers to treat as categories; columns with values other than numbers are always categories."""
     max_categories: int = 256
-    """The most categories that a column may have."""
+    """Largest allowed number of categories of a column."""
     decimal: Literal["auto", "point", "comma"] = "auto"
-    """The decimal mark, where the file leaves in doubt whether 1,234 is a thousand or little more than 1."""
+    """Decimal mark, if the file does not show whether 1,234 means 1234 or 1.234."""
     dates: Literal["auto", "day-first", "month-first"] = "auto"
-    """The order of day and month, where the file leaves it in doubt."""
+    """Order of day and month, if the file does not show it."""
     test_share: float = 0.3
-    """Part of the rows that is held out for the test, the same part of each label, in (0, 1)."""
+    """Fraction of the rows that is held out for the test, stratified by label, in (0, 1)."""
     clip: float = 30.0
-    """Scaled numbers are held within plus and minus this many deviations."""
+    """Clip scaled numbers to plus and minus this many standard deviations."""
 
     def __post_init__(self) -> None:
         if not 0 < self.test_share < 1 or not self.clip > 0:

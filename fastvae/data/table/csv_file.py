@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastvae.data.files.delimited import fields_of, find_delimiter, open_text
 from fastvae.data.table.cells import Reading, as_number, is_missing, local_number
-from fastvae.data.table.frames import ARROW, EXCEL, PARQUET, read_arrow, read_excel
+from fastvae.data.table.frames import ARROW, EXCEL, PARQUET, FrameColumn, read_arrow, read_excel, read_frame
 from fastvae.data.table.schema import SchemaColumn
 
 Values = NDArray[np.float64] | NDArray[np.str_]  # a column: NaN, or an empty text, where a value is missing
@@ -37,6 +38,8 @@ class Cells:
     """Columns that are no data."""
     dropped: tuple[str, ...] = ()
     """Columns that were ignored as asked, of a file that is read by columns."""
+    categorical: tuple[str, ...] = ()
+    """Columns whose type in a DataFrame is that of categories."""
 
     def where(self, row: int) -> str:
         """The place of a row in its file."""
@@ -57,7 +60,7 @@ def read_cells(path: Path, max_bytes: float, ignored: Collection[str] = ()) -> C
     """
     suffix = path.suffix.lower()
     if suffix in (*PARQUET, *ARROW):
-        return _from_arrow(path, max_bytes, ignored)
+        return _arrow_cells(path, max_bytes, *read_arrow(path, max_bytes, ignored))
     if suffix in EXCEL:
         rows, note = read_excel(path)
         first = next((number for number, row in enumerate(rows) if any(row)), 0)
@@ -72,10 +75,22 @@ def read_cells(path: Path, max_bytes: float, ignored: Collection[str] = ()) -> C
         return _from_rows(path, names, fields, delimiter, max_bytes)
 
 
-def _from_arrow(path: Path, max_bytes: float, ignored: Collection[str]) -> Cells:
+def frame_cells(frame: Any, path: Path, max_bytes: float, ignored: Collection[str] = ()) -> Cells:
+    """The cells of a DataFrame or an Arrow table; see `read_frame`.
+
+    Args:
+        frame: the table.
+        path: its name for error messages.
+        max_bytes: the most bytes that its texts may take.
+        ignored: columns that are not read.
+    """
+    found, dropped, categorical = read_frame(frame, path, ignored)
+    return replace(_arrow_cells(path, max_bytes, found, dropped), categorical=categorical)
+
+
+def _arrow_cells(path: Path, max_bytes: float, found: Mapping[str, FrameColumn], dropped: tuple[str, ...]) -> Cells:
     columns: dict[str, Values] = {}
     readings = {}
-    found, dropped = read_arrow(path, max_bytes, ignored)
     for name, (values, reading) in found.items():
         columns[name] = _texts(path, name, values, max_bytes) if isinstance(values, list) else values
         if reading is not None:

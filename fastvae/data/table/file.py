@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fastvae.data.files.delimited import fields_of, open_text, text_suffix
 from fastvae.data.table.cells import PLAIN, Reading, as_number, numbers_of
 from fastvae.data.table.columns import Column, RawTable, TableConfig, Values, as_texts
-from fastvae.data.table.csv_file import Cells, read_cells
+from fastvae.data.table.csv_file import Cells, frame_cells, read_cells
 from fastvae.data.table.frames import ARROW, EXCEL, PARQUET
 from fastvae.data.table.infer import Notation, Texts, infer_columns
 from fastvae.data.table.labels import find_label, labels_of
@@ -65,6 +65,28 @@ def read_table(
         raise ValueError(f"{path}: must be a CSV, TSV or npz file; write it with numpy.savez(FILE, X=array)")
     is_npz = path.suffix.lower() == ".npz"
     cells = _read_npz(path, config) if is_npz else read_cells(path, max_bytes, config.ignore)
+    return _table_of(path, cells, config, columns)
+
+
+def read_frame_table(
+    frame: Any, name: str, config: TableConfig, columns: Sequence[Column] = (), *, max_bytes: float = math.inf
+) -> RawTable:
+    """The columns of a DataFrame of pandas or polars or of an Arrow table, as `read_table` reads those of a file.
+
+    Args:
+        frame: the table.
+        name: how error messages call it.
+        config, columns, max_bytes: as for `read_table`.
+
+    Raises:
+        ValueError: as `read_table`.
+        ModuleNotFoundError: pyarrow is missing.
+    """
+    path = Path(name)
+    return _table_of(path, frame_cells(frame, path, max_bytes, config.ignore), config, columns)
+
+
+def _table_of(path: Path, cells: Cells, config: TableConfig, columns: Sequence[Column]) -> RawTable:
     known = {column.name: column for column in columns}
     left = dict(cells.columns)
     taken = list(cells.left_out)
@@ -115,7 +137,7 @@ def _understood(
     if known:
         categorical = {name for name, column in known.items() if column.categories is not None}
     else:
-        categorical = set(config.categorical)
+        categorical = {*config.categorical, *cells.categorical}
     notation = Notation(
         name=str(path),
         delimiter=cells.delimiter,

@@ -1,4 +1,4 @@
-"""Tables in Parquet, Arrow and Excel files, through pyarrow and openpyxl."""
+"""Tables in Parquet, Arrow and Excel files and in DataFrames, through pyarrow and openpyxl."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_arrow(
         ValueError: a damaged file, or a column that holds no numbers, texts, truth values or dates.
         ModuleNotFoundError: pyarrow is missing.
     """
-    arrow = _pyarrow(path)
+    arrow = _pyarrow(path, f"{path.suffix[1:].capitalize()} files")
     try:
         reader = arrow.parquet if path.suffix.lower() in PARQUET else arrow.feather
         table = reader.read_table(path)
@@ -39,6 +39,49 @@ def read_arrow(
         raise ValueError(
             f"{path}: {table.nbytes / 2**30:.2f} GiB are more than {max_bytes / 2**30:.2f} (--data.max-gib)"
         )
+    return _columns_of(arrow, path, table, ignored)
+
+
+def read_frame(
+    frame: Any, path: Path, ignored: Collection[str] = ()
+) -> tuple[dict[str, FrameColumn], tuple[str, ...], tuple[str, ...]]:
+    """The columns of a DataFrame of pandas or polars or of an Arrow table, as those of a Parquet file.
+
+    The index of a DataFrame of pandas is not a column.
+
+    Returns:
+        The columns, the names of those that are ignored, and the names of those whose type is that of categories.
+
+    Raises:
+        ValueError: a column that holds no numbers, texts, truth values or dates, or two columns of one name.
+        ModuleNotFoundError: pyarrow is missing.
+    """
+    arrow = _pyarrow(path, "DataFrames")
+    library = type(frame).__module__.split(".")[0]
+    if library == "polars":
+        table = frame.to_arrow()
+    elif library == "pyarrow":
+        table = frame
+    else:
+        names = [str(name) for name in frame.columns]
+        try:
+            table = arrow.Table.from_pandas(frame.set_axis(names, axis=1), preserve_index=False)
+        except (arrow.ArrowException, ValueError, TypeError) as error:
+            raise ValueError(f"{path}: a column must hold one type of values ({_one_line(error)})") from None
+    fixed = [name for name, kind in zip(table.column_names, table.schema.types, strict=True) if _is_category(kind)]
+    columns, dropped = _columns_of(arrow, path, table, ignored)
+    return columns, dropped, tuple(name for name in fixed if name in columns)
+
+
+def _is_category(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_dictionary(kind))
+
+
+def _columns_of(
+    arrow: Any, path: Path, table: Any, ignored: Collection[str]
+) -> tuple[dict[str, FrameColumn], tuple[str, ...]]:
     if len(set(table.column_names)) < table.num_columns:
         raise ValueError(f"{path}: must name each column once, got {', '.join(table.column_names[:8])}")
     columns = {
@@ -82,15 +125,13 @@ def _excel_text(value: object) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def _pyarrow(path: Path) -> Any:
+def _pyarrow(path: Path, what: str) -> Any:
     try:
         import pyarrow
         import pyarrow.feather
         import pyarrow.parquet
     except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            f"{path}: {path.suffix[1:].capitalize()} files need pyarrow: pip install 'fastvae[tables]'"
-        ) from None
+        raise ModuleNotFoundError(f"{path}: {what} need pyarrow: pip install 'fastvae[tables]'") from None
     return pyarrow
 
 

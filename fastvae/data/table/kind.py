@@ -11,7 +11,7 @@ def _handlers() -> Handlers:
     from fastvae.data.table.columns import MaskGaps
     from fastvae.data.table.file import is_table_file
     from fastvae.data.table.render import TableRenderer
-    from fastvae.data.table.tables import load_breast_cancer, load_table, read_rows
+    from fastvae.data.table.tables import load_breast_cancer, load_table, read_rows, read_rows_in_memory
 
     return Handlers(
         datasets={"breast-cancer": load_breast_cancer},
@@ -26,6 +26,7 @@ def _handlers() -> Handlers:
         ),
         preprocess=MaskGaps,
         restore=lambda state, described: MaskGaps(),
+        read_object=read_rows_in_memory,
         renderer=lambda data: TableRenderer(),
     )
 

@@ -7,12 +7,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastvae.data.config import DataConfig
 from fastvae.data.dataset import Data, State
+from fastvae.data.objects import is_array, is_frame, to_tensor
 from fastvae.data.order import order_index
 from fastvae.data.source import Source
 from fastvae.data.table.cells import PLAIN
@@ -29,7 +31,7 @@ from fastvae.data.table.columns import (
     learn_column,
 )
 from fastvae.data.table.config import TableConfig
-from fastvae.data.table.file import read_table
+from fastvae.data.table.file import read_frame_table, read_table
 from fastvae.data.table.schema import SCHEMA_FILE, SchemaColumn, schema_lines, schema_to_bytes
 from fastvae.model_inputs import ModelInputs
 
@@ -66,6 +68,66 @@ def read_rows(path: Path, config: DataConfig, state: State) -> TableSource:
     return TableSource(table, columns, config.table.clip, name=str(path))
 
 
+def frame_data(
+    train: Any, test: Any = None, *, config: TableConfig | None = None, seed: int = 0, name: str = "data"
+) -> Data:
+    """The data of a DataFrame of pandas or polars, or of an Arrow table, read as a table in a file is.
+
+    Args:
+        train: the rows.
+        test: the test rows; without them, a share of ``train`` as for files.
+        config: which columns are what.
+        seed: of the split.
+        name: how messages call the data.
+
+    Raises:
+        ValueError: as `read_table`.
+        TypeError: one of the two is not a table.
+    """
+    config = config or TableConfig()
+    if not is_frame(train) or not (test is None or is_frame(test)):
+        wrong = train if not is_frame(train) else test
+        raise TypeError(
+            f"{name}: train and test must both be DataFrames, got {type(wrong).__name__}; a label is a column, named in"
+            " as_data(frame, table=TableConfig(label=...))"
+        )
+    table = read_frame_table(train, name, config)
+    if test is None:
+        return split_table(table, config, seed=seed, state={}, name=name)
+    columns = learn_columns(table, config, name)
+    tested = read_frame_table(test, f"{name} (test)", config, columns)
+    return described(table_data(table, tested, config, state={TABLE_FILE: columns_to_bytes(columns)}, name=name), table)
+
+
+def read_rows_in_memory(rows: Any, name: str, config: DataConfig, data: Data) -> TableSource:
+    """Rows of a DataFrame, encoded as a run's rows are; or of an array, for a run on an array's columns.
+
+    Raises:
+        ValueError: rows that are not like the run's.
+        TypeError: not a table.
+    """
+    columns = _kept(data.state)
+    if is_frame(rows):
+        table = read_frame_table(rows, name, config.table, columns, max_bytes=config.max_bytes)
+    else:
+        table = _table_of_array(rows, name, columns)
+    check_size(len(table), columns, config.max_bytes, name)
+    return TableSource(table, columns, config.table.clip, name=name)
+
+
+def _table_of_array(rows: Any, name: str, columns: Sequence[Column]) -> RawTable:
+    names = [column.name for column in columns]
+    if not (is_array(rows) or isinstance(rows, list)) or names != [f"x{place}" for place in range(len(names))]:
+        raise TypeError(
+            f"{name}: must be a DataFrame with the columns {', '.join(names[:8])}{', ...' if names[8:] else ''}, got"
+            f" {type(rows).__name__}"
+        )
+    array = to_tensor(rows, name).double().numpy()
+    if array.ndim != 2 or not len(array) or array.shape[1] != len(names):
+        raise ValueError(f"{name}: must be [N, {len(names)}] as in training, got shape {list(array.shape)}")
+    return RawTable(dict(zip(names, array.T, strict=True)), None)
+
+
 def split_table(
     table: RawTable, config: TableConfig, *, seed: int, state: State, name: str, max_bytes: float = math.inf
 ) -> Data:
@@ -80,13 +142,16 @@ def split_table(
         raise ValueError(f"{name}: at least two rows must be there, got {len(table)}")
     train, test = (table.rows(rows) for rows in _split(table, config.test_share, seed))
     data = table_data(train, test, config, state=state, name=name, max_bytes=max_bytes)
-    if TABLE_FILE in state:
-        return data
+    return data if TABLE_FILE in state else described(data, table)
+
+
+def described(data: Data, table: RawTable) -> Data:
+    """The data with the schema of the table that they were made of, which training prints and a run keeps."""
     schema = describe_table(table, columns_from_bytes(data.state[TABLE_FILE]))
     return replace(
         data,
         state={**data.state, SCHEMA_FILE: schema_to_bytes(schema)},
-        notes=schema_lines(name, len(table), schema),
+        notes=schema_lines(data.name, len(table), schema),
     )
 
 
@@ -100,10 +165,7 @@ def table_data(
     max_bytes: float = math.inf,
 ) -> Data:
     """The data of training and test rows that are apart already; see `split_table`."""
-    learned = _kept(state or {})
-    columns = learned or tuple(
-        _learned(column, values, train, config, name) for column, values in train.columns.items()
-    )
+    columns = _kept(state or {}) or learn_columns(train, config, name)
     check_size(len(train) + len(test), columns, max_bytes, name)
     sources = [TableSource(part, columns, config.clip, name=name) for part in (train, test)]
     return _data(name, sources[0], sources[1], columns)
@@ -146,6 +208,15 @@ def _described(column: Column, table: RawTable) -> SchemaColumn:
         missing=len(values) - len(present),
         note=note if len(present) else "holds nothing",
     )
+
+
+def learn_columns(table: RawTable, config: TableConfig, where: str) -> tuple[Column, ...]:
+    """How each column of the training rows becomes numbers.
+
+    Raises:
+        ValueError: a column has more categories than the configuration allows.
+    """
+    return tuple(_learned(name, values, table, config, where) for name, values in table.columns.items())
 
 
 def _learned(name: str, values: Values, table: RawTable, config: TableConfig, where: str) -> Column:

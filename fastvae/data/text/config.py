@@ -1,4 +1,4 @@
-"""How sentences become tokens, as a configuration."""
+"""Settings of sentences and their tokens."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ TokenizerKind = Literal["words", "bpe"]
 
 @dataclass(frozen=True, kw_only=True)
 class TextDataConfig(Settings):
-    """How sentences become tokens."""
+    """How sentences are split into tokens."""
 
     tokenizer: TokenizerKind = "words"
-    """words: words and punctuation marks, and the letters of scripts without spaces; bpe: pieces of words, which know
-    every text."""
+    """words: words, punctuation marks, and single characters of scripts without spaces; bpe: byte-pair encoding, which
+    has no unknown words."""
     vocab_size: int = 20000
-    """The most tokens."""
+    """Largest number of tokens in the vocabulary."""
     min_frequency: int = 2
-    """Words (or pairs of pieces) that the training sentences hold less often are left out."""
+    """Smallest number of occurrences in the training sentences of a word (or of a pair of pieces, for bpe)."""
     lowercase: bool = False
-    """Take upper and lower case as one."""
+    """Convert the text to lower case."""
     max_length: int = 60
-    """Tokens that a longer sentence is cut to."""
+    """Largest number of tokens per sentence; longer sentences are cut."""
     max_unknown: float = 0.3
-    """The largest part of the training sentences' tokens that may be unknown, in [0, 1]; more is refused."""
+    """Largest allowed fraction of unknown tokens in the training sentences, in [0, 1]; more is an error."""
 
     def __post_init__(self) -> None:
         if self.max_length < 1:

@@ -22,6 +22,7 @@ def _handlers() -> Handlers:
         ),
         preprocess=sentences.TextPreprocess,
         restore=lambda state, described: sentences.restored_preprocess(state),
+        read_object=sentences.read_texts,
         renderer=lambda data: TextRenderer(),
     )
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch import Tensor
 from fastvae.data.condition import LengthField
 from fastvae.data.config import DataConfig
 from fastvae.data.dataset import Data, State
+from fastvae.data.objects import texts_of
 from fastvae.data.source import Source
 from fastvae.data.text.config import TextDataConfig
 from fastvae.data.text.tokenizer import Tokenizer
@@ -142,6 +144,25 @@ def read_text(path: Path, config: DataConfig, state: State) -> TextSource:
     tokenizer = Tokenizer.from_bytes(state[TOKENIZER_FILE])
     names = json.loads(state[LABELS_FILE])
     return _source(str(path), read_sentences(path, blank_lines=False), tokenizer, names, config.text.max_length)
+
+
+def read_texts(texts: Any, name: str, config: DataConfig, data: Data) -> TextSource:
+    """A list, array or column of sentences, as tokens of a finished run.
+
+    Raises:
+        ValueError: an empty sentence.
+        TypeError: something else than texts.
+    """
+    sentences = texts_of(texts)
+    if sentences is None:
+        raise TypeError(
+            f"{name}: a run on text takes a list of sentences, got {type(texts).__name__}; of a DataFrame give the"
+            " column, such as frame['text']"
+        )
+    stripped = tuple(sentence.strip() for sentence in sentences)
+    if "" in stripped:
+        raise ValueError(f"{name}: sentence {stripped.index('')} is empty; leave it out")
+    return _source(name, Corpus(stripped), tokenizer_of(data), data.label_names, config.text.max_length)
 
 
 def restored_preprocess(state: State) -> TextPreprocess:

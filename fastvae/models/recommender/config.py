@@ -1,4 +1,4 @@
-"""Settings of the recommender family. Nothing here imports PyTorch."""
+"""Settings of the recommender family. This module does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from fastvae.settings import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class RecommenderConfig(Settings):
-    """Mult-VAE and Mult-DAE."""
+    """Settings of Mult-VAE and Mult-DAE."""
 
     dropout: float = 0.5
-    """Probability that training hides an item of an example from the encoder, in [0, 1)."""
+    """Dropout probability of the items that the encoder reads, in [0, 1)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:

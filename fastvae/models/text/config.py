@@ -1,4 +1,4 @@
-"""Settings of the text family. Nothing here imports PyTorch."""
+"""Settings of the text family. This module does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from fastvae.settings import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig(Settings):
-    """The networks of sentences: gru, lstm and transformer. Their width is the model's ``hidden_dim``."""
+    """Settings of the networks gru, lstm and transformer. Their width is the model's ``hidden_dim``."""
 
     embedding_dim: int = 128
-    """Width of a token's vector, for gru and lstm; a transformer has one width."""
+    """Size of the token embeddings of gru and lstm; a transformer's equals its width."""
     num_layers: int = 1
-    """Recurrent layers or transformer blocks, of the encoder and of the decoder alike."""
+    """Number of recurrent layers or transformer blocks of the encoder, and of the decoder."""
     num_heads: int = 4
-    """Heads of a transformer's attention."""
+    """Number of attention heads of a transformer."""
     dropout: float = 0.0
-    """Probability that training drops a unit of the decoder, in [0, 1)."""
+    """Dropout probability of the decoder's units, in [0, 1)."""
     word_dropout: float = 0.0
-    """Probability that training hides a word from the decoder, in [0, 1)."""
+    """Word dropout: probability that a word of the decoder's input is masked, in [0, 1)."""
     cutoffs: tuple[int, ...] = (1000, 4000)
-    """First ids of the adaptive softmax's clusters, frequent words first; () makes it a plain softmax."""
+    """First token IDs of the clusters of the adaptive softmax, most frequent words first; () for a full softmax."""
     temperature: float = 1.0
-    """Temperature of sampled words: 1 draws from the model, below 1 prefers likely words."""
+    """Temperature of sampled words: 1 samples from the model, less than 1 prefers likely words."""
     beam_width: int = 8
-    """Hypotheses that beam search keeps; 1 is greedy search."""
+    """Number of hypotheses of beam search; 1 is greedy search."""
     no_repeat: int = 3
-    """Beam search writes no n-gram of this length twice; 0 allows every repetition."""
+    """Length of the n-grams that beam search never repeats; 0 allows repetition."""
 
     def __post_init__(self) -> None:
         if min(self.embedding_dim, self.num_layers, self.num_heads) < 1:

@@ -1,1 +1,1 @@
-"""What the directory of a run holds: lock, status, checkpoints, weights, logs and results."""
+"""The run directory: lock, status, checkpoints, weights, logs and results."""

@@ -1,7 +1,7 @@
 """Checkpoints are directories: safetensors for tensors, JSON for scalars, and a manifest of sizes and checksums.
 
-A checkpoint is written beside its final name, synced, renamed, and its parent synced, so one that has its name is
-whole; the manifest catches what happens to it later. Nothing is ever unpickled.
+A checkpoint is written under a temporary name, synced, renamed, and its parent folder is synced, so a directory with a
+checkpoint's name is complete; the manifest detects later damage. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MAX_JSON_BYTES = 64 << 20
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used, and why."""
+    """A checkpoint cannot be used; the message states the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,21 +45,21 @@ class Checkpoint:
 
 
 def temporary_of(root: Path, step: int) -> Path:
-    """Where the checkpoint of a step is written before it gets its name."""
+    """Return the temporary path at which the checkpoint of a step is written."""
     return root / f".{checkpoint_name(step)}.tmp"
 
 
 def sweep(root: Path) -> None:
-    """Remove what a save or a removal that was cut short left behind."""
+    """Remove the remains of an interrupted save or removal."""
     for path in root.glob(".step_*.*"):
         shutil.rmtree(path)
 
 
 def publish(temporary: Path, scalars: Mapping[str, Any]) -> Path:
-    """Seal what was written and give it its name: from then on it is the newest checkpoint.
+    """Write the manifest and rename the directory: from then on it is the newest checkpoint.
 
     Raises:
-        OSError: the disk refused; no checkpoint has come or gone.
+        OSError: a file operation failed; no checkpoint was added or removed.
     """
     step = scalars["step"]
     (temporary / STATE).write_text(dump_json(scalars), encoding="utf-8")
@@ -70,7 +70,7 @@ def publish(temporary: Path, scalars: Mapping[str, Any]) -> Path:
         fsync_path(path)
     fsync_path(temporary)
     final = temporary.with_name(checkpoint_name(step))
-    if final.exists():  # only one that did not verify stands here: a valid one of this step would have been resumed
+    if final.exists():  # only an invalid one can exist: a valid one would have been resumed from
         remove(final)
     temporary.rename(final)
     fsync_path(final.parent)
@@ -78,16 +78,17 @@ def publish(temporary: Path, scalars: Mapping[str, Any]) -> Path:
 
 
 def remove(path: Path) -> None:
-    """Remove a checkpoint; one that is half removed does not bear a checkpoint's name."""
+    """Remove a checkpoint; it is renamed first, so that a partly removed one has no checkpoint's name."""
     doomed = path.with_name(f".{path.name}.old")
     path.rename(doomed)
     shutil.rmtree(doomed)
 
 
 def prune(root: Path, *, keep: int, keep_every: int | None) -> None:
-    """Remove all but the newest ``keep`` checkpoints, those at multiples of ``keep_every`` steps, and the newest valid.
+    """Keep the newest ``keep`` checkpoints, those at multiples of ``keep_every`` steps, and the newest valid one;
+    remove the others.
 
-    The newest one was sealed a moment ago and is looked at again, on the disk, before any other goes.
+    The newest one is verified again, on the disk, before any other is removed.
     """
     paths = checkpoint_paths(root)
     doomed = [path for path in paths[keep:] if keep_every is None or step_of(path) % keep_every]
@@ -100,7 +101,7 @@ def prune(root: Path, *, keep: int, keep_every: int | None) -> None:
 
 
 def newest_valid(root: Path, *, on_invalid: Callable[[CheckpointError], None]) -> Checkpoint | None:
-    """The newest checkpoint that verifies; each newer one is handed to ``on_invalid`` with what is wrong."""
+    """Return the newest valid checkpoint; ``on_invalid`` is called with the error of each newer one."""
     for path in checkpoint_paths(root):
         try:
             return read_checkpoint(path)
@@ -110,20 +111,20 @@ def newest_valid(root: Path, *, on_invalid: Callable[[CheckpointError], None]) -
 
 
 def read_checkpoint(path: Path, *, checksums: bool = True) -> Checkpoint:
-    """A checkpoint's step and scalars, once its files are those of its manifest.
+    """Read the step and the scalars of a checkpoint after checking its files against its manifest.
 
     Args:
         path: the directory.
-        checksums: also read every byte; without, names, sizes and headers are compared only.
+        checksums: whether to read every byte and compare checksums; if False, compare names, sizes and headers only.
 
     Raises:
-        CheckpointError: the rule, the file and what was found.
+        CheckpointError: the checkpoint is not valid; the message names the file and the rule.
     """
     manifest = _read_manifest(path)
     try:
         found = {entry.name for entry in path.iterdir()} - {MANIFEST}
         _require(
-            found == set(manifest["files"]), path, f"files must be {sorted(manifest['files'])}, are {sorted(found)}"
+            found == set(manifest["files"]), path, f"files must be {sorted(manifest['files'])}, got {sorted(found)}"
         )
         for name, expected in manifest["files"].items():
             _check_file(path / name, expected, checksums)
@@ -131,13 +132,13 @@ def read_checkpoint(path: Path, *, checksums: bool = True) -> Checkpoint:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
     is_ours = isinstance(scalars.get("config"), dict) and scalars.get("step") == manifest["step"]
-    _require(is_ours, path, f"{STATE} must hold the configuration, and the step of {MANIFEST}")
+    _require(is_ours, path, f"{STATE} must contain the configuration, and the step of {MANIFEST}")
     size = sum(entry["bytes"] for entry in manifest["files"].values())
     return Checkpoint(path=path, step=manifest["step"], size_bytes=size, saved_at=manifest["time"], scalars=scalars)
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    _require(path.is_dir() and not path.is_symlink(), path, "must be a directory, and no link")
+    _require(path.is_dir() and not path.is_symlink(), path, "must be a directory, and not a link")
     manifest = _read_json(path / MANIFEST)
     if manifest.get("format") != FORMAT:
         raise CheckpointError(
@@ -145,18 +146,18 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             f"version, {__version__}, reads format {FORMAT} only"
         )
     intact = set(manifest) == _MANIFEST_KEYS and manifest.pop("sha256") == _digest(manifest)
-    _require(intact, path, f"{MANIFEST} does not have its own checksum")
+    _require(intact, path, f"{MANIFEST} does not match its own checksum")
     numbers = type(manifest["step"]) is int and type(manifest["time"]) is float
     _require(numbers, path, f"{MANIFEST} must have a whole step and a time")
-    _require(path.name == checkpoint_name(manifest["step"]), path, f"holds step {manifest['step']}")
+    _require(path.name == checkpoint_name(manifest["step"]), path, f"contains step {manifest['step']}")
     _require(isinstance(manifest["files"], dict), path, f"{MANIFEST} must list files by name")
     strange = [name for name, entry in manifest["files"].items() if not _is_entry(name, entry)]
-    _require(not strange, path, f"{MANIFEST} names files that are not a checkpoint's: {strange}")
+    _require(not strange, path, f"{MANIFEST} names files that do not belong in a checkpoint: {strange}")
     return manifest
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, as this version writes it to the byte."""
+    """Read a JSON object; its text must equal what this version writes, byte for byte."""
     try:
         _require(stat.S_ISREG(path.lstat().st_mode), path, "must be a regular file")
         _require(path.stat().st_size <= _MAX_JSON_BYTES, path, f"must not be larger than {_MAX_JSON_BYTES} bytes")
@@ -166,7 +167,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error})") from None
-    _require(isinstance(value, dict) and text == dump_json(value), path, "is not as this version writes it")
+    _require(isinstance(value, dict) and text == dump_json(value), path, "is not in the format of this version")
     return value
 
 
@@ -177,10 +178,10 @@ def _check_file(path: Path, expected: Mapping[str, Any], checksums: bool) -> Non
     _require(status.st_size == expected["bytes"] and (not checksums or _describe(path) == expected), path, wrong)
     if path.suffix == ".safetensors":
         try:
-            with safetensors.safe_open(path, "numpy"):  # refuses headers that are huge, overlap or leave the file
+            with safetensors.safe_open(path, "numpy"):  # rejects headers that are too large, overlap or exceed the file
                 pass
         except safetensors.SafetensorError as error:
-            raise CheckpointError(f"{path}: is no safetensors file ({error})") from None
+            raise CheckpointError(f"{path}: is not a safetensors file ({error})") from None
 
 
 def _is_entry(name: str, entry: Any) -> bool:

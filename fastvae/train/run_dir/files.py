@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their name, synced, renamed, and the folder synced."""
+"""Atomic writes: a file is written under a temporary name, synced, renamed, and its folder is synced."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def fsync_path(path: Path) -> None:
-    """Have the operating system put a file's data, or a folder's names, on the disk."""
+    """Flush the data of a file, or the entries of a folder, to the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -21,10 +21,10 @@ def fsync_path(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Write to the path that this gives, beside ``path``; at the block's end it takes its place.
+    """Yield a temporary path next to ``path``; at the end of the block it replaces ``path``.
 
     A reader, or a crash, sees the old file or the new one; a block that fails leaves nothing behind. The file's mode
-    obeys the umask, whatever the library that writes it chooses.
+    follows the umask, even if the library that writes it chooses another.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -41,11 +41,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a small file so that a reader, or a crash, sees the old one or the new one; text as UTF-8."""
+    """Write a small file atomically: a reader, or a crash, sees the old one or the new one; text is UTF-8."""
     with replacing(path) as temporary:
         temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
 def dump_json(value: Any) -> str:
-    """JSON with sorted keys: equal values give equal bytes. NaN and infinities are refused."""
+    """Return JSON with sorted keys: equal values have equal bytes. NaN and infinities raise ValueError."""
     return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"

@@ -1,4 +1,4 @@
-"""What a run directory belongs to: the structure of its model and the content of its data, in a form to compare."""
+"""The identity of a run: the structure of its model and digests of its data, which a resume compares."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _NUM_READ = 16
 
 
 def identify(models: Mapping[str, nn.Module], data: Data) -> dict[str, Any]:
-    """The structure of each player's model, not wrapped yet, and a digest of the data, as JSON has them.
+    """Return the structure of each player's unwrapped model and a digest of the data, as JSON values.
 
-    Of an array the digest reads at most 32 MiB of training and as much of test examples, evenly spread, so it sees
-    every number of a smaller one; of any other source 16 examples of each, which a source in files does not need to
-    hold in memory. Examples that a source draws at random at each reading are left out of it.
+    For an array, the digest reads at most 32 MiB of the training and of the test examples, evenly spaced, so it covers
+    every number of a smaller array; for any other source, it reads 16 examples of each set, since the source need not
+    be in memory. Examples that a source samples randomly at each reading are excluded.
     """
     return {
         "model": [f"{name}: {line}" for name, model in models.items() for line in _structure(model)],
@@ -39,15 +39,15 @@ def identify(models: Mapping[str, nn.Module], data: Data) -> dict[str, Any]:
 
 
 def check_belongs(run_dir: Path, record: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Refuse to go on in the directory of a run on other data, or of another model.
+    """Check that a run directory belongs to this data and this model.
 
     Args:
         run_dir: the run directory.
-        record: what it says of itself.
-        found: of the model and data at hand, as `identify` gives it.
+        record: contents of its ``run.json``.
+        found: identity of the present model and data, from `identify`.
 
     Raises:
-        ValueError: names what differs, and the remedy.
+        ValueError: data or model differ; the message names the difference.
     """
     remedy = "choose another run directory, remove that one, or give the"
     was, now = record.get("data"), found["data"]
@@ -68,7 +68,7 @@ def check_belongs(run_dir: Path, record: Mapping[str, Any], found: Mapping[str, 
 
 
 def _structure(model: nn.Module) -> Iterator[str]:
-    """A line for each module with its class, and for each parameter and buffer with its type and shape."""
+    """Yield one line for each module with its class, and for each parameter and buffer with its type and shape."""
     for name, module in model.named_modules():
         yield f"{name or '(model)'}: {type(module).__qualname__}"
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
@@ -81,7 +81,7 @@ def _describe_source(source: Source) -> dict[str, Any]:
 
 
 def _digest(source: Source) -> str | None:
-    """Of the examples and their conditions; None where a second reading gives other examples."""
+    """Return a digest of the examples and their conditions; None if a second reading returns other examples."""
     if isinstance(source, TensorSource):
         return _digest_of(source, _MAX_BYTES)
     first, second = (_digest_of(source, 0) for _ in range(2))
@@ -107,7 +107,7 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def _tensors(raw: Any) -> list[Tensor]:
-    """The dense tensors of raw examples: a tensor, or a record, tuple, list or mapping of them; nothing of others."""
+    """Return the dense tensors in raw examples: a tensor, or a record, tuple, list or mapping of tensors."""
     if isinstance(raw, Tensor):
         if raw.layout == torch.sparse_csr:
             return [raw.crow_indices(), raw.col_indices(), raw.values()]
@@ -120,7 +120,7 @@ def _tensors(raw: Any) -> list[Tensor]:
 
 
 def data_difference(was: Any, now: Mapping[str, Any]) -> str:
-    """The first entry that differs, in words; the digests themselves say nothing to people."""
+    """Describe the first entry that differs; the digests themselves are not shown."""
     was = was if isinstance(was, Mapping) else {}
     for name, value in now.items():
         if was.get(name) == value:

@@ -1,4 +1,4 @@
-"""One run directory, one run: a lock that says who holds it, and that outlives no process."""
+"""The lock of a run directory, which names the process that holds it and becomes stale when that process ends."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ STALE_S = 60.0
 class RunLock:
     """The lock of a run directory while this process holds it.
 
-    Whoever holds it touches the file every ``BEAT_S`` seconds. A lock is stale when its process is gone from this host
-    (told by process id, start time, boot and process namespace: a number that another process got since is no sign of
-    life), when the same Slurm job or torchrun was started again, or, where its process cannot be seen from here, when
-    it was not touched for ``STALE_S`` seconds by the file system's own clock.
+    The process that holds it touches the file every ``BEAT_S`` seconds. A lock is stale if its process no longer exists
+    on this host (compared by process ID, start time, boot and process namespace, since a process ID may be reused), if
+    the same Slurm job or torchrun was started again, or, if its process is not visible from this host, if the file was
+    not touched for ``STALE_S`` seconds by the file system's clock.
     """
 
     def __init__(self, run_dir: Path, owner: Mapping[str, Any]) -> None:
@@ -39,14 +39,14 @@ class RunLock:
         self._beat = threading.Thread(target=self._keep_alive, name="fastvae-lock", daemon=True)
 
     def start(self) -> None:
-        """Begin to touch the file."""
+        """Start to touch the file."""
         self._beat.start()
 
     def check(self) -> None:
-        """Make sure that no other process took the directory over, as it may after a long sleep of this one.
+        """Check that no other process took over the directory, as can happen if this one was suspended.
 
         Raises:
-            RuntimeError: names who has it now.
+            RuntimeError: another process holds the lock; the message names it.
         """
         holder = read_lock(self._path)
         if holder is None or holder.get("token") != self._owner["token"]:
@@ -55,20 +55,20 @@ class RunLock:
             )
 
     def release(self) -> None:
-        """Stop touching the file and remove it, if it is still this process's."""
+        """Stop touching the file and remove it, if this process still holds it."""
         self._released.set()
         self._beat.join()
         holder = read_lock(self._path)
         if holder is not None and holder.get("token") == self._owner["token"]:
-            with suppress(OSError):  # a disk that went away: the lock is stale as soon as this process has ended
+            with suppress(OSError):  # the disk is not available: the lock is stale once this process has ended
                 self._path.unlink(missing_ok=True)
 
     def _keep_alive(self) -> None:
         while not self._released.wait(BEAT_S):
             holder = read_lock(self._path)
             if holder is None or holder.get("token") != self._owner["token"]:
-                return  # the next save finds out and says so
-            with suppress(OSError):  # a beat missed is a beat missed; what it means is for the others to judge
+                return  # the next save reports it
+            with suppress(OSError):  # other processes decide what a missed heartbeat means
                 os.utime(self._path)
 
 
@@ -77,7 +77,7 @@ def hold(run_dir: Path, *, say: Callable[[str], None]) -> Iterator[RunLock]:
     """Hold the run directory's lock while the block runs.
 
     Raises:
-        ValueError: another run holds it; says who, and since when there was no sign of life.
+        ValueError: another run holds it; the message names its process and the age of its last heartbeat.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     owner = this_process()
@@ -103,10 +103,10 @@ def hold(run_dir: Path, *, say: Callable[[str], None]) -> Iterator[RunLock]:
 
 @contextmanager
 def hold_together(run_dir: Path, world: World) -> Iterator[RunLock | None]:
-    """Hold the lock on rank 0, for all ranks; the others get None.
+    """Hold the lock on rank 0 for all ranks; the other ranks get None.
 
     Raises:
-        ValueError: on all ranks: another run holds it, or the directory cannot be written.
+        ValueError: another run holds it, or the directory cannot be written; raised on all ranks.
     """
     with ExitStack() as stack:
         lock, error = None, None
@@ -126,7 +126,7 @@ def _say(text: str) -> None:
 
 
 def this_process() -> dict[str, Any]:
-    """Who asks: enough to tell this process from any other, also one with the same number."""
+    """Return the identity of this process, which differs from that of any other, even with the same process ID."""
     return {
         "token": uuid.uuid4().hex,
         "host": socket.gethostname(),
@@ -140,7 +140,7 @@ def this_process() -> dict[str, Any]:
 
 
 def why_stale(path: Path, holder: Mapping[str, Any] | None) -> str | None:
-    """Why a lock may be taken over, in words; None if its run may live."""
+    """Return why a lock is stale, or None if its run may still be alive."""
     me = this_process()
     if holder is not None:
         if is_earlier_start(holder.get("launch")):
@@ -148,14 +148,14 @@ def why_stale(path: Path, holder: Mapping[str, Any] | None) -> str | None:
         seen_from_here = all(holder.get(key) == me[key] for key in ("boot", "pid_namespace"))
         if seen_from_here and holder.get("started") is not None:
             if _start_ticks(int(holder.get("pid", 0))) != holder.get("started"):
-                return "that process is gone"
+                return "that process has ended"
             return None
     age = _age_s(path)
     return f"no sign of life for {age:.0f} s" if age > STALE_S else None
 
 
 def read_lock(path: Path) -> dict[str, Any] | None:
-    """What a lock file says; None where there is none, or nothing that can be understood."""
+    """Read a lock file; None if it does not exist or cannot be parsed."""
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -164,25 +164,25 @@ def read_lock(path: Path) -> dict[str, Any] | None:
 
 
 def describe(holder: Mapping[str, Any] | None) -> str:
-    """The holder for people."""
+    """Describe the holder of a lock in a message."""
     if holder is None:
-        return "a process that did not say who it is"
+        return "an unidentified process"
     return f"process {holder.get('pid')} on {holder.get('host')} (since {holder.get('since')})"
 
 
 @contextmanager
 def _guarded(run_dir: Path) -> Iterator[None]:
-    """Alone among all processes that would take this directory's lock now."""
+    """Exclude all other processes that try to take this directory's lock."""
     with RunDir(run_dir).lock_guard.open("w") as file:
         with suppress(
             OSError
-        ):  # a file system without locks: judging and taking are then two steps, as far apart as ms
+        ):  # a file system without locks: checking and taking are then not atomic, but only milliseconds apart
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def _age_s(path: Path) -> float:
-    """Seconds since the file was touched, both times by the clock of the file system that it is on."""
+    """Seconds since the file was touched, both times by the file system's clock."""
     probe = path.with_name(f".{path.name}.{uuid.uuid4().hex}.now")
     try:
         probe.touch()
@@ -192,7 +192,7 @@ def _age_s(path: Path) -> float:
 
 
 def this_launch() -> dict[str, Any] | None:
-    """The name of the job that started this process, and how often it was started again; None without a job."""
+    """Return the name of the job that started this process and its number of restarts; None without a job."""
     for name, identity, restart in (
         ("Slurm job", "SLURM_JOB_ID", "SLURM_RESTART_COUNT"),
         ("torchrun", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"),
@@ -205,17 +205,17 @@ def this_launch() -> dict[str, Any] | None:
 
 
 def is_earlier_start(launch: Mapping[str, Any] | None) -> bool:
-    """Whether a launch, as `this_launch` gave it then, is an earlier start of the job that started this process."""
+    """Whether a launch, from an earlier call of `this_launch`, is an earlier start of this process's job."""
     ours = this_launch()
     return bool(launch and ours and launch["name"] == ours["name"] and launch["restart"] < ours["restart"])
 
 
 def _start_ticks(pid: int) -> int | None:
-    """When the process was started, in clock ticks since boot; None if there is no such process."""
+    """Return the start time of a process in clock ticks since boot; None if it does not exist."""
     text = _read(Path(f"/proc/{pid}/stat"))
     if text is None:
         return None
-    fields = text.rpartition(")")[2].split()  # after the command's name, which may hold anything
+    fields = text.rpartition(")")[2].split()  # after the command's name, which may contain any character
     return None if fields[0] in ("Z", "X") else int(fields[19])
 
 

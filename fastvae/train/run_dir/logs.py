@@ -1,4 +1,4 @@
-"""The log of every rank, and what a failure leaves in it; so a run of many shows one bar and one error."""
+"""The log of every rank and the record of a failure, so that the terminal shows one bar and one error."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from fastvae.train.state import TrainState
 
 
 class RankLog:
-    """``logs/rank_N.log`` in the run directory; without a file, as in a run of one process, nothing is written."""
+    """``logs/rank_N.log`` in the run directory; nothing is written without a file, as in a run of one process."""
 
     def __init__(self, file: TextIO | None = None, terminal: int = 2) -> None:
         self._file, self._terminal = file, terminal
 
     def show(self, text: str) -> None:
-        """Write to the error output that this process was started with, past Python's buffers."""
+        """Write to the standard error that this process was started with, bypassing Python's buffers."""
         os.write(self._terminal, text.encode())
 
     def line(self, text: str) -> None:
@@ -36,7 +36,7 @@ class RankLog:
             self._file.write(f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ} {text}\n")
 
     def stack(self) -> None:
-        """Add this process's stacks: that of the error being handled, or where each thread stands."""
+        """Add the traceback of the error being handled, or the stack of each thread."""
         if self._file is None:
             return
         if sys.exc_info()[0] is not None:
@@ -47,9 +47,9 @@ class RankLog:
 
 @contextmanager
 def rank_log(run_dir: Path) -> Iterator[RankLog]:
-    """The log of this process for as long as the block runs; a run that goes on appends.
+    """Open the log of this process for the duration of the block; a resumed run appends.
 
-    What ranks other than the first print goes there instead of to the terminal, down to what C++ libraries print.
+    The output of all ranks but the first goes there instead of to the terminal, including that of C++ libraries.
     """
     world = world_from_environment("cpu")
     if world.world_size == 1:
@@ -68,7 +68,7 @@ def rank_log(run_dir: Path) -> Iterator[RankLog]:
 
 @contextmanager
 def _output_to(file: TextIO) -> Iterator[int]:
-    """Send this process's standard output and error to ``file``; gives a descriptor of the error output as it was."""
+    """Redirect standard output and error to ``file``; yield a descriptor of the previous standard error."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept = {number: os.dup(number) for number in (1, 2)}
@@ -90,17 +90,17 @@ class FailureRecorder:
     def __init__(self, run_dir: Path, log: RankLog) -> None:
         self._run_dir, self._log = run_dir, log
         self._rank = world_from_environment("cpu").rank
-        self.state: TrainState | None = None  # set once the run directory is this run's
+        self.state: TrainState | None = None  # set once the run directory is initialised
 
     def __call__(self, failure: Failure) -> None:
-        self._log.line(f"{failure.where} failed first: {failure.reason}; here the {_thread()} heard of it")
+        self._log.line(f"{failure.where} failed first: {failure.reason}; detected here by the {_thread()}")
         self._log.stack()
         writer = failure.reporter if failure.rank == 0 else 0
         if self._rank == writer and self.state is not None:
             place = {"reason": failure.reason, "rank": failure.rank, "host": failure.host}
             try:
                 write_status(self._run_dir, World(), "failed", self.state.step, **place)
-            except OSError as also:  # the error itself is what matters; it is on its way
+            except OSError as also:  # the failure itself is raised anyway
                 print(f"{RunDir(self._run_dir).status} could not be written ({also})", file=sys.stderr)
 
 

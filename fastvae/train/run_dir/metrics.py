@@ -1,4 +1,4 @@
-"""What a run says of itself: ``metrics.jsonl``, TensorBoard, and a line or a bar on the terminal."""
+"""Output of a run: ``metrics.jsonl``, TensorBoard, and a line or a bar on the terminal."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from fastvae.train.run_dir.run_dir import RunDir
 
 
 class Window:
-    """Sums since the last line of the log, kept on the device so that a step needs no host sync."""
+    """Sums since the last line of the log, on the device so that a step requires no synchronisation."""
 
     def __init__(self, device: torch.device, width: int) -> None:
         self._sums = torch.zeros(width, device=device)
         self._num_columns = width
-        self.grad_norms: dict[str, Tensor] = {}  # [] of each player's last step
+        self.grad_norms: dict[str, Tensor] = {}  # [] gradient norm of each player's last step
         self.restart(0)
 
     def restart(self, step: int) -> None:
-        """Begin again, in the same memory, after so many steps of the run."""
+        """Reset the sums in place, at a step of the run."""
         self.first_step = step
         self._sums.zero_()
         self._started = time.perf_counter()
 
     def add(self, reports: Mapping[str, StepReport], sums: Tensor) -> None:
-        """Take in a step, on the device alone: a captured step does it, too."""
+        """Add a step, on the device only, so that it can be captured."""
         self._num_columns = len(sums)
         self._sums[: self._num_columns] += sums
         self.grad_norms |= {name: report.grad_norm for name, report in reports.items()}
 
     @property
     def sums(self) -> Tensor:
-        """float32, one sum for each column of the task that its steps give."""
+        """float32: one sum for each column of the task that its steps return."""
         return self._sums[: self._num_columns]
 
     def seconds(self) -> float:
@@ -52,18 +52,27 @@ class Window:
 
 
 class MetricsLog:
-    """Rank 0's record of the run; the other ranks' calls do nothing."""
+    """Log of the run on rank 0; calls on other ranks do nothing."""
 
-    def __init__(self, run_dir: Path, world: World, *, total_steps: int, first_step: int, lines: RankLog) -> None:
-        self._lines = lines
+    def __init__(
+        self,
+        run_dir: Path,
+        world: World,
+        *,
+        total_steps: int,
+        first_step: int,
+        lines: RankLog,
+        is_shown: bool = True,
+    ) -> None:
+        self._lines, self._is_shown = lines, is_shown
         self._active = world.is_main
         if not self._active:
             return
         self._path = RunDir(run_dir).metrics
         _drop_after(self._path, first_step)
         self._file = self._path.open("a", encoding="utf-8")
-        # Steps after the checkpoint that this run goes on from are logged again: TensorBoard drops the old ones.
-        from torch.utils.tensorboard import SummaryWriter  # here: only the process that writes needs it
+        # Steps after the checkpoint that this run resumes from are logged again: TensorBoard drops the old ones.
+        from torch.utils.tensorboard import SummaryWriter  # imported here: only the writing process needs it
 
         self._board = SummaryWriter(str(RunDir(run_dir).tensorboard), purge_step=first_step + 1)
         self._console = Console(stderr=True)
@@ -76,7 +85,7 @@ class MetricsLog:
             TimeRemainingColumn(),
             TextColumn("{task.fields[numbers]}"),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=not (is_shown and self._console.is_terminal),
         )
         self._task = self._progress.add_task("train", total=total_steps, completed=first_step, rate="", numbers="")
         self._progress.start()
@@ -88,9 +97,9 @@ class MetricsLog:
         values: Mapping[str, float | int | None],
         lists: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
-        """Append one record; a value that is not finite is kept as null, since JSON has no NaN.
+        """Append one record; a value that is not finite is written as null, since JSON has no NaN.
 
-        ``lists`` are kept in ``metrics.jsonl`` only.
+        ``lists`` are written to ``metrics.jsonl`` only.
         """
         if not self._active:
             return
@@ -104,23 +113,23 @@ class MetricsLog:
         numbers = "  ".join(f"{name} {value:.5g}" for name, value in values.items() if value is not None)
         line = f"{kind} {step}/{self._total_steps}  {numbers}"
         self._lines.line(line)
-        if not self._console.is_terminal:
+        if self._is_shown and not self._console.is_terminal:
             print(line, file=sys.stderr, flush=True)
 
     def advance(self, step: int, rate: str = "", numbers: str = "") -> None:
-        """Move the bar."""
+        """Advance the progress bar."""
         if self._active and self._console.is_terminal:
             fields = {name: text for name, text in (("rate", rate), ("numbers", numbers)) if text}
             self._progress.update(self._task, completed=step, **fields)  # type: ignore[arg-type]
 
     def say(self, text: str) -> None:
-        """One line for the person who watches."""
+        """Print a line on the terminal."""
         self._lines.line(text)
-        if self._active:
+        if self._active and self._is_shown:
             self._console.print(text, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        """End the bar and close the files."""
+        """Stop the progress bar and close the files."""
         if self._active:
             self._progress.stop()
             self._file.close()
@@ -132,7 +141,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def _drop_after(path: Path, step: int) -> None:
-    """Forget the records of steps that will be run again, and a last line that a crash cut short."""
+    """Remove the records of steps that will be run again, and an incomplete last line."""
     if not path.exists():
         return
     kept = []
@@ -143,6 +152,6 @@ def _drop_after(path: Path, step: int) -> None:
             break
         if record["step"] > step:
             break
-        if record["kind"] != "final":  # a run that goes on will have another end
+        if record["kind"] != "final":  # a resumed run will have another final record
             kept.append(line + "\n")
     write_atomic(path, "".join(kept))

@@ -1,4 +1,4 @@
-"""A new run directory for a call from Python that names none."""
+"""A new run directory for a call from Python without ``run_dir``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _calls = itertools.count(1)
 
 
 def new_run_dir() -> Path:
-    """A directory below ``runs`` that no other call has: all processes of a torchrun, restarts included, get the same.
+    """Return a new directory in ``runs``; all processes of a torchrun, including restarts, get the same one.
 
     Raises:
-        ValueError: several processes train, and no identity of theirs is known that they could name it by.
+        ValueError: several processes train without a common identity from which to derive its name.
     """
     call = next(_calls)
     launch = os.environ.get("TORCHELASTIC_RUN_ID", "none")
@@ -25,8 +25,8 @@ def new_run_dir() -> Path:
         return _ROOT / f"custom-{launch}-{call}"
     if world_from_environment("cpu").world_size > 1:
         raise ValueError(
-            "train: run_dir must be given where several processes train without a torchrun that has an identity "
-            "(--standalone, or --rdzv-id), so that all use the same one"
+            "train: run_dir must be set if several processes train without a torchrun that has an identity "
+            "(--standalone, or --rdzv-id), so that all of them use the same one"
         )
     stem = f"custom-{time.strftime('%Y%m%d-%H%M%S')}"
     for number in itertools.count(1):
@@ -36,4 +36,4 @@ def new_run_dir() -> Path:
         except FileExistsError:
             continue
         return path
-    raise AssertionError("the count does not end")
+    raise AssertionError("unreachable: the count is infinite")

@@ -1,4 +1,4 @@
-"""What a finished run leaves for people: its weights, and pictures of what it learned."""
+"""Results of a finished run: its weights and figures."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from fastvae.records import Batch
 from fastvae.train.run_dir.files import write_atomic
 from fastvae.train.run_dir.run_dir import RunDir
 
-_MAX_LATENTS = 5000  # points of the latent picture: more would only cover each other
+_MAX_LATENTS = 5000  # points of the latent-space figure: more would overlap
 _MAX_REASON = 300  # characters
-_ENCODED_AT_A_TIME = 500  # examples: bounds the memory of a deep encoder
+_ENCODED_AT_A_TIME = 500  # examples: limits the memory of a deep encoder
 
 
 def check_same_data(run_dir: Path, data: Data) -> None:
-    """Refuse to go on where a run's own file is another by now: a run is the same before and after a crash.
+    """Check that the user's file of a run has not changed since the run began.
 
     Raises:
         ValueError: the file has changed since the run began.
@@ -32,12 +32,12 @@ def check_same_data(run_dir: Path, data: Data) -> None:
     reason = why_changed(read_data_state(run_dir), data.state)
     if reason is not None:
         raise ValueError(
-            f"train: {run_dir} began with another file: {reason}; put the old one back, or choose another --run-dir"
+            f"train: {run_dir} started with another file: {reason}; restore the old one, or choose another --run-dir"
         )
 
 
 def write_data_state(run_dir: Path, data: Data) -> None:
-    """Keep what a finished run needs of its data in the run directory."""
+    """Write the parts of the data that a finished run requires to the run directory."""
     for name, content in {DESCRIPTION: describe(data), **data.state}.items():
         path = RunDir(run_dir).data / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def write_data_state(run_dir: Path, data: Data) -> None:
 
 
 def read_data_state(run_dir: Path) -> dict[str, bytes]:
-    """What `write_data_state` kept, by name; nothing if it kept nothing."""
+    """Read the files of `write_data_state` by name; empty if there are none."""
     folder = RunDir(run_dir).data
     return {path.name: path.read_bytes() for path in sorted(folder.glob("[!.]*")) if path.is_file()}
 
@@ -91,10 +91,10 @@ def write_latents(path: Path, model: nn.Module, data: Data, seed: int) -> None:
 
 
 def write_reconstructions(path: Path, model: nn.Module, data: Data, *, num: int, seed: int) -> None:
-    """Show the first ``num`` test examples beside what the model makes of them.
+    """Write the first ``num`` test examples and their reconstructions.
 
     Raises:
-        ValueError: the model reconstructs nothing.
+        ValueError: the model does not reconstruct.
     """
     batch = first_examples(data, data.test, num, seed, device_of(model))
     reconstructions = AnyModel(model).reconstruct(batch)
@@ -103,10 +103,10 @@ def write_reconstructions(path: Path, model: nn.Module, data: Data, *, num: int,
 
 
 def write_samples(path: Path, model: nn.Module, data: Data, *, num: int, seed: int) -> None:
-    """Show ``num`` new examples from the prior, their conditions in turn; the same seed gives the same ones.
+    """Write ``num`` samples from the prior, cycling through the conditions; they depend on the seed only.
 
     Raises:
-        ValueError: the model draws nothing.
+        ValueError: the model does not sample.
     """
     device = device_of(model)
     given = {} if data.conditions is None else {"condition": data.conditions.vectors(num).to(device)}
@@ -116,7 +116,7 @@ def write_samples(path: Path, model: nn.Module, data: Data, *, num: int, seed: i
 
 
 def first_examples(data: Data, source: Source, num: int, seed: int, device: torch.device) -> Batch:
-    """The first ``num`` examples of a source, as evaluation sees them."""
+    """Return the first ``num`` examples of a source, as evaluation reads them."""
     if num < 1:
         raise ValueError(f"num must be at least 1, got {num}")
     batches = evaluation_batches(source, data.preprocess, batch_size=min(num, len(source)), seed=seed, device=device)
@@ -125,7 +125,7 @@ def first_examples(data: Data, source: Source, num: int, seed: int, device: torc
 
 @torch.no_grad()
 def latents_of_test_set(model: nn.Module, data: Data, seed: int, *, limit: int) -> tuple[Tensor, Tensor | None]:
-    """Posterior means of the first ``limit`` test examples, [N, D], and their labels [N] where there are any."""
+    """Return posterior means [N, D] of the first ``limit`` test examples, and their labels [N] or None."""
     size = min(limit, len(data.test), _ENCODED_AT_A_TIME)
     batches = evaluation_batches(data.test, data.preprocess, batch_size=size, seed=seed, device=device_of(model))
     able = AnyModel(model)
@@ -136,5 +136,5 @@ def latents_of_test_set(model: nn.Module, data: Data, seed: int, *, limit: int) 
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the model's parameters are."""
+    """Return the device of the model's parameters."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""Where everything of a run lies: each file of a run directory is named here, and nowhere else. Needs no PyTorch."""
+"""The paths of all files of a run directory. Every file name is defined here. This module does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunDir:
-    """The paths of a run's files; none of them needs to exist.
+    """The paths of a run's files; the files need not exist.
 
     Args:
         path: the run directory.
@@ -23,17 +23,17 @@ class RunDir:
 
     @property
     def record(self) -> Path:
-        """The format of the directory, and which model and data it belongs to."""
+        """The format of the directory, and the model and data that it belongs to."""
         return self.path / "run.json"
 
     @property
     def status(self) -> Path:
-        """How the run stands."""
+        """State of the run."""
         return self.path / "status.json"
 
     @property
     def metrics(self) -> Path:
-        """One JSON object for each line of the log."""
+        """Log: one JSON object per line."""
         return self.path / "metrics.jsonl"
 
     @property
@@ -48,7 +48,7 @@ class RunDir:
 
     @property
     def newest_checkpoint(self) -> Path | None:
-        """The newest directory with a checkpoint's name, valid or not; None without any."""
+        """The newest directory with a checkpoint's name, valid or not; None if there is none."""
         return next(iter(checkpoint_paths(self.checkpoints)), None)
 
     @property
@@ -58,37 +58,37 @@ class RunDir:
 
     @property
     def evaluation(self) -> Path:
-        """The numbers of the final evaluation."""
+        """Results of the final evaluation."""
         return self.path / "evaluation.json"
 
     @property
     def data(self) -> Path:
-        """Folder of what a finished run needs of its data."""
+        """Folder of the data files that a finished run requires."""
         return self.path / "data"
 
     @property
     def lock(self) -> Path:
-        """Which process writes to the directory."""
+        """Lock: the process that writes to the directory."""
         return self.path / "run.lock"
 
     @property
     def lock_guard(self) -> Path:
-        """Locked by the operating system while a process reads and replaces the lock."""
+        """File that is locked by the operating system while a process replaces the lock."""
         return self.path / ".run.lock.guard"
 
     @property
     def curves(self) -> Path:
-        """Picture of the metrics over the steps."""
+        """Figure of the metrics over the steps."""
         return self.path / "curves.png"
 
     @property
     def latents(self) -> Path:
-        """Picture of the latent space."""
+        """Figure of the latent space."""
         return self.path / "latents.png"
 
     @property
     def job_id(self) -> Path:
-        """The Slurm job that the run was submitted as."""
+        """ID of the Slurm job of the run."""
         return self.path / "job_id"
 
     @property
@@ -98,15 +98,15 @@ class RunDir:
 
     @property
     def output(self) -> Path:
-        """What the processes of ``fastvae verify-resume`` print."""
+        """Output of the processes of ``fastvae verify-resume``."""
         return self.path / "output.txt"
 
     def rank_log(self, rank: int) -> Path:
-        """The log of one process of several."""
+        """Return the path of the log of one of several processes."""
         return self.path / "logs" / f"rank_{rank}.log"
 
     def examples(self, what: str, suffix: str) -> Path:
-        """Examples for people, such as ``samples.png``; a folder where the kind of data has no suffix."""
+        """Return the path of rendered examples, such as ``samples.png``; a folder if the kind of data has no suffix."""
         return self.path / f"{what}{suffix}"
 
 

@@ -1,4 +1,4 @@
-"""A run's way to and from its checkpoints: where it goes on, and how it saves while it trains."""
+"""Saving checkpoints during training, and resuming from them."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ _CLOSING_S = 10.0
 
 
 class SaveError(OSError):
-    """A checkpoint could not be written; those that were there are as they were."""
+    """A checkpoint could not be written; earlier checkpoints are unchanged."""
 
 
 class Saver:
-    """The checkpoints of one run directory; every method is called by all ranks together, but for ``failed``.
+    """The checkpoints of one run directory; all ranks call every method together, except ``failed``.
 
-    A save copies everything that it writes before it returns; the writing goes on beside the training, in a thread
-    whose messages have a process group of their own. At most one save is under way.
+    A save copies everything that it writes before it returns; the copy is written while training continues, in a thread
+    with its own process group. At most one save is in progress.
 
     Args:
         run_dir: the run directory.
-        strategies: of each player, by name; the names of its tensors begin with its own and a dot.
+        strategies: strategies by player; the names of a player's tensors start with its name and a dot.
         config: the settings of the run.
-        resolved: what ``config.yaml`` says.
+        resolved: contents of ``config.yaml``.
         lock: held while a checkpoint is published.
-        scheduled: what schedules give at a step, for ``state.json``.
+        scheduled: values of the schedules at a step, for ``state.json``.
         replicated: tensors that belong to no player, equal on all ranks; they are saved with the first.
     """
 
@@ -78,33 +78,33 @@ class Saver:
         self._scheduled, self._replicated = scheduled, replicated
         self._config, self._resolved, self._lock = config, resolved, lock
         self._resume = resume
-        self._data: Data | None = None  # this and the next are rank 0's, once `identify` was called
+        self._data: Data | None = None  # this and the next are set on rank 0 by `identify`
         self._belongs_to: Mapping[str, Any] = {}
         self._side = SideGroup(self._world)
         self._writing: threading.Thread | None = None
-        self._error: str | None = None  # of the save that ended last, the same on all ranks
-        self._interruption: Exception | None = None  # of a save whose messages did not arrive: a peer died or is silent
-        self.saved_step: int | None = None  # of the newest checkpoint
+        self._error: str | None = None  # error of the last save, the same on all ranks
+        self._interruption: Exception | None = None  # of a save: another rank does not respond
+        self.saved_step: int | None = None  # step of the newest checkpoint
 
     @property
     def failed(self) -> bool:
-        """Whether a background save has failed, and nobody has been told; a rank may know it before the others."""
+        """Whether a background save has failed and was not reported yet; may be True on some ranks first."""
         return self._error is not None
 
     def identify(self, models: Mapping[str, nn.Module], data: Data) -> None:
-        """Note each player's model and the data, before a strategy wraps the models; all but rank 0 do nothing."""
+        """Record each player's model and the data on rank 0, before a strategy wraps the models."""
         if self._world.is_main:
             self._data, self._belongs_to = data, identify(models, data)
 
     def resume(self, averages: Mapping[str, dict[str, Tensor]]) -> TrainState:
-        """The state to go on from: the newest valid checkpoint of this same run, or step 0.
+        """Return the state to resume from: the newest valid checkpoint of this run, or step 0.
 
         Args:
-            averages: of each player's weights, by the player's name; filled in place.
+            averages: averaged weights by player; filled in place.
 
         Raises:
-            ValueError: on all ranks: the directory holds another run, one of another format, or one where there must
-                be none, or none where there must be one.
+            ValueError: on all ranks: the directory contains another run or one of another format, contains a run
+                although it must not, or contains none although it must.
         """
         self._check(partial(check_resume, self._run_dir, self._resume))
         checkpoint = self._newest()
@@ -120,7 +120,7 @@ class Saver:
         return TrainState.start(self._world.device, averages, checkpoint.scalars)
 
     def _begin(self, is_resumed: bool) -> None:
-        """Make the directory this run's."""
+        """Initialise the run directory."""
         if self._resume == "must" and not is_resumed:
             raise ValueError(f"train: {self._run_dir} has no valid checkpoint to resume from; use resume=True")
         paths = RunDir(self._run_dir)
@@ -133,7 +133,7 @@ class Saver:
         write_atomic(paths.config, yaml.safe_dump(self._resolved, sort_keys=False))
 
     def _check(self, work: Callable[[], None]) -> None:
-        """Do something on rank 0, and raise its ValueError on all ranks."""
+        """Call ``work`` on rank 0, and raise its ValueError on all ranks."""
         error = None
         if self._world.is_main:
             try:
@@ -148,15 +148,15 @@ class Saver:
         saved, own = sorted(checkpoint.scalars["players"]), sorted(self._strategies)
         if saved != own:
             raise ValueError(
-                f"train: {self._run_dir} holds a run of {', '.join(saved)}, this task trains {', '.join(own)}; "
-                "choose another run_dir, or the task that it began with"
+                f"train: {self._run_dir} contains a run of {', '.join(saved)}, but this task trains {', '.join(own)}; "
+                "choose another run_dir, or the task that it was started with"
             )
 
     def _replicated_with(self, player: str) -> Mapping[str, Tensor]:
         return self._replicated if player == next(iter(self._strategies)) else {}
 
     def _newest(self) -> Checkpoint | None:
-        """The newest checkpoint that verifies, the same on all ranks; one that does not is named and passed over."""
+        """Return the newest valid checkpoint, the same on all ranks; warn of invalid ones and skip them."""
         chosen: Checkpoint | None = None
         if self._world.is_main:
             sweep(self._root)
@@ -167,7 +167,7 @@ class Saver:
         return chosen if chosen is not None else read_checkpoint(Path(path), checksums=False)
 
     def save(self, state: TrainState, *, wait: bool = False) -> None:
-        """Save the run as it stands; returns once everything is copied, or with ``wait`` once it is on the disk.
+        """Save the current state; return once it is copied, or with ``wait`` once it is on the disk.
 
         Raises:
             SaveError: this save or the one before failed, and the policy is to stop.
@@ -184,7 +184,7 @@ class Saver:
             self.finish()
 
     def finish(self) -> None:
-        """Wait for the save that is under way, and say how it went.
+        """Wait for the save in progress, and report its errors.
 
         Raises:
             SaveError: it failed, and the policy is to stop.
@@ -198,12 +198,12 @@ class Saver:
         if error is None:
             return
         if self._config.on_save_error == "stop":
-            raise SaveError(f"{error}; the checkpoints that were there are as they were")
+            raise SaveError(f"{error}; earlier checkpoints are unchanged")
         if self._world.is_main:
-            warnings.warn(f"{error}; the run goes on, as train.on_save_error says", stacklevel=2)
+            warnings.warn(f"{error}; the run continues (train.on_save_error=warn)", stacklevel=2)
 
     def leave(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Give a save that is under way a moment to end; with a peer that died or is silent it cannot end."""
+        """Wait a moment for a save in progress; it cannot finish if another rank died or does not respond."""
         if self._writing is not None:
             self._writing.join(timeout=0.0 if is_peer_error(error) else _CLOSING_S)
             self._writing = None
@@ -226,14 +226,14 @@ class Saver:
         }
 
     def _attempt(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
-        """The thread's work; an error between the ranks is kept for the main thread."""
+        """Run in the thread; a communication error is stored for the main thread."""
         try:
             self._write(tensors, scalars)
         except Exception as error:  # noqa: BLE001  raised in ``finish``
             self._interruption = error
 
     def _write(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
-        """Three parts, each done on all ranks before the next begins on any."""
+        """Write in three phases; each is complete on all ranks before the next starts on any."""
         temporary = temporary_of(self._root, scalars["step"])
         for part in (
             partial(self._open, temporary),
@@ -266,4 +266,4 @@ class Saver:
 
 
 def _warn_of(error: CheckpointError) -> None:
-    warnings.warn(f"checkpoint passed over: {error}", stacklevel=2)
+    warnings.warn(f"checkpoint skipped: {error}", stacklevel=2)

@@ -1,4 +1,4 @@
-"""``status.json``: how a run stands, and whether it fails the same way again. Batch scripts decide by it."""
+"""``status.json``: the state of a run, and whether it repeats a failure. Batch scripts depend on it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from fastvae.train.run_dir.run_dir import RunDir
 if TYPE_CHECKING:
     from fastvae.distributed import World
 
-ATTEMPT = "FASTVAE_ATTEMPT"  # the environment variable that names this start of a batch job
+ATTEMPT = "FASTVAE_ATTEMPT"  # the environment variable that identifies this start of a batch job
 _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 
 def write_status(run_dir: Path, world: World, state: str, step: int, **details: Any) -> None:
-    """Say how the run stands: running, preempted, done or failed, with step and reason.
+    """Write the state of the run (running, preempted, done or failed) with its step and reason.
 
-    A failed run's ``failure`` holds the fingerprint of its reason and how often in a row it failed so without a newer
-    checkpoint; it stays while the run is tried again, until the run is done.
+    The ``failure`` of a failed run contains the fingerprint of its reason and the number of consecutive failures with
+    it without a newer checkpoint; it is kept while the run is tried again, until the run is done.
     """
     if not world.is_main:
         return
@@ -36,10 +36,10 @@ def write_status(run_dir: Path, world: World, state: str, step: int, **details: 
 
 
 def read_status(run_dir: Path) -> dict[str, Any] | None:
-    """What ``status.json`` says, or None where the run has not begun.
+    """Read ``status.json``; None if the run has not started.
 
     Raises:
-        ValueError: the file is not one that fastvae wrote.
+        ValueError: the file was not written by fastvae.
     """
     path = RunDir(run_dir).status
     try:
@@ -47,14 +47,14 @@ def read_status(run_dir: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ValueError(f"{path}: must be JSON as fastvae writes it ({error}); remove it") from None
+        raise ValueError(f"{path}: must be JSON written by fastvae ({error}); remove it") from None
     if not isinstance(status, dict) or not {"state", "step"} <= status.keys():
-        raise ValueError(f"{path}: must hold a state and a step, got {status!r}; remove it")
+        raise ValueError(f"{path}: must contain a state and a step, got {status!r}; remove it")
     return status
 
 
 def fingerprint(reason: str) -> str:
-    """Twelve hex digits, equal for errors whose first lines differ in numbers only (addresses, ports, sizes, steps)."""
+    """Return twelve hex digits that do not depend on numbers in the first line (addresses, ports, sizes, steps)."""
     first_line = reason.strip().partition("\n")[0]
     return hashlib.sha256(_NUMBERS.sub("#", first_line).encode()).hexdigest()[:12]
 
@@ -62,7 +62,7 @@ def fingerprint(reason: str) -> str:
 def _last_failure(run_dir: Path) -> dict[str, Any] | None:
     try:
         failure = (read_status(run_dir) or {}).get("failure")
-    except ValueError:  # what cannot be read is about to be replaced
+    except ValueError:  # an unreadable file is about to be replaced
         return None
     return failure if isinstance(failure, dict) else None
 

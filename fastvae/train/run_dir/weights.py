@@ -1,4 +1,4 @@
-"""A model's weights alone: out of a checkpoint, into a file, and into a model."""
+"""The weights of a model: read from a checkpoint, written to a file, loaded into a model."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from fastvae.train.run_dir.files import replacing
 from fastvae.train.run_dir.run_dir import RunDir, checkpoint_paths, step_of
 
 METADATA = {"format": "pt", "fastvae_version": __version__}
-"""In every safetensors file of weights; other libraries read the format."""
-_ATTEMPTS = 20  # a run that goes on may remove a checkpoint while it is read; there is a newer one then
+"""Metadata of every safetensors file of weights; other libraries read the format."""
+_ATTEMPTS = 20  # a running run may remove a checkpoint while it is read; then there is a newer one
 
 
 def read_weights(run_dir: Path, step: int | None = None) -> tuple[int, dict[str, Tensor]]:
-    """The weights of a run's newest valid checkpoint, or of one step; averaged where the run keeps an average.
+    """Read the weights of a run's newest valid checkpoint, or of one step; the averaged ones if the run has EMA.
 
-    They are those of the model that is evaluated, not of a task's other models. The run may be going on.
+    They are those of the evaluated model, not of a task's other models. The run may still be running.
 
     Returns:
         The step, and the tensors by name.
 
     Raises:
-        ValueError: there is no such checkpoint, or it is not valid.
+        ValueError: the checkpoint does not exist or is not valid.
     """
     root = RunDir(run_dir).checkpoints
     for _ in range(_ATTEMPTS):
@@ -48,7 +48,7 @@ def read_weights(run_dir: Path, step: int | None = None) -> tuple[int, dict[str,
         elif checkpoint_paths(root) == before:
             break
     which = "valid checkpoint" if step is None else f"checkpoint of step {step}"
-    raise ValueError(f"{run_dir} has no {which}; `fastvae checkpoints {run_dir}` lists what there is")
+    raise ValueError(f"{run_dir} has no {which}; `fastvae checkpoints {run_dir}` lists the checkpoints")
 
 
 def _find(root: Path, step: int | None) -> Checkpoint | None:
@@ -65,7 +65,7 @@ def _find(root: Path, step: int | None) -> Checkpoint | None:
 
 
 def _weights_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    from fastvae.distributed import read_whole  # here: a finished run is read without PyTorch's checkpoints
+    from fastvae.distributed import read_whole  # imported here: a finished run is read without PyTorch's checkpoints
 
     kinds = (f"{GENERATOR}.model.", f"{GENERATOR}.averages.")
     tensors = read_whole(checkpoint.path, lambda name: name.startswith(kinds))
@@ -76,7 +76,7 @@ def _weights_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def write_weights(path: Path, model: nn.Module) -> None:
-    """Write a model's weights to a safetensors file; a reader, or a crash, sees the old file or the new one."""
+    """Write a model's weights to a safetensors file atomically."""
     with replacing(path) as temporary:
         safetensors.torch.save_model(model, str(temporary), METADATA)
 
@@ -85,7 +85,7 @@ def export_weights(run_dir: str | Path, to: Path, *, step: int | None = None) ->
     """Write the weights of a run's newest valid checkpoint, or of one step, to a safetensors file; returns the step.
 
     Raises:
-        ValueError: there is no such checkpoint, or it is not valid.
+        ValueError: the checkpoint does not exist or is not valid.
     """
     step, tensors = read_weights(Path(run_dir), step)
     with replacing(to) as temporary:
@@ -94,20 +94,20 @@ def export_weights(run_dir: str | Path, to: Path, *, step: int | None = None) ->
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Set a model's weights to those of a safetensors file: ``model.safetensors``, or what ``fastvae export`` wrote.
+    """Set a model's weights to those of a safetensors file: ``model.safetensors``, or a file of ``fastvae export``.
 
     Raises:
-        ValueError: the file is no safetensors file, or holds other tensors than the model; nothing was changed.
+        ValueError: the file is not a safetensors file, or its tensors differ from the model's; nothing was changed.
     """
     try:
         tensors = safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file: {error}") from None
+        raise ValueError(f"{path} is not a safetensors file: {error}") from None
     set_weights(model, tensors, str(path))
 
 
 def set_weights(model: nn.Module, tensors: dict[str, Tensor], origin: str) -> None:
-    """Set a model's weights to tensors by name; tensors that the model shares may be there once.
+    """Set a model's weights to tensors by name; shared tensors may be given once.
 
     Raises:
         ValueError: names or shapes differ; nothing was changed.

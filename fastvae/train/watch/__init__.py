@@ -1,1 +1,1 @@
-"""What watches over training: bad numbers, collapse, and the restart of a decoder."""
+"""Monitoring of training: non-finite values, posterior collapse, and the restart of a decoder."""

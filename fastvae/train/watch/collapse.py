@@ -1,4 +1,4 @@
-"""Posterior collapse: latent units that say nothing about x any more, evaluation after evaluation."""
+"""Posterior collapse: latent units that carry no information about x at several consecutive evaluations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fastvae.train.config import CollapseConfig
 
 
 def is_collapsed(config: CollapseConfig, evaluation: Evaluation) -> bool:
-    """Whether too few latent units were active; False for a model without any."""
+    """Whether too few latent units were active; False for a model without latent units."""
     if config.min_active is None or evaluation.active_units is None or not evaluation.latent_units:
         return False
     return evaluation.active_units < config.min_active * evaluation.latent_units

@@ -1,7 +1,7 @@
-"""Numbers that go wrong: a step whose loss or gradient is not finite, or far above its usual level, changes nothing.
+"""The guard: a step whose loss or gradient is not finite, or far above its usual level, is skipped.
 
-The decision is made where the numbers are, on the device, against limits that the host works out from earlier steps.
-On a GPU the host hears of a step a few steps later, so that nothing ever waits for the device.
+The decision is made on the device, against limits that the host computes from earlier steps. On a GPU the host reads
+the verdict on a step a few steps later, so that it never waits for the device.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from torch import Tensor
 from fastvae.train.config import GuardConfig
 
 _LARGEST = torch.finfo(torch.float32).max  # a limit that NaN and infinity exceed, and no other number
-_LAG = 4  # steps between a step on a GPU and the host's look at it
-# The least deviation that a level is given, so that nearly constant numbers make no spikes of nothing.
-_LOSS_FLOOR = 0.01  # of the loss's running mean
+_LAG = 4  # steps between a step on a GPU and the host's reading of its verdict
+# Lower bounds of the standard deviation, so that nearly constant values do not cause spikes.
+_LOSS_FLOOR = 0.01  # as a fraction of the loss's running mean
 _LOG_NORM_FLOOR = 0.1  # of the logarithm of the gradient's norm: about 10 % of the norm
 
 
 @dataclass
 class Level:
-    """Running mean and variance: plain ones up to the window's length, exponentially weighted ones from there on."""
+    """Running mean and variance: unweighted up to the window's length, then exponentially weighted."""
 
     mean: float = 0.0
     variance: float = 0.0
 
     def add(self, value: float, weight: float) -> None:
-        """Take in a value that counts ``weight``, with ``1 - weight`` for all before it (West 1979)."""
+        """Add a value with ``weight``; all earlier values together have ``1 - weight`` (West 1979)."""
         delta = value - self.mean
         self.mean += weight * delta
         self.variance = (1 - weight) * (self.variance + weight * delta * delta)
 
     def above(self, sigmas: float, floor: float) -> float:
-        """The mean plus so many standard deviations, of at least ``floor`` each."""
+        """Return the mean plus ``sigmas`` standard deviations, each at least ``floor``."""
         return self.mean + sigmas * max(math.sqrt(self.variance), floor)
 
 
@@ -76,17 +76,17 @@ class PendingVerdict(Judged):
 
 @dataclass
 class GuardState:
-    """What the guard remembers from step to step; part of a checkpoint, as JSON."""
+    """State of the guard; part of a checkpoint, as JSON."""
 
     loss: Level = field(default_factory=Level)
     log_norm: Level = field(default_factory=Level)
-    count: int = 0  # steps in the window, up to its length
+    count: int = 0  # number of steps in the window, up to its length
     spikes_in_a_row: int = 0
     not_finite_in_a_row: int = 0
     unseen: list[Judged] = field(default_factory=list)  # verdicts that the host has not read, oldest first
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON, where None stands for a number that is not finite."""
+        """Return JSON values, with None for a number that is not finite."""
         unseen = [
             [judged.step, *(value if math.isfinite(value) else None for value in judged.values())]
             for judged in self.unseen
@@ -95,7 +95,7 @@ class GuardState:
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> GuardState:
-        """What ``to_json`` gave."""
+        """Restore the result of ``to_json``."""
         levels = {name: Level(**saved[name]) for name in ("loss", "log_norm")}
         unseen = [
             Judged(step, [math.nan if value is None else value for value in values])
@@ -112,19 +112,19 @@ class Skip:
     finite: bool  # False: loss or gradient was a NaN or an infinity; True: a spike
     loss_nats: float
     grad_norm: float
-    not_finite_in_a_row: int  # up to and with this step
+    not_finite_in_a_row: int  # number of consecutive steps up to this one
 
 
 class Guard:
-    """Judges each step before it changes the parameters.
+    """Accept or skip each step before it changes the parameters.
 
     Args:
         config: the settings.
-        state: where the run stands; kept up to date in place.
-        device: where loss and gradient norm are.
-        num_examples: of a global batch.
-        all_reduce_sum: the sum of a tensor over ranks; all ranks then decide alike.
-        lag: steps between a step and the host's look at it; None: 0 on the CPU, a few on a GPU.
+        state: state of the guard; updated in place.
+        device: device of loss and gradient norm.
+        num_examples: number of examples of a global batch.
+        all_reduce_sum: sums a tensor over ranks, so that all ranks decide in the same way.
+        lag: steps between a step and the host's reading of its verdict; None: 0 on the CPU, a few on a GPU.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Guard:
         self._step = 0
 
     def begin(self, step: int) -> None:
-        """Name the step, counted from 1, that the next verdicts are on. A player need not take part in every step."""
+        """Set the step, counted from 1, of the next verdicts. A player need not take part in every step."""
         self._step = step
 
     def accept(self, loss: Tensor, grad_norm: Tensor) -> Tensor:
@@ -165,9 +165,9 @@ class Guard:
         return numbers[2] > 0
 
     def judge(self, loss: Tensor, grad_norm: Tensor, limits: Tensor) -> Tensor:
-        """A step's loss in nats per example, its gradient's norm, and 1 where it is accepted or 0: ``[3]``.
+        """Return a step's loss in nats per example, its gradient norm, and 1 if it is accepted, else 0: ``[3]``.
 
-        All of it happens on the device, so that a CUDA graph may hold it.
+        It runs on the device only, so that a CUDA graph can capture it.
 
         Args:
             loss, grad_norm: as for ``accept``.
@@ -178,22 +178,22 @@ class Guard:
 
     @property
     def stop_after(self) -> int:
-        """The run ends after so many steps in a row that were not finite."""
+        """Number of consecutive non-finite steps after which the run stops."""
         return self._config.stop_after
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The largest loss and gradient norm that are not refused at the next step."""
+        """Return the largest loss and gradient norm that are accepted at the next step."""
         return self._limits
 
     def note(self, judged: Judged) -> None:
-        """Remember a verdict, for ``settle``."""
+        """Store a verdict for ``settle``."""
         self._state.unseen.append(judged)
 
     def settle(self, step: int, *, wait: bool = False) -> Iterator[Skip]:
-        """Read the verdicts on all steps up to ``step`` less the lag; gives the steps that were skipped, in order.
+        """Read the verdicts on all steps up to ``step`` minus the lag; yield the skipped steps in order.
 
-        ``wait`` reads all of them, as the end of a run does.
+        With ``wait``, read all of them, as at the end of a run.
         """
         unseen = self._state.unseen
         while unseen and (wait or unseen[0].step <= step - self._lag):
@@ -224,7 +224,7 @@ class Guard:
         state.log_norm.add(math.log(max(grad_norm, 1e-30)), 1 / state.count)
 
     def _work_out_limits(self) -> tuple[float, float]:
-        """The largest loss and gradient norm that are not refused, as float32 has them."""
+        """Return the largest loss and gradient norm that are accepted, rounded to float32."""
         state, sigmas = self._state, self._config.spike_sigma
         if sigmas is None or state.count < self._config.spike_window:
             return _LARGEST, _LARGEST

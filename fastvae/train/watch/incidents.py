@@ -1,4 +1,4 @@
-"""What goes wrong in a run without an error: steps that were skipped, numbers that do not come back, a collapse."""
+"""Incidents of a run: skipped steps, values that stay non-finite, posterior collapse."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from fastvae.train.task import Task
 from fastvae.train.watch.collapse import advice, is_collapsed
 from fastvae.train.watch.guard import Skip
 
-_SAID = 10  # skips that a person is told of one by one; all are in metrics.jsonl
+_SAID = 10  # number of skips that are printed; all are in metrics.jsonl
 
 
 class TrainingDiverged(RuntimeError):
-    """Loss or gradient is not finite any more, step after step."""
+    """Loss or gradient was not finite at too many consecutive steps."""
 
 
 class Incidents:
@@ -31,10 +31,11 @@ class Incidents:
         self._count = 0
 
     def settle(self, step: int) -> None:
-        """Write down what was skipped up to ``step``.
+        """Log the steps that were skipped up to ``step``.
 
         Raises:
-            TrainingDiverged: loss or gradient was not finite too many steps in a row; says what, where and what helps.
+            TrainingDiverged: loss or gradient was not finite at too many consecutive steps; the message names the
+                cause.
         """
         for player in self._players.values():
             stop_after = 1 if self._config.debug_numerics else min(player.guard.stop_after, self._config.steps)
@@ -44,7 +45,7 @@ class Incidents:
                     raise TrainingDiverged(self._explain(player, skip))
 
     def watch_collapse(self, evaluation: Evaluation, state: TrainState) -> None:
-        """Warn, once, where the latent was hardly used at several evaluations in a row."""
+        """Warn once if too few latent units were active at several consecutive evaluations."""
         config = self._config.collapse
         state.collapsed_evaluations = state.collapsed_evaluations + 1 if is_collapsed(config, evaluation) else 0
         if state.collapsed_evaluations == config.evaluations:

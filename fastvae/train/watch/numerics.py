@@ -1,7 +1,7 @@
-"""What was not finite in a step, and which module made it: found by doing the step again.
+"""Find what was not finite in a step, and the first module that produced it, by running the step again.
 
-A skipped step left the parameters alone, and noise and batch are functions of the step, so a second pass meets the same
-numbers. It runs on a copy of the model on every rank, without a message between them, watched by hooks.
+A skipped step did not change the parameters, and noise and batch are functions of the step, so a second pass computes
+the same values. It runs on a copy of the model on every rank, without communication, monitored by hooks.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from fastvae.train.config import TrainConfig
 from fastvae.train.step import autocast, forward, free_bits_ahead
 from fastvae.train.watch.scale import scale_advice
 
-_TEXT_BYTES = 1024  # of a rank's finding, as it crosses to the others
+_TEXT_BYTES = 1024  # size of a rank's finding, as it is sent to the others
 _SHOWN = 3  # names of a list before "and N more"
 
 
 @dataclass
 class Finding:
-    """What was not finite, in the order of the data's way; empty lists where all was well."""
+    """What was not finite, in the order of computation; empty lists if everything was finite."""
 
     weights: list[str] = field(default_factory=list)  # parameters, before the step
     batch: list[str] = field(default_factory=list)  # fields of the batch
     terms: list[str] = field(default_factory=list)  # rate, distortion, loss
     gradients: list[str] = field(default_factory=list)  # parameters whose gradient
-    module: str | None = None  # the first module that made one of finite numbers
+    module: str | None = None  # the first module with a non-finite output from finite inputs
     scale: str | None = None  # a remedy for data on a large scale; not a finding by itself
 
     def __bool__(self) -> bool:
@@ -48,14 +48,14 @@ class Finding:
             *self.terms,
             *(f"gradient of {name}" for name in _some(self.gradients)),
         ]
-        maker = f"the first to make it was {self.module}; " if self.module else ""
+        maker = f"the first module to produce it was {self.module}; " if self.module else ""
         return f"{maker}not finite: {', '.join(not_finite) or 'nothing else'}; {self._advice()}"
 
     def _advice(self) -> str:
         if self.weights:
-            return "the weights themselves are damaged: go on from an earlier checkpoint, or check how they are made"
+            return "the weights are not finite: resume from an earlier checkpoint, or check the initialisation"
         if self.batch:
-            return "look at the data: examples must be finite numbers"
+            return "check the data: examples must be finite numbers"
         if self.scale is not None:
             return self.scale
         if "rate" in self.terms:
@@ -66,7 +66,7 @@ class Finding:
 
 
 def diagnose(strategy: Strategy, micro_batches: Sequence[KeyedBatch], config: TrainConfig, kl_weight: float) -> str:
-    """Say what was not finite in a step that was skipped; called by all ranks together, each with its own batches.
+    """Explain what was not finite in a skipped step; called by all ranks together, each with its own batches.
 
     Returns:
         The finding of the lowest rank that has one, the same text on every rank.
@@ -85,20 +85,20 @@ def diagnose(strategy: Strategy, micro_batches: Sequence[KeyedBatch], config: Tr
     finding.gradients = _not_finite({name: p.grad for name, p in watched.named_parameters()})
     finding.module = probe.culprit()
     otherwise = (
-        "done again, every rank's own numbers were finite: their sum over the batch or the ranks overflowed; "
+        "when repeated, the values of every rank were finite: their sum over the batch or the ranks overflowed; "
         "lower --train.lr or scale the data"
     )
     return _first_finding(strategy, finding, otherwise)
 
 
 def diagnose_state(strategy: Strategy, micro_batches: Sequence[KeyedBatch]) -> str:
-    """As ``diagnose``, from the weights and the batch alone: for a loss that this file does not know."""
-    otherwise = "weights and batch were finite; look at the task's loss, or lower the learning rate"
+    """The same as ``diagnose`` for a user's task, from the weights and the batch only."""
+    otherwise = "weights and batch were finite; check the task's loss, or lower the learning rate"
     return _first_finding(strategy, _copy_and_look(strategy, micro_batches)[1], otherwise)
 
 
 def _copy_and_look(strategy: Strategy, micro_batches: Sequence[KeyedBatch]) -> tuple[nn.Module, Finding]:
-    """A copy of the model that no hook of a strategy watches, and what is not finite in it and in the batches."""
+    """Return a copy of the model without a strategy's hooks, and what is not finite in it and in the batches."""
     with strategy.whole_model() as model, torch.enable_grad():
         watched = copy.deepcopy(model).to(strategy.world.device)
     weights = _not_finite(dict(watched.named_parameters()))
@@ -110,16 +110,16 @@ def _copy_and_look(strategy: Strategy, micro_batches: Sequence[KeyedBatch]) -> t
 
 
 class Probe:
-    """Watches a model's modules for the first NaN or infinity that one makes out of finite numbers."""
+    """Monitor a model's modules for the first NaN or infinity that is computed from finite inputs."""
 
     def __init__(self, model: nn.Module) -> None:
         self._kinds = {path: type(module).__name__ for path, module in model.named_modules()}
         self._forward: str | None = None
-        self._backward: tuple[int, str] | None = None  # the tensor whose gradient was first, and who gave the tensor
+        self._backward: tuple[int, str] | None = None  # tensor whose gradient was first, its module
         self._parameter: str | None = None  # the module whose parameter's gradient was first
-        self._gradients_finite: dict[str, bool] = {}  # of a module's results
-        self._readers: dict[int, list[str]] = {}  # modules that were given a tensor, outer ones first
-        self._kept: list[Tensor] = []  # so that no number of a tensor is used twice
+        self._gradients_finite: dict[str, bool] = {}  # whether the gradients of a module's results were finite
+        self._readers: dict[int, list[str]] = {}  # modules that received a tensor, outer ones first
+        self._kept: list[Tensor] = []  # keeps the tensors alive, so that no id() is used twice
         for path, module in model.named_modules():
             module.register_forward_pre_hook(partial(self._enter, path), with_kwargs=True)
             module.register_forward_hook(partial(self._leave, path), with_kwargs=True)
@@ -128,7 +128,7 @@ class Probe:
                     parameter.register_hook(partial(self._saw_parameter, path))
 
     def culprit(self) -> str | None:
-        """The module by its path, and whether its forward or its backward did it; None where all was finite."""
+        """The path of the module, and whether its forward or backward pass was first; None if all was finite."""
         if self._forward is not None:
             return f"{self._name(self._forward)} in its forward"
         if self._parameter is not None:
@@ -171,7 +171,7 @@ class Probe:
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """The floating-point tensors in a value made of tuples, lists, mappings and records."""
+    """Yield the floating-point tensors in nested tuples, lists, mappings and records."""
     if isinstance(value, Tensor):
         if value.is_floating_point():
             yield value
@@ -201,7 +201,7 @@ def _some(names: list[str]) -> list[str]:
 
 
 def _first_finding(strategy: Strategy, finding: Finding, otherwise: str) -> str:
-    """The text of the lowest rank that found something, on every rank; ``otherwise`` where none did."""
+    """Return the text of the lowest rank with a finding, on every rank; ``otherwise`` if there is none."""
     world = strategy.world
     texts = torch.zeros(world.world_size, _TEXT_BYTES, dtype=torch.int32, device=world.device)
     own = finding.text().encode()[:_TEXT_BYTES] if finding else b""

@@ -1,4 +1,4 @@
-"""Re-initialise the decoder after autoencoder pre-training: what a trained encoder needs for its z to be used."""
+"""Re-initialise the decoder after autoencoder pre-training: so that the decoder uses the z of a trained encoder."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from fastvae.train.state import PlayerState, copy_into
 
 
 class DecoderRestart:
-    """Gives all but the encoder its first weights back when the autoencoder's steps are over.
+    """Reset all parameters but the encoder's to their initial values after autoencoder pre-training.
 
-    A decoder that learnt without an encoder to rely on ignores z, and the posterior collapses. Here the encoder is
-    trained first, as an autoencoder's, and a new decoder then finds a z worth reading (Li et al. 2019, "A surprisingly
-    effective fix for deep latent variable modeling of text", arXiv 1909.00868).
+    A decoder that is trained together with an untrained encoder ignores z, and the posterior collapses. Here the
+    encoder is pre-trained as an autoencoder's, and a new decoder then finds an informative z (Li et al. 2019, "A
+    surprisingly effective fix for deep latent variable modeling of text", arXiv 1909.00868).
 
-    The first weights are those that the model has when the run begins, before a checkpoint is loaded; so the restart is
-    a function of the step, and a run that is resumed goes the same way. The optimizer's averages of these weights
-    start at 0 again too, and the moving average at the first weights.
+    The initial weights are those of the model before a checkpoint is loaded; so the restart is a function of the step,
+    and a resumed run behaves in the same way. The optimizer's averages of these weights restart at 0, and the moving
+    average at the initial weights.
 
     Args:
-        strategy: that of the player whose decoder restarts; holds the model as it was built.
-        config: ``objective.autoencoder_steps`` says when; 0 for never.
+        strategy: strategy of the player whose decoder is reset; contains the model as it was built.
+        config: ``objective.autoencoder_steps`` is the step of the restart; 0 for never.
 
     Raises:
         ValueError: the model has no part named encoder.

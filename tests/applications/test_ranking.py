@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from fastvae.applications.recommendation.baselines import EASE, Popularity, choose_l2, gram
+from fastvae.applications.recommendation.ranking import evaluate_ranking, ranking_figures, top_items
 from fastvae.data.interactions.source import InteractionSource, hold_out
-from fastvae.evaluate.item_baselines import EASE, Popularity, choose_l2, gram
-from fastvae.evaluate.ranking import evaluate_ranking, ranking_figures, top_items
 
 
 def users_of(num: int = 40, items: int = 60, seed: int = 0) -> InteractionSource:

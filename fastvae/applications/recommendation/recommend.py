@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from fastvae.applications.config import MAX_EASE_GIB
+from fastvae.applications.recommendation.baselines import EASE, Popularity, choose_l2, ease_gib, gram
+from fastvae.applications.recommendation.ranking import Ranking, Scorer, evaluate_ranking, top_items
 from fastvae.data import Data, DataConfig
 from fastvae.data.interactions.catalogue import CATALOGUE_FILE, Catalogue
 from fastvae.data.interactions.users import read_users
 from fastvae.data.loading.staging import csr
 from fastvae.data.views import SubsetSource
-from fastvae.evaluate.item_baselines import EASE, Popularity, choose_l2, ease_gib, gram
-from fastvae.evaluate.ranking import Ranking, Scorer, evaluate_ranking, top_items
 from fastvae.models import VAE, AutoEncoder
 from fastvae.run import LoadedRun
 

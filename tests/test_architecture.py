@@ -1,0 +1,41 @@
+"""docs/architecture.md names files, folders and objects that exist."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.test_imports import LEVELS
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+PATHS = sorted(set(re.findall(r"`((?:fastvae|tests|csrc|benchmarks|docs|launch)/[\w./]*)`", PAGE)))
+RECORDS = re.findall(
+    r"^\| [^|]+ \| `(\w+)` in `(fastvae/[\w/]+\.py)` \| `?(\w+)`?(?: in `(fastvae/[\w/]+\.py)`)?", PAGE, re.M
+)
+
+
+def module_of(path: str) -> object:
+    return importlib.import_module(path.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_path_exists(path: str) -> None:
+    assert (ROOT / path).exists()
+
+
+def test_every_record_and_registry_is_in_its_file() -> None:
+    assert len(RECORDS) == 6
+    for record, home, registry, registry_home in RECORDS:
+        assert hasattr(module_of(home), record)
+        if registry_home:
+            assert hasattr(module_of(registry_home), registry)
+
+
+def test_the_levels_are_those_of_the_import_test() -> None:
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", PAGE, re.M)
+    levels = [set(re.findall(r"`(\w+)`", cell)) for _, cell in rows]
+    assert levels == [level for level in LEVELS if level != {"__main__"}]
