@@ -1,11 +1,11 @@
 # make train    set up, then train on real handwritten digits: two processes, under two minutes
 # make test     set up, then everything that CI runs
-# make test-full    the slow tests too, at most 90 minutes
-# make setup    .venv with pinned dependencies and the native libraries; a second call finds nothing to do
-# make faults   inject every fault as often as it takes, and print the table (minutes)
-# make deepspeed    DeepSpeed too, without its compiled operators; its tests then run
-# make gpu-kit    .gpu/: what a machine with a GPU and no network lacks; GPU_PYTHON=... is a Python 3.12 with torch 2.11
-# make lint     ruff and mypy;    make bench    every benchmark;    make clean    remove all of it but runs/
+# make test-full    also the slow tests, at most 90 minutes
+# make setup    .venv with pinned dependencies and the native libraries; a second call does nothing
+# make faults   inject every fault repeatedly and print the table (minutes)
+# make deepspeed    install DeepSpeed without its compiled operators; its tests then run
+# make gpu-kit    .gpu/: packages for a machine with a GPU and no network; GPU_PYTHON=... is a Python 3.12 with torch 2.11
+# make lint     ruff and mypy;    make bench    every benchmark;    make clean    remove everything except runs/
 
 PYTHON ?= python3
 RECIPE ?= digits
@@ -15,11 +15,11 @@ SELECT = -m 'not slow'
 DEEPSPEED ?= 0.19.8
 
 BIN := .venv/bin
-# nproc obeys OMP_NUM_THREADS, where 1 thread would become 1 process.
+# nproc depends on OMP_NUM_THREADS: 1 thread would mean 1 process.
 CORES := $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 PROCESSES := $(shell [ $(CORES) -ge 2 ] && echo 2 || echo 1)
 THREADS := $(shell echo $$(( $(CORES) / $(PROCESSES) )))
-# A compiler that appears later gets its build: the stamp names what the build could be.
+# The stamp names the possible build, so that a compiler installed later triggers a new build.
 COMPILER := $(shell command -v c++ || command -v g++ || command -v clang++)
 BACKEND := $(if $(COMPILER),native,reference)
 BUILT := .venv/.built-$(BACKEND)
@@ -39,7 +39,7 @@ $(BUILT): .venv/.installed $(SOURCES)
 	$(BIN)/python -m pip install --disable-pip-version-check --no-build-isolation --no-deps -e .
 	touch $@
 
-# It builds what it needs when it first needs it; the version is the one that the tests were run with.
+# DeepSpeed builds its operators on first use; the version is the tested one.
 deepspeed: setup
 	DS_BUILD_OPS=0 $(BIN)/python -m pip install --disable-pip-version-check --no-build-isolation -c constraints.txt deepspeed==$(DEEPSPEED)
 
@@ -60,7 +60,7 @@ else
 endif
 	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal $(SELECT) $(ARGS)
 
-# All tests, those that are marked slow too: at most 90 minutes on two cores.
+# All tests, including those marked slow: at most 90 minutes on two cores.
 test-full: SELECT :=
 test-full: test
 
@@ -69,7 +69,7 @@ faults: setup
 	    --numprocesses $(PROCESSES) --dist worksteal \
 	    --faults-report benchmarks/results/faults_$(shell date +%Y%m).md $(ARGS)
 
-# Its libraries are built in a copy of this tree, so the ones here stay as they are.
+# Its libraries are built in a copy of this tree, so those of this tree do not change.
 gpu-kit: .venv/.installed
 	GPU_PYTHON=$(GPU_PYTHON) $(BIN)/python benchmarks/gpu_kit.py
 

@@ -49,7 +49,7 @@ ROOT = Path(__file__).resolve().parent
 MODES = ("auto", "require", "off")
 CPU, CUDA, MODULE = "libfastvae_cpu.so", "libfastvae_cuda.so", f"_C{sysconfig.get_config_var('EXT_SUFFIX')}"
 # No -march=native: the kernels choose their instruction set at run time. No -ffast-math: they are exact. -fwrapv, which
-# setuptools compiles with, is what the kernels were measured with; without it gcc 12 makes 7 % more code of them.
+# setuptools compiles with, was used for all measurements; without it gcc 12 generates 7 % more code.
 STABLE_ABI = ["-DTORCH_STABLE_ONLY", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
 CXX_FLAGS = ["-O3", "-DNDEBUG", "-g0", "-fwrapv", "-Wall", "-fPIC", "-fvisibility=hidden", "-std=c++20"]
 NVCC_FLAGS = ["-O3", "-DUSE_CUDA", "-std=c++20", "--expt-relaxed-constexpr"]
@@ -64,21 +64,21 @@ SEE_MORE = "for the compiler's messages run: FASTVAE_BUILD=require pip install -
 
 
 def main() -> None:
-    """Plan what can be built here, and hand setuptools the commands that build it."""
+    """Plan the build, and pass its commands to setuptools."""
     info: dict[str, Any] = {
         "built": False,
-        "reason": None,  # why there are no CPU kernels
+        "reason": None,  # reason why there are no CPU kernels
         "mode": build_mode(),
         "python": platform.python_version(),
         "torch": None,
         "torch_target_version": "2.10",
         "compiler": None,
         "cuda": False,
-        "cuda_reason": None,  # why there are no CUDA kernels
-        "cuda_version": None,  # nvcc's
+        "cuda_reason": None,  # reason why there are no CUDA kernels
+        "cuda_version": None,  # version of nvcc
         "cuda_architectures": None,
         "module": False,
-        "module_reason": None,  # why there is no fastvae._C
+        "module_reason": None,  # reason why there is no fastvae._C
     }
     native = plan(info) if will_build() else None
     setup(
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def build_mode() -> str:
-    """FASTVAE_BUILD, checked."""
+    """Return the validated FASTVAE_BUILD."""
     mode = os.environ.get("FASTVAE_BUILD") or "auto"
     if mode not in MODES:
         raise SystemExit(f"setup.py: FASTVAE_BUILD must be one of {', '.join(MODES)}, got {mode!r}")
@@ -97,12 +97,12 @@ def build_mode() -> str:
 
 
 def will_build() -> bool:
-    """Whether the commands on this command line compile: metadata and sdists need no compiler."""
+    """Whether the commands of this command line compile; metadata and sdists do not require a compiler."""
     return not {"build", "build_ext", "install", "develop", "bdist_wheel", "editable_wheel"}.isdisjoint(sys.argv)
 
 
 def plan(info: dict[str, Any]) -> NinjaFile | None:
-    """What is to be built; None where nothing is. ``info`` records why a part is left out."""
+    """Return the build file, or None if nothing is built; ``info`` records the reason for each omitted part."""
     ninja = NinjaFile()
     try:
         if info["mode"] == "off":
@@ -110,7 +110,7 @@ def plan(info: dict[str, Any]) -> NinjaFile | None:
         compiler, torch = find_compiler(), find_torch()
         find_ninja()
         info.update(torch=torch.version, compiler=output_of(*compiler.split(), "--version").splitlines()[0])
-        with optional(info, "cuda_reason"):  # first, because its files take longest
+        with optional(info, "cuda_reason"):  # first, because its files take the longest time
             add_cuda(ninja, torch, info)
         add_cpu(ninja, torch)
         with optional(info, "module_reason"):
@@ -125,7 +125,7 @@ def plan(info: dict[str, Any]) -> NinjaFile | None:
 
 @contextmanager
 def optional(info: dict[str, Any], reason: str) -> Iterator[None]:
-    """A part that may be left out; ``info[reason]`` records why it is."""
+    """A part that may be omitted; ``info[reason]`` records the reason."""
     try:
         yield
     except Obstacle as obstacle:
@@ -133,7 +133,7 @@ def optional(info: dict[str, Any], reason: str) -> Iterator[None]:
 
 
 class Obstacle(Exception):
-    """The reason why something cannot be built, in words for the user."""
+    """The reason why a part cannot be built, as a message for the user."""
 
 
 # The three shared objects
@@ -154,11 +154,11 @@ def add_cuda(ninja: NinjaFile, torch: Torch, info: dict[str, Any]) -> None:
     """libfastvae_cuda.so, or an Obstacle."""
     sources = sorted(ROOT.glob("csrc/**/*.cu"))
     if not sources:
-        raise Obstacle("csrc holds no CUDA kernels")
+        raise Obstacle("csrc contains no CUDA kernels")
     nvcc, info["cuda_version"] = find_nvcc(torch)
     architectures = choose_architectures(nvcc)
     info["cuda_architectures"] = ";".join(architectures)
-    chosen = os.environ.get("CXX")  # else nvcc has its own host compiler
+    chosen = os.environ.get("CXX")  # otherwise nvcc selects the host compiler
     host = [f"-ccbin={chosen}"] if chosen and " " not in chosen else []
     include = [f"-I{ROOT / 'csrc'}", f"-I{torch.home / 'include'}"]
     command = [nvcc, *NVCC_FLAGS, *STABLE_ABI, *host, *architecture_flags(architectures), *include]
@@ -178,7 +178,7 @@ def add_module(ninja: NinjaFile) -> None:
 
 
 def cxx_command(*flags: object) -> list[str]:
-    """The compiler with the user's flags, then ours."""
+    """Return the compiler command with the user's flags, followed by those of this file."""
     theirs = [*os.environ.get("CPPFLAGS", "").split(), *os.environ.get("CXXFLAGS", "").split()]
     return [*find_compiler().split(), *theirs, *CXX_FLAGS, *SANITIZE, *map(str, flags)]
 
@@ -197,7 +197,7 @@ def native_command(ninja: NinjaFile | None, info: dict[str, Any]) -> type[build_
 
     class BuildNative(build_ext):
         def run(self) -> None:
-            # One lasting folder, also for editable installs: ninja then compiles only what changed.
+            # A permanent folder, also for editable installs: ninja then compiles changed files only.
             tags = [sysconfig.get_platform(), str(sys.implementation.cache_tag), *SANITIZERS.split(",")]
             built = []
             if ninja is not None:
@@ -231,7 +231,7 @@ def python_command(info: dict[str, Any]) -> type[build_py]:
                 if not self.distribution.has_ext_modules():  # otherwise build_ext writes the record
                     install(ROOT / "fastvae", [], info)
                 return
-            # setuptools never removes: a deleted module, or a library of an earlier build, would slip into the wheel.
+            # setuptools never deletes files: deleted modules and libraries of earlier builds would be in the wheel.
             shutil.rmtree(built, ignore_errors=True)
             super().run()
             if (ROOT / "launch").is_dir():
@@ -242,7 +242,7 @@ def python_command(info: dict[str, Any]) -> type[build_py]:
 
 
 def build(ninja: NinjaFile, folder: Path, info: dict[str, Any]) -> list[Path]:
-    """Run ninja; returns what was built. The failure of one target does not stop the others."""
+    """Run ninja and return the built files. The failure of one target does not stop the others."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "build.ninja").write_text("\n".join(ninja.lines) + "\n")
     jobs = [f"-j{os.environ['MAX_JOBS']}"] if os.environ.get("MAX_JOBS") else []
@@ -269,12 +269,12 @@ def first_error(output: str) -> str:
 
 
 def install(home: Path, built: list[Path], info: dict[str, Any]) -> None:
-    """Copy what was built and its record into a package folder, and remove the libraries of earlier builds."""
+    """Copy the built files and their record into a package folder, and remove the libraries of earlier builds."""
     home.mkdir(parents=True, exist_ok=True)
     (home / "_build_info.json").write_text(json.dumps(info, indent=2) + "\n")
     for path in built:
         shutil.copy2(path, home / f"{path.name}.new")
-        (home / f"{path.name}.new").replace(home / path.name)  # never written over: a process may run it
+        (home / f"{path.name}.new").replace(home / path.name)  # replaced, not overwritten: a process may use it
     kept = {path.name for path in built}
     for stale in [*home.glob("libfastvae_*.so"), *home.glob("_C*.so")]:
         if stale.name not in kept:
@@ -285,14 +285,14 @@ def install(home: Path, built: list[Path], info: dict[str, Any]) -> None:
 
 
 class NinjaFile:
-    """The text of build.ninja, and the files that it makes."""
+    """The text of build.ninja, and the files that it builds."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.targets: list[str] = []
 
     def add(self, target: str, sources: list[Path], compile_command: list[str], link_command: list[str]) -> None:
-        """A shared object of these sources; ``$in`` in the link's command is its objects."""
+        """Add a shared object of these sources; ``$in`` in the link command is its objects."""
         name = target.split(".")[0]
         compiles = f"{self.command(compile_command)} -c $in -o $out -MD -MF $out.d"
         self.lines += [f"rule compile-{name}", f"  command = {compiles}", "  description = $out"]
@@ -315,7 +315,7 @@ class NinjaFile:
         return re.sub(r"([$ :])", r"$\1", str(path))
 
 
-# What is found here
+# The environment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -328,9 +328,9 @@ class Torch:
 
 
 def find_torch() -> Torch:
-    """The torch of this environment, or of the one that pip's isolated build installs into."""
+    """Return the torch of this environment, or of the one that pip's isolated build installs into."""
     if find_spec("torch") is None:
-        # In an isolated build sysconfig still names the folders of the environment that is installed into.
+        # In an isolated build sysconfig still returns the folders of the target environment.
         for scheme in ("purelib", "platlib"):
             site.addsitedir(sysconfig.get_path(scheme))
     spec = find_spec("torch")
@@ -353,7 +353,7 @@ def find_compiler() -> str:
 
 
 def find_ninja() -> str:
-    """The ninja package's program (an environment that is not activated is not on PATH), or the system's."""
+    """Return the program of the ninja package (an inactive environment is not on PATH), or the system's."""
     found = str(Path(import_module("ninja").BIN_DIR, "ninja")) if find_spec("ninja") else shutil.which("ninja")
     if found is None:
         raise Obstacle("ninja was not found at build time (pip install ninja)")
@@ -371,12 +371,12 @@ def find_nvcc(torch: Torch) -> tuple[str, str]:
     release = re.search(r"release (\d+\.\d+)", output_of(nvcc, "--version"))
     version = release[1] if release else "unknown"
     if version.split(".")[0] != torch.cuda.split(".")[0]:
-        raise Obstacle(f"nvcc is of CUDA {version} and torch of CUDA {torch.cuda}; their major versions must be equal")
+        raise Obstacle(f"nvcc has CUDA {version} and torch has CUDA {torch.cuda}; their major versions must be equal")
     return nvcc, version
 
 
 def choose_architectures(nvcc: str) -> list[str]:
-    """TORCH_CUDA_ARCH_LIST; unset, the defaults that this nvcc knows, the newest also as PTX for later GPUs."""
+    """Return TORCH_CUDA_ARCH_LIST, or the defaults that this nvcc supports, the newest also as PTX for later GPUs."""
     wanted = re.split(r"[;,\s]+", os.environ.get("TORCH_CUDA_ARCH_LIST", "").strip(" ;"))
     if wanted == [""]:
         known = output_of(nvcc, "--list-gpu-arch").split()
@@ -384,7 +384,7 @@ def choose_architectures(nvcc: str) -> list[str]:
         wanted[-1] += "+PTX"
     wrong = [arch for arch in wanted if not re.fullmatch(r"\d+\.\d[af]?(\+PTX)?", arch)]
     if wrong:
-        raise Obstacle(f"TORCH_CUDA_ARCH_LIST must hold numbers, as in 8.0;9.0+PTX, got {wrong[0]!r}")
+        raise Obstacle(f"TORCH_CUDA_ARCH_LIST must contain numbers such as 8.0;9.0+PTX, got {wrong[0]!r}")
     return wanted
 
 
@@ -400,7 +400,7 @@ def architecture_flags(architectures: list[str]) -> list[str]:
 
 
 def output_of(*command: str) -> str:
-    """The standard output of a program."""
+    """Return the standard output of a program."""
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:

@@ -149,7 +149,7 @@ def unconstrained(run: LoadedRun, num: int) -> float:
     assert isinstance(model, fastvae.models.TextVAE)
     assert conditions is not None
     condition = conditions.vectors(num)
-    first, stop = conditions.places["length"]
+    first, stop = conditions.column_ranges["length"]
     columns, model.length_columns = model.length_columns, None
     try:
         key = fastvae.noise_key(run.config.seed + 1)

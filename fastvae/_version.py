@@ -1,3 +1,3 @@
-"""The version of fastvae: the one place that holds it, also for pyproject.toml. It needs no installed metadata."""
+"""The version of fastvae: defined here only, also for pyproject.toml, so that no installed metadata are needed."""
 
 __version__ = "0.1.0"

@@ -45,6 +45,7 @@ COMMANDS: dict[str, type[Callable[[], int]]] = {
     "export": Export,
     "status": Status,
 }
+_ON_EVERY_PROCESS = ("doctor", "bench")  # they report on this process; of others the first process writes the result
 RECIPE_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {  # their options depend on the recipe
     "train": train,
     "verify-resume": verify_resume,
@@ -54,10 +55,11 @@ RECIPE_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {  # their options 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; returns the process's exit code. Wrong input is one line on stderr and code 2.
+    """Run one command line and return the exit code. Invalid input is reported in one line on stderr, with code 2.
 
     Of many processes the first says what is wrong with the command line; what goes wrong later is said by the process
-    that it happens to.
+    that it happens to. Commands that use a finished run are run by the first process alone, so that their result does
+    not depend on the number of processes.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -73,19 +75,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return RECIPE_COMMANDS[words[0]](words[1:])
         if words[0] not in COMMANDS:
             raise UsageError(unknown("command", words[0], [*COMMANDS, *RECIPE_COMMANDS]))
-        return parse(COMMANDS[words[0]], words[1:], words[0])()
+        command = parse(COMMANDS[words[0]], words[1:], words[0])
+        if words[0] not in _ON_EVERY_PROCESS and not is_first_process():
+            print(f"fastvae: {this_process()}rank 0 alone runs {words[0]}", file=sys.stderr)
+            return 0
+        return command()
     except UsageError as error:
         if is_first_process():
             print(f"fastvae: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # whoever read our output has seen enough, such as `head`
+    except BrokenPipeError:  # the reader of the output has closed it, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
         print(f"fastvae: {this_process()}{error}", file=sys.stderr)
         return 2
     except RuntimeError as error:
-        from fastvae.distributed import PeerFailed  # here: they import PyTorch, as has whatever raised them
+        from fastvae.distributed import (
+            PeerFailed,  # imported here: they import PyTorch, as has the raising code
+        )
         from fastvae.train import TrainingDiverged
 
         if not isinstance(error, (TrainingDiverged, PeerFailed)):
@@ -95,14 +103,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def this_process() -> str:
-    """Which of many processes this is, as the start of a message; nothing where it is the only one."""
+    """Return the rank and host as the start of a message; empty for a single process."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return ""
     return f"rank {os.environ.get('RANK')} on {socket.gethostname()}: "
 
 
 def take_local_rank(words: Sequence[str]) -> list[str]:
-    """The words without the ``--local_rank=N`` that DeepSpeed's launcher puts among them; N goes to LOCAL_RANK."""
+    """Remove ``--local_rank=N``, which DeepSpeed's launcher adds, and set LOCAL_RANK to N."""
     given = [word for word in words if word.startswith("--local_rank=")]
     for word in given:
         os.environ.setdefault("LOCAL_RANK", word.partition("=")[2])
@@ -110,7 +118,7 @@ def take_local_rank(words: Sequence[str]) -> list[str]:
 
 
 def overview() -> str:
-    """What ``fastvae --help`` prints."""
+    """Return the output of ``fastvae --help``."""
     commands = {"train": train, **COMMANDS, **RECIPE_COMMANDS}
     lines = [f"  {name:13}  {(command.__doc__ or '').splitlines()[0]}" for name, command in commands.items()]
     usage = "usage: fastvae COMMAND [options]      (fastvae COMMAND --help shows a command's options)"

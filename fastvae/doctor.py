@@ -25,24 +25,24 @@ from fastvae.ops.gpus import is_served
 
 _PACKAGES = ("torch", "numpy", "safetensors", "tensorboard", "scikit-learn", "matplotlib", "tyro", "rich")
 _BUILT_WITH = ("torch", "compiler", "cuda_version", "cuda_architectures")
-_DEEPSPEED_FROM, _DEEPSPEED_BELOW = "0.19.8", "0.20"  # as in pyproject.toml: the strategy leans on internals
+_DEEPSPEED_FROM, _DEEPSPEED_BELOW = "0.19.8", "0.20"  # as in pyproject.toml: the strategy depends on internals
 _CPU_FEATURES = ("avx2", "fma", "f16c", "avx512f", "avx512dq", "avx512_bf16", "avx512_fp16", "amx_bf16", "asimd", "sve")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One line of the diagnosis."""
+    """One line of the report."""
 
     topic: str
     name: str
     value: str
     remedy: str | None = None
-    """What to run or set; None where nothing is missing."""
+    """Command or setting that fixes it; None if nothing is missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The whole diagnosis; ``str(report)`` is what ``fastvae doctor`` prints."""
+    """The whole report; ``str(report)`` is the output of ``fastvae doctor``."""
 
     findings: tuple[Finding, ...]
     backends: tuple[Backend, ...]
@@ -57,22 +57,22 @@ class Report:
             if topic == "operators":
                 lines += _backend_lines(self.backends)
         remedies = [f"  {finding.name:18} {finding.remedy}" for finding in self.findings if finding.remedy]
-        return "\n".join([*lines, "to fix", *(remedies or ["  nothing: all that this machine can do is there"])])
+        return "\n".join([*lines, "to fix", *(remedies or ["  nothing: all that this machine supports is here"])])
 
 
 def report() -> Report:
-    """Look at this installation and this machine; nothing is changed, downloaded or compiled."""
+    """Inspect this installation and this machine; nothing is changed, downloaded or compiled."""
     findings = [*_versions(), *_operators(), *_cpu(), *_cuda(), *_distributed(), *_data()]
     return Report(findings=tuple(findings), backends=backend())
 
 
 def report_text() -> str:
-    """``report()`` as text."""
+    """Return ``report()`` as text."""
     return str(report())
 
 
 def _backend_lines(backends: tuple[Backend, ...]) -> Iterator[str]:
-    """A line for each operator; then, once each, why a device's operators have the backend that they have."""
+    """Yield a line per operator; then the reasons for the backends of each device."""
     by_operator: dict[str, dict[str, str]] = defaultdict(dict)
     reasons: dict[tuple[str, str, str], int] = defaultdict(int)
     for found in backends:
@@ -97,7 +97,7 @@ def _versions() -> Iterator[Finding]:
     yield Finding(topic="versions", name="python", value=f"{platform.python_version()}, {sys.executable}")
     yield Finding(topic="versions", name="system", value=platform.platform())
     for package in _PACKAGES:
-        found = torch.__version__ if package == "torch" else _version(package)  # its metadata leaves out the build
+        found = torch.__version__ if package == "torch" else _version(package)  # its metadata omit the build
         remedy = None if found else f"pip install {package}"
         yield Finding(topic="versions", name=package, value=found or "missing", remedy=remedy)
 
@@ -132,7 +132,7 @@ def _cpu() -> Iterator[Finding]:
 
 
 def _cpu_features() -> list[str]:
-    """The vector instructions that Linux reports; [] on other systems."""
+    """Return the vector instructions that Linux reports; [] on other systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except FileNotFoundError:
@@ -158,7 +158,7 @@ def _cuda() -> Iterator[Finding]:
         value = f"{properties.name}, {memory_gib:.0f} GiB, compute capability {capability}"
         served = is_served((properties.major, properties.minor), str(native.build_info.get("cuda_architectures")))
         remedy = f"in the source tree: TORCH_CUDA_ARCH_LIST={capability} {native.BUILD_COMMAND}"
-        missing = native.cuda_loaded and not served  # beside a GPU that is served
+        missing = native.cuda_loaded and not served  # with a supported GPU
         yield Finding(topic="cuda", name=f"device {index}", value=value, remedy=remedy if missing else None)
     if not visible:
         yield Finding(topic="cuda", name="devices", value="none")
@@ -167,7 +167,7 @@ def _cuda() -> Iterator[Finding]:
 
 
 def _cuda_kernels(visible: bool) -> Finding:
-    # Only a GPU makes their absence a fault: elsewhere nobody misses them.
+    # Missing kernels are an error only if there is a GPU.
     wanted = visible and not native.cuda_loaded
     remedy = f"with the CUDA toolkit (nvcc), in the source tree: {native.BUILD_COMMAND}" if wanted else None
     value = "loaded" if native.cuda_loaded else f"not loaded: {native.cuda_reason}"
@@ -200,13 +200,13 @@ def _deepspeed() -> Finding:
     install = "pip install 'fastvae[deepspeed]'"
     value, remedy = found or "not installed", None if found else f"optional: {install}"
     if found and not _numbers(_DEEPSPEED_FROM) <= _numbers(found) < _numbers(_DEEPSPEED_BELOW):
-        value = f"{found}, an untried version"
+        value = f"{found}, an untested version"
         remedy = f"fastvae is tested with deepspeed>={_DEEPSPEED_FROM},<{_DEEPSPEED_BELOW}: {install}"
     return Finding(topic="distributed", name="deepspeed", value=value, remedy=remedy)
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """The release of a version, such as (0, 19, 8) of 0.19.8+cpu."""
+    """Return the release of a version, such as (0, 19, 8) of 0.19.8+cpu."""
     return tuple(int(digits) for digits in re.findall(r"\d+", version.partition("+")[0])[:3])
 
 

@@ -1,4 +1,4 @@
-"""Any module as a `GenerativeModel`: the one place that looks at what a user's model has."""
+"""Any module as a `GenerativeModel`: all checks of which methods a user's model has are here."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fastvae.records import Batch, DistortionUnit, Draw, HasMean, KeyedBatch, VA
 
 
 class AnyModel:
-    """A model with defaults for what it does not declare; what it cannot do is refused by name.
+    """A model with defaults for attributes that it does not declare; errors name methods that it does not have.
 
     Args:
         module: the model, not wrapped.
 
     Raises:
-        ValueError: ``distortion_unit`` is none of the known units, or ``estimates_elbo`` contradicts it.
+        ValueError: ``distortion_unit`` is not one of the known units, or ``estimates_elbo`` contradicts it.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -38,12 +38,12 @@ class AnyModel:
             raise ValueError(f"{self.name}.distortion_unit must be {known}, got {self.distortion_unit!r}")
         if self.estimates_elbo and self.distortion_unit != "nats":
             raise ValueError(
-                f"{self.name}: a model whose distortion is a {self.distortion_unit} must say estimates_elbo = False"
+                f"{self.name}: a model whose distortion is a {self.distortion_unit} must set estimates_elbo = False"
             )
 
     @property
     def distortion_name(self) -> str:
-        """What the distortion is called in metrics and tables, with its unit."""
+        """Name of the distortion in metrics and tables, with its unit."""
         return "distortion_nats" if self.distortion_unit == "nats" else "squared_error"
 
     def can(self, method: str) -> bool:
@@ -54,7 +54,7 @@ class AnyModel:
         """Check that the model has a method.
 
         Raises:
-            ValueError: it has not.
+            ValueError: it does not.
         """
         if not self.can(method):
             raise ValueError(f"{self.name} has no {method}: it cannot {purpose}; a VAE can")
@@ -72,16 +72,16 @@ class AnyModel:
         """Check that the model's forward takes a draw.
 
         Raises:
-            ValueError: it takes ``(batch, noise_key)`` alone.
+            ValueError: it takes ``(batch, noise_key)`` only.
         """
         if not self.takes_draw:
             raise ValueError(
-                f"{self.name}.forward takes (batch, noise_key) alone: it cannot {purpose};"
-                " give it a third argument draw (fastvae.Draw)"
+                f"{self.name}.forward takes (batch, noise_key) only: it cannot {purpose};"
+                " add a third parameter draw (fastvae.Draw)"
             )
 
     def terms(self, keyed: KeyedBatch, draw: Draw) -> VAETerms:
-        """One forward pass. A model that takes ``(batch, noise_key)`` alone draws as it does in training."""
+        """Run one forward pass. A model with ``(batch, noise_key)`` only samples as in training."""
         options: dict[str, Draw] = {"draw": draw} if self.takes_draw and draw != Draw() else {}
         terms: VAETerms = self.module(keyed.batch, keyed.key, **options)
         return terms
@@ -91,10 +91,10 @@ class AnyModel:
         return self._method("encode", "encode")(batch)
 
     def kl_per_dimension(self, posterior: Any) -> Tensor | None:
-        """See `GenerativeModel.kl_per_dimension`; None for a model that does not say, whose prior is not known."""
+        """See `GenerativeModel.kl_per_dimension`; None for a model without it, whose prior is unknown."""
         if not self.can("kl_per_dimension"):
             return None
-        kl: Tensor | None = self._method("kl_per_dimension", "tell the rate by dimension")(posterior)
+        kl: Tensor | None = self._method("kl_per_dimension", "return the rate per dimension")(posterior)
         return kl
 
     def generate(self, z: Tensor, condition: Tensor | None = None, key: Tensor | None = None, **how: float) -> Tensor:
@@ -124,5 +124,5 @@ class AnyModel:
 
 
 def mean_of(posterior: Tensor | HasMean) -> Tensor:
-    """The mean latents [B, ...] of what a model's `encode` gives: a code is its own mean."""
+    """Return the mean latents [B, ...] of a model's `encode`: a code is its own mean."""
     return posterior if isinstance(posterior, Tensor) else posterior.mu

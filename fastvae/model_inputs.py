@@ -1,4 +1,4 @@
-"""What a model must know of its data: the facts that shape its networks. Data state them, models read them."""
+"""Properties of the data that determine the sizes of a model's networks."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInputs:
-    """What a model must know of its data. A new kind of data adds the fact that its networks need, with a default."""
+    """Properties of the data that a model depends on. A new kind of data adds its own, with a default."""
 
     event_shape: tuple[int, ...]
-    """Shape of one example, without the batch."""
+    """Shape of one example, without the batch dimension."""
     condition_dim: int = 0
-    """Numbers in an example's condition; 0 for none."""
+    """Size of the condition vector; 0 for none."""
     num_levels: int | None = None
-    """How many values a pixel can take, where the model reads pixels as they are; None for other numbers."""
+    """Number of values of a pixel, if the model reads discrete pixels; None for other numbers."""
     condition_columns: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """First and last column + 1 of each field of the condition, by name."""
     num_tokens: int | None = None
-    """Size of the vocabulary, where examples are token ids."""
+    """Size of the vocabulary, if examples are token IDs."""
     column_widths: tuple[int, ...] | None = None
-    """Of each column of a table: 1 for a number, otherwise how many categories it has; None for other data."""
+    """Per column of a table: 1 for a number, otherwise its number of categories; None for other data."""
     likelihood_shape: tuple[int, ...] | None = None
-    """Shape of the decoder's output for one example, where the likelihood wants another than the event's."""
+    """Shape of the decoder's output for one example, if it differs from the event's."""
 
     @property
     def event_numel(self) -> int:
-        """Numbers in one example."""
+        """Number of values of one example."""
         return math.prod(self.event_shape)
 
     @property

@@ -116,6 +116,8 @@ def _import(name: str, folder: Path | None) -> ModuleType:
     except Exception as error:  # a user's code may raise anything
         places = "Python's path" if folder is None else f"{folder} and Python's path"
         reason = " ".join(str(error).split())
+        if isinstance(error, ModuleNotFoundError) and error.name == name:
+            places += "; other words of the command line come before --plugin"
         raise ValueError(
             f"plugin {name} cannot be imported: {type(error).__name__}: {reason}{_place(error)}; searched {places}"
         ) from error

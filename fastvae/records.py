@@ -1,7 +1,7 @@
-"""The records that data, models and objectives hand to each other.
+"""The records that data, models and objectives exchange.
 
-What frameworks walk through (`Batch`, `VAETerms`) is registered with PyTorch's pytrees, so that `torch.export`, DDP and
-FSDP find the tensors in it, and with `default_collate`. It is not frozen, because Lightning Fabric's
+The records that frameworks traverse (`Batch`, `VAETerms`) is registered with PyTorch's pytrees, so that `torch.export`,
+DDP and FSDP find the tensors in it, and with `default_collate`. It is not frozen, because Lightning Fabric's
 ``apply_to_collection`` copies a dataclass and sets the copy's fields.
 """
 
@@ -26,85 +26,85 @@ Record = TypeVar("Record")
 
 @dataclass(eq=False, kw_only=True)
 class Batch:
-    """Some examples of one global batch, as a model reads them.
+    """Examples of one global batch, as a model reads them.
 
-    A data set may also give single examples as batches whose tensors have no ``[B]``: `default_collate`, which a
+    A data set may also return single examples as batches whose tensors have no ``[B]``: `default_collate`, which a
     ``DataLoader`` uses, stacks them.
     """
 
     x: Tensor  # [B, ...] what the encoder reads
-    target: Tensor  # [B, ...] what the likelihood scores; x itself unless the data say otherwise
-    condition: Tensor | None = None  # [B, ...] what encoder and decoder read with x
-    mask: Tensor | None = None  # [B, ...] 1 where target counts, 0 where it does not
+    target: Tensor  # [B, ...] what the likelihood scores; x itself by default
+    condition: Tensor | None = None  # [B, ...] condition of encoder and decoder
+    mask: Tensor | None = None  # [B, ...] 1 where the target counts, 0 where it does not
     lengths: Tensor | None = None  # [B] int64, for sequences
     rows: Tensor | None = None  # [B] int64, each example's index in its data set
-    dropout_key: Tensor | None = None  # int64 [3], where training drops units or inputs: the key of that noise
+    dropout_key: Tensor | None = None  # int64 [3], noise key of dropout in training
 
     def __len__(self) -> int:
         return self.x.shape[0]
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
-        """This batch on ``device``; the record itself if it is there already."""
+        """Return this batch on ``device``; the record itself if it is there already."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         moved = {name: t.to(device, non_blocking=non_blocking) for name, t in tensors.items() if t is not None}
         return replace(self, **moved)
 
     def pin_memory(self) -> Batch:
-        """This batch in page-locked memory: what a ``DataLoader(pin_memory=True)`` calls."""
+        """Return this batch in page-locked memory; called by ``DataLoader(pin_memory=True)``."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: t.pin_memory() for name, t in tensors.items() if t is not None})
 
 
 class Draw(NamedTuple):
-    """How a forward pass draws z, and what else it gives: the third argument of a model's ``forward``.
+    """Sampling of z in a forward pass, and additional outputs: the third argument of a model's ``forward``.
 
     A named tuple and not a dataclass, because it must be immutable to be a default argument, and Lightning Fabric
-    refuses frozen dataclasses among the arguments of a forward.
+    does not support frozen dataclasses among the arguments of a forward.
     """
 
     num_samples: int = 1
-    """K draws of z for each example; with 1 the rate is in closed form where the prior has one."""
+    """Number K of samples of z per example; for 1 the rate is in closed form if the prior has one."""
     first_sample: int = 0
-    """Index of the first draw, so that chunks of one large K continue each other bit for bit."""
+    """Index of the first sample, so that chunks of a large K equal the whole bit for bit."""
     evaluation: bool = False
-    """Draw from the noise of evaluation, which training never sees; nothing is dropped out."""
+    """Use the noise of evaluation, which training never uses; dropout is disabled."""
     per_dimension: bool = False
-    """Also give ``VAETerms.rate_per_dimension``; with K = 1 only."""
+    """Also return ``VAETerms.rate_per_dimension``; for K = 1 only."""
     reconstruction: bool = False
-    """Also give ``VAETerms.reconstruction``."""
+    """Also return ``VAETerms.reconstruction``."""
 
 
 @dataclass(eq=False, kw_only=True)
 class VAETerms:
-    """What one forward pass of a model gives: the two halves of the ELBO, and apart from it what else is minimised."""
+    """Result of a forward pass: the two terms of the ELBO, and a separate penalty."""
 
     z: Tensor
     """Latents [B, ...], or [K, B, ...] with K importance samples."""
     rate: Tensor
     """KL(q(z|x) || p(z)), [B] nats; with K samples log q(z|x) - log p(z) of each, [K, B]."""
     distortion: Tensor
-    """-log p(x|z), [B] or [K, B], in nats; a model without a likelihood gives another error here."""
+    """-log p(x|z), [B] or [K, B], in nats; for a model without a likelihood, another error."""
     rate_per_dimension: Tensor | None = None
     """KL of each latent dimension, summed over the B examples, [D]; D counts the elements of one latent."""
     penalty: Tensor | None = None
-    """What the loss adds to the objective and the ELBO never holds, [B] or [K, B], such as a commitment loss."""
+    """Penalty that is added to the loss but not to the ELBO, [B] or [K, B], such as a commitment loss."""
     reconstruction: Tensor | None = None
-    """The decoder's mean, [B, ...] or [K, B, ...], with gradient: what a discriminator or a perceptual loss reads."""
+    """The decoder's mean, [B, ...] or [K, B, ...], with gradient, for a discriminator or a perceptual loss."""
 
 
-# DDP (static graph) and FSDP hook a forward's result, and find only tensors that PyTorch knows how to reach: without
+# DDP (static graph) and FSDP hook a forward's result, and find only tensors in registered types: without
 # this a static graph would silently exchange no gradient.
 torch.export.register_dataclass(VAETerms, serialized_type_name="fastvae.VAETerms")
 torch.export.register_dataclass(Batch, serialized_type_name="fastvae.Batch")
-# torch.export.save writes the example inputs too, and torch.export.load reads known classes only.
+# torch.export.save writes the example inputs too, and torch.export.load reads registered classes only.
 torch.serialization.add_safe_globals([Batch, VAETerms])
 
 
 def stack_records(records: Sequence[Record], *, collate_fn_map: Any = None) -> Record:
-    """One record of some: each field's tensors stacked along a new first dimension.
+    """Collate records: stack each field's tensors along a new first dimension.
 
     Raises:
-        ValueError: a field is None in some of them only, or a record holds the key of a whole batch's noise.
+        ValueError: a field is None in some of them only, or a record contains the noise key of a whole batch.
     """
     stacked: dict[str, Any] = {}
     for name in (field.name for field in fields(records[0])):  # type: ignore[arg-type]
@@ -131,18 +131,18 @@ class HasMean(Protocol):
 
 
 class GenerativeModel(Protocol):
-    """What fastvae calls of a model. `fastvae.VAE` has all of it.
+    """The methods and attributes of a model that fastvae uses. `fastvae.VAE` has all of them.
 
-    A model of one's own must have ``forward`` alone, ``forward(batch, noise_key)`` at the least; whatever else of this
-    it has is used, and what it has not is refused by name where it is asked for (`fastvae.generative.AnyModel`).
+    A user's model only requires ``forward``, at least ``forward(batch, noise_key)``; other members are used if they
+    exist, and errors name those that are missing when they are needed (`fastvae.generative.AnyModel`).
     """
 
     estimates_elbo: bool
-    """Whether -(rate + distortion) is a bound on log p(x). A model that says False reports no ELBO and no NLL."""
+    """Whether -(rate + distortion) is a bound on log p(x). If False, no ELBO and no NLL are reported."""
     distortion_unit: DistortionUnit
     """Unit of the distortion."""
     latent_shape: tuple[int, ...] | None
-    """Shape of one example's z; None where it is not known."""
+    """Shape of one example's z; None if unknown."""
     draws_at_temperature: bool
     """Whether ``generate`` takes a temperature."""
 
@@ -151,7 +151,7 @@ class GenerativeModel(Protocol):
         ...
 
     def encode(self, batch: Batch) -> Any:
-        """The posterior of each example, which has ``mu`` and ``logvar`` [B, ...], or its code [B, ...] alone."""
+        """The posterior of each example, which has ``mu`` and ``logvar`` [B, ...], or only its code [B, ...]."""
         ...
 
     def kl_per_dimension(self, posterior: Any) -> Tensor | None:
@@ -176,7 +176,7 @@ class GenerativeModel(Protocol):
 
 
 class KeyedBatch(Protocol):
-    """Some consecutive examples, and the key of their noise."""
+    """Consecutive examples and their noise key."""
 
     @property
     def batch(self) -> Batch:

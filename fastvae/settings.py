@@ -1,4 +1,4 @@
-"""The base of every configuration: what a field's type says is checked, whoever writes the field."""
+"""The base class of configurations, which checks the types of fields."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _checked(hint: Any, value: Any, where: str) -> Any:
-    """The value as a field of that type holds it."""
+    """Validate and convert a value for a field of that type."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _checked(arguments[0], value, where)
@@ -93,13 +93,13 @@ def _checked_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any,
 
 
 def setting(default: Any, *, changes_result: bool = True, advanced: bool = False) -> Any:
-    """A field of a configuration that says whether a stopped run may go on with another value, and who needs it.
+    """Declare a field of a configuration, and whether a resumed run may change its value.
 
     Args:
-        default: the field's default, or the class of a nested configuration whose defaults it takes.
-        changes_result: False where the value decides how a run is carried out, watched or kept, and its results are
+        default: the field's default, or the class of a nested configuration whose defaults are used.
+        changes_result: False if the value affects only how a run is executed, monitored or stored, and its results are
             the same to float round-off. Fields that are declared without this function change the result.
-        advanced: True leaves the option, or all those of a nested configuration, to ``--help-all``.
+        advanced: True shows the option, or all those of a nested configuration, in ``--help-all`` only.
     """
     metadata = {_CHANGES_RESULT: changes_result, _ADVANCED: advanced}
     if isinstance(default, type):
@@ -108,12 +108,12 @@ def setting(default: Any, *, changes_result: bool = True, advanced: bool = False
 
 
 def is_advanced(field: dataclasses.Field[Any]) -> bool:
-    """Whether a field of a configuration is for ``--help-all`` only."""
+    """Whether a field of a configuration is shown in ``--help-all`` only."""
     return bool(field.metadata.get(_ADVANCED, False))
 
 
 def settings_without_effect(kind: type, prefix: str) -> Iterator[str]:
-    """The dotted names of the fields of a configuration, and of those nested in it, that change no result."""
+    """Yield the dotted names of a configuration's fields, including nested ones, that do not change results."""
     for each in fields(kind):
         name = f"{prefix}.{each.name}"
         if not each.metadata.get(_CHANGES_RESULT, True):

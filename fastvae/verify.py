@@ -1,4 +1,4 @@
-"""Does a run survive being killed? Kill short runs at random points, let them go on, and compare the ends."""
+"""Test resuming: kill short runs at random points, resume them, and compare the final states."""
 
 from __future__ import annotations
 
@@ -24,47 +24,47 @@ _KILLS_PER_RUN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Kill:
-    """What one kill did."""
+    """Result of one kill."""
 
     number: int
     signal: str
     at_step: int  # the last step that the run had logged when it was killed
-    resumed_from: int  # the step of the checkpoint that it then went on from; 0 is the start
+    resumed_from: int  # step of the checkpoint that it resumed from; 0 is the start
     run: str  # the directory of the run that was killed
 
     @property
-    def lost_steps(self) -> int:
-        """Steps that had to be done again, at least."""
+    def repeated_steps(self) -> int:
+        """Number of steps that were repeated, at least."""
         return max(0, self.at_step - self.resumed_from)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """All kills, and for each killed run how its end differs from the undisturbed one's."""
+    """All kills, and the differences of each killed run from the uninterrupted one."""
 
     kills: list[Kill]
-    differences: dict[str, list[str]]  # by run; empty lists are bit-equal ends
+    differences: dict[str, list[str]]  # by run; empty lists mean bit-equal results
 
     @property
     def num_equal(self) -> int:
-        """Kills whose run ended with the bits of the undisturbed one."""
+        """Number of kills whose run was bit-equal to the uninterrupted one."""
         return sum(not self.differences[kill.run] for kill in self.kills)
 
     @property
     def holds(self) -> bool:
-        """Whether every kill was survived."""
+        """Whether all runs were bit-equal."""
         return self.num_equal == len(self.kills)
 
 
 @dataclass(frozen=True)
 class Program:
-    """`fastvae train` on the words that it is given, in one process or under torchrun."""
+    """`fastvae train` with the given arguments, in one process or under torchrun."""
 
     words: tuple[str, ...]
     num_processes: int = 1
 
     def start(self, run_dir: Path) -> subprocess.Popen[bytes]:
-        """Start the run, or let it go on; what it says goes to a file in its directory."""
+        """Start or resume the run; its output is written to a file in its directory."""
         run_dir.mkdir(parents=True, exist_ok=True)
         command = [sys.executable]
         if self.num_processes > 1:
@@ -77,29 +77,29 @@ class Program:
         """Run to the end.
 
         Raises:
-            RuntimeError: it failed; shows the end of what it said.
+            RuntimeError: it failed; the message has the end of its output.
         """
         code = self.start(run_dir).wait()
         if code != 0:
             text = RunDir(run_dir).output.read_text(errors="replace")
-            raise RuntimeError(f"{run_dir}: exit code {code} without a kill; it said:\n{text[-3000:]}")
+            raise RuntimeError(f"{run_dir}: exit code {code} without a kill; its output:\n{text[-3000:]}")
 
 
 def verify_resume(
-    program: Program, root: Path, *, kills: int, steps: int, seed: int, say: Callable[[str], None]
+    program: Program, root: Path, *, kills: int, steps: int, seed: int, report: Callable[[str], None]
 ) -> Verdict:
-    """Run once undisturbed, then kill runs again and again, up to five times each, and compare the ends.
+    """Run once uninterrupted, then kill runs repeatedly, up to five times each, and compare the results.
 
     Args:
-        program: what to run; its words say how many steps a run has.
+        program: the program to run.
         root: an empty directory for the runs.
-        kills: how often to kill, in turns by SIGKILL and SIGTERM.
-        steps: how many steps a run has.
-        seed: of the points at which the runs are killed.
-        say: told of every kill.
+        kills: number of kills, alternately by SIGKILL and SIGTERM.
+        steps: number of steps per run.
+        seed: seed of the points at which runs are killed.
+        report: called with a line on every kill.
 
     Raises:
-        RuntimeError: a run failed that nobody killed.
+        RuntimeError: a run failed without a kill.
     """
     rng = random.Random(seed)
     undisturbed = root / "undisturbed"
@@ -113,25 +113,25 @@ def verify_resume(
             number = signal.SIGTERM if len(done) % 2 else signal.SIGKILL
             at_step = _kill_after(program, run_dir, target, number, rng)
             if at_step is None:
-                break  # it was at its end before the signal came
+                break  # it ended before the signal
             done.append(_kill(len(done) + 1, number, at_step, run_dir))
-            say(f"  {line(done[-1])}")
+            report(f"  {line(done[-1])}")
         program.finish(run_dir)
         differences[str(run_dir)] = compare(undisturbed, run_dir)
-        say(f"  {run_dir.name}: {'DIFFERS' if differences[str(run_dir)] else 'bit-equal'}")
+        report(f"  {run_dir.name}: {'DIFFERS' if differences[str(run_dir)] else 'bit-equal'}")
     return Verdict(kills=done, differences=differences)
 
 
 def line(kill: Kill) -> str:
-    """A kill as one line of the table."""
+    """Return a line of the table for a kill."""
     return (
-        f"{kill.number:4d}  {kill.signal:8} at step {kill.at_step:6d}   went on from {kill.resumed_from:6d}   "
-        f"lost {kill.lost_steps:4d} steps   {Path(kill.run).name}"
+        f"{kill.number:4d}  {kill.signal:8} at step {kill.at_step:6d}   resumed from {kill.resumed_from:6d}   "
+        f"repeated {kill.repeated_steps:4d} steps   {Path(kill.run).name}"
     )
 
 
 def compare(one: Path, other: Path) -> list[str]:
-    """How the ends of two runs differ: every tensor of the newest checkpoint, counters, weights, evaluation."""
+    """Return the differences of two runs: tensors of the newest checkpoint, counters, weights, evaluation."""
     ends = [newest_valid(RunDir(run).checkpoints, on_invalid=_refuse) for run in (one, other)]
     if ends[0] is None or ends[1] is None:
         return ["a run has no checkpoint"]
@@ -143,20 +143,19 @@ def compare(one: Path, other: Path) -> list[str]:
     for name in sorted({path.name for end in ends if end is not None for path in end.path.glob("*.safetensors")}):
         differing += _compare_tensors(ends[0].path / name, ends[1].path / name)
     ours, theirs = RunDir(one), RunDir(other)
-    for file, same in ((ours.evaluation, theirs.evaluation), (ours.weights, theirs.weights)):
-        if file.read_bytes() != same.read_bytes():
-            differing.append(f"{file.name} differs")
-    return differing
+    if ours.evaluation.read_bytes() != theirs.evaluation.read_bytes():
+        differing.append(f"{ours.evaluation.name} differs")
+    return differing + _compare_tensors(ours.weights, theirs.weights)
 
 
 def _compare_tensors(one: Path, other: Path) -> list[str]:
     if not (one.exists() and other.exists()):
         return [f"only one run has {one.name}"]
-    if one.read_bytes() == other.read_bytes():
+    if one.read_bytes() == other.read_bytes():  # files of equal tensors can differ in the order of their metadata
         return []
     with safetensors.safe_open(one, "pt") as first, safetensors.safe_open(other, "pt") as second:
         if set(first.keys()) != set(second.keys()):
-            return [f"{one.name} holds other tensors"]
+            return [f"{one.name} has different tensors"]
         names = [n for n in first.keys() if not _same_bits(first.get_tensor(n), second.get_tensor(n))]  # noqa: SIM118
     return [f"{len(names)} tensors differ, the first is {names[0]}"] if names else []
 
@@ -171,15 +170,15 @@ def _refuse(error: CheckpointError) -> None:
 
 
 def _kill(number: int, sent: signal.Signals, at_step: int, run_dir: Path) -> Kill:
-    newest = newest_valid(RunDir(run_dir).checkpoints, on_invalid=_refuse)  # a kill must not leave a torn one
+    newest = newest_valid(RunDir(run_dir).checkpoints, on_invalid=_refuse)  # a kill must not leave an incomplete one
     step = 0 if newest is None else newest.step
     return Kill(number=number, signal=sent.name, at_step=at_step, resumed_from=step, run=str(run_dir))
 
 
 def _kill_after(program: Program, run_dir: Path, target: int, number: signal.Signals, rng: random.Random) -> int | None:
-    """Start the run, wait until it has logged the step and a little longer, and kill it; the step it was at.
+    """Start the run, wait until it has logged the step and a little longer, and kill it; return its step.
 
-    None where it had come to its end.
+    None if it had already ended.
     """
     process = program.start(run_dir)
     while (step := _logged_step(run_dir)) < target and process.poll() is None:
@@ -195,13 +194,13 @@ def _kill_after(program: Program, run_dir: Path, target: int, number: signal.Sig
 
 
 def _kill_all(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """SIGKILL takes every process of the run, as a power cut does; other signals go to the one that was started."""
+    """Send SIGKILL to every process of the run, as in a power failure; other signals to its first process."""
     workers = children(process.pid) if number == signal.SIGKILL else []
     process.send_signal(number)
     for worker in workers:
         try:
             os.kill(worker, number)
-        except ProcessLookupError:  # it was faster
+        except ProcessLookupError:  # it has already ended
             continue
     process.wait()
     while any(Path(f"/proc/{worker}/cmdline").exists() and _is_running(worker) for worker in workers):
@@ -209,7 +208,7 @@ def _kill_all(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process started, and theirs; empty where the system does not tell (it has no /proc)."""
+    """Return the descendants of a process; empty on systems without /proc."""
     try:
         direct = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except FileNotFoundError:
@@ -225,7 +224,7 @@ def _is_running(pid: int) -> bool:
 
 
 def _logged_step(run_dir: Path) -> int:
-    """The last step in metrics.jsonl; -1 where there is none."""
+    """Return the last step in metrics.jsonl; -1 if there is none."""
     path = RunDir(run_dir).metrics
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     for text in reversed(lines):
@@ -237,17 +236,18 @@ def _logged_step(run_dir: Path) -> int:
 
 
 def _one_thread() -> dict[str, str]:
-    """This environment; one thread a process unless it says otherwise, since sums differ between numbers of threads."""
+    """Return this environment with one thread per process by default: sums depend on the number of threads."""
     return {"OMP_NUM_THREADS": "1", **os.environ}
 
 
 def text_table(verdict: Verdict, steps: int) -> str:
-    """The verdict for people, under the lines that ``verify_resume`` printed of every kill."""
-    lost = max((kill.lost_steps for kill in verdict.kills), default=0)
+    """Return the summary that follows the lines on every kill."""
+    lost = max((kill.repeated_steps for kill in verdict.kills), default=0)
     lines = [f"{run_dir}: {difference}" for run_dir, found in verdict.differences.items() for difference in found]
     lines.append(
-        f"{verdict.num_equal} of {len(verdict.kills)} kills bit-equal to the undisturbed run of {steps} steps; at most "
-        f"{lost} steps were done twice"
+        f"{verdict.num_equal} of {len(verdict.kills)} kills bit-equal to the uninterrupted run of {steps} steps; at "
+        "most "
+        f"{lost} steps were repeated"
     )
     return "\n".join(lines)
 

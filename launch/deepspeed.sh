@@ -3,9 +3,9 @@
 #
 #   launch/deepspeed.sh RECIPE [options of `fastvae train`]
 #
-# PROCESSES=N   processes on each machine; without it one for each GPU, or 2 without a GPU
-# HOSTFILE=...  a DeepSpeed hostfile (`host slots=8`, one a line) for several machines, reached over ssh
-# SETTINGS=...  a DeepSpeed JSON, such as launch/zero3-offload.json; --train.deepspeed.stage alone needs none
+# PROCESSES=N   processes per machine (default: one per GPU, or 2 without a GPU)
+# HOSTFILE=...  a DeepSpeed hostfile (`host slots=8`, one per line) for several machines, reached over ssh
+# SETTINGS=...  a DeepSpeed JSON, such as launch/zero3-offload.json; not required for --train.deepspeed.stage alone
 #
 # `launch/local.sh RECIPE --train.strategy deepspeed` does the same through torchrun.
 set -euo pipefail
@@ -18,7 +18,7 @@ gpus=$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')
 if [ "$gpus" -eq 0 ]; then
     export DS_ACCELERATOR=${DS_ACCELERATOR:-cpu}
     processes=${PROCESSES:-2}
-    cores=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc) # nproc alone obeys them
+    cores=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc) # nproc depends on these variables
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores >= processes ? cores / processes : 1))}
 else
     processes=${PROCESSES:-$gpus}

@@ -1,4 +1,4 @@
-"""What every test gets: no network beyond this machine, no screen, and a header that says which backend is tested."""
+"""Fixtures of every test: no network beyond this machine, no display, and a header that names the tested backend."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ os.environ["MPLBACKEND"] = "Agg"
 
 
 class NetworkUse(RuntimeError):
-    """A test reached for another machine."""
+    """A test tried to connect to another machine."""
 
 
 def is_local(address: Any) -> bool:
-    """Whether a socket address stays on this machine."""
+    """Whether a socket address is on this machine."""
     if not isinstance(address, tuple):  # a Unix socket's path
         return True
     host = address[0]
@@ -36,7 +36,7 @@ def is_local(address: Any) -> bool:
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python's own connections fail by name; a test that needs a server starts one on localhost."""
+    """Refuse connections to other machines; a test that requires a server starts one on localhost."""
     connect = socket.socket.connect
 
     def connect_locally(self: socket.socket, address: Any) -> None:
@@ -49,7 +49,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def same_draws() -> None:
-    """What a test draws from torch's generator does not depend on the tests before it."""
+    """Seed torch's generator, so that samples of a test do not depend on previous tests."""
     torch.manual_seed(0)
 
 
@@ -66,7 +66,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """The program, imported once: it is forked wherever a test starts it as a process of its own."""
+    """The program, imported once and forked for each process that a test starts."""
     served = Program.serve(build_shim(tmp_path_factory.mktemp("shim")))
     yield served
     served.close()

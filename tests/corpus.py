@@ -1,4 +1,4 @@
-"""A small language of two moods, for tests of text: its sentences show their label and can have any length."""
+"""A small language of two moods, for tests of text: sentences of any length that reveal their label."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def sentence(label: str, length: int, draw: random.Random) -> str:
 
 
 def rows(num: int, *, seed: int = 0, longest: int = 8) -> list[tuple[str, str]]:
-    """(label, sentence), the labels in turn, of 3 to ``longest`` words."""
+    """Return (label, sentence) pairs with alternating labels and 3 to ``longest`` words."""
     draw = random.Random(seed)
     labels = [("good", "bad")[number % 2] for number in range(num)]
     return [(label, sentence(label, draw.randint(3, longest), draw)) for label in labels]

@@ -1,4 +1,4 @@
-"""Start the real program as a user does: one process, or several through torchrun."""
+"""Start the program like a user: one process, or several through torchrun."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def deepspeed_lacks() -> str:
-    """What the tests with DeepSpeed on CPUs lack here; nothing where they run."""
+    """Return the missing requirements of tests with DeepSpeed on CPUs; empty if they can run."""
     if importlib.util.find_spec("deepspeed") is None:
         return "deepspeed is not installed: pip install fastvae[deepspeed]"
     if shutil.which(os.environ.get("CXX", "c++")) is None:
@@ -23,7 +23,7 @@ def deepspeed_lacks() -> str:
 
 
 def command(module_or_script: Sequence[str], num_processes: int) -> list[str]:
-    """The command line for one process, or for several through torchrun."""
+    """Return the command line for one process, or for several through torchrun."""
     if num_processes == 1:
         return [sys.executable, *module_or_script]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes)]
@@ -31,15 +31,17 @@ def command(module_or_script: Sequence[str], num_processes: int) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """This environment with one thread a process, so that results are bit-equal and processes do not fight."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # DeepSpeed looks for ninja
+    """Return this environment with one thread per process: results are bit-equal and cores not oversubscribed."""
+    path = os.pathsep.join(
+        [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    )  # DeepSpeed searches PATH for ninja
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PATH": path}
 
 
 def run(
     module_or_script: Sequence[str], *, num_processes: int = 1, check: bool = True, timeout_s: float = 240
 ) -> subprocess.CompletedProcess[str]:
-    """Run to the end; with ``check``, a failure shows what the program said."""
+    """Run a command to its end; with ``check``, a failure shows the program's output."""
     result = subprocess.run(
         command(module_or_script, num_processes),
         env=environment(),
@@ -54,5 +56,5 @@ def run(
 
 
 def fastvae(*words: str, num_processes: int = 1, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """``fastvae WORDS`` in one process, or in several through torchrun."""
+    """Run ``fastvae WORDS`` in one process, or in several through torchrun."""
     return run(["-m", "fastvae", *words], num_processes=num_processes, check=check)

@@ -1,4 +1,4 @@
-"""What tests of runs need: a small model, a short training run, and what a run directory says."""
+"""Shared by tests of runs: a small model, a short training run, and the records of a run directory."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ def small_vae(event_shape: tuple[int, ...] = (1, 8, 8), *, latent_dim: int = 4) 
 def train(
     run_dir: Path | None, model: nn.Module | None = None, data: Any = None, *, resume: Any = True, **settings: Any
 ) -> fastvae.Run:
-    """Train a model, `small_vae` where none is given, on data, `digits` where none are given."""
+    """Train a model (default `small_vae`) on data (default `digits`)."""
     config = fastvae.TrainConfig(**{**SMALL, **settings})
     data = digits() if data is None else data
     return fastvae.train(model or small_vae(), data, config, run_dir=run_dir, resume=resume)
 
 
 def metrics(run_dir: Path, kind: str | None = None) -> list[dict[str, Any]]:
-    """The records of a run's metrics; of one kind, such as train, where it is named."""
+    """Return the records of a run's metrics, or those of one kind, such as train."""
     records = map(json.loads, RunDir(run_dir).metrics.read_text().splitlines())
     return [record for record in records if kind in (None, record["kind"])]
 
 
 def status(run_dir: Path) -> dict[str, Any]:
-    """How a run stands; nothing where it has not begun."""
+    """Return the status of a run; empty if it has not started."""
     path = RunDir(run_dir).status
     return json.loads(path.read_text()) if path.exists() else {}
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on at the moment."""
+    """Return an unused port of this machine."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

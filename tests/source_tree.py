@@ -1,4 +1,4 @@
-"""What the tests of the package's structure read: its files as syntax trees, and what each of them imports."""
+"""The package's files as syntax trees, and the imports of each, for tests of the package's structure."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ class SourceFile:
 
     @property
     def unit(self) -> str:
-        """The package or module right below ``fastvae`` that it belongs to; ``__init__`` is fastvae itself."""
+        """The top-level package or module of ``fastvae`` that contains the file; ``__init__`` is fastvae itself."""
         return self.name.removesuffix(".py").split("/")[0]
 
     @property
     def module(self) -> str:
-        """Its dotted name; that of a package for an ``__init__.py``."""
+        """The dotted name of the module; that of the package for an ``__init__.py``."""
         parts = self.name.removesuffix(".py").removesuffix("__init__").split("/")
         return ".".join(part for part in ("fastvae", *parts) if part)
 
 
 def source_files(package: Path = PACKAGE) -> list[SourceFile]:
-    """Every Python file of a package."""
+    """Return every Python file of a package."""
     paths = sorted(package.rglob("*.py"))
     return [SourceFile(path.relative_to(package).as_posix(), ast.parse(path.read_text(), str(path))) for path in paths]
 
 
 def imported_modules(file: SourceFile) -> Iterator[str]:
-    """The dotted names of what a file imports, relative ones resolved, and of what ``from x import y`` may load.
+    """Return the dotted names that a file imports, relative ones resolved, and those that ``from x import y`` may load.
 
-    A literal name that is handed to ``import_module`` or ``__import__`` counts too.
+    A literal name that is passed to ``import_module`` or ``__import__`` is included.
     """
     parents = ["fastvae", *file.name.split("/")[:-1]]
     for node in ast.walk(file.tree):
@@ -55,5 +55,5 @@ def imported_modules(file: SourceFile) -> Iterator[str]:
 
 
 def called_name(call: ast.Call) -> str:
-    """The last name of what is called: ``f`` of ``a.b.f()``."""
+    """Return the last name of the called expression: ``f`` of ``a.b.f()``."""
     return ast.unparse(call.func).rpartition(".")[2]

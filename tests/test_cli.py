@@ -89,7 +89,7 @@ def test_encode_writes_posteriors_and_labels(run_dir: Path, tmp_path: Path) -> N
         assert set(latents["label"]) == set(range(10))
 
 
-def test_decode_gives_back_what_encode_wrote(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_decode_reads_the_output_of_encode(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     latents, out = tmp_path / "z.npz", tmp_path / "new" / "x.npz"
     assert cli.main(["encode", str(run_dir), "--out", str(latents), "--device=cpu"]) == 0
     assert cli.main(["decode", str(run_dir), "--data", str(latents), "--out", str(out)]) == 0
@@ -106,7 +106,7 @@ def test_decode_gives_back_what_encode_wrote(run_dir: Path, tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("latents", "expected"),
     [
-        (np.zeros((4, 2)), "must have the model's 3 latent dimensions, got shape [4, 2]"),
+        (np.zeros((4, 2)), "must have the model's latent shape [3], got [2]"),
         (np.zeros(3), "must contain mu or z, numbers [N, D], got float64 of shape [3]"),
         (np.full((2, 3), np.nan), "must contain finite latents"),
         (np.array([["a", "b", "c"]]), "must contain mu or z"),
@@ -127,7 +127,7 @@ def test_latents_that_cannot_be_decoded_are_refused(
     assert error.count("\n") == 1
 
 
-def test_samples_are_written_as_their_name_says(
+def test_the_extension_selects_the_format_of_samples(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["sample", str(run_dir), "--num=5", "--out", str(tmp_path / "x.npz")]) == 0
@@ -142,7 +142,7 @@ def test_samples_are_written_as_their_name_says(
 @pytest.mark.parametrize(
     "command", ["sample", "reconstruct", "traverse", "evaluate", "encode --out=x.npz", "score --out=x"]
 )
-def test_a_device_that_is_not_there_is_refused(
+def test_an_unavailable_device_is_refused(
     command: str, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -110,7 +110,7 @@ def test_an_untested_deepspeed_version_is_reported_with_its_remedy(
     monkeypatch.setattr(doctor, "_version", lambda _: version)
     found = finding("deepspeed")
     assert found.value.startswith(version)
-    assert (found.remedy is None) == tried == ("untried" not in found.value)
+    assert (found.remedy is None) == tried == ("untested" not in found.value)
     # The range agrees with pyproject.toml.
     requirement = next(
         line for line in (ROOT / "pyproject.toml").read_text().splitlines() if line.startswith("deepspeed")

@@ -16,7 +16,7 @@ from tests import launching
 PPCA_NATS, PPCA_VARIANCE = 16.860, 0.02269  # maximum-likelihood probabilistic PCA on the same split, 10 dimensions
 
 
-# Two processes give what one gives, see tests/distributed: here that is seen once more, on a whole recipe.
+# Two processes give the results of one, see tests/distributed; here this is checked on a whole recipe.
 @pytest.mark.parametrize("num_processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_linear_vae_reaches_probabilistic_pca(tmp_path: Path, num_processes: int) -> None:
     launching.fastvae("train", "digits-linear", f"--run-dir={tmp_path}", num_processes=num_processes)

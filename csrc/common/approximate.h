@@ -1,7 +1,7 @@
 // The GPU's approximate instructions, as functions of one lane.
 //
-// On the device each is one instruction (the sine and cosine two). On the host each is the exact function with a share of the instruction's
-// documented error put in, so that the tests can hold a formula to its limit whatever the hardware does inside that error. The errors are
+// On the device each is one instruction (the sine and cosine two). On the host each is the exact function with a fraction of the instruction's
+// documented error added, so that the tests check a formula's limit for any hardware within that error. The errors are
 // those of the PTX ISA manual, "Floating Point Instructions".
 #pragma once
 

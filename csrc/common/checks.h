@@ -16,7 +16,7 @@ namespace fastvae {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-constexpr int64_t kMaxColumns = int64_t{1} << 34;  // a counter word holds column // 4
+constexpr int64_t kMaxColumns = int64_t{1} << 34;  // a counter word contains column // 4
 constexpr int64_t kMaxStream = int64_t{1} << 32;
 
 inline bool is_floating(ScalarType type) {

@@ -28,7 +28,7 @@ template <>
 FASTVAE_INLINE ByteValue<double>::ByteValue(bool is_brightness)
     : high(is_brightness ? 0x1.010101010101p-8 : 1.0), low(is_brightness ? 0x1.010101010101p-64 : 0.0) {}
 
-// The smaller of two; NaN where x is.
+// The smaller of two; NaN if x is NaN.
 FASTVAE_INLINE float smaller_or_nan(float x, float limit) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
   float smaller;
@@ -55,12 +55,12 @@ FASTVAE_INLINE float exp_minus_absolute(float x) {
   }
 }
 
-// A formula for packs of N columns. `counts` holds a bit for each column, and is looked at where kMasked says that some may be 0.
+// A formula for packs of N columns. `counts` has a bit for each column, and is read only with kMasked, if some may be 0.
 template <class T, class Real, template <class, class> class Formula>
 struct PackFormula {
   using Math = Formula<Real, Real>;
   static constexpr bool kHasParameter = Math::kHasParameter;
-  static constexpr bool kIsShort = false;    // so that each kind of target is worth a kernel of its own
+  static constexpr bool kIsShort = false;    // whether each kind of target has a separate kernel
   static constexpr bool kTakesBytes = true;  // as a target
   Math math;
 
@@ -78,7 +78,7 @@ struct PackFormula {
     return sum;
   }
 
-  // The derivatives times `grad`, in the places of the output and the parameter; 0 where a column does not count.
+  // The derivatives times `grad`, in place of the output and the parameter; 0 for masked columns.
   template <bool kMasked, int N>
   FASTVAE_INLINE void gradient(Real (&output)[N], Real (&target)[N], Real (&parameter)[N], uint32_t counts, Real grad) const {
     FASTVAE_UNROLL(8)
@@ -92,7 +92,7 @@ struct PackFormula {
 };
 
 // max(l, 0) - l t + log(1 + e), e = exp(-|l|): one logarithm for all columns of a pack, of the product of their (1 + e). What is kept is
-// the product less 1, a sum of positive terms, so that however small the e are none is lost.
+// the product less 1, a sum of positive terms, so that no e is rounded away, however small.
 template <class T>
 struct PackFormula<T, float, Bernoulli> {
   static constexpr bool kHasParameter = false, kIsShort = true, kTakesBytes = true;

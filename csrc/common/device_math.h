@@ -18,7 +18,7 @@ namespace scalar {
 FASTVAE_INLINE float fused(float a, float b, float c) { return ::fmaf(a, b, c); }
 FASTVAE_INLINE double fused(double a, double b, double c) { return ::fma(a, b, c); }
 
-// value, or `other` where x < limit: chosen, not branched to.
+// value, or `other` if x < limit: a select, not a branch.
 FASTVAE_INLINE float unless_below(float value, float x, float limit, float other) {
 #if defined(__CUDA_ARCH__)
   float chosen;
@@ -31,7 +31,7 @@ FASTVAE_INLINE float unless_below(float value, float x, float limit, float other
 
 // Two normals of two words (Box & Muller 1958): radius sqrt(-2 log u0), angle 2 pi u1, u = (word + 1/2) / 2^32.
 FASTVAE_INLINE void box_muller_approximate(uint32_t radius_word, uint32_t angle_word, float& cosine, float& sine) {
-  // Near u0 = 1 the logarithm comes from w = 1 - u0, which has its own bits: -2 log(1 - w) = 2 w + w^2, within w^3.
+  // Near u0 = 1 the logarithm is computed from w = 1 - u0, which is exact there: -2 log(1 - w) = 2 w + w^2, within w^3.
   const bool near_one = radius_word >= 0xffc00000u;  // w < 2^-10
   const float v = fused(static_cast<float>(near_one ? ~radius_word : radius_word), 0x1p-32f, 0x1p-33f);
   const float squared = near_one ? fused(v, v, v + v) : log2_approximate(v) * -1.3862943611198906f;
@@ -90,7 +90,7 @@ template <class Real>
 struct LogVariance;
 
 // With l = n log 2 + s, |s| <= log(2) / 2: growth = 2^n (s + p) + (2^n - 1) and excess = 2^n p + ((2^n - 1) s + (2^n - 1 - n log 2)),
-// p = exp(s) - 1 - s, where no term cancels another's digits. n stays in -126 .. 127: beyond, s grows and with it p, which ends in the
+// p = exp(s) - 1 - s, without cancellation. n stays in -126 .. 127: beyond, s grows and with it p, which ends in the
 // right infinities, and in one too early below l = -5e6, where a KL of 2.5e6 nats means nothing; NaN passes through s. sigma has the relative error of the approximate power, 3e-7, and of its argument's rounding.
 template <>
 struct LogVariance<float> {

@@ -19,7 +19,7 @@ FASTVAE_INLINE F minus_two_log1p(F f) {
   return (p * f + 1.0f) * (f * f) - 2.0f * f;
 }
 
-// -2 log u for u > 0, given 1 - u as well: near u = 1 that is what counts, and a float32 u has lost it.
+// -2 log u for u > 0, given 1 - u as well: near u = 1 the result depends on 1 - u, which a float32 u does not resolve.
 template <class F>
 FASTVAE_INLINE F minus_two_log(F u, F one_minus_u) {
   // u = 2^exponent * (1 + f), sqrt(1/2) <= 1 + f < sqrt(2)
@@ -39,7 +39,7 @@ FASTVAE_INLINE double log_one_plus(double x) { return ::log1p(x); }
 // exp(x), exp(x) - 1 and exp(x) - 1 - x, each to a few units in its last place: the last is a sum of terms that do not cancel, however
 // near x is to 0. With them exp(2x) - 1 - 2x = (exp(x) - 1)^2 + 2 (exp(x) - 1 - x) needs no second exponential, and is never negative.
 //
-// Beyond the range: exp overflows to infinity above x = 88.37 and is 0 below -87.7; infinities give what the limits say, NaN gives NaN.
+// Beyond the range: exp overflows to infinity above x = 88.37 and is 0 below -87.7; infinities give the limits, NaN gives NaN.
 template <class F>
 struct Exponential {
   F value, minus_one, minus_one_minus_x;

@@ -2,7 +2,7 @@
 //
 // The formulas are templates. A CUDA thread, the emulated grid of the tests and float64 instantiate them with scalars (namespace
 // fastvae::scalar, this file); the CPU kernels instantiate the same text with vectors (common/cpu/simd.h), once per instruction set, each in
-// a namespace of its own so that the linker never mixes them.
+// a separate namespace, so that the linker never mixes them.
 #pragma once
 
 #include <cmath>

@@ -1,5 +1,5 @@
 // The likelihoods' formulas, one element at a time: the negative log likelihood in nats, and its derivatives by the decoder's output and
-// by the parameter beside it. For host and device, scalars and vectors; F is float, double or a vector of floats.
+// with respect to the parameter next to it. For host and device, scalars and vectors; F is float, double or a vector of floats.
 #pragma once
 
 #include "common/elementary.h"
@@ -12,7 +12,7 @@ struct ByOutputAndParameter {
   F by_output, by_parameter;
 };
 
-// The sum of a formula's values over elements of a row. `keep` puts 0 where an element does not count.
+// The sum of a formula's values over elements of a row. `keep` replaces masked elements by 0.
 template <class F>
 struct PlainSum {
   static constexpr int kTerms = 16;  // elements a lane before the sum is taken
@@ -26,7 +26,7 @@ struct PlainSum {
 };
 
 // The same for Bernoulli: the logarithms of some elements are one, of the product of the (1 + e). What is kept is the product less 1, a
-// sum of positive terms, so that however small the e are none is lost; at most 2^kTerms - 1.
+// sum of positive terms, so that no e is rounded away, however small; at most 2^kTerms - 1.
 template <class F>
 struct BernoulliSum {
   static constexpr int kTerms = 8;
@@ -98,7 +98,7 @@ struct DiscretizedLogistic {
     const double half = 1.0 / (num_levels - 1);
     return {static_cast<Scalar>(half), static_cast<Scalar>(num_levels - 1), static_cast<Scalar>(::log(2.0 * half))};
   }
-  // Below it the width over the scale has lost its digits in float32, and the mass between its edges is the width itself.
+  // Below it width / scale has no significant digits in float32, and the mass between its edges is the width itself.
   static constexpr float kLeastWidth = 1.1754944e-38f;
 
   FASTVAE_INLINE F value(F mean, F target, F log_scale) const {

@@ -1,6 +1,6 @@
 // Counter-based noise: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 3.3).
 //
-// One text for host and device, scalars and vectors: a word lies in the low half of a 64-bit lane W (uint64_t, or a vector of them), so
+// One implementation for host and device, scalars and vectors: a word is the low half of a 64-bit lane W (uint64_t, or a vector of them), so
 // that a 32 x 32 -> 64 bit product is one instruction. High halves hold rubbish, which no product reads and xor does not move.
 #pragma once
 
@@ -57,7 +57,7 @@ FASTVAE_INLINE PhiloxWords<uint64_t> philox4x32_10(PhiloxWords<uint64_t> x, uint
 struct PhiloxRow {
   uint32_t key0, key1;                     // seed, step
   uint32_t stream;                         // the counter's last word
-  uint32_t first_low;                      // after round 1: word 1; word 0 is gone into the two below
+  uint32_t first_low;                      // after round 1: word 1; word 0 is part of the two below
   uint32_t second_high, second_low;        // of the product of round 1's word 0
 };
 
@@ -104,7 +104,7 @@ FASTVAE_INLINE void box_muller(U radius_word, U angle_word, F& cosine, F& sine) 
   const F v = to_float(as_signed(radius_word) ^ upper_half) * 0x1p-32f + 0x1p-33f;
   const F u = upper_half ? 1.0f - v : v;
   const F radius = square_root(minus_two_log(u, v));
-  // angle = (pi / 2) t, or that plus a half turn, which is a change of both signs.
+  // angle = (pi / 2) t, or that plus pi, which changes both signs.
   const U twice = angle_word << 1;
   const F t = to_float(as_signed(twice)) * 0x1p-31f + 0x1p-31f;
   const F turned = as_float(as_bits(radius) ^ ((angle_word ^ twice) & 0x80000000u));

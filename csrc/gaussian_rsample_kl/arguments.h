@@ -21,8 +21,8 @@ struct GaussianBackwardArguments {
   const typename Device::Real* grad_kl;   // [rows], or null
   const typename Device::Stored* mu;
   const typename Device::Stored* logvar;
-  typename Device::Stored* grad_mu;      // [rows, columns], or null where it is not needed
-  typename Device::Stored* grad_logvar;  // [rows, columns], or null where it is not needed
+  typename Device::Stored* grad_mu;      // [rows, columns], or null if it is not needed
+  typename Device::Stored* grad_logvar;  // [rows, columns], or null if it is not needed
 };
 
 }  // namespace fastvae

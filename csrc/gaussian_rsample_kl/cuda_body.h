@@ -1,6 +1,6 @@
 // What a thread of the gaussian_rsample_kl kernels does, forward and backward: one pass, 16 bytes at a time, noise made in registers.
 //
-// A team of at most a warp takes a row, or a segment of a long one, so that sums need shuffles only. Where rows are cut and how lanes
+// A team of at most a warp processes a row, or a segment of a long one, so that sums require shuffles only. Where rows are cut and how lanes
 // share them depends on the row's length alone: no bit of a result depends on the grid.
 #pragma once
 

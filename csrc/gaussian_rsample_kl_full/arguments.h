@@ -19,12 +19,12 @@ struct FullArguments {
   typename Device::Real* kl_elements;  // [rows, columns], or null
   typename Device::Partial* kl_rows;   // [rows, segments], or null
   typename Device::Real* kl_columns;   // [blocks of rows, columns], or null; on CUDA a separate kernel writes it
-  // Backward only; a gradient is null where the caller has none.
+  // Backward only; a gradient is null if the caller has none.
   const typename Device::Stored* grad_z;       // [rows, columns]
   const typename Device::Real* grad_elements;  // [rows, columns]
   const typename Device::Real* grad_rows;      // [rows]
   const typename Device::Real* grad_columns;   // [columns]
-  typename Device::Stored* grads[kFullGradients];  // [rows, columns] each, or null where it is not needed
+  typename Device::Stored* grads[kFullGradients];  // [rows, columns] each, or null if it is not needed
 };
 
 }  // namespace fastvae

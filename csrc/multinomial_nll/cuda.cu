@@ -35,7 +35,7 @@ void with_counts(const DeviceMultinomial& a, Run&& run) {
   with_target<T, true, true>(a.counts_storage, aligned && packs_are_aligned<T>(a.counts, size_of(a.counts_storage)), run);
 }
 
-// The kernels read no column and no value out of range whatever the indices say: the host does not wait to check them.
+// The kernels never read out of range, even with invalid indices: the host does not synchronise to check them.
 struct OnCuda {
   static std::tuple<Tensor, Tensor, Tensor> forward(const char* where, Tensor logits, Counts counts) {
     const torch::stable::accelerator::DeviceGuard guard(logits.get_device_index());

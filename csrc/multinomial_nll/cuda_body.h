@@ -61,7 +61,7 @@ FASTVAE_INLINE bool has_counts(const DeviceMultinomial& a) {
   return kCounts != kNoTarget && (kCounts != kAnyTarget || a.counts);
 }
 
-// A team takes a segment of a row, in one pass over its logits.
+// A team processes a segment of a row, in one pass over its logits.
 template <bool kAligned, class T, TargetKind kCounts, class Grid>
 FASTVAE_INLINE void multinomial_pieces_body(const Grid& grid, const DeviceMultinomial& a) {
   using Real = typename Compute<T>::Real;
@@ -100,13 +100,13 @@ FASTVAE_INLINE void multinomial_pieces_body(const Grid& grid, const DeviceMultin
   }
 }
 
-// The range of the compressed row, made safe whatever the indices say.
+// The range of the compressed row, clamped so that invalid indices are safe.
 FASTVAE_INLINE Span compressed_row(const DeviceMultinomial& a, int64_t row) {
   const int64_t data = data_row(row, a.data_rows), first = a.row_starts[data], last = a.row_starts[data + 1];
   return {row, first < 0 ? 0 : first, last < a.nonzeros ? last : a.nonzeros};
 }
 
-// A warp takes a row: its pieces in order (each lane the same), then the compressed counts, lane by lane.
+// A warp processes a row: its pieces in order (each lane the same), then the compressed counts, lane by lane.
 template <class T, class Grid>
 FASTVAE_INLINE void multinomial_rows_body(const Grid& grid, const DeviceMultinomial& a) {
   using Real = typename Compute<T>::Real;

@@ -107,7 +107,7 @@ def write_maps(run: LoadedRun, path: Path, *, num_examples: int = 2000, seed: in
 
 def _labelled(run: LoadedRun, split: str, limit: int) -> Source:
     conditions = run.data.conditions
-    if conditions is not None and "label" in conditions.places:
+    if conditions is not None and "label" in conditions.column_ranges:
         raise ValueError(
             "probe: this run's encoder is conditioned on the label, so its features contain the answer;"
             " probe a run that was trained without --data.condition label"

@@ -1,4 +1,4 @@
-"""A run as a Slurm job: write and submit its script, see how it stands, judge how it ended."""
+"""A run as a Slurm job: write and submit its script, report its state, classify its end."""
 
 from fastvae.cluster.job import Job, log_pattern, render, submit, sweep_lines
 from fastvae.cluster.outcome import Outcome, judge

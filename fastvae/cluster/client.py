@@ -1,4 +1,4 @@
-"""Slurm's own commands, and which job a run has."""
+"""Slurm's commands, and the job of a run."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 from fastvae.train.run_dir.run_dir import RunDir
 from fastvae.train.run_dir.status import read_status
 
-_TIMEOUT_S = 60  # Slurm's commands wait for ever for a controller that is down
+_TIMEOUT_S = 60  # Slurm's commands wait forever if the controller is down
 
 
 def ask_slurm(*words: str) -> str:
-    """What one of Slurm's commands prints.
+    """Return the output of one of Slurm's commands.
 
     Raises:
-        ValueError: the command is not here, does not answer, or refuses; the message has its words.
+        ValueError: the command is missing, does not answer or fails; the message has its output.
     """
     if shutil.which(words[0]) is None:
-        raise ValueError(f"{words[0]} is not on PATH: this needs a machine where Slurm's commands are")
+        raise ValueError(f"{words[0]} is not on PATH: run this on a machine with Slurm's commands")
     try:
         result = subprocess.run(words, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
@@ -31,7 +31,7 @@ def ask_slurm(*words: str) -> str:
 
 
 def queued_jobs() -> dict[str, str]:
-    """What ``squeue`` says of every job in the queue, by its id and its array's; nothing where there is no Slurm."""
+    """Return the line of ``squeue`` on every job, by its ID and its array's; empty without Slurm."""
     if shutil.which("squeue") is None:
         return {}
     lines = [line.split("|") for line in ask_slurm("squeue", "--noheader", "--format=%A|%F|%i %T %M %R").splitlines()]
@@ -39,7 +39,7 @@ def queued_jobs() -> dict[str, str]:
 
 
 def job_of(run_dir: Path) -> str | None:
-    """The job that was submitted for a run, or that started it last."""
+    """Return the job that was submitted for a run, or that started it last."""
     path = RunDir(run_dir).job_id
     if path.is_file():
         return path.read_text(encoding="utf-8").strip()

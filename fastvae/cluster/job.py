@@ -21,20 +21,19 @@ _TIME = re.compile(r"\d+|\d+:\d\d(:\d\d)?|\d+-\d+(:\d\d){0,2}")
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is asked of Slurm for a run."""
+    """Options of a run's Slurm job."""
 
     nodes: int = 1
-    """How many nodes."""
+    """Number of nodes."""
     gpus_per_node: int | None = None
-    """GPUs on each node, one process for each; None trains on CPUs."""
+    """Number of GPUs per node, with one process each; None trains on CPUs."""
     cpus_per_node: int | None = None
-    """CPU cores on each node; None is a GPU's share of a node for each GPU, and without GPUs the cluster's choice,
-    which is often one."""
+    """Number of CPU cores per node; None requests each GPU's share of a node or, without GPUs, the default of the
+    cluster, which is often one core."""
     gib_per_node: int | None = None
-    """Memory on each node in GiB; None is a GPU's share of a node for each GPU, and without GPUs the cluster's
-    choice."""
+    """Memory per node in GiB; None requests each GPU's share of a node or, without GPUs, the default of the cluster."""
     time: str | None = None
-    """Time limit in Slurm's words: 90 (minutes), 24:00:00 or 3-12; at its end the job queues itself again."""
+    """Time limit in Slurm's format: 90 (minutes), 24:00:00 or 3-12; at its end the job is requeued."""
     partition: str | None = None
     """Which partition."""
     account: str | None = None
@@ -42,15 +41,15 @@ class Job:
     sbatch: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Further options of sbatch, such as --sbatch=--mem=0 --sbatch=--qos=long."""
     warning_s: int = 120
-    """Seconds before the time limit at which the run saves and stops; see --train.grace-seconds, too."""
+    """Seconds before the time limit at which the run saves and stops; see also --train.grace-seconds."""
     sweep: Path | None = None
-    """A file with a line of options for each run: a job array trains them all. None is one run."""
+    """File with one line of options per run, which are trained by a job array. None is one run."""
     at_once: int | None = None
-    """How many runs of a sweep may run at a time; None is all."""
+    """Largest number of runs of a sweep at a time; None is all."""
     image: str | None = None
-    """A container image that holds fastvae: an Apptainer file (.sif), or a name for Pyxis."""
+    """Container image with fastvae: an Apptainer file (.sif), or a name for Pyxis."""
     mounts: str | None = None
-    """Folders to show in the container beside the working directory, as /data:/data,/scratch:/scratch."""
+    """Folders to mount in the container besides the working directory, as in /data:/data,/scratch:/scratch."""
 
     def __post_init__(self) -> None:
         for name in ("nodes", "gpus_per_node", "cpus_per_node", "gib_per_node", "at_once", "warning_s"):
@@ -58,25 +57,25 @@ class Job:
             if value is not None and value < 1:
                 raise ValueError(f"submit: --{name.replace('_', '-')} must be at least 1, got {value}")
         if self.time is not None and not _TIME.fullmatch(self.time):
-            raise ValueError(f"submit: --time must be in Slurm's words, as 90, 24:00:00 or 3-12, got {self.time!r}")
+            raise ValueError(f"submit: --time must be in Slurm's format, as 90, 24:00:00 or 3-12, got {self.time!r}")
         if self.at_once is not None and self.sweep is None:
-            raise ValueError("submit: --at-once limits a sweep; give --sweep FILE too")
+            raise ValueError("submit: --at-once requires --sweep FILE")
         if self.mounts is not None and self.image is None:
-            raise ValueError("submit: --mounts are a container's; give --image too")
+            raise ValueError("submit: --mounts requires --image")
 
 
 def launch_directory() -> Path:
-    """The folder of the launchers: package data of an installed fastvae, ``launch/`` of a checkout."""
+    """Return the folder of the launchers: package data of an installed fastvae, ``launch/`` of a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "launch"
     return installed if installed.is_dir() else package.parent / "launch"
 
 
 def sweep_lines(settings: Path) -> list[list[str]]:
-    """The options of each run of a sweep.
+    """Read the options of each run of a sweep.
 
     Raises:
-        ValueError: the file is missing or empty, or a line is.
+        ValueError: the file is missing or empty, or has an empty line.
     """
     try:
         lines = [line.split() for line in settings.read_text(encoding="utf-8").splitlines()]
@@ -85,16 +84,16 @@ def sweep_lines(settings: Path) -> list[list[str]]:
             f"submit: --sweep must name a file with a line of options for each run, got {settings}"
         ) from None
     if not lines or not all(lines):
-        raise ValueError(f"submit: every line of {settings} must hold options, got {len(lines)} lines")
+        raise ValueError(f"submit: every line of {settings} must contain options, got {len(lines)} lines")
     return lines
 
 
 def render(job: Job, run_dir: Path, words: Sequence[str]) -> str:
-    """The batch script of a run, whole in itself: the shipped one with the job's directives and the run's words.
+    """Return the batch script of a run: the packaged one with the job's directives and the run's arguments.
 
     Args:
-        job: what to ask of Slurm.
-        run_dir: holds script and logs: the run directory, or the folder of a sweep's run directories.
+        job: options of the job.
+        run_dir: folder of script and logs: the run directory, or the folder of a sweep's run directories.
         words: recipe and options, as after ``fastvae train``.
     """
     launch = launch_directory()
@@ -120,12 +119,12 @@ def render(job: Job, run_dir: Path, words: Sequence[str]) -> str:
 
 
 def log_pattern(job: Job, run_dir: Path) -> str:
-    """Where the logs go, in Slurm's words: ``%j`` is the job's id, ``%A_%a`` the array's and the task's."""
+    """Return the path of the logs in Slurm's format: ``%j`` is the job's ID, ``%A_%a`` the array's and the task's."""
     return f"{run_dir.resolve()}/slurm-{'%A_%a' if job.sweep else '%j'}.out"
 
 
 def _with_shares(job: Job) -> tuple[Job, list[str]]:
-    """The job with CPU cores and memory for its GPUs where it leaves them open, and a comment that says so."""
+    """Return the job with default CPU cores and memory for its GPUs, and a comment on them."""
     gives_memory = any(option.startswith("--mem") for option in job.sbatch)
     gives_cpus = any(option.startswith(("--cpus-per-", "-c")) for option in job.sbatch)
     needs_cpus, needs_memory = (
@@ -166,15 +165,15 @@ def _directives(job: Job, run_dir: Path, recipe: str) -> list[str]:
 
 
 def submit(script: str, run_dir: Path) -> str:
-    """Keep the script in the run directory and submit it; returns the job's id.
+    """Write the script to the run directory and submit it; return the job's ID.
 
     Raises:
-        ValueError: there is no sbatch here, or it refused; or the run has a job that waits or runs.
+        ValueError: sbatch is missing or failed; or the run has a pending or running job.
     """
     before = queued_jobs().get(job_of(run_dir) or "")
     if before is not None:  # two jobs would write the same checkpoints
         raise ValueError(
-            f"submit: {run_dir} must have no other job, got {before}; scancel it, or choose another --run-dir"
+            f"submit: {run_dir} must not have another job, got {before}; scancel it, or choose another --run-dir"
         )
     run_dir.mkdir(parents=True, exist_ok=True)
     path = RunDir(run_dir).job_script

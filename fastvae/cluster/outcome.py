@@ -1,4 +1,4 @@
-"""How the run of a batch job ended: batch scripts ask, since exit codes do not say (torchrun's is 1 for every stop)."""
+"""The outcome of a batch job's run, for batch scripts: torchrun's exit code is 1 for every stop."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 from fastvae.train.run_dir.status import read_status, write_status
 
-_TRIES = 2  # failing the same way this often, without a newer checkpoint, is for good
+_TRIES = 2  # a failure is permanent after this many repetitions without a newer checkpoint
 
 
 class Outcome(IntEnum):
-    """How a batch job's run ended, as an exit code; 75 is ``EX_TEMPFAIL`` of sysexits.h."""
+    """Outcome of a batch job's run, as an exit code; 75 is ``EX_TEMPFAIL`` of sysexits.h."""
 
     DONE = 0
     FAILED = 1
@@ -21,20 +21,20 @@ class Outcome(IntEnum):
 
 
 def judge(run_dir: Path, attempt: str | None, *, warned: bool) -> tuple[Outcome, str]:
-    """How the run of a batch job ended that has just stopped, and why; a silent end is recorded as a failure.
+    """Return the outcome of a batch job that has just stopped, and the reason; a silent end is a failure.
 
     Args:
         run_dir: the run directory.
-        attempt: names this start of the job, as the trainer found it in ``FASTVAE_ATTEMPT``.
-        warned: the job got its early warning.
+        attempt: identifies this start of the job, from ``FASTVAE_ATTEMPT``.
+        warned: whether the job received the signal before its time limit.
     """
     status = read_status(run_dir)
     if status is None or status.get("attempt") != attempt:
         if warned:
-            return Outcome.AGAIN, "the early warning came before the training began"
-        status = _record_silence(run_dir, status, "the job's processes ended before the training began; see the log")
+            return Outcome.AGAIN, "the signal before the time limit came before training started"
+        status = _record_silence(run_dir, status, "the job's processes ended before training started; see the log")
     elif status["state"] == "running":
-        status = _record_silence(run_dir, status, "the job's processes ended without a word; see the log")
+        status = _record_silence(run_dir, status, "the job's processes ended without a recorded reason; see the log")
     if status["state"] == "done":
         return Outcome.DONE, "all steps done"
     if status["state"] == "preempted":
@@ -50,7 +50,7 @@ def judge(run_dir: Path, attempt: str | None, *, warned: bool) -> tuple[Outcome,
 
 
 def _record_silence(run_dir: Path, status: Mapping[str, Any] | None, reason: str) -> dict[str, Any]:
-    from fastvae.distributed import World  # here: it imports PyTorch, which `fastvae status` does without
+    from fastvae.distributed import World  # imported here: it imports PyTorch, which `fastvae status` does not need
 
     run_dir.mkdir(parents=True, exist_ok=True)
     write_status(run_dir, World(), "failed", status["step"] if status else 0, reason=reason)

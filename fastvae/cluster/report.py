@@ -1,4 +1,4 @@
-"""How runs stand: what their directories and Slurm's queue say. Slurm's accounting (sacct) is not needed."""
+"""Reports on runs from their directories and Slurm's queue. Slurm's accounting (sacct) is not needed."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from fastvae.train.run_dir.status import read_status
 
 
 def describe_run(run_dir: Path) -> str:
-    """State, reason, failures, newest checkpoint, last metrics and Slurm job of a run, one a line.
+    """State, reason, failures, newest checkpoint, last metrics and Slurm job of a run, one per line.
 
     Raises:
-        ValueError: the directory holds no run, or one of another format, or Slurm cannot be asked.
+        ValueError: the directory contains no run, or one of another format, or Slurm does not answer.
     """
     read_record(run_dir)  # refuses a directory of another format
     status, job_id = read_status(run_dir), job_of(run_dir)
     if status is None and job_id is None:
         name = RunDir(run_dir).status.name
-        raise ValueError(f"status: {run_dir} must hold a run ({name}) or a submitted job; `fastvae submit` makes one")
+        raise ValueError(f"status: {run_dir} must contain a run ({name}) or a submitted job; see `fastvae submit`")
     lines = {"run": str(run_dir), **_state_lines(run_dir, status)}
     if job_id is not None:
         lines["job"] = describe_job(job_id)
@@ -35,7 +35,7 @@ def describe_run(run_dir: Path) -> str:
 
 
 def list_runs(root: Path) -> str:
-    """The runs and sweeps' runs below a folder, one a line, with their jobs as squeue has them."""
+    """Return the runs in a folder, including those of sweeps, one per line, with their jobs in squeue."""
     signs = (RunDir(root).status.name, RunDir(root).job_id.name)
     runs = sorted({path.parent for depth in ("*", "*/*") for name in signs for path in root.glob(f"{depth}/{name}")})
     if not runs:
@@ -47,7 +47,7 @@ def list_runs(root: Path) -> str:
 
 
 def _summary_or_reason(run_dir: Path) -> str:
-    """The summary of a run, or why there is none: a list shows the other runs all the same."""
+    """The summary of a run, or why there is none, so that a list still shows the other runs."""
     try:
         read_record(run_dir)
     except ValueError as error:
@@ -56,14 +56,14 @@ def _summary_or_reason(run_dir: Path) -> str:
 
 
 def describe_job(job_id: str) -> str:
-    """A job's state as ``scontrol`` knows it, which forgets a job some minutes after its end."""
+    """Return a job's state from ``scontrol``, which drops jobs some minutes after their end."""
     if shutil.which("scontrol") is None:
-        return f"{job_id}: scontrol is not on PATH, so its state is not known here"
+        return f"{job_id}: scontrol is not on PATH, so its state is unknown"
     try:
         shown = ask_slurm("scontrol", "--oneliner", "show", "job", job_id)
     except ValueError as error:
         if "Invalid job id" in str(error):
-            return f"{job_id}: Slurm has forgotten it (it ended)"
+            return f"{job_id}: no longer known to Slurm (it has ended)"
         raise
     tasks = [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in shown.splitlines() if line]
     return "\n            ".join(_describe_task(task) for task in tasks)
@@ -108,7 +108,7 @@ def _summary(run_dir: Path) -> str:
 
 
 def _last_metrics(run_dir: Path) -> str | None:
-    """The last whole record of ``metrics.jsonl``; a run that writes may have half a line at its end."""
+    """The last whole record of ``metrics.jsonl``; a running run may have an incomplete line at its end."""
     path = RunDir(run_dir).metrics
     lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
     if not lines:

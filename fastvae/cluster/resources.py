@@ -1,4 +1,4 @@
-"""How many CPU cores and how much memory a job requests with each GPU."""
+"""CPU cores and memory that a job requests per GPU."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from dataclasses import dataclass
 from fastvae.cluster.client import ask_slurm
 
 _DEFAULT_CPUS, _DEFAULT_GIB = 8, 32
-_KEPT_BACK = 0.95  # of a node's memory: the rest is the system's
+_KEPT_BACK = 0.95  # fraction of a node's memory: the rest is for the system
 _GPUS = re.compile(r"gpu(?::[^:,()]+)?:(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class GPUShare:
-    """What belongs to one GPU of a node."""
+    """The share of a node of one GPU."""
 
     cpus: int
     """CPU cores."""
     gib: int
-    """Memory of the host in GiB."""
+    """Host memory in GiB."""
     reason: str
-    """Where the numbers are from."""
+    """Origin of the numbers."""
 
 
 def share_of_a_gpu(partition: str | None) -> GPUShare:
-    """A GPU's share of the smallest node with GPUs, as ``sinfo`` lists them; a default where it does not say.
+    """Return a GPU's share of the smallest node with GPUs listed by ``sinfo``, or a default.
 
     Args:
-        partition: the job's; None is the cluster's default partition.
+        partition: partition of the job; None is the cluster's default.
     """
     if shutil.which("sinfo") is None:
-        return _default("there is no sinfo here")
+        return _default("sinfo is not available")
     words = ["sinfo", "--noheader", "--Node", "--format=%P|%c|%m|%G", *([f"--partition={partition}"] * bool(partition))]
     try:
         listed = ask_slurm(*words)

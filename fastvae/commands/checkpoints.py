@@ -97,7 +97,7 @@ def verify_resume(words: Sequence[str]) -> int:
             kills=options.kills,
             steps=config.train.steps,
             seed=options.kill_seed,
-            say=lambda text: print(text, flush=True),
+            report=lambda text: print(text, flush=True),
         )
     print(verify.text_table(verdict, config.train.steps))
     return 0 if verdict.holds else 1

@@ -83,4 +83,4 @@ def _recipe_first(command: str, words: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _run_config(command: str, recipe: str, words: Sequence[str], options: type) -> RunConfig:
-    return parse_run_or_file(command, recipe, words, beside=(options,))
+    return parse_run_or_file(command, recipe, words, other_kinds=(options,))

@@ -25,7 +25,7 @@ def parse(
     words: Sequence[str],
     command: str,
     default: T | None = None,
-    beside: Sequence[type] = (),
+    other_kinds: Sequence[type] = (),
     others: Sequence[str] = (),
 ) -> T:
     """Parse command-line arguments into a ``kind``.
@@ -35,7 +35,7 @@ def parse(
         words: arguments of the command line.
         command: command that precedes them.
         default: values of options that are not given.
-        beside: the kinds whose options were taken out of the words before; a wrong option may be meant as one of them.
+        other_kinds: classes whose options were parsed before; suggestions include them.
         others: more options that were removed.
 
     Raises:
@@ -43,7 +43,7 @@ def parse(
     """
     parsed, unread = _read(kind, words, command, {} if default is None else {"default": default})
     if unread:
-        known = [f"--{name}" for each in (kind, *beside) for name in option_names(each)]
+        known = [f"--{name}" for each in (kind, *other_kinds) for name in option_names(each)]
         known += [*others, "--plugin"]
         raise UsageError(unknown("option", unread[0].split("=")[0], known) + f"; see fastvae {command} --help")
     return parsed

@@ -29,7 +29,7 @@ ALIASES = {
 PRESET = "--model.preset"
 
 
-def parse_run(command: str, recipe: str, words: Sequence[str], beside: Sequence[type] = ()) -> RunConfig:
+def parse_run(command: str, recipe: str, words: Sequence[str], other_kinds: Sequence[type] = ()) -> RunConfig:
     """A recipe's run with the options in ``words``; ``beside`` has the kinds whose options were taken out before.
 
     A recipe binarises its own data as a paper did. A path brings other data, which are binarised only where the words
@@ -49,7 +49,9 @@ def parse_run(command: str, recipe: str, words: Sequence[str], beside: Sequence[
     try:
         default = replace(default, model=extend(_chosen_model(default.model, words)))
         options, others = _without(words, PRESET), [PRESET]
-        config = parse(type(default), options, f"{command} {recipe}", default=default, beside=beside, others=others)
+        config = parse(
+            type(default), options, f"{command} {recipe}", default=default, other_kinds=other_kinds, others=others
+        )
         if not asks:
             refuse_unused(config, [name[2:] for name in given if name != PRESET])
             tasks.find_task(config.train.task)

@@ -20,11 +20,11 @@ def train(words: Sequence[str]) -> int:
         print(f"usage: fastvae train RECIPE [options]\n\n{train.__doc__}\n\nrecipes:\n{recipe_table()}\n")
         print("`fastvae train RECIPE --help` shows the options that the recipe can use, with its values;")
         print("`fastvae train RECIPE --help-all` shows every option.")
+        print("`--plugin MODULE ...` first imports your own kinds of data, families, likelihoods and tasks.")
         print(
             "`fastvae train FILE.py:FUNCTION` trains a model of your own: the function returns (model, data), or also a"
         )
         print("fastvae.TrainConfig; later commands on the run need --module FILE.py:FUNCTION.")
-        print("`--plugin MODULE ...` first imports your own kinds of data, families, likelihoods and tasks.")
         print("Short names: " + ", ".join(f"{short} is {option}" for short, option in ALIASES.items()) + ".")
         return 0 if words else 2
     if run.UserFile.is_named_by(words[0]):

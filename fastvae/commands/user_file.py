@@ -38,7 +38,7 @@ class FileRun(Settings):
             raise ValueError(f"seed must be in 0..2**32 - 1, got {self.seed}")
 
 
-def parse_run_or_file(command: str, word: str, words: Sequence[str], beside: Sequence[type] = ()) -> RunConfig:
+def parse_run_or_file(command: str, word: str, words: Sequence[str], other_kinds: Sequence[type] = ()) -> RunConfig:
     """The run of a recipe or of a user's file, for commands that start it in other processes.
 
     The file is not imported here, so that its model, data and TrainConfig are defaults.
@@ -48,9 +48,9 @@ def parse_run_or_file(command: str, word: str, words: Sequence[str], beside: Seq
         ValueError: there is no such recipe or file.
     """
     if not UserFile.is_named_by(word):
-        return parse_run(command, word, words, beside)
+        return parse_run(command, word, words, other_kinds)
     file, words = UserFile.parse(word), _checked(word, words)
-    options = parse(FileRun, words, f"{command} {word}", beside=beside)
+    options = parse(FileRun, words, f"{command} {word}", other_kinds=other_kinds)
     run_dir = _directory(file, options)
     return RunConfig(
         recipe=file.path.stem,

@@ -166,7 +166,7 @@ class Conditions:
         return sum(field.size for field in self.fields)
 
     @property
-    def places(self) -> dict[str, tuple[int, int]]:
+    def column_ranges(self) -> dict[str, tuple[int, int]]:
         """Return the first and last column + 1 of each field by name."""
         stops = list(accumulate(field.size for field in self.fields))
         return {field.name: (stop - field.size, stop) for field, stop in zip(self.fields, stops, strict=True)}

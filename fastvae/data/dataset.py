@@ -94,7 +94,7 @@ class Data:
             self.inputs or ModelInputs(event_shape=self.event_shape),
             event_shape=self.event_shape,
             condition_dim=self.condition_dim,
-            condition_columns={} if self.conditions is None else self.conditions.places,
+            condition_columns={} if self.conditions is None else self.conditions.column_ranges,
         )
 
     def known_fields(self) -> tuple[Field, ...]:

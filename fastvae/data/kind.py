@@ -44,7 +44,7 @@ class Renderer(Protocol):
 class Form:
     """One form of a user's own data, such as a folder of images: how it is detected and read."""
 
-    what: str
+    description: str
     """Description of the form in error messages."""
     matches: Callable[[Path], bool]
     """Whether an existing file or folder has this form; fast: checks names, or the first bytes of a file."""

@@ -24,11 +24,11 @@ _GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: the increment of SplitMix6
 
 
 def order_index(positions: Positions, num_examples: int, seed: int) -> Positions:
-    """The example that stands at each position of the endless training stream.
+    """Return the example at each position of the infinite training stream.
 
-    Epoch ``e`` is the positions ``[e * num_examples, (e + 1) * num_examples)``; over them the result takes each index
-    ``0 .. num_examples - 1`` exactly once, in an order keyed by ``(seed, e)``. Positions count on across epochs, so one
-    call may straddle two of them.
+    Epoch ``e`` consists of the positions ``[e * num_examples, (e + 1) * num_examples)``; over them the result takes
+    each index ``0 .. num_examples - 1`` exactly once, in an order keyed by ``(seed, e)``. Positions count on across
+    epochs, so one call may straddle two of them.
 
     The order is an alternating Feistel network on the smallest power of two that holds ``num_examples``, with cycle
     walking back into the range (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002). Memory and
@@ -55,14 +55,14 @@ def order_index(positions: Positions, num_examples: int, seed: int) -> Positions
 
 
 def bucketed_order(window: int, lengths: Tensor, global_batch_size: int, seed: int) -> Tensor:
-    """The examples of the global batches of one window, those of like length together: padding then costs little.
+    """The examples of the global batches of one window, grouped by similar length to reduce padding.
 
-    The examples are those that `order_index` puts on the window's positions. They are sorted by length, cut into
-    batches, and the batches put in an order keyed by ``(seed, window)``, so that lengths come in no order.
+    The examples are those of `order_index` at the window's positions. They are sorted by length, cut into
+    batches, and the batches put in an order keyed by ``(seed, window)``, so that lengths are in random order.
 
     Args:
         window: which window of `BUCKET_WINDOW` steps, counted from 0.
-        lengths: int64 ``[N]``, of all examples.
+        lengths: int64 ``[N]``, lengths of all examples.
         global_batch_size: examples in one global batch.
         seed: the run's seed, ``0 .. 2**32 - 1``.
 
@@ -76,7 +76,7 @@ def bucketed_order(window: int, lengths: Tensor, global_batch_size: int, seed: i
 
 
 def share(total: int, parts: int, part: int) -> tuple[int, int]:
-    """The contiguous share ``[start, stop)`` of ``part`` when ``total`` things are cut into ``parts``.
+    """The contiguous share ``[start, stop)`` of ``part`` when ``total`` items are divided into ``parts``.
 
     Shares follow each other without gaps, and their sizes differ by at most one (the first ones are the larger).
 

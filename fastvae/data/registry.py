@@ -1,4 +1,4 @@
-"""Data by name, and a user's own data by kind or by what a path holds."""
+"""Loading data by name, and user data by kind or by the detected contents of a path."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fastvae.data.condition import conditioned
 from fastvae.data.config import DataConfig
 from fastvae.data.dataset import Data, State, condition_on
@@ -16,17 +14,18 @@ from fastvae.data.files.foreign import check_not_foreign, what_a_folder_holds
 from fastvae.data.kind import Form, Renderer
 from fastvae.data.kinds import ANY, KINDS, dataset_names, kind_of_dataset, resolve
 from fastvae.data.restore import examples_missing, kept_kind, restore
-from fastvae.data.source import CHUNK_ROWS, Source
+from fastvae.data.source import Source
 from fastvae.data.stamp import STAMP_FILE, stamp_of, why_unreadable
+from fastvae.data.views import looked_at
 
 
 def build_data(config: DataConfig, seed: int = 0, state: State | None = None) -> Data:
-    """The data that a configuration names.
+    """Load the data of a configuration.
 
     Args:
-        config: which data, where, what is done to them.
+        config: settings of the data.
         seed: the run's seed; static binarisation depends on it.
-        state: what a finished run kept of its data, so that the same tokens, scales or items are used again. Where
+        state: files that a finished run stored of its data, so that the same tokens, scales or items are used again. If
             its own examples are missing or have changed, the data have none, and reading one raises the reason.
 
     Raises:
@@ -55,7 +54,7 @@ def read_source(examples: Any, data: Data, config: DataConfig) -> Source:
         config: how they are read.
 
     Raises:
-        ValueError: the examples are unsuitable, or are not like the run's.
+        ValueError: the examples are unsuitable, or do not have the run's shape and type.
         TypeError: an object of another kind; the message has the remedy.
     """
     if isinstance(examples, str | Path):
@@ -68,7 +67,7 @@ def read_source(examples: Any, data: Data, config: DataConfig) -> Source:
 def _read_path(path: Path, data: Data, config: DataConfig) -> Source:
     form = _recognize(path, data.kind)
     if form.read is None:
-        raise ValueError(f"{path}: {form.what} cannot be read apart from a run; name a file of examples")
+        raise ValueError(f"{path}: {form.description} can only be read by a new run; name a file of examples")
     return form.read(path, config, data.state)
 
 
@@ -86,7 +85,7 @@ def _checked(name: str, source: Source, data: Data) -> Source:
     """The examples of that name with the run's conditions, if they are like the run's."""
     if source.event_shape != data.event_shape or source.dtype != data.train.dtype:
         raise ValueError(
-            f"{name}: examples must be like the run's, {list(data.event_shape)} of {data.train.dtype}, "
+            f"{name}: examples must have the run's shape and type, {list(data.event_shape)} of {data.train.dtype}, "
             f"got {list(source.event_shape)} of {source.dtype}"
         )
     _check_levels(name, source, data.train.levels)
@@ -101,15 +100,14 @@ def find_renderer(data: Data) -> Renderer:
 
 
 def _check_levels(name: str, source: Source, levels: int | None) -> None:
-    """ValueError where pixels are not on the training's scale, which a model would read as noise or as black."""
+    """ValueError if pixels are not on the scale of the training data."""
     if levels is None or source.levels is None:
         return
-    rows = torch.arange(len(source))
-    highest = max(int(source[some].max()) for some in rows.split(CHUNK_ROWS))
+    highest = max(int(source[some].max()) for some in looked_at(source))
     if highest >= levels:
         raise ValueError(f"{name}: pixels must be in 0 .. {levels - 1} as in training, got {highest}")
     if levels == 256 and highest <= 1:
-        raise ValueError(f"{name}: pixels are 0 and 1 only, in training they went to 255; multiply them by 255")
+        raise ValueError(f"{name}: pixels are only 0 and 1, but up to 255 in training; multiply them by 255")
 
 
 def _build(config: DataConfig, seed: int, state: State) -> Data:
@@ -123,7 +121,7 @@ def _build(config: DataConfig, seed: int, state: State) -> Data:
 
 
 def _build_own(config: DataConfig, path: Path, seed: int, state: State) -> Data:
-    """A user's own data: of the kind that a run kept, else that the name says, else that is recognised."""
+    """Load user data: of the kind in the run's state, else of the named kind, else of the detected kind."""
     reason = why_unreadable(path, state)
     if reason is not None:
         raise ValueError(reason)
@@ -135,10 +133,10 @@ def _build_own(config: DataConfig, path: Path, seed: int, state: State) -> Data:
 
 
 def _recognize(path: Path, kind: str | None) -> Form:
-    """The form that a path is read as: one of its kind, or of any kind for None."""
+    """Detect the form of a path: one of a kind, or of any kind for None."""
     kinds = KINDS.values() if kind is None else [KINDS[kind]]
     forms = [form for each in kinds for form in each.handlers.forms]
-    known = ", ".join(form.what for form in forms)
+    known = ", ".join(form.description for form in forms)
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder; it can be {known}")
     check_not_foreign(path)

@@ -1,4 +1,4 @@
-"""Data of a run whose examples are missing or have changed: what its model needs is kept, the examples are not."""
+"""Data of a run whose examples are missing or have changed: only what its model needs is stored."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ DESCRIPTION = "data.json"
 
 
 def examples_missing(reason: str, needs_no_examples: str = "") -> str:
-    """The message that a run's own examples cannot be read, which is written here and nowhere else.
+    """Return the message that a run's own examples cannot be read; this is its only definition.
 
     Args:
-        reason: which file or folder is missing, or has changed.
-        needs_no_examples: what the run can do without them, a clause of its own; see `Kind`.
+        reason: which file or folder is missing or has changed.
+        needs_no_examples: clause on what works without them; see `Kind`.
     """
     rest = f"; {needs_no_examples}" if needs_no_examples else ""
     return (
-        f"the run's examples cannot be read: {reason}; put the data back as they were, or name a file with --data"
-        f" where the command has it{rest}"
+        f"the run's examples cannot be read: {reason}; restore the data, or name a file with --data"
+        f" if the command has it{rest}"
     )
 
 
@@ -48,7 +48,7 @@ class MissingSource(Source):
 
 
 def describe(data: Data) -> bytes:
-    """What `restore` needs, as JSON. Of data with a preprocessing of the user's own only name and kind are kept."""
+    """Return the input of `restore` as JSON; only name and kind for data with a user's preprocessing."""
     described: dict[str, Any] = {"name": data.name, "kind": data.kind, "preprocess": None}
     kind = KINDS.get(data.kind)
     if kind is not None and isinstance(data.preprocess, kind.handlers.preprocess):
@@ -66,7 +66,7 @@ def describe(data: Data) -> bytes:
 
 
 def kept_kind(state: State) -> str | None:
-    """The kind of a run's own data, from what it kept; None where a run begins.
+    """Return the kind of a run's data from its state; None for a new run.
 
     Raises:
         ValueError: the run's description is damaged, or of a kind that is not registered.
@@ -81,7 +81,7 @@ def kept_kind(state: State) -> str | None:
 
 
 def restore(state: State, reason: str) -> Data | None:
-    """Data without examples from what a run kept; None for a preprocessing of the user's own.
+    """Restore data without examples from a run's state; None for a user's preprocessing.
 
     Args:
         state: the files of ``RUN/data``.
@@ -90,7 +90,7 @@ def restore(state: State, reason: str) -> Data | None:
     try:
         return _restore(state, reason)
     except (KeyError, TypeError, AttributeError, RecursionError, dacite.DaciteError) as error:
-        raise ValueError(f"{DESCRIPTION} of the run does not describe its data ({error!r}); was it changed?") from None
+        raise ValueError(f"{DESCRIPTION} of the run does not describe its data ({error!r}); was it edited?") from None
 
 
 def _restore(state: State, reason: str) -> Data | None:
@@ -99,7 +99,7 @@ def _restore(state: State, reason: str) -> Data | None:
         return None
     dtype = getattr(torch, described["dtype"])
     if not isinstance(dtype, torch.dtype):
-        raise TypeError(f"{described['dtype']!r} is no type of numbers")
+        raise TypeError(f"{described['dtype']!r} is not a numeric type")
     kind = KINDS[described["kind"]]
     message = examples_missing(reason, kind.needs_no_examples)
     source = MissingSource(tuple(described["event_shape"]), dtype, described["levels"], message)
@@ -123,7 +123,7 @@ def _description(state: State) -> dict[str, Any]:
     try:
         described = json.loads(state.get(DESCRIPTION, b"{}"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{DESCRIPTION} of the run is no JSON ({error}); was it changed?") from None
+        raise ValueError(f"{DESCRIPTION} of the run is not JSON ({error}); was it edited?") from None
     if not isinstance(described, dict) or not isinstance(described.get("kind", ""), str):
         raise ValueError(f"{DESCRIPTION} of the run must describe its data, got {str(described)[:60]}")
     return described

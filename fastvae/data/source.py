@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-CHUNK_ROWS = 8192  # rows looked at together when a whole source is read: bounds the temporaries
+CHUNK_ROWS = 8192  # rows that are read together from a whole source: limits temporary memory
 
 
 class Source(ABC):
-    """Examples that can be read by index: ``source[indices]`` gives the raw examples.
+    """Examples that can be read by index: ``source[indices]`` returns the raw examples.
 
     They are a tensor, ``uint8`` or ``float32``, or any dataclass of tensors that has ``to(device)``, which the data's
     preprocessing understands.
@@ -27,17 +27,17 @@ class Source(ABC):
     dtype: torch.dtype
     """``torch.uint8`` for discrete pixels, ``torch.float32`` for continuous data."""
     levels: int | None
-    """How many values a discrete pixel can take (``0 .. levels - 1``); None for other data."""
+    """Number of values of a discrete pixel (``0 .. levels - 1``); None for other data."""
     conditions: Tensor | None = None
-    """float32 ``[N, C]``, what the model is told of each example; the batches carry it."""
+    """float32 ``[N, C]``, condition of each example, which is passed to the batches."""
     lengths: Tensor | None = None
     """int64 ``[N]`` where examples differ in length: those of like length then share a training batch."""
     ids: NDArray[np.str_] | None = None
     """The user's IDs of the examples ``[N]``, such as those of ``--data.table.id``."""
     notes: tuple[str, ...] = ()
-    """Lines on how the examples were read: how many, what was passed over, and why."""
+    """Notes on how the examples were read: how many, what was skipped, and why."""
     in_memory: bool = True
-    """False where examples are read as they are asked for, so that nothing should ask for all of them at the start."""
+    """False if examples are read on demand, so that not all should be read at the start."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -62,37 +62,37 @@ class Source(ABC):
 
     @property
     def labels(self) -> Tensor | None:
-        """int64 ``[len(self)]``, or None where the data have no labels."""
+        """int64 ``[len(self)]``, or None if the data have no labels."""
         return None
 
     def to(self, device: torch.device | str) -> Source:
-        """The same examples held on ``device``, to be read there by indices that are there too.
+        """Return the same examples stored on ``device``, to be indexed there.
 
         Raises:
-            ValueError: they are not held in memory as a whole.
+            ValueError: they are not in memory as a whole.
         """
         raise ValueError(
-            f"{type(self).__name__} reads its examples piece by piece, and cannot be held on {device}: "
+            f"{type(self).__name__} reads its examples on demand and cannot be stored on {device}: "
             "set train.capture to False, or give the data as one array"
         )
 
     def attribute(self, name: str) -> Tensor | None:
-        """What the source knows of each example under this name, ``[N]``; None where it knows nothing such."""
+        """Return the attribute of each example with this name, ``[N]``; None if there is none."""
         return self.labels if name == "label" else None
 
 
 class TensorSource(Source):
-    """Examples that lie in memory.
+    """Examples in memory.
 
     Args:
         examples: ``[N, ...]``, uint8 (or bool) or floating point, N >= 1 and finite; kept as uint8 or float32.
         labels: int64 ``[N]``, or None.
         levels: values that a uint8 pixel can take; None finds out: 2 where no pixel is above 1 (so 0/1 data are
             binary, whatever their type), else 256.
-        name: how error messages call it.
+        name: name in error messages.
 
     Raises:
-        ValueError: no examples, a NaN or an infinity (its index is named), or labels of another length.
+        ValueError: no examples, a NaN or infinity (the message has its index), or labels of another length.
         TypeError: a dtype that is neither uint8, bool nor floating point.
     """
 
@@ -141,7 +141,7 @@ class DatasetSource(Source):
 
     Args:
         dataset: has ``len()`` and ``dataset[i]`` for ``0 <= i < len``.
-        name: how error messages call it.
+        name: name in error messages.
 
     Raises:
         ValueError: no items.
@@ -208,7 +208,7 @@ class DatasetSource(Source):
 
 
 def check_labels(labels: Tensor, num_examples: int, name: str) -> Tensor:
-    """``labels`` as int64 ``[num_examples]``; ValueError where they are of another length, negative or not whole."""
+    """``labels`` as int64 ``[num_examples]``; ValueError if they are of another length, negative or not whole."""
     labels = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if tuple(labels.shape) != (num_examples,):
         raise ValueError(f"{name}: labels must have shape [{num_examples}], one per example, got {list(labels.shape)}")

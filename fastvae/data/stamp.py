@@ -14,19 +14,19 @@ _PIECE_BYTES = 2**20
 
 
 def stamp_of(path: Path, num_examples: int) -> bytes:
-    """The name of a file or folder, how many examples it had, and a digest of what it holds, as JSON.
+    """Return the name of a file or folder, its number of examples and a digest of its contents, as JSON.
 
-    The digest of a folder is that of its files' names and sizes, without those that begin with a dot.
+    The digest of a folder covers the names and sizes of its files, except those that start with a dot.
     """
     return json.dumps({"name": path.name, "num_examples": num_examples, "sha256": _digest(path)}).encode()
 
 
 def why_unreadable(path: Path, state: State) -> str | None:
-    """Why a finished run cannot read its examples: they are missing, or have changed. None where it can.
+    """Return why a finished run cannot read its examples (missing or changed), or None if it can.
 
     Args:
         path: the run's own file or folder.
-        state: what the run kept of its data; nothing for a new run, which may read anything.
+        state: stored state of the run's data; empty for a new run.
     """
     if not state:
         return None
@@ -42,16 +42,16 @@ def why_unreadable(path: Path, state: State) -> str | None:
 
 
 def why_changed(kept: State, new: State) -> str | None:
-    """How the file that a run began with differs from the present one; None where it does not, or that is unknown.
+    """Describe how a run's file differs from the present one; None if it does not, or is unknown.
 
     Args:
-        kept: what the run kept of its data.
-        new: what it would keep of those that are there.
+        kept: stored state of the run's data.
+        new: state of the present data.
     """
     if STAMP_FILE not in kept or STAMP_FILE not in new:
         return None
     (_, then, old_digest), (name, now, digest) = _read(kept[STAMP_FILE]), _read(new[STAMP_FILE])
-    return None if digest == old_digest else f"{name} has other content, {now} examples where it had {then}"
+    return None if digest == old_digest else f"{name} has other contents, {now} examples instead of {then}"
 
 
 def _read(content: bytes) -> tuple[str, int, str]:

@@ -1,4 +1,4 @@
-"""Parts of a source: some of its examples, a few thousand at a time, those that stand for the whole."""
+"""Parts of a source: subsets, chunks of indices, a representative sample."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from torch import Tensor
 
 from fastvae.data.source import CHUNK_ROWS, Source, TensorSource
 
-_SAMPLE = 4096  # examples that stand for a source that is not in memory
+_SAMPLE = 4096  # size of the sample of a source that is not in memory
 
 
 class SubsetSource(Source):
-    """Some examples of another source, named by their indices ``[M]`` there."""
+    """Examples of another source at indices ``[M]``."""
 
     def __init__(self, source: Source, indices: Tensor) -> None:
         if indices.numel() == 0:
-            raise ValueError(f"SubsetSource: at least one of the {len(source)} examples must be taken, got none")
+            raise ValueError(f"SubsetSource: at least one of the {len(source)} examples must be selected, got none")
         self._source, self._indices = source, indices
         self.event_shape, self.dtype, self.levels = source.event_shape, source.dtype, source.levels
         self.conditions = None if source.conditions is None else source.conditions.index_select(0, indices)
@@ -30,11 +30,11 @@ class SubsetSource(Source):
 
     @property
     def labels(self) -> Tensor | None:
-        """int64 ``[M]``: those of the examples taken, or None."""
+        """int64 ``[M]``: labels of the selected examples, or None."""
         return self.attribute("label")
 
     def attribute(self, name: str) -> Tensor | None:
-        """What the other source knows of the examples taken, ``[M]``, or None."""
+        """The attribute of the selected examples, ``[M]``, or None."""
         known = self._source.attribute(name)
         return None if known is None else known.index_select(0, self._indices)
 
@@ -66,14 +66,14 @@ def take(source: Source, indices: Tensor) -> Source:
 
 
 def chunks(num_examples: int) -> list[Tensor]:
-    """All indices ``0 .. num_examples - 1``, a few thousand at a time."""
+    """Yield all indices ``0 .. num_examples - 1``, a few thousand at a time."""
     return list(torch.arange(num_examples).split(CHUNK_ROWS))
 
 
 def looked_at(source: Source) -> list[Tensor]:
-    """The indices that stand for the whole of a source, a few thousand at a time: all of them where it is in memory.
+    """Yield representative indices of a source, a few thousand at a time: all of them if it is in memory.
 
-    Else they are at most 4096, evenly spread, so that a start takes no longer however many examples there are.
+    Otherwise at most 4096, evenly spaced, so that the start does not depend on the number of examples.
     """
     if source.in_memory:
         return chunks(len(source))
@@ -82,7 +82,7 @@ def looked_at(source: Source) -> list[Tensor]:
 
 
 def check_varied(source: Source, name: str) -> None:
-    """ValueError where all of several examples are the same, number by number; reads up to the first that differs."""
+    """ValueError if all of several examples are identical; reads up to the first that differs."""
     first = source[torch.zeros(1, dtype=torch.int64)]
     if len(source) > 1 and all(bool((source[indices] == first).all()) for indices in looked_at(source)):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Evaluation: bounds on the likelihood, and what the latent dimensions are used for."""
+"""Evaluation: bounds on the likelihood, and diagnostics of the latent dimensions."""
 
 from fastvae.evaluate.bounds import Evaluation, evaluate, scores
 from fastvae.evaluate.latent import ACTIVE_VARIANCE, LatentMoments

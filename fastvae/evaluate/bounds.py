@@ -22,44 +22,44 @@ Reduce = Callable[[Tensor], Tensor]  # the sum of a tensor over all ranks
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Means over a data set, all ranks' examples together. None where a number has no meaning for model or data."""
+    """Means over a data set and all ranks. None if a number is not defined for the model or the data."""
 
     num_examples: int
-    """Examples of all ranks."""
+    """Number of examples on all ranks."""
     num_samples: int
-    """K draws of z for each example."""
+    """Number K of samples of z per example."""
     elbo_nats: float | None = None
     """-(rate + distortion)."""
     nll_nats: float | None = None
-    """Minus the importance-weighted bound of K draws; minus the ELBO with one."""
+    """Negative importance-weighted bound of K samples; negative ELBO for K = 1."""
     nll_standard_error_nats: float | None = None
-    """Of nll_nats, from its spread over the examples."""
+    """Standard error of nll_nats over the examples."""
     rate_nats: float | None = None
-    """KL(q(z|x) || p(z)): in closed form where the prior has one, else of one draw."""
+    """KL(q(z|x) || p(z)): in closed form if the prior has one, else from one sample."""
     distortion_nats: float | None = None
-    """-log p(x|z), mean over the draws."""
+    """-log p(x|z), mean over the samples."""
     bits_per_dim: float | None = None
-    """Of discrete data, from nll_nats."""
+    """Bits per dimension of discrete data, from nll_nats."""
     active_units: int | None = None
-    """Latent dimensions whose posterior mean has a variance above 0.01 over the data, in units of z whatever the
-    prior's scale."""
+    """Number of latent dimensions whose posterior mean has a variance above 0.01 over the data, in units of z, whatever
+    the scale of the prior."""
     latent_units: int | None = None
-    """Latent dimensions in all."""
+    """Number of latent dimensions."""
     kl_per_dimension_nats: tuple[float, ...] | None = None
-    """The rate, by latent dimension; None where the prior has no closed form of it."""
+    """Rate per latent dimension; None if the prior has no closed form."""
     mutual_information_nats: float | None = None
-    """Between x and z under q, of the first 1024 examples; the prior has no part in it. None if the estimate means
-    nothing, as for posteriors whose means are very large in units of their standard deviations."""
+    """Mutual information of x and z under q for the first 1024 examples; it does not depend on the prior. None if the
+    estimate has no meaning, for example because the means are very large in units of their standard deviations."""
     mutual_information_limit_nats: float | None = None
     """Log of the number of examples of the mutual information, which no estimate exceeds: 6.93 for 1024. An estimate
     near it is a lower bound."""
     squared_error: float | None = None
-    """The distortion of a model whose distortion is one, a sum over an example's values."""
+    """Distortion of a model with squared error, summed over an example's values."""
     penalty: float | None = None
-    """What the loss adds to the objective, in the units of the loss; None for a model without a penalty."""
+    """Penalty in the units of the loss; None for a model without one."""
 
     def known(self) -> dict[str, Any]:
-        """The numbers that have a meaning for the model and the data, by name."""
+        """Return the numbers that are defined for the model and the data, by name."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -74,26 +74,26 @@ def evaluate(
     log_jacobian_nats: float | None = None,
     event_numel: int | None = None,
 ) -> Evaluation:
-    """ELBO and importance-weighted bound of ``model`` on this rank's ``batches``, averaged over all ranks' examples.
+    """Compute ELBO and importance-weighted bound of ``model`` on ``batches``, averaged over all ranks.
 
-    The noise is that of evaluation and belongs to each example, so that no score depends on batch size, rank or chunk.
+    The noise is a function of the example, so that no score depends on batch size, rank or chunk.
 
     Args:
-        model: any module with ``forward(batch, noise_key) -> VAETerms``, not wrapped. Where its forward takes a
-            ``draw`` it is called with evaluation's (`fastvae.Draw`). One that takes none, and one that estimates no
-            ELBO, is evaluated with one sample whatever ``num_samples`` is; the result's ``num_samples`` says so.
+        model: any unwrapped module with ``forward(batch, noise_key) -> VAETerms``. If its forward has a parameter
+            ``draw``, it is called with that of evaluation (`fastvae.Draw`). A model without it, or without an ELBO, is
+            evaluated with one sample, as the result's ``num_samples`` shows.
         batches: records with ``batch`` and ``key``; a rank may have none.
-        num_samples: K draws for each example, at most 65536 (Burda et al. 2016, arXiv 1509.00519, equation 8).
-        chunk_rows: draws times examples that are decoded at a time, which bounds the memory; a chunk has two draws at
-            least. The result does not depend on it.
-        all_reduce_sum: the sum of a tensor over all ranks; None for a single process.
+        num_samples: K samples per example, at most 65536 (Burda et al. 2016, arXiv 1509.00519, equation 8).
+        chunk_rows: samples times examples that are decoded at a time, which limits memory; a chunk has at least two
+            samples. The result does not depend on it.
+        all_reduce_sum: sums a tensor over all ranks; None for a single process.
         log_jacobian_nats: how much larger -log p of the discrete example is than nll_nats: log |dy/dx| of the map from
             the model's x to unit-wide bins y, as 64 log 17 for dequantised digits; 0 for binary pixels; None: no bits,
             unless the model's likelihood scores the discrete values themselves (its ``is_discrete``).
         event_numel: number of dimensions that bits are counted for; None: no bits.
 
     Raises:
-        ValueError: no rank has an example, or num_samples or chunk_rows is below 1.
+        ValueError: there are no examples, or num_samples or chunk_rows is below 1.
     """
     if num_samples < 1 or chunk_rows < 1:
         raise ValueError(f"evaluate: num_samples and chunk_rows must be at least 1, got {num_samples} and {chunk_rows}")
@@ -111,7 +111,7 @@ def evaluate(
     num_examples = int(totals[0].item())
     if num_examples == 0:
         raise ValueError(
-            "evaluate: batches must hold at least one example over all ranks, got 0; check the data's size"
+            "evaluate: batches must contain at least one example over all ranks, got 0; check the size of the data"
         )
     nll, nll_square, rate, distortion, mean_penalty, share_with_penalty = (totals[1:] / num_examples).tolist()
     penalty = mean_penalty if share_with_penalty else None
@@ -137,19 +137,19 @@ def evaluate(
 def scores(
     model: nn.Module, batches: Iterable[KeyedBatch], *, num_samples: int = 1, chunk_rows: int = 4096
 ) -> Iterator[Tensor]:
-    """Of each example, batch by batch, [B] float64 nats: minus the ELBO, or with several samples minus the bound.
+    """Yield the negative ELBO of each example, or with several samples the negative bound: [B] float64 nats.
 
-    Of a model that estimates no ELBO it is the distortion, in its unit. The same numbers at every call, whatever the
-    batches and chunks: the noise belongs to the example.
+    For a model without an ELBO, it is the distortion in its unit. The result is the same at every call, for all batches
+    and chunks: the noise is a function of the example.
 
     Args:
         model: as for `evaluate`, in evaluation mode.
         batches: records with ``batch`` and ``key``.
-        num_samples: K draws for each example.
+        num_samples: K samples per example.
         chunk_rows: as for `evaluate`.
 
     Raises:
-        ValueError: several samples of a model that estimates no ELBO, or whose forward takes no draw.
+        ValueError: several samples of a model without an ELBO, or whose forward has no draw.
     """
     able = AnyModel(model)
     if num_samples > 1:
@@ -162,7 +162,7 @@ def scores(
 
 @dataclass(frozen=True)
 class _Scored:
-    """Of each example, [B]: minus the bound, the rate, the mean distortion and the penalty."""
+    """Per example, [B]: negative bound, rate, mean distortion and penalty."""
 
     nll: Tensor
     rate: Tensor
@@ -173,9 +173,10 @@ class _Scored:
 def _local_sums(
     model: AnyModel, batches: Iterable[KeyedBatch], num_samples: int, chunk_rows: int
 ) -> tuple[Tensor, LatentMoments, torch.device]:
-    """Over this rank's examples the sums of 1, nll, its square, rate, distortion, penalty and 1 if there is a penalty.
+    """Return the sums over this rank's examples of 1, nll, its square, rate, distortion, penalty and 1 if there is a
+    penalty.
 
-    [7] float64; a rank without examples does not know whether the model has a penalty.
+    [7] float64; on a rank without examples it is unknown whether the model has a penalty.
     """
     device = next((p.device for p in model.module.parameters()), torch.device("cpu"))
     sums, moments = torch.zeros(7, dtype=torch.float64, device=device), LatentMoments()
@@ -191,21 +192,21 @@ def _local_sums(
 
 
 def _score(model: AnyModel, keyed: KeyedBatch, num_samples: int, chunk_rows: int) -> _Scored:
-    """What `_Scored` holds; rate and penalty are those of one draw."""
+    """Compute the fields of `_Scored`; rate and penalty are those of one sample."""
     single = model.terms(keyed, Draw(evaluation=True))
     if num_samples == 1:
         return _Scored(single.rate + single.distortion, single.rate, single.distortion, single.penalty)
     log_weights, distortion = [], torch.zeros_like(single.distortion, dtype=torch.float64)
     for first_sample, num in _chunks(num_samples, chunk_rows // max(len(keyed.batch), 1)):
         terms = model.terms(keyed, Draw(num_samples=num, first_sample=first_sample, evaluation=True))
-        # K numbers for an example are kept, not K images: the mean over them all is then the same for every chunk.
+        # K numbers per example are stored, not K images, so that the mean does not depend on the chunks.
         log_weights.append(-(terms.rate + terms.distortion).double())
         distortion += terms.distortion.double().sum(0)
     return _Scored(-log_mean_exp(torch.cat(log_weights)), single.rate, distortion / num_samples, single.penalty)
 
 
 def _chunks(num_samples: int, largest: int) -> Iterator[tuple[int, int]]:
-    """(first, number) of near-equal chunks of the samples, none of one sample: that would ask for the closed form."""
+    """(first, number) of near-equal chunks of the samples, none of one sample, which would use the closed form."""
     num_chunks = max(1, min(math.ceil(num_samples / max(largest, 1)), num_samples // 2))
     edges = [num_samples * i // num_chunks for i in range(num_chunks + 1)]
     for first, stop in pairwise(edges):
@@ -219,9 +220,9 @@ def _bits_per_dim(nll_nats: float, log_jacobian_nats: float | None, event_numel:
 
 
 def _log_jacobian(model: AnyModel, of_data: float | None) -> float | None:
-    """What makes the model's log probability one of the discrete data; None where it is none of them.
+    """Return the correction to a log probability of the discrete data; None if it is not defined.
 
-    A density of binary pixels as they are is not one, nor is a probability of pixels to which noise was added.
+    It is not defined for a density of binary pixels, nor for a probability of pixels with added noise.
     """
     if model.likelihood is not None and model.likelihood.is_discrete:
         return 0.0

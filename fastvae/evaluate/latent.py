@@ -14,40 +14,40 @@ from fastvae.distributions import DiagonalGaussian
 from fastvae.generative import AnyModel
 from fastvae.records import HasMean, KeyedBatch
 
-ACTIVE_VARIANCE = 0.01  # Burda et al. 2016 (arXiv 1509.00519, section 5.2): below it a dimension says nothing about x
+ACTIVE_VARIANCE = 0.01  # Burda et al. 2016 (arXiv 1509.00519, section 5.2): below it a dimension is unused
 _MAX_ERROR = 1e-2  # nats: round-off that the mutual information may have
 _MAX_STANDARD_ERRORS = 4  # by which an estimate of a number that is never negative may be below 0
-INFORMATION_EXAMPLES = 1024  # how many the mutual information is estimated from; its estimate cannot exceed their log
+INFORMATION_EXAMPLES = 1024  # sample size of the mutual information, whose estimate cannot exceed its log
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatentUse:
-    """What the latent dimensions are used for, over all ranks' examples."""
+    """Diagnostics of the latent dimensions, over all ranks' examples."""
 
     latent_units: int
-    """D, the elements of one latent."""
+    """D, the number of elements of one latent."""
     active_units: int
-    """Dimensions whose posterior mean varies over the data."""
+    """Number of dimensions whose posterior mean varies over the data."""
     kl_per_dimension_nats: tuple[float, ...] | None = None
-    """KL to the prior, mean over the examples; None where q(z|x) is no Gaussian or the prior has no closed form."""
+    """KL to the prior, mean over the examples; None if q(z|x) is not Gaussian or the prior has no closed form."""
     mutual_information_nats: float | None = None
-    """Between x and z under q, see `mutual_information`. None if q(z|x) is not Gaussian or the estimate
-    means nothing."""
+    """Mutual information of x and z under q, see `mutual_information`. None if q(z|x) is not Gaussian or the estimate
+    has no meaning."""
     mutual_information_limit_nats: float | None = None
-    """Log of the number of examples that it is estimated from: no estimate can be larger."""
+    """Log of the number of examples of the estimate, which the estimate cannot exceed."""
 
 
 class LatentMoments:
-    """Sums over posteriors, in float64, so that any split of a data set can be added up."""
+    """Sums over posteriors, in float64, so that they can be added over any split of a data set."""
 
     def __init__(self) -> None:
-        self.sums: Tensor | None = None  # [3, D]: of mu, of mu squared and of the KL; None before the first batch
+        self.sums: Tensor | None = None  # [3, D]: sums of mu, of mu squared and of the KL; None before the first batch
         self.seed = 0
         self._is_gaussian = self._has_kl = True
         self._first: list[tuple[int, Tensor]] = []  # (index, [B, 2 D] mu and logvar) of the data set's first examples
 
     def observe(self, model: AnyModel, keyed: KeyedBatch) -> None:
-        """Count the posteriors of some examples, where the model encodes."""
+        """Add the posteriors of examples, if the model encodes."""
         if not model.can("encode"):
             return
         posterior = model.encode(keyed.batch)
@@ -65,7 +65,7 @@ class LatentMoments:
             self._first.append((index, rows[: INFORMATION_EXAMPLES - index]))
 
     def add(self, mu: Tensor, kl_per_dimension: Tensor | None = None) -> None:
-        """Count the means of some examples, [B, D], and the sum of their KL, [D]."""
+        """Add the means of examples, [B, D], and the sum of their KL, [D]."""
         mu = mu.double()
         kl = torch.zeros_like(mu[:0].sum(0)) if kl_per_dimension is None else kl_per_dimension.double()
         sums = torch.stack((mu.sum(0), mu.square().sum(0), kl))
@@ -74,9 +74,9 @@ class LatentMoments:
     def reduce(
         self, num_examples: int, all_reduce_sum: Callable[[Tensor], Tensor], device: torch.device
     ) -> LatentUse | None:
-        """Over all ranks, called by them together; None where no rank saw a posterior.
+        """Return the result over all ranks, which call it together; None if no rank has a posterior.
 
-        A rank without examples does not know D, so the ranks that know say it first.
+        D is unknown on a rank without examples, so it is exchanged first.
         """
         known = 0 if self.sums is None else self.sums.shape[1]
         flags = [known, known > 0, not self._is_gaussian, not self._has_kl]
@@ -106,35 +106,35 @@ class LatentMoments:
 
 
 def active_units(sums: Tensor, num_examples: int) -> int:
-    """How many dimensions have posterior means of variance above `ACTIVE_VARIANCE` over the data.
+    """Return the number of dimensions whose posterior means have a variance above `ACTIVE_VARIANCE`.
 
     Args:
-        sums: [>= 2, D] float64, of mu and of mu squared over all examples (`LatentMoments`).
-        num_examples: how many examples those are.
+        sums: [>= 2, D] float64, sums of mu and of mu squared over all examples (`LatentMoments`).
+        num_examples: number of examples.
     """
     mean, mean_square = sums[:2] / num_examples
     return int((mean_square - mean.square() > ACTIVE_VARIANCE).sum())
 
 
 def mutual_information(mu: Tensor, logvar: Tensor, noise_key: Tensor) -> float | None:
-    """An estimate of I(x; z) = E[log q(z|x) - log q(z)] in nats (Hoffman and Johnson 2016, "ELBO surgery").
+    """Estimate I(x; z) = E[log q(z|x) - log q(z)] in nats (Hoffman and Johnson 2016, "ELBO surgery").
 
-    The aggregate q(z) is the mixture of the M given posteriors, and each is sampled once. The estimate is at most
-    log M, so that a value near log M is a lower bound of I; it is exactly 0 if all posteriors are equal.
+    The aggregate q(z) is the mixture of the M given posteriors, and one sample of each is used. The estimate is at most
+    log M, so that a value near log M is a lower bound; if all posteriors are the same it is exactly 0.
 
     Args:
         mu, logvar: [M, D] float64, the posteriors of M examples.
-        noise_key: int64 [3], see `fastvae.noise_key`: of the first example's sample.
+        noise_key: int64 [3], see `fastvae.noise_key`: key of the first example.
 
     Returns:
-        The estimate, or None if it means nothing: the means are so large in units of the standard deviations that
+        The estimate, or None if it has no meaning: the means are so large in units of the standard deviations that
         float64 cannot represent the distances, or it is negative beyond its standard error.
     """
     stream = ops.stream(ops.Use.LATENT, ops.LatentSite.Z, evaluation=True)
     noise = ops.philox_normal(noise_key, *mu.shape, stream=stream)
     z = mu + torch.exp(0.5 * logvar) * noise
     weight = torch.exp(-logvar)
-    # log q(z_i|x_j) but for a constant, [M, M]: the square multiplied out, so that it is two matrix products
+    # log q(z_i|x_j) up to a constant, [M, M]: the square multiplied out, so that it is two matrix products
     square = z.square() @ weight.T - 2 * z @ (mu * weight).T + (mu.square() * weight + logvar).sum(1)
     log_q = -0.5 * square
     information = log_q.diagonal() - torch.logsumexp(log_q, dim=1) + math.log(len(mu))

@@ -1,4 +1,4 @@
-"""Whether the data lie in the likelihood's support: checked once, before the first step."""
+"""Check once, before the first step, that the data are in the likelihood's support."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from fastvae.generative import AnyModel
 from fastvae.likelihoods.support import Support
 from fastvae.records import Batch
 
-_ROWS = 1024  # examples that are looked at together
+_ROWS = 1024  # examples that are checked together
 
 
 def support_of(model: nn.Module) -> Support | None:
-    """The support of a model's likelihood; None where it has no likelihood, or one that names no support."""
+    """The support of a model's likelihood; None without a likelihood, or for one without a declared support."""
     likelihood = AnyModel(model).likelihood
     return None if likelihood is None else likelihood.support
 
 
 def check_support(model: nn.Module, data: Data) -> None:
-    """Check the targets once: all of those in memory, and some thousands of others.
+    """Check the targets once: all of those in memory, some thousands of others.
 
     Raises:
-        ValueError: one is outside of the likelihood's support, and its example is named; or the data are drawn as 0
-            and 1 and the likelihood is a density.
+        ValueError: a target is outside of the likelihood's support (the message names its example), or the data are
+            binarised and the likelihood is a density.
     """
     support = support_of(model)
     if support is None:
@@ -36,7 +36,7 @@ def check_support(model: nn.Module, data: Data) -> None:
     if support.is_density and pixels is not None and pixels.binarize:
         raise ValueError(
             f"{data.name}: binarised pixels are 0 or 1, and the likelihood {name} is a density of real numbers: its"
-            " values would mean nothing; use --data.binarize none, or --model.likelihood bernoulli"
+            " values are not meaningful; use --data.binarize none, or --model.likelihood bernoulli"
         )
     if support.is_everything or (pixels is not None and _is_certain(pixels, support)):
         return
@@ -45,7 +45,7 @@ def check_support(model: nn.Module, data: Data) -> None:
 
 
 def check_examples(model: nn.Module, data: Data, source: Source, name: str) -> None:
-    """The same for other examples that are given to a finished run.
+    """The same for other examples that are passed to a finished run.
 
     Raises:
         ValueError: a number is outside of the likelihood's support.
@@ -72,13 +72,14 @@ def _check_source(support: Support, name: str, data: Data, source: Source, part:
             if found is not None:
                 row, value = found
                 raise ValueError(
-                    f"{data.name}: under the likelihood {name} every value must be {support.words}, got {value:g} in"
+                    f"{data.name}: under the likelihood {name} every value must be {support.description}, got "
+                    f"{value:g} in"
                     f" {part} example {int(indices[row])}; {_remedy(support, value)}"
                 )
 
 
 def _first_outside(support: Support, batch: Batch) -> tuple[int, float] | None:
-    """The row and the value of the first number of a batch that is outside; None where there is none."""
+    """The row and the value of the first number of a batch that is outside; None if there is none."""
     target = batch.target
     if target.layout == torch.sparse_csr:
         places = support.outside(target.values()).nonzero().flatten()

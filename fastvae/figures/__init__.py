@@ -1,4 +1,4 @@
-"""What people look at: pictures of a run, and examples of every kind of data as files."""
+"""Figures of a run, and examples of every kind of data as files."""
 
 from typing import TYPE_CHECKING
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-_SETTLED = 0.1  # the share of a curve that its axis may cut off: the fall from the start hides all that follows
+_SETTLED = 0.1  # fraction of a curve that its axis may cut off, since the initial decrease would dominate it
 _CURVES = {  # name in metrics.jsonl: title, unit
     "elbo_nats": ("ELBO (higher is better)", "nats per example"),
     "rate_nats": ("rate, KL(q(z|x) || p(z))", "nats per example"),
@@ -39,13 +39,13 @@ def save_latents(
 
     Args:
         path: the PNG to write.
-        means: [N, D]; D = 2 is drawn as it is.
+        means: [N, D]; D = 2 is drawn unchanged.
         labels: [N] integers, or None for one colour.
-        label_names: what the labels 0, 1, ... stand for; without them the legend shows the integers.
-        title: stands above the picture.
+        label_names: names of the labels 0, 1, ...; without them the legend shows the integers.
+        title: title of the figure.
     """
     points, names = _project(means.detach().cpu().double().numpy())
-    from matplotlib.figure import Figure  # here: the import takes half a second
+    from matplotlib.figure import Figure  # imported here: it takes half a second
 
     figure = Figure(figsize=(6.4, 5.6), dpi=150, layout="constrained")
     axes = figure.add_subplot()
@@ -72,12 +72,12 @@ def save_maps(
 
     Args:
         path: the PNG to write.
-        maps: points [N, 2] by the name that stands above them.
+        maps: points [N, 2] by the title of the map.
         labels: [N] integers.
-        label_names: what the labels 0, 1, ... stand for; without them the legend shows the integers.
-        title: stands above all.
+        label_names: names of the labels 0, 1, ...; without them the legend shows the integers.
+        title: title of the figure.
     """
-    from matplotlib.figure import Figure  # here: the import takes half a second
+    from matplotlib.figure import Figure  # imported here: it takes half a second
 
     figure = Figure(figsize=(4.8 * len(maps) + 0.8, 4.8), dpi=100, layout="constrained")
     figure.suptitle(title)
@@ -100,16 +100,16 @@ def save_curves(path: Path, metrics: Path, *, title: str = "Training") -> None:
     Args:
         path: the PNG to write.
         metrics: lines of JSON with ``kind`` ("train", "evaluation" or "final"), ``step`` and the values.
-        title: stands above the picture.
+        title: title of the figure.
 
     Raises:
-        ValueError: the file holds none of the values that are drawn.
+        ValueError: the file contains none of the values that are drawn.
     """
     records = [json.loads(line) for line in Path(metrics).read_text(encoding="utf-8").splitlines()]
     names = [name for name in _CURVES if any(record.get(name) is not None for record in records)]
     if not names:
-        raise ValueError(f"save_curves: {metrics} must hold one of {', '.join(_CURVES)}, got none; train a step first")
-    from matplotlib.figure import Figure  # here: the import takes half a second
+        raise ValueError(f"save_curves: {metrics} must contain one of {', '.join(_CURVES)}, got none; train first")
+    from matplotlib.figure import Figure  # imported here: it takes half a second
 
     figure = Figure(figsize=(4.2 * len(names), 3.6), dpi=150, layout="constrained")
     figure.suptitle(title)
@@ -159,7 +159,7 @@ def _project(means: Array) -> tuple[Array, tuple[str, str]]:
     variances, directions = np.linalg.eigh(centred.T @ centred / max(len(means), 1))
     shares = variances[::-1][:2] / max(variances.sum(), 1e-300)
     axes = directions[:, ::-1][:, :2]
-    axes = axes * np.where(axes.sum(axis=0) < 0, -1, 1)  # an axis has no sign of its own: pick one, the same every time
+    axes = axes * np.where(axes.sum(axis=0) < 0, -1, 1)  # the sign of an axis is arbitrary: choose it reproducibly
     first, second = (
         f"{order} principal axis ({share:.0%} of the variance)"
         for order, share in zip(("first", "second"), shares, strict=True)

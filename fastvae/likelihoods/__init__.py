@@ -48,4 +48,4 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "tokens": Categorical,
     "table": Table,
 }
-"""The likelihoods that ``--model.likelihood`` names; `fastvae.models.register_likelihood` adds a user's own."""
+"""Likelihoods by name, as in ``--model.likelihood``; `fastvae.models.register_likelihood` adds a user's."""

@@ -1,4 +1,4 @@
-"""What every likelihood shares: the base class, the protocol of a bound likelihood, shapes, the noise of draws."""
+"""Common parts of likelihoods: base class, protocol of a bound likelihood, shapes, noise of samples."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class BoundLikelihood(Protocol):
         ...
 
     def log_prob(self, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Log p(target|z) in nats per example: [B], or [K, B] where the output holds K samples."""
+        """Log p(target|z) in nats per example: [B], or [K, B] if the output has K samples."""
         ...
 
     def sample(self, noise_key: Tensor, *, stream: int | None = None) -> Tensor:
-        """One draw of x for each row of the output, by keyed noise."""
+        """Sample x once for each row of the output, with keyed noise."""
         ...
 
 
 @runtime_checkable
 class PixelLikelihood(BoundLikelihood, Protocol):
-    """A bound likelihood that gives discrete pixels probabilities: what an entropy coder needs."""
+    """A bound likelihood with probabilities of discrete pixels, as required by an entropy coder."""
 
     def probability_below(self, level: Tensor, num_levels: int) -> Tensor:
         """P(pixel < level) of pixels 0 .. num_levels - 1, elementwise; exactly 0 at 0 and 1 at num_levels."""
@@ -41,16 +41,16 @@ class PixelLikelihood(BoundLikelihood, Protocol):
 
 
 class TokenSettings(Protocol):
-    """What a likelihood of tokens reads of ``LikelihoodSettings.text``."""
+    """Settings that a likelihood of tokens reads from ``LikelihoodSettings.text``."""
 
     @property
     def cutoffs(self) -> tuple[int, ...]:
-        """First ids of the adaptive softmax's clusters."""
+        """First IDs of the adaptive softmax's clusters."""
         ...
 
 
 class LikelihoodSettings(Protocol):
-    """What likelihoods read of a `fastvae.models.ModelConfig`."""
+    """Settings that likelihoods read from a `fastvae.models.ModelConfig`."""
 
     @property
     def hidden_dim(self) -> tuple[int, ...]:
@@ -79,16 +79,16 @@ class LikelihoodSettings(Protocol):
 
 
 class Likelihood(nn.Module):
-    """p(x|z): a module that makes a distribution of a decoder's output. A new one overrides what is not the default."""
+    """p(x|z): a module that converts a decoder's output to a distribution. Subclasses override the defaults."""
 
     support: Support = Support()
-    """The values that it gives a probability; any number by default. Training checks the data against it."""
+    """Values with a probability; all numbers by default. Training checks the data against it."""
     is_discrete: bool = False
-    """Whether it scores the levels of pixels themselves: bits per dimension then exist without a Jacobian."""
+    """Whether it scores pixel levels directly, so that bits per dimension need no Jacobian."""
 
     @classmethod
     def build(cls, config: LikelihoodSettings, inputs: ModelInputs) -> Likelihood:
-        """The likelihood for a model's settings and its data; by default it needs neither.
+        """Build the likelihood for a model's settings and data; by default it depends on neither.
 
         Raises:
             ValueError: the data do not suit it.
@@ -104,17 +104,17 @@ class Likelihood(nn.Module):
         return event_shape
 
     def output_for_mean(self, mean: Tensor) -> Tensor | None:
-        """The decoder's output at which the expected x is ``mean``; None starts the decoder's output bias at 0."""
+        """Return the decoder's output for which the expected x is ``mean``; None initialises the output bias to 0."""
         return None
 
 
 def aligned(where: str, output: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Events flattened to P numbers: output [B, P] or [K, B, P], target and mask [B, P]."""
+    """Flatten events to P numbers: output [B, P] or [K, B, P], target and mask [B, P]."""
     batch, event = target.shape[0], math.prod(target.shape[1:])
     # Sizes of events are compared first: `torch.export` must not learn that a dynamic batch differs from one of them.
     is_targets = output.dim() == target.dim() and math.prod(output.shape[1:]) == event and output.shape[0] == batch
     has_events = not is_targets and output.dim() > 1 and math.prod(output.shape[2:]) == event
-    # With one example and one sample both readings fit; the target's own shape decides, then the plain one.
+    # With one example and one sample both readings fit; the target's shape decides, then the one without K.
     both_fit = batch == 1 and output.shape[0] == 1 and output.shape[1:] != target.shape
     if has_events and output.shape[1] == batch and not both_fit:
         output = output.reshape(output.shape[0], batch, event)
@@ -122,7 +122,7 @@ def aligned(where: str, output: Tensor, target: Tensor, mask: Tensor | None) -> 
         output = output.reshape(batch, event)
     else:
         raise ValueError(
-            f"{where}: the decoder's output must hold the target's {event} values for each of {batch} examples,"
+            f"{where}: the decoder's output must have the target's {event} values for each of {batch} examples,"
             f" as [B, ...] or [K, B, ...], got {list(output.shape)} for a target of {list(target.shape)};"
             " set the decoder's output size"
         )
@@ -133,20 +133,20 @@ def aligned(where: str, output: Tensor, target: Tensor, mask: Tensor | None) -> 
 
 
 def rows_columns(output: Tensor) -> tuple[int, int]:
-    """Rows and numbers per row of an output, as the noise functions take them."""
+    """Rows and numbers per row of an output, as the noise functions require."""
     return output.shape[0], math.prod(output.shape[1:])
 
 
 def event_stream(stream: int | None) -> int:
-    """The noise that draws events from p(x|z), unless the caller names another."""
+    """The noise stream of samples from p(x|z), unless the caller gives another."""
     return ops.stream(ops.Use.GENERATION, ops.GenerationSite.EVENT) if stream is None else stream
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """The tensor in float32 or float64."""
+    """Return the tensor in float32 or float64."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def with_ends(probability: Tensor, level: Tensor, num_levels: int) -> Tensor:
-    """P(pixel < level) with exact ends: 0 at the first level, 1 above the last."""
+    """P(pixel < level) with exact boundaries: 0 at the first level, 1 above the last."""
     return torch.where(level <= 0, 0.0, torch.where(level >= num_levels, 1.0, probability))

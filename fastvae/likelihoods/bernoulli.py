@@ -28,10 +28,10 @@ class BoundBernoulli:
 
         Args:
             target: [B, ...] bool, 0/1, or a float in [0, 1], which counts as the expectation over such pixels.
-            mask: [B, ...] 1 where a pixel counts, 0 where it does not.
+            mask: [B, ...] 1 for pixels that count, 0 for those that do not.
 
         Returns:
-            [B], or [K, B] where the logits hold K samples, in nats per example.
+            [B], or [K, B] if the logits have K samples, in nats per example.
         """
         logits, target, mask = aligned("Bernoulli", self.logits, target, mask)
         return -ops.bernoulli_nll(logits, target, mask)
@@ -53,7 +53,7 @@ class BoundBernoulli:
             ValueError: more levels than two.
         """
         if num_levels != 2:
-            raise ValueError(f"Bernoulli: pixels have 2 levels, got {num_levels}; train with another likelihood")
+            raise ValueError(f"Bernoulli: pixels must have 2 levels, got {num_levels}; train with another likelihood")
         return with_ends(torch.sigmoid(-self.logits), level, num_levels)
 
 
@@ -67,5 +67,5 @@ class Bernoulli(Likelihood):
         return BoundBernoulli(output)
 
     def output_for_mean(self, mean: Tensor) -> Tensor:
-        """The logits of ``mean``, held inside (0.001, 0.999) as yburda/iwae does: what an output bias starts from."""
+        """The logits of ``mean``, clipped to (0.001, 0.999) as in yburda/iwae: the initial output bias."""
         return torch.logit(mean.clamp(1e-3, 1 - 1e-3))

@@ -19,26 +19,26 @@ from fastvae.likelihoods.base import (
 )
 from fastvae.model_inputs import ModelInputs
 
-_CHUNK = 8192  # tokens that are scored at a time: bounds the scores that live at once
+_CHUNK = 8192  # tokens that are scored at a time: limits temporary memory
 
 
 class Categorical(Likelihood):
     """One of V tokens at each step; the decoder's output is features [..., T, H], the scores are parameters here.
 
     With cutoffs the softmax is the adaptive one of Grave et al. 2017 (arXiv 1609.04309): the first tokens are scored
-    directly, rarer ones as p(cluster) p(token | cluster) through ever narrower layers, which only the tokens of that
-    cluster pass. The probabilities are exact and sum to 1; where frequent tokens have the small ids (as a
-    `fastvae.data.Tokenizer` of words gives them) most of the work of a large vocabulary is saved.
+    directly, rarer ones as p(cluster) p(token | cluster) through increasingly narrow layers, which only the tokens of
+    that cluster use. The probabilities are exact and sum to 1; where frequent tokens have the small ids (as a
+    `fastvae.data.Tokenizer` of words orders them) most of the work of a large vocabulary is saved.
 
-    In training on a GPU all tokens pass all layers: to find a cluster's tokens the host would have to wait for the
-    device at every step. There the narrow layers still save work, the choice of tokens does not.
+    In training on a GPU all tokens use all layers: to select the tokens of a cluster, the host would have to wait for
+    the device at every step. The narrow layers still save work there, the selection does not.
 
     Args:
         feature_dim: H.
         num_tokens: V.
-        cutoffs: the first ids of the clusters, ascending; those that are not below V are ignored. () scores all
+        cutoffs: first IDs of the clusters, ascending; those that are not below V are ignored. () scores all
             tokens directly.
-        narrowing: each cluster's width is the last one's divided by this.
+        narrowing: factor by which each cluster is narrower than the previous one.
 
     Raises:
         ValueError: the cutoffs do not ascend from above 0.
@@ -63,15 +63,15 @@ class Categorical(Likelihood):
 
     @classmethod
     def build(cls, config: LikelihoodSettings, inputs: ModelInputs) -> Categorical:
-        """For the data's vocabulary and features of the model's one width.
+        """Build it for the data's vocabulary and the model's width.
 
         Raises:
-            ValueError: the data are no token ids, or the model has several widths.
+            ValueError: the data are not token IDs, or the model has several widths.
         """
         if inputs.num_tokens is None:
-            raise ValueError("model.likelihood=tokens: the data must be token ids, got others; use another likelihood")
+            raise ValueError("model.likelihood=tokens: the data must be token IDs, got others; use another likelihood")
         if len(config.hidden_dim) != 1:
-            raise ValueError(f"model.hidden_dim: likelihood tokens takes one width, got {list(config.hidden_dim)}")
+            raise ValueError(f"model.hidden_dim: likelihood tokens requires one width, got {list(config.hidden_dim)}")
         return cls(config.hidden_dim[0], inputs.num_tokens, cutoffs=config.text.cutoffs)
 
     def forward(self, features: Tensor) -> BoundCategorical:
@@ -81,7 +81,7 @@ class Categorical(Likelihood):
     def token_log_prob(self, features: Tensor, tokens: Tensor) -> Tensor:
         """Log probability of each token [M] given its features [M, H], in nats, [M]."""
         head = log_softmax(at_least_float32(self.head(features)), 1)
-        # The head ends with one entry for each cluster, which stands for all of the cluster's tokens.
+        # The head ends with one entry for each cluster, which represents all of its tokens.
         entry = tokens.clamp(max=self.edges[0])
         for edge in self.edges[1:-1]:
             entry = entry + (tokens >= edge).to(torch.int64)
@@ -125,10 +125,10 @@ class BoundCategorical:
 
         Args:
             target: [B, T] token ids.
-            mask: [B, T] True where a token counts; what it leaves out costs no time, but in training on a GPU.
+            mask: [B, T] True for tokens that count; the others take no time, except in training on a GPU.
 
         Returns:
-            [B], or [K, B] where the features hold K samples, in nats per sentence.
+            [B], or [K, B] if the features have K samples, in nats per sentence.
         """
         shape = self.features.shape[:-1]
         counts = (torch.ones_like(target, dtype=torch.bool) if mask is None else mask.bool()).expand(shape)
@@ -152,7 +152,7 @@ class BoundCategorical:
 
 
 def may_wait(tokens: Tensor) -> bool:
-    """Whether shapes may depend on the values: on the CPU, and where no step of training is under way."""
+    """Whether shapes may depend on values: on the CPU, and outside of training."""
     return tokens.device.type == "cpu" or not torch.is_grad_enabled()
 
 

@@ -1,4 +1,4 @@
-"""Pixels of a few hundred levels, each with a logistic distribution that is cut into the levels' cells."""
+"""Pixels of a few hundred levels, each with a logistic distribution that is discretised to the levels."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _START = -2.0  # log scale at the start: the logistic then covers about a quarte
 
 @dataclass(frozen=True)
 class BoundDiscretizedLogistic:
-    """Independent pixels ``level / (num_levels - 1)`` in [0, 1]; a level has a logistic's mass in its cell."""
+    """Independent pixels ``level / (num_levels - 1)`` in [0, 1]; a level has the logistic's mass in its cell."""
 
-    location: Tensor  # [B, ...] or [K, B, ...], in [-1, 1] where the pixels are
+    location: Tensor  # [B, ...] or [K, B, ...], in [-1, 1], the range of the pixels
     log_scale: Tensor  # as location
     num_levels: int
 
     @property
     def mean(self) -> Tensor:
-        """The logistic's location on the scale of the pixels, held inside [0, 1]."""
+        """The logistic's location on the scale of the pixels, clipped to [0, 1]."""
         return ((self.location + 1) / 2).clamp(0, 1)
 
     def log_prob(self, target: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -41,14 +41,14 @@ class BoundDiscretizedLogistic:
 
         Args:
             target: [B, ...] pixels ``level / (num_levels - 1)``; rounding to the nearest level undoes float32's.
-            mask: [B, ...] 1 where a pixel counts, 0 where it does not.
+            mask: [B, ...] 1 for pixels that count, 0 for those that do not.
         """
         location, levels, mask = aligned("DiscretizedLogistic", self.location, self.levels_of(target), mask)
         log_scale = self.log_scale.reshape(location.shape)
         return -ops.discretized_logistic_nll(location, log_scale, levels, mask, num_levels=self.num_levels)
 
     def sample(self, noise_key: Tensor, *, stream: int | None = None) -> Tensor:
-        """One draw of each pixel, a level / (num_levels - 1); row i has the noise of row first_row + i."""
+        """Sample each pixel, a level / (num_levels - 1); row i has the noise of row first_row + i."""
         location, log_scale = at_least_float32(self.location), at_least_float32(self.log_scale)
         uniform = ops.philox_uniform(noise_key, *rows_columns(location), stream=event_stream(stream))
         drawn = location + torch.exp(log_scale) * torch.logit(uniform.view(location.shape))
@@ -58,10 +58,10 @@ class BoundDiscretizedLogistic:
         """P(pixel's level < ``level``) for integers 0 .. num_levels of the location's shape; 0 and 1 at the ends.
 
         Raises:
-            ValueError: another number of levels is asked for than the distribution has.
+            ValueError: the number of levels is not that of the distribution.
         """
         if num_levels not in (None, self.num_levels):
-            raise ValueError(f"DiscretizedLogistic: pixels have {self.num_levels} levels, not {num_levels}")
+            raise ValueError(f"DiscretizedLogistic: pixels must have {self.num_levels} levels, got {num_levels}")
         location, log_scale = at_least_float32(self.location), at_least_float32(self.log_scale)
         edge = (2 * level - 1) / (self.num_levels - 1) - 1
         inside = torch.sigmoid((edge - location) * torch.exp(-log_scale))
@@ -76,17 +76,17 @@ class BoundDiscretizedLogistic:
 class DiscretizedLogistic(Likelihood):
     """8-bit pixels (Kingma et al. 2016, arXiv 1606.04934; Salimans et al. 2017, arXiv 1701.05517, equation 2).
 
-    The decoder gives two numbers for each: of its output ``[.., 2 C, H, W]`` the first C channels are the locations,
-    in [-1, 1] where the pixels are, and the others the raw log scales. What counts is
-    ``floor + softplus(raw - floor)``: far below a cell's width a scale changes nothing but the gradient's size.
+    The decoder outputs two numbers per value: of its output ``[.., 2 C, H, W]`` the first C channels are the locations,
+    in [-1, 1], the range of the pixels, and the others the raw log scales. The log scale is
+    ``floor + softplus(raw - floor)``: far below a cell's width, a scale changes only the size of the gradient.
 
     Args:
         event_dim: dimensions of one example: 3 for [C, H, W]. The output's first one of them is twice as long.
-        num_levels: how many values a pixel can take.
+        num_levels: number of values of a pixel.
         log_scale_floor: the log scale stays above this.
     """
 
-    is_discrete = True  # it scores the pixels themselves: bits per dimension exist without a Jacobian
+    is_discrete = True  # it scores pixel levels directly: bits per dimension need no Jacobian
 
     def __init__(self, event_dim: int = 3, num_levels: int = 256, *, log_scale_floor: float = -7.0) -> None:
         super().__init__()
@@ -95,14 +95,14 @@ class DiscretizedLogistic(Likelihood):
 
     @classmethod
     def build(cls, config: LikelihoodSettings, inputs: ModelInputs) -> DiscretizedLogistic:
-        """For images of the data's levels.
+        """Build it for images with the data's levels.
 
         Raises:
-            ValueError: the data are no pixels of whole levels, or were made continuous or binary.
+            ValueError: the data are not discrete pixels, or were dequantised or binarised.
         """
         if inputs.num_levels is None:
             raise ValueError(
-                "model.likelihood=discretized-logistic: needs pixels of whole levels as they are;"
+                "model.likelihood=discretized-logistic: requires discrete pixels;"
                 " use 8-bit images with --data.binarize none --data.dequantize False, or another likelihood"
             )
         return cls(len(inputs.event_shape), inputs.num_levels)
@@ -116,7 +116,7 @@ class DiscretizedLogistic(Likelihood):
         size = output.shape[-self.event_dim]
         if size % 2:
             raise ValueError(
-                f"DiscretizedLogistic: the output needs a location and a log scale for each value, got {size}"
+                f"DiscretizedLogistic: the output must have a location and a log scale for each value, got {size}"
                 f" along dimension {-self.event_dim} of {list(output.shape)}; set the decoder's output size"
             )
         location, raw = output.chunk(2, dim=-self.event_dim)
@@ -128,5 +128,5 @@ class DiscretizedLogistic(Likelihood):
         return (2 * event_shape[0], *event_shape[1:])
 
     def output_for_mean(self, mean: Tensor) -> Tensor:
-        """What an output bias starts from: locations at the mean example [C, ...], and a middling scale."""
+        """Initial output bias: locations at the mean example [C, ...], and a medium scale."""
         return torch.cat((2 * mean - 1, torch.full_like(mean, _START)))

@@ -32,12 +32,12 @@ class BoundGaussian:
     logvar: Tensor  # [] or the event's shape: log variance
 
     def log_prob(self, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Log density of ``target`` [B, ...], in nats per example: [B], or [K, B] where the mean holds K samples."""
+        """Log density of ``target`` [B, ...], in nats per example: [B], or [K, B] if the mean has K samples."""
         mean, target, mask = aligned("Gaussian", self.mean, target, mask)
         return -ops.gaussian_nll(mean, target, self.logvar.flatten() if self.logvar.dim() else self.logvar, mask)
 
     def sample(self, noise_key: Tensor, *, stream: int | None = None) -> Tensor:
-        """One draw for each row of the mean, its shape; row i has the noise of row first_row + i."""
+        """Sample once for each row of the mean; row i has the noise of row first_row + i."""
         mean = at_least_float32(self.mean)
         noise = ops.philox_normal(noise_key, *rows_columns(mean), stream=event_stream(stream)).view(mean.shape)
         return mean + torch.exp(0.5 * at_least_float32(self.logvar)) * noise
@@ -45,8 +45,8 @@ class BoundGaussian:
     def probability_below(self, level: Tensor, num_levels: int) -> Tensor:
         """P(pixel < level) of discrete pixels, elementwise and the shape of the mean.
 
-        Pixel v has the density's mass on its cell [v / L, (v + 1) / L], where dequantised data lie, and the outermost
-        ones have the tails too.
+        Pixel v has the density's mass in its cell [v / L, (v + 1) / L], as dequantised data do, and the outermost cells
+        include the tails.
 
         Args:
             level: int64, the shape of the mean, each in 0 .. num_levels.
@@ -59,13 +59,13 @@ class BoundGaussian:
 class Gaussian(Likelihood):
     """Real values with a learned variance: the decoder's output is their mean.
 
-    The log variance that counts is ``floor + softplus(raw)``. Without a floor the likelihood of a value that is
+    The log variance is ``floor + softplus(raw)``. Without a floor the likelihood of a value that is
     reconstructed exactly grows without bound (on learned variances: Rybkin et al. 2021, arXiv 2006.13202). The floor
-    is smooth, because under a clamp the gradient is exactly 0 and a variance that once fell below would stay there.
+    is smooth, because the gradient of a clamp is exactly 0 below it, and a variance would stay there.
 
     Args:
-        event_shape: the values' shape, where each has a variance of its own; None for one variance shared by all.
-        logvar: log variance to start from, above the floor.
+        event_shape: shape of the values, for one variance per value; None for one shared variance.
+        logvar: initial log variance, above the floor.
         logvar_floor: the log variance stays above this (equal to it once softplus rounds to 0).
 
     Raises:
@@ -91,7 +91,7 @@ class Gaussian(Likelihood):
 
     @classmethod
     def build(cls, config: LikelihoodSettings, inputs: ModelInputs) -> Gaussian:
-        """One learned variance, or one for each value, as ``config.likelihood_logvar`` says."""
+        """Build it with one variance or one per value, as in ``config.likelihood_logvar``."""
         variances = inputs.event_shape if config.likelihood_logvar == "per-dimension" else None
         return cls(variances, logvar=config.likelihood_logvar_start, logvar_floor=config.likelihood_logvar_floor)
 
@@ -105,5 +105,5 @@ class Gaussian(Likelihood):
         return BoundGaussian(output, self.logvar)
 
     def output_for_mean(self, mean: Tensor) -> Tensor:
-        """``mean`` itself: what an output bias starts from."""
+        """Return ``mean`` itself, the initial output bias."""
         return mean

@@ -1,4 +1,4 @@
-"""Counts under a multinomial: how often each of many items was chosen."""
+"""Counts under a multinomial: how often each item was chosen."""
 
 from __future__ import annotations
 
@@ -26,27 +26,29 @@ class BoundMultinomial:
     def log_prob(self, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """``sum_v target_v log softmax(logits)_v``, in nats per example, without the multinomial coefficient.
 
-        The coefficient does not depend on the model, and every published number leaves it out (Liang et al. 2018,
+        The coefficient does not depend on the model, and published results omit it (Liang et al. 2018,
         arXiv 1802.05814, equation 2).
 
         Args:
             target: [B, V] counts, dense or ``torch.sparse_csr``.
-            mask: [B, V] with dense counts only: where it is 0 an item's count is taken as 0.
+            mask: [B, V] with dense counts only: if it is 0, the item's count is treated as 0.
 
         Returns:
-            [B], or [K, B] where the logits hold K samples.
+            [B], or [K, B] if the logits have K samples.
 
         Raises:
-            ValueError: a mask with sparse counts; leave the items out instead.
+            ValueError: a mask with sparse counts; omit the items instead.
         """
         if mask is not None:
             if target.layout != torch.strided:
-                raise ValueError("Multinomial: a mask is for dense counts; leave the masked items out of sparse ones")
+                raise ValueError("Multinomial: a mask requires dense counts; omit the masked items from sparse ones")
             target = target * mask.to(target.dtype)
         return -ops.multinomial_nll(self.logits, target)
 
     def sample(self, noise_key: Tensor, *, stream: int | None = None) -> Tensor:
-        """One choice for each row of the logits, as counts: a single 1. Row i has the noise of row first_row + i."""
+        """Sample one choice for each row of the logits, as counts: a single 1. Row i has the noise of row first_row +
+        i.
+        """
         cumulative = self.mean.cumsum(-1)
         rows = cumulative.flatten(0, -2)
         uniform = ops.philox_uniform(noise_key, len(rows), 1, stream=event_stream(stream))

@@ -1,4 +1,4 @@
-"""The values that a likelihood gives a probability."""
+"""The support of a likelihood."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_TOLERANCE = 1e-5  # of a level, in units of the distance between two: what float32 leaves of level / (levels - 1)
+_TOLERANCE = 1e-5  # of a level, in units of the distance between two: the rounding of level / (levels - 1) in float32
 
 
 @dataclass(frozen=True, kw_only=True)
 class Support:
-    """A set of numbers: an interval, maybe only its whole numbers, or only some evenly spaced levels."""
+    """A set of numbers: an interval, its whole numbers, or evenly spaced levels."""
 
     low: float = -math.inf
-    """The smallest number."""
+    """Smallest number."""
     high: float = math.inf
-    """The largest number."""
+    """Largest number."""
     is_whole: bool = False
-    """Whether only whole numbers belong to it."""
+    """Whether it contains whole numbers only."""
     levels: int | None = None
-    """How many evenly spaced numbers from low to high belong to it; None: all."""
+    """Number of evenly spaced levels from low to high; None: all numbers."""
     is_density: bool = False
-    """Whether the likelihood is a density: of discrete data it has no bits per dimension as they are."""
+    """Whether the likelihood is a density, which has no bits per dimension for discrete data."""
 
     @property
-    def words(self) -> str:
-        """The set as an error message has it."""
+    def description(self) -> str:
+        """Description of the set in error messages."""
         if self.levels is not None:
             return f"one of the {self.levels} levels from {self.low:g} to {self.high:g}"
         kind = "whole number" if self.is_whole else "number"
@@ -38,11 +38,11 @@ class Support:
 
     @property
     def is_everything(self) -> bool:
-        """Whether no number is outside."""
+        """Whether it contains all numbers."""
         return not self.is_whole and self.levels is None and math.isinf(self.low) and math.isinf(self.high)
 
     def outside(self, values: Tensor) -> Tensor:
-        """Where numbers are not in the set, bool, the shape of the values; NaN is in no set."""
+        """Return which numbers are not in the set, bool in the shape of the values; NaN never is."""
         wrong = ~((values >= self.low) & (values <= self.high))
         if self.is_whole:
             wrong |= values != values.round()

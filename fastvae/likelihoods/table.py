@@ -28,9 +28,9 @@ class BoundTable:
     """Independent columns: ``N(output, exp(logvar))`` for a number, ``softmax(output)`` for a category."""
 
     output: Tensor  # [B, P] or [K, B, P]: a number's mean, a category's logits
-    logvar: Tensor  # [P]; that of a category's places is not used
-    widths: tuple[int, ...]  # of each of C columns: 1 for a number, else the categories; they sum to P
-    first_of_column: Tensor  # [C] int64, each column's first place
+    logvar: Tensor  # [P]; not used for categories
+    widths: tuple[int, ...]  # per column: 1 for a number, else the number of categories; the sum is P
+    first_of_column: Tensor  # [C] int64, index of each column's first element
 
     @property
     def mean(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Models: modules that give the two halves of the ELBO for a batch, and know nothing of processes."""
+"""Models: modules that return the two terms of the ELBO of a batch. They do not depend on the number of processes."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Models from a config: what recipes and the command line build."""
+"""Build models from a configuration."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from fastvae.models.vae.vae import VAE
 def build_model(
     config: ModelConfig, inputs: ModelInputs | Sequence[int], *, seed: int = 0, mean: Tensor | None = None
 ) -> VAE | AutoEncoder:
-    """The model that ``config`` describes, on the CPU.
+    """Build the model of ``config`` on the CPU.
 
     Args:
-        config: which model.
-        inputs: what the model must know of its data; an event shape alone stands for data without conditions.
-        seed: the initial weights depend on it alone; the global generator's state is unchanged.
-        mean: the training set's mean example, at which the decoder's output starts; None starts it at 0.
+        config: settings of the model.
+        inputs: sizes of the data; an event shape alone means data without conditions.
+        seed: seed of the initial weights; the state of the global generator is unchanged.
+        mean: mean of the training set, to which the decoder's output is initialised; None is 0.
 
     Returns:
-        A module that honours ``forward(batch, noise_key) -> VAETerms``; its outputs have the event's shape.
+        A module with ``forward(batch, noise_key) -> VAETerms``; its outputs have the event's shape.
 
     Raises:
-        ValueError: no family, network or likelihood has the name that ``config`` gives, or they do not suit each other
-            or the data.
+        ValueError: the family, network or likelihood of ``config`` is unknown, or they do not fit each other or the
+            data.
     """
     if not isinstance(inputs, ModelInputs):
         inputs = ModelInputs(event_shape=tuple(inputs))

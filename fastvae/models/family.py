@@ -1,6 +1,6 @@
 """What a family of models declares: its networks, and the data, likelihoods and settings that suit it.
 
-Nothing here imports PyTorch: the command line reads the declarations before it builds anything.
+This module does not import PyTorch: the command line reads the declarations before a model is built.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from fastvae.models.parts import ModelInputs, Networks
 
 ELEMENTWISE = ("bernoulli", "gaussian", "discretized-logistic", "multinomial", "table")
-"""Likelihoods whose parameters are a fixed number for each value of an example."""
+"""Likelihoods with a fixed number of parameters per value of an example."""
 
 
 class BuildNetworks(Protocol):
-    """Builds encoder and decoder, and says which model joins them; it imports PyTorch when it is called."""
+    """Builds encoder and decoder and returns the class of the model; it imports PyTorch when called."""
 
     def __call__(self, config: ModelConfig, inputs: ModelInputs, /) -> Networks: ...
 
@@ -28,13 +28,13 @@ class Network:
     """One choice of ``--model.network``: which settings it reads, and its named sizes."""
 
     options: tuple[str, ...] = ()
-    """Fields of `ModelConfig` that it reads beside family, network, latent_dim and the likelihood's."""
+    """Fields of `ModelConfig` that it reads besides family, network, latent_dim and the likelihood's."""
     film: bool = False
     """Whether ``conditioning`` may be film."""
     has_rate: bool = True
-    """Whether its ELBO has a rate; a deterministic model has none, and the objective's settings do not apply."""
+    """Whether its ELBO has a rate; if False (deterministic models), settings of the objective do not apply."""
     kinds: tuple[str, ...] | None = None
-    """Kinds of data that it reads; None: all of the family's."""
+    """Kinds of data that it supports; None: all of the family's."""
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Named sizes (``--model.preset``): values of `ModelConfig`'s fields; those of a nested config as a mapping."""
 
@@ -46,14 +46,14 @@ class Family:
     name: str
     """The value of ``--model.family``."""
     description: str
-    """One sentence for the help."""
+    """One sentence for the help text."""
     build: BuildNetworks
-    """Builds encoder and decoder, and says which model joins them."""
+    """Builds encoder and decoder and returns the class of the model."""
     networks: Mapping[str, Network]
     """The networks by name; the first one is the default."""
     likelihoods: tuple[str, ...]
-    """Names of the likelihoods that suit it, the default first; () for a model without a likelihood."""
+    """Names of the supported likelihoods, the default first; () for a model without a likelihood."""
     kinds: tuple[str, ...]
-    """Kinds of data that suit it: pixels, text, audio, table, interactions."""
+    """Supported kinds of data: pixels, text, audio, table, interactions."""
     tasks: tuple[str, ...] = ("elbo",)
     """Tasks that can train it."""

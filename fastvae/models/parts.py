@@ -1,4 +1,4 @@
-"""What a model is made of: the networks that a builder gives."""
+"""The parts of a model: the networks that a builder returns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["ModelInputs", "Networks"]
 
 
 class JoinModel(Protocol):
-    """What makes a model of its parts; by position, so that a class of models serves."""
+    """Builds a model from its parts, by position, such as a class of models."""
 
     def __call__(
         self, encoder: nn.Module, decoder: nn.Module, likelihood: Any, latent_dim: int, /
@@ -25,14 +25,14 @@ class JoinModel(Protocol):
 
 @dataclass(frozen=True)
 class Networks:
-    """What a family's ``build`` gives to `build_model`."""
+    """Result of a family's ``build`` for `build_model`."""
 
     encoder: nn.Module
-    """From (x, condition) to mu and logvar, each [B, D]."""
+    """Encoder: from (x, condition) to mu and logvar, each [B, D]."""
     decoder: nn.Module
-    """From (z, condition) to the likelihood's parameters."""
+    """Decoder: from (z, condition) to the likelihood's parameters."""
     model: JoinModel = VAE
-    """What joins them, called with (encoder, decoder, likelihood, latent_dim); a family without likelihoods gets None
-    for the likelihood."""
+    """Builds the model, called with (encoder, decoder, likelihood, latent_dim); the likelihood is None for a family
+    without likelihoods."""
     set_output_bias: Callable[[Tensor], None] | None = None
-    """Starts the decoder's output at a tensor of its shape; None for a decoder that cannot."""
+    """Initialises the decoder's output to a tensor of its shape; None if not supported."""

@@ -1,6 +1,6 @@
-"""The families of models by name, and what their declarations say of one configuration. Nothing here imports PyTorch.
+"""The families of models by name, and checks of a configuration against them. This module does not import PyTorch.
 
-A new family is a folder, a field of `ModelConfig` where it has settings of its own, and a line here.
+A new family is a folder, a field of `ModelConfig` if it has its own settings, and a line here.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from fastvae.likelihoods import Likelihood
 
 FAMILIES: dict[str, Family] = {family.name: family for family in (VAE, AUTOENCODER, HIERARCHICAL, TEXT, RECOMMENDER)}
-"""The families that ``--model.family`` names."""
+"""The families by name, as in ``--model.family``."""
 LIKELIHOOD_OPTIONS: dict[str, tuple[str, ...]] = {
     "gaussian": ("likelihood_logvar", "likelihood_logvar_start", "likelihood_logvar_floor"),
     "table": ("likelihood_logvar_start", "likelihood_logvar_floor"),
 }
-"""Fields of `ModelConfig` that a likelihood reads; one that is not here reads none."""
+"""Fields of `ModelConfig` that a likelihood reads; a likelihood that is not listed reads none."""
 
 
 def register_family(family: Family, config: type[Settings] | None = None) -> None:
-    """Add a family of models under its name.
+    """Register a family of models.
 
     Args:
         family: the declaration.
@@ -41,7 +41,7 @@ def register_family(family: Family, config: type[Settings] | None = None) -> Non
             has as ``--model.NAME.FIELD``; None for none.
 
     Raises:
-        ValueError: the name is taken, or the family declares no network.
+        ValueError: the name already exists, or the family declares no network.
     """
     _require_new("family", family.name, FAMILIES)
     if not family.networks:
@@ -61,20 +61,20 @@ def register_likelihood(
     options: Sequence[str] = (),
     config: type[Settings] | None = None,
 ) -> None:
-    """Add a likelihood under a name.
+    """Register a likelihood.
 
     Args:
         name: the value of ``--model.likelihood``.
-        likelihood: the class; its ``build`` makes it of a model's settings.
-        families: the families that it suits.
+        likelihood: the class; its ``build`` creates it from a model's settings.
+        families: names of the families that support it.
         options: the fields of `ModelConfig` that its ``build`` reads.
         config: settings of its own, which ``build`` reads by `fastvae.own_settings.own_settings` and the command line
             has as ``--model.NAME.FIELD``; None for none.
 
     Raises:
-        ValueError: the name is taken, or there is no such family.
+        ValueError: the name already exists, or a family is unknown.
     """
-    from fastvae.likelihoods import LIKELIHOODS  # here: it imports PyTorch
+    from fastvae.likelihoods import LIKELIHOODS  # imported here: it imports PyTorch
 
     _require_new("likelihood", name, LIKELIHOODS)
     suited = [find_family(each) for each in families]
@@ -86,10 +86,10 @@ def register_likelihood(
 
 
 def find_family(name: str) -> Family:
-    """The family of that name.
+    """Return the family of that name.
 
     Raises:
-        ValueError: there is none; the message has the nearest name.
+        ValueError: the name is unknown; the message has the nearest one.
     """
     if name not in FAMILIES:
         raise ValueError(f"model.family: no family is named {name!r}; {_hint(name, FAMILIES)}")
@@ -97,7 +97,7 @@ def find_family(name: str) -> Family:
 
 
 def find_network(config: ModelConfig) -> Network:
-    """What the family of ``config`` declares of its network.
+    """Return the declaration of the network of ``config``.
 
     Raises:
         ValueError: the family has no network of that name.
@@ -130,15 +130,15 @@ def allow_task(task: str, families: Iterable[str]) -> None:
 
 
 def check_model(config: ModelConfig, kind: str | None = None, task: str | None = None) -> None:
-    """Compare a model's configuration with what its family declares.
+    """Check a model's configuration against the declaration of its family.
 
     Args:
         config: family, network, likelihood and conditioning.
-        kind: the kind of the data; None where it is not known.
-        task: the name of the task that trains it; None where it is not known.
+        kind: the kind of the data; None if unknown.
+        task: name of the task that trains it; None if unknown.
 
     Raises:
-        ValueError: they do not suit each other; the message has the rule, the value and a remedy.
+        ValueError: they do not fit; the message has the rule, the value and a remedy.
     """
     network, family = find_network(config), find_family(config.family)
     _check_likelihood(config, family)
@@ -152,7 +152,7 @@ def check_model(config: ModelConfig, kind: str | None = None, task: str | None =
         raise ValueError(f"model.conditioning=film: {where} has no FiLM; use model.conditioning=concat")
     if config.conditioning == "film" and not config.hidden_dim:
         raise ValueError(
-            "model.conditioning=film: needs at least one hidden layer, got model.hidden_dim=();"
+            "model.conditioning=film: requires at least one hidden layer, got model.hidden_dim=();"
             " add one, or use model.conditioning=concat"
         )
     kinds = family.kinds if network.kinds is None else network.kinds
@@ -169,20 +169,20 @@ def _check_likelihood(config: ModelConfig, family: Family) -> None:
         hint = _hint(config.likelihood, family.likelihoods)
         raise ValueError(f"model.likelihood: no likelihood is named {config.likelihood!r}; {hint}")
     raise ValueError(
-        f"model.likelihood: family {family.name} needs {_choice(family.likelihoods)}, got {config.likelihood};"
+        f"model.likelihood: family {family.name} requires {_choice(family.likelihoods)}, got {config.likelihood};"
         " set model.likelihood, or another model.family"
     )
 
 
 def used_options(config: ModelConfig) -> set[str]:
-    """The fields of `ModelConfig` that the model of ``config`` reads."""
+    """Return the fields of `ModelConfig` that the model of ``config`` reads."""
     family = find_family(config.family)
     used = {"family", "network", "latent_dim", *find_network(config).options}
     return used | {"likelihood", *LIKELIHOOD_OPTIONS.get(config.likelihood, ())} if family.likelihoods else used
 
 
 def users_of(option: str) -> list[str]:
-    """The networks, families and likelihoods that read a field of `ModelConfig`, in words."""
+    """The networks, families and likelihoods that read a field of `ModelConfig`, for messages."""
     found = []
     for family in FAMILIES.values():
         names = [name for name, network in family.networks.items() if option in network.options]
@@ -192,16 +192,17 @@ def users_of(option: str) -> list[str]:
 
 
 def model_preset(family: str, name: str | None = None, *, network: str | None = None, **changes: Any) -> ModelConfig:
-    """The configuration of a named size of a family, with its default network and likelihood unless others are named.
+    """Return the configuration of a preset of a family, with its default network and likelihood unless others are
+    given.
 
     Args:
         family: a name of `FAMILIES`.
-        name: a preset of the network, such as small; None is base where the network has presets.
+        name: a preset of the network, such as small; None is base if the network has presets.
         network: one of the family's networks; None is the first one.
         changes: other values of `ModelConfig`'s fields.
 
     Raises:
-        ValueError: no family, network or preset has that name.
+        ValueError: a name is unknown.
     """
     found = find_family(family)
     config = extended(ModelConfig)(family=family, network=next(iter(found.networks)) if network is None else network)
@@ -213,7 +214,7 @@ def model_preset(family: str, name: str | None = None, *, network: str | None = 
 
 
 def with_preset(config: ModelConfig, name: str) -> ModelConfig:
-    """The configuration with the values of a preset of its network.
+    """Return the configuration with the values of a preset of its network.
 
     Raises:
         ValueError: the network has no preset of that name.
@@ -226,7 +227,7 @@ def with_preset(config: ModelConfig, name: str) -> ModelConfig:
 
 
 def _updated(config: ModelConfig, values: Mapping[str, Any]) -> ModelConfig:
-    """The configuration with these values; a mapping changes fields of a nested configuration."""
+    """Return the configuration with these values; a mapping changes fields of a nested configuration."""
     fields = vars(config)
     changed = {
         key: replace(cast(Any, fields[key]), **value) if is_dataclass(fields.get(key)) else value

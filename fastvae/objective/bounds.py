@@ -14,12 +14,12 @@ from fastvae.records import VAETerms
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What a training step minimises, and what it reports, for each of B examples."""
+    """Loss and reported terms of a training step, for each of B examples."""
 
     loss: Tensor
-    """[B] nats, with gradient. What is minimised is its sum over the GLOBAL batch, divided by that batch's size."""
+    """[B] nats, with gradient. Its mean over the GLOBAL batch is minimised."""
     elbo: Tensor
-    """[B] nats, -(rate + distortion), whatever the weight on the rate and without the penalty; detached."""
+    """[B] nats, -(rate + distortion), independent of the weight on the rate, without the penalty; detached."""
     rate: Tensor
     """[B] nats, mean over samples; detached."""
     distortion: Tensor
@@ -30,16 +30,16 @@ class Objective:
 
 @dataclass(frozen=True, kw_only=True)
 class FreeBits:
-    """Which latent dimensions add to the loss: those whose mean KL over the GLOBAL batch is above the floor."""
+    """The latent dimensions whose KL is penalised: their mean KL over the GLOBAL batch is above the floor."""
 
     floor_nats: float
-    """The KL that each dimension has without cost."""
+    """KL per dimension that is not penalised, in nats."""
     mask: Tensor
-    """[D] bool, True where the KL is above the floor; constant in the gradient."""
+    """[D] bool, True if the KL is above the floor; constant in the gradient."""
 
 
 def kl_weight_at(config: ObjectiveConfig, step: int) -> float:
-    """The weight on the rate at training step ``step``, counted from 0.
+    """Return the weight on the rate at training step ``step``, counted from 0.
 
     A linear warm-up goes from ``kl_weight_start`` to ``kl_weight`` in ``kl_warmup_steps`` (Bowman et al. 2016, arXiv
     1511.06349); the cyclical schedule starts it again every ``kl_cycle_steps`` (Fu et al. 2019, arXiv 1903.10145).
@@ -60,7 +60,7 @@ def kl_weight_at(config: ObjectiveConfig, step: int) -> float:
 def build_objective(
     config: ObjectiveConfig, terms: VAETerms, *, kl_weight: float | Tensor = 1.0, free_bits: FreeBits | None = None
 ) -> Objective:
-    """The objective of ``config``: `iw_bound` with several samples, `elbo` otherwise."""
+    """Return the objective of ``config``: `iw_bound` for several samples, else `elbo`."""
     if config.num_samples > 1:
         return iw_bound(terms, kl_weight)
     return elbo(terms, kl_weight, free_bits=free_bits)
@@ -69,13 +69,13 @@ def build_objective(
 def elbo(terms: VAETerms, kl_weight: float | Tensor = 1.0, *, free_bits: FreeBits | None = None) -> Objective:
     """The (negative) evidence lower bound, ``distortion + kl_weight * rate`` (Kingma and Welling 2013, equation 3).
 
-    The terms' penalty is added to the loss, and never to the reported ELBO.
+    The terms' penalty is added to the loss, but not to the reported ELBO.
 
     Args:
-        terms: of one forward pass; with K samples their mean is the estimate.
-        kl_weight: weight on the rate in the loss; the reported ELBO never has it.
+        terms: terms of one forward pass; for K samples their mean is used.
+        kl_weight: weight on the rate in the loss; the reported ELBO does not include it.
         free_bits: the rate becomes ``sum_d max(floor, KL_d)``, KL_d the mean over the GLOBAL batch (Kingma et al. 2016,
-            arXiv 1606.04934, appendix C). It belongs to the batch; each example carries an even share of it.
+            arXiv 1606.04934, appendix C). It is a property of the batch; each example has an equal part of it.
 
     Raises:
         ValueError: free bits without ``terms.rate_per_dimension``.
@@ -92,15 +92,15 @@ def iw_bound(terms: VAETerms, kl_weight: float | Tensor = 1.0) -> Objective:
     The terms' penalty is added to the loss.
 
     Args:
-        terms: of one forward pass with K > 1 samples, rate and distortion [K, B].
-        kl_weight: weight on each draw's rate; the loss is a bound at 1 only.
+        terms: terms of one forward pass with K > 1 samples, rate and distortion [K, B].
+        kl_weight: weight on each sample's rate; the loss is a bound for 1 only.
 
     Raises:
-        ValueError: the terms hold one closed-form rate instead of K samples.
+        ValueError: the terms have one closed-form rate instead of K samples.
     """
     if terms.rate.dim() != 2:
         raise ValueError(
-            f"iw_bound: terms must hold K samples, rate [K, B], got {list(terms.rate.shape)};"
+            f"iw_bound: terms must have K samples, rate [K, B], got {list(terms.rate.shape)};"
             " call the model with num_samples of at least 2"
         )
     loss = -log_mean_exp(-terms.distortion - kl_weight * terms.rate)
@@ -123,7 +123,7 @@ def _paid_rate(terms: VAETerms, free_bits: FreeBits) -> Tensor:
             "elbo: free bits need terms.rate_per_dimension, got None; call the model with per_dimension=True"
         )
     mask = free_bits.mask.to(terms.rate_per_dimension.dtype)
-    num_local = max(terms.distortion.shape[-1], 1)  # an empty batch must give gradients of 0, not 0 / 0
+    num_local = max(terms.distortion.shape[-1], 1)  # an empty batch must have gradients of 0, not 0 / 0
     share = (mask * terms.rate_per_dimension).sum() / num_local + free_bits.floor_nats * (1 - mask).sum()
     return share.expand(terms.distortion.shape[-1])
 

@@ -50,13 +50,13 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
 
 
 def find_recipe(name: str) -> RunConfig:
-    """The recipe of that name.
+    """Return the recipe of that name.
 
     Raises:
-        ValueError: there is none; the message has the nearest name.
+        ValueError: the name is unknown; the message has the nearest one.
     """
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(RECIPES)}"
+        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(RECIPES)}"
         raise ValueError(f"no recipe is named {name!r}; {hint}")
     return RECIPES[name]()

@@ -9,7 +9,7 @@ from fastvae.train import TrainConfig
 
 
 def anomaly_table() -> RunConfig:
-    """Which rows of a table are unlikely, and by which column: ``--data.name table --data.path FILE`` for your own."""
+    """Unlikely rows of a table, explained by columns; ``--data.name table --data.path FILE`` reads your own table."""
     return RunConfig(
         recipe="anomaly-table",
         model=ModelConfig(

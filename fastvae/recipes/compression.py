@@ -1,4 +1,4 @@
-"""MNIST as it is compressed with all of its 256 levels."""
+"""MNIST with all 256 levels, for compression."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def digits() -> RunConfig:
 
 
 def digits_linear() -> RunConfig:
-    """The linear VAE, whose optimum is probabilistic PCA (Lucas et al. 2019, arXiv 1911.02469): an exact answer."""
+    """The linear VAE, whose optimum is probabilistic PCA (Lucas et al. 2019, arXiv 1911.02469): known exactly."""
     return RunConfig(
         recipe="digits-linear",
         model=ModelConfig(network="linear", latent_dim=10, likelihood="gaussian"),

@@ -13,7 +13,7 @@ from fastvae.train import TrainConfig
 
 
 def movielens_100k() -> RunConfig:
-    """Mult-VAE (Liang et al. 2018) on the films that 943 people liked; ``fastvae recommend`` queries it.
+    """Mult-VAE (Liang et al. 2018) on the films that 943 users liked, for ``fastvae recommend``.
 
     For so few users it has no hidden layers: items-200-items. The rate's weight ends at the published .2.
     """

@@ -10,10 +10,10 @@ from fastvae.train import TrainConfig
 
 
 def spoken_digits() -> RunConfig:
-    """A VAE of spoken digits, conditioned on digit and speaker: it says any digit in any of six voices."""
+    """A VAE of spoken digits, conditioned on digit and speaker: it generates any digit in any of six voices."""
     return RunConfig(
         recipe="spoken-digits",
-        # FiLM brings digit and speaker to every layer, so z need not hold them: a prior sample suits any of the voices.
+        # FiLM conditions every layer on digit and speaker, so z need not encode them: a prior sample fits any voice.
         model=ModelConfig(hidden_dim=(1024, 512, 512), latent_dim=16, likelihood="gaussian", conditioning="film"),
         data=DataConfig(
             name="spoken-digits", condition=("label", "speaker"), audio=AudioConfig(max_delay=255, gain_db=1.5)
@@ -27,7 +27,7 @@ def spoken_digits() -> RunConfig:
             eval_every=2100,
             checkpoint_every=2100,
             final_samples=1000,
-            # A weight above 1 keeps the latents nearer to the prior, where samples come from.
+            # A weight above 1 keeps the latents closer to the prior, from which samples are drawn.
             objective=ObjectiveConfig(kl_weight=1.3, kl_schedule="linear", kl_warmup_steps=840),
         ),
     )

@@ -54,7 +54,7 @@ def sst2_sentences() -> RunConfig:
 
 
 def sst2_collapsed() -> RunConfig:
-    """The control: the same model and as many steps with a KL warm-up alone: the posterior falls onto the prior."""
+    """The control: the same model and number of steps with a KL warm-up only: the posterior collapses to the prior."""
     base = sst2_sentences()
     return replace(
         base,

@@ -146,6 +146,12 @@ def read_fields(directory: Path) -> dict[str, Any]:
         ValueError: the file does not exist, or is not a mapping in YAML.
     """
     path = RunDir(directory).config
+    record = read_record(directory)
+    need, differ = why_other_plugins(directory, record)
+    if need is not None:
+        raise ValueError(need)
+    if differ is not None:
+        print(f"warning: {differ}; results can differ", file=sys.stderr, flush=True)
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_CONFIG_BYTES)

@@ -26,7 +26,7 @@ from fastvae.models import VAE
 from fastvae.records import Batch
 from fastvae.run.loaded import LoadedRun
 from fastvae.train.run_dir.files import replacing
-from fastvae.train.run_dir.weights import METADATA
+from fastvae.train.run_dir.weights import METADATA, sort_metadata
 
 Format = Literal["safetensors", "pt2", "onnx"]
 Part = Literal["encoder", "decoder", "scorer", "sampler"]
@@ -148,6 +148,7 @@ def export_part(run: LoadedRun, format: Format, part: Part, to: Path, *, num: in
     if format == "safetensors":
         with replacing(to) as temporary:
             safetensors.torch.save_file(_weights(run.model, part), str(temporary), _metadata(run, part))
+            sort_metadata(temporary)
         return
     if format == "onnx":
         _require_onnx()

@@ -37,7 +37,7 @@ def check_shape(what: str, latents: Tensor, shape: tuple[int, ...] | None) -> No
         raise ValueError(f"{what}: must have the model's latent shape {list(shape)}, got {list(latents.shape[1:])}")
 
 
-def drawing(model: AnyModel, temperature: float | None) -> dict[str, float]:
+def sampling_options(model: AnyModel, temperature: float | None) -> dict[str, float]:
     """Return the options of ``model.generate`` for sampling tokens; empty for the model's own temperature.
 
     Raises:
@@ -52,7 +52,7 @@ def drawing(model: AnyModel, temperature: float | None) -> dict[str, float]:
     return {"temperature": temperature}
 
 
-def around(mean: Tensor, noise: Tensor, strength: float) -> Tensor:
+def perturb(mean: Tensor, noise: Tensor, strength: float) -> Tensor:
     """Return ``mean`` [...] plus ``strength`` times ``noise`` [N, ...].
 
     Raises:
@@ -63,14 +63,14 @@ def around(mean: Tensor, noise: Tensor, strength: float) -> Tensor:
     return mean + strength * noise
 
 
-def shown(batch: Batch) -> Tensor:
+def display_target(batch: Batch) -> Tensor:
     """Return the examples with missing values as NaN instead of their replacement."""
     if batch.mask is None or not batch.target.is_floating_point():
         return batch.target
     return batch.target.masked_fill(~batch.mask, math.nan)
 
 
-def repeated(condition: Tensor | None, num: int) -> Tensor | None:
+def repeat_condition(condition: Tensor | None, num: int) -> Tensor | None:
     """Repeat one condition [1, C] for ``num`` examples; None stays None."""
     return None if condition is None else condition.expand(num, -1)
 
@@ -87,20 +87,20 @@ def widest_dimensions(means: Tensor, num: int) -> list[int]:
     return order[:num]
 
 
-def mean_difference(means: Tensor, has_it: Tensor) -> Tensor:
+def mean_difference(means: Tensor, mask: Tensor) -> Tensor:
     """Return the mean latent [...] of the examples with an attribute minus that of the others.
 
     Args:
         means: posterior means [N, ...].
-        has_it: bool [N].
+        mask: bool [N].
 
     Raises:
         ValueError: all examples have the attribute, or none.
     """
-    num = int(has_it.sum())
+    num = int(mask.sum())
     if num in (0, len(means)):
         raise ValueError(f"attribute: some examples must have the attribute and others not, got {num} of {len(means)}")
-    return means[has_it].mean(0) - means[~has_it].mean(0)
+    return means[mask].mean(0) - means[~mask].mean(0)
 
 
 def unit_directions(dimensions: Sequence[int], scales: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ def unit_directions(dimensions: Sequence[int], scales: Tensor) -> Tensor:
     return torch.diag(scales.flatten())[list(dimensions)].unflatten(1, scales.shape)
 
 
-def having(data: Data, attribute: str) -> Tensor:
+def attribute_mask(data: Data, attribute: str) -> Tensor:
     """Return which training examples have an attribute, bool [N].
 
     Args:

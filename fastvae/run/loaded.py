@@ -173,7 +173,9 @@ class LoadedRun:
         if shift is not None:
             latents.check_shape("sample: shift", shift.unsqueeze(0), tuple(z.shape[1:]))
             z = z + shift.to(self.device)
-        return self._generate(z, self._conditions(num, condition), seed, **latents.drawing(self._able, temperature))
+        return self._generate(
+            z, self._conditions(num, condition), seed, **latents.sampling_options(self._able, temperature)
+        )
 
     def vary(self, example: Examples, num: int = 16, *, strength: float = 0.5, seed: int = 0) -> Tensor:
         """Variations of an example, [num, ...]: its mean latent plus normal noise of that strength.
@@ -187,7 +189,7 @@ class LoadedRun:
         latents.check_num("vary", num)
         mu, condition = self._latents_of("vary", example)
         noise = prior_noise(num, tuple(mu.shape[1:]), noise_key(seed, device=self.device))
-        return self._generate(latents.around(mu[0], noise, strength), latents.repeated(condition, num), seed)
+        return self._generate(latents.perturb(mu[0], noise, strength), latents.repeat_condition(condition, num), seed)
 
     @torch.no_grad()
     def reconstruct(self, num: int = 24, examples: Examples = "test") -> tuple[Tensor, Tensor]:
@@ -196,7 +198,7 @@ class LoadedRun:
         latents.check_num("reconstruct", num)
         source = self.source(examples)
         batch = self.batch(torch.arange(min(num, len(source))), source)
-        return latents.shown(batch), self._able.reconstruct(batch)
+        return latents.display_target(batch), self._able.reconstruct(batch)
 
     def interpolate(self, first: Examples, second: Examples, *, steps: int = 9) -> Tensor:
         """On a straight line between the mean latents of two examples, [steps, ...]; their conditions too.
@@ -206,8 +208,8 @@ class LoadedRun:
             steps: points on the line, both ends included.
         """
         (start, old), (stop, new) = (self._latents_of("interpolate", example) for example in (first, second))
-        conditions = None if old is None or new is None else exploring.between(old[0], new[0], steps)
-        return self._generate(exploring.between(start[0], stop[0], steps), conditions, seed=None)
+        conditions = None if old is None or new is None else exploring.points_between(old[0], new[0], steps)
+        return self._generate(exploring.points_between(start[0], stop[0], steps), conditions, seed=None)
 
     def traverse(
         self,
@@ -244,8 +246,8 @@ class LoadedRun:
         else:
             widest = latents.widest_dimensions(means, dimensions)
             names, directions = tuple(f"z{d}" for d in widest), latents.unit_directions(widest, means.std(0))
-        z = exploring.along(base, directions.to(self.device), steps, span)
-        flat = self._generate(z.flatten(0, 1), latents.repeated(given, z.shape[0] * steps), seed=None)
+        z = exploring.points_along(base, directions.to(self.device), steps, span)
+        flat = self._generate(z.flatten(0, 1), latents.repeat_condition(given, z.shape[0] * steps), seed=None)
         return Rows(flat.unflatten(0, (len(names), steps)), names)
 
     def attribute_direction(self, attribute: str) -> Tensor:
@@ -258,9 +260,9 @@ class LoadedRun:
         Raises:
             ValueError: the data know no such attribute or value, or all examples have it.
         """
-        has_it = latents.having(self.data, attribute)
+        mask = latents.attribute_mask(self.data, attribute)
         means = self._means("train")["mu"]
-        return latents.mean_difference(means, has_it[: len(means)])
+        return latents.mean_difference(means, mask[: len(means)])
 
     def save(self, path: Path, examples: Tensor, *, title: str) -> Path:
         """Write examples as a person would look at them; returns where they are."""

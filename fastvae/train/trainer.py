@@ -46,19 +46,19 @@ from fastvae.train.watch.restart import DecoderRestart
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """How a call of ``train`` ended."""
+    """Result of a call of ``train``."""
 
     directory: Path
     status: str  # done or preempted
     step: int
     signal: int | None  # the signal that stopped it
-    model: nn.Module  # holds the weights that were evaluated: the averaged ones where the run keeps an average
-    evaluation: Evaluation | None  # of the test set; None if the run was stopped
-    is_main: bool  # True on the one process that should print
+    model: nn.Module  # has the evaluated weights: the averaged ones if the run has EMA
+    evaluation: Evaluation | None  # evaluation of the test set; None if the run was stopped
+    is_main: bool  # whether this process should print
 
     @property
     def exit_code(self) -> int:
-        """0, or 128 + the signal's number as shells have it: 143 TERM, 130 INT, 138 USR1."""
+        """0, or 128 + the signal number, as in shells: 143 TERM, 130 INT, 138 USR1."""
         return 0 if self.signal is None else exit_code(self.signal)
 
 
@@ -73,31 +73,31 @@ def train(
     seed: int = 0,
     description: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Train ``model`` on ``data``; the same call with the same ``run_dir`` goes on from its newest checkpoint.
+    """Train ``model`` on ``data``; the same call with the same ``run_dir`` resumes from its newest checkpoint.
 
-    The same script serves one process and, under torchrun, many: the noise, the order of the examples and so the
-    result (to float round-off) do not depend on how many.
+    The same script runs in one process and, under torchrun, in many: the noise, the order of the examples and so the
+    result (to float round-off) do not depend on their number.
 
     Args:
-        model: any module with ``forward(batch, noise_key) -> VAETerms``, such as ``fastvae.VAE``; one that takes a
-            ``draw`` (`fastvae.Draw`) too can be trained with several samples or free bits, and
-            ``estimates_elbo = False`` says that it has no bound to report. It is trained in place and should be built
-            alike on every rank; DDP starts from rank 0's weights.
+        model: any module with ``forward(batch, noise_key) -> VAETerms``, such as ``fastvae.VAE``; if forward also has a
+            parameter ``draw`` (`fastvae.Draw`), it can be trained with several samples or free bits. The attribute
+            ``estimates_elbo = False`` declares that it has no bound to report. It is trained in place and must be built
+            in the same way on every rank; DDP starts from rank 0's weights.
         data: a ``fastvae.data.Data``, or an array, tensor or indexable data set (or a pair: train, test).
         config: the settings; the defaults where None.
         task: how a step is taken, and which models are trained besides ``model``, such as a discriminator; None is the
             task that ``config`` names, by default the one that trains on its objective. See `fastvae.train.task`.
         run_dir: where everything about the run is written; None makes a new directory below ``runs``. A directory
             belongs to one run: other data, another model or other settings are refused.
-        resume: True goes on with the run of ``run_dir`` where there is one; False refuses a directory that holds one;
+        resume: True resumes the run of ``run_dir``, if any; False refuses a directory that contains one;
             "must" refuses one without a checkpoint.
-        seed: of noise and order, in ``[0, 2**32)``.
-        description: what ``config.yaml`` and the checkpoints say of model and data beside the settings.
+        seed: seed of noise and order, in ``[0, 2**32)``.
+        description: description of model and data for ``config.yaml`` and the checkpoints.
 
     Raises:
         ValueError: a setting, the data or the run directory break a rule; the message names it and the remedy.
-        TrainingDiverged: loss or gradient is not finite any more.
-        PeerFailed: another rank failed first or is gone; the message names it and its host.
+        TrainingDiverged: loss or gradient was not finite at too many steps.
+        PeerFailed: another rank failed first or does not respond; the message names it and its host.
     """
     config, data = config or TrainConfig(), as_data(data)
     if task is not None and config.task != TrainConfig.task:
@@ -143,12 +143,12 @@ def train(
         trainer = _Trainer(own_task, specs, strategies, data, config, run_dir, seed, saver)
         recorder.state = trainer.state
         run = trainer.run(stop, products, log)
-        recorder.state = None  # status.json says how the run ended; a rank that hangs on its way out does not change it
+        recorder.state = None  # status.json says how the run ended; a rank that hangs at the end does not change it
         return run
 
 
 class _Trainer:
-    """One process's share of a run."""
+    """The training loop of one process."""
 
     def __init__(
         self,
@@ -201,8 +201,8 @@ class _Trainer:
             stack.callback(self.log.close)
             line = headline(self.strategy, self.data, self.config, first_step, self.run_dir)
             for note in self.data.notes:
-                self.log.say(note)
-            self.log.say(f"{line}; matrix products: {products}")
+                self.log.print_line(note)
+            self.log.print_line(f"{line}; matrix products: {products}")
             write_status(self.run_dir, self.world, "running", first_step)
             window = Window(self.world.device, len(self.task.columns))
             totals = Totals(self.players, self.state, window)
@@ -218,8 +218,8 @@ class _Trainer:
         for name, strategy in self.strategies.items():
             if name != GENERATOR:
                 with strategy.whole_model():
-                    pass  # leaves the last weights in the model that the task was given
-        with self.strategy.whole_model() as model:  # and here in the one that `train` was given
+                    pass  # leaves the last weights in the task's model
+        with self.strategy.whole_model() as model:  # and here in the argument of `train`
             return Run(
                 directory=self.run_dir,
                 status=status,
@@ -257,10 +257,10 @@ class _Trainer:
             if is_last or _due(state.step, config.checkpoint_every):
                 self.saver.save(state, wait=is_last)
             if number is not None and state.step < config.steps:
-                self.log.say(self._goodbye(number))
+                self.log.print_line(self._goodbye(number))
                 return number
             if log_is_due:
-                window.restart(state.step)  # only now: evaluating and saving are no part of the rate
+                window.restart(state.step)  # only now: evaluating and saving do not count for the rate
         return None
 
     def _goodbye(self, number: int) -> str:
@@ -294,7 +294,7 @@ class _Trainer:
                 write_atomic(RunDir(self.run_dir).evaluation, dump_json(evaluation.known()))
                 write_weights(RunDir(self.run_dir).weights, model)
                 if self.config.pictures:
-                    write_pictures(self.run_dir, model, self.data, self.seed, self.log.say)
+                    write_pictures(self.run_dir, model, self.data, self.seed, self.log.print_line)
         self.world.barrier()
         return evaluation
 

@@ -13,7 +13,7 @@ from fastvae.data.interactions.source import InteractionSource, hold_out
 
 
 def users_of(num: int = 40, items: int = 60, seed: int = 0) -> InteractionSource:
-    """Users of two tastes: each prefers one half of the items."""
+    """Return users of two groups: each prefers one half of the items."""
     generator = torch.Generator().manual_seed(seed)
     users = torch.arange(num).repeat_interleave(12)
     halves = torch.randint(0, items // 2, users.shape, generator=generator) + (users % 2) * (items // 2)
@@ -26,7 +26,7 @@ def row(items: list[int], num: int = 130) -> Tensor:
     )[torch.arange(1)]
 
 
-def test_figures_by_hand() -> None:
+def test_metrics_agree_with_values_by_hand() -> None:
     scores = -torch.arange(130.0).unsqueeze(0)  # item 0 is the best
     figures = ranking_figures(scores, row([0, 1]), row([2, 5, 40]))[0]
     # Without items 0 and 1 the ranks are 1, 4 and 39.
@@ -35,14 +35,14 @@ def test_figures_by_hand() -> None:
     torch.testing.assert_close(figures, torch.tensor([2 / 3, 1.0, dcg / ideal], dtype=torch.float64))
 
 
-def test_recall_is_divided_by_at_most_k_and_nobody_is_counted_without_items() -> None:
+def test_recall_is_divided_by_at_most_k_and_users_without_items_are_excluded() -> None:
     scores = -torch.arange(130.0).unsqueeze(0)
     figures = ranking_figures(scores, row([129]), row(list(range(40))))[0]
     torch.testing.assert_close(figures, torch.tensor([1.0, 1.0, 1.0], dtype=torch.float64))
     assert ranking_figures(scores, row([1]), row([])).isnan().all()
 
 
-def test_what_a_user_has_comes_last_and_ties_keep_their_order() -> None:
+def test_items_of_the_user_are_last_and_ties_keep_their_order() -> None:
     assert top_items(torch.zeros(1, 6), row([1, 2], 6), 6).tolist() == [[0, 3, 4, 5, 1, 2]]
 
 
@@ -55,7 +55,7 @@ def test_equal_scores_are_ranked_as_a_stable_sort_would(num: int) -> None:
     assert torch.equal(top_items(scores, counts, num), expected)
 
 
-def test_scores_that_are_no_numbers_are_refused() -> None:
+def test_nan_scores_are_refused() -> None:
     with pytest.raises(ValueError, match="top_items: scores must be numbers"):
         top_items(torch.tensor([[0.0, math.nan, 1.0]]), row([0], 3), 2)
 
@@ -74,7 +74,7 @@ def test_against_a_dense_reimplementation() -> None:
     np.testing.assert_allclose(ranking_figures(scores, split.fold_in, split.held_out), np.stack(expected, 1))
 
 
-def test_the_split_and_so_the_figures_do_not_depend_on_the_batches() -> None:
+def test_metrics_do_not_depend_on_the_batch_size() -> None:
     source = users_of()
     scorer = Popularity(source)
     assert evaluate_ranking(scorer, source, batch_size=7) == evaluate_ranking(scorer, source, batch_size=500)

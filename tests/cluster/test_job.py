@@ -1,4 +1,4 @@
-"""`fastvae submit`: the script, and what goes to sbatch."""
+"""`fastvae submit`: the batch script and the call of sbatch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests import launching
 
 
 def put_commands(monkeypatch: pytest.MonkeyPatch, folder: Path, **bodies: str) -> None:
-    """Stand-ins for Slurm's commands, before any that are installed; the queue is empty where no other is given."""
+    """Put fake Slurm commands first on PATH; the queue is empty by default."""
     for name, body in {"squeue": "true", **bodies}.items():
         (folder / name).write_text(f"#!/bin/sh\n{body}\n")
         (folder / name).chmod(0o755)
@@ -22,7 +22,7 @@ def put_commands(monkeypatch: pytest.MonkeyPatch, folder: Path, **bodies: str) -
 
 @pytest.fixture
 def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for stand-ins, apart from the working directory."""
+    """A folder for fake commands, separate from the working directory."""
     return tmp_path_factory.mktemp("commands")
 
 
@@ -31,7 +31,7 @@ def rendered(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return capsys.readouterr().out
 
 
-def test_a_dry_run_shows_the_script_and_leaves_nothing(
+def test_a_dry_run_prints_the_script_and_writes_nothing(
     tmp_path: Path, commands: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -64,7 +64,7 @@ small*|8|32768|gpu:2"""
         ("--nodes 2", set()),
     ],
 )
-def test_a_gpu_comes_with_its_share_of_the_node(
+def test_cores_and_memory_are_proportional_to_the_gpus(
     words: str, expected: set[str], commands: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     listing = f'cat <<\'END\' | if [ -n "$4" ]; then grep "^${{4#*=}}"; else cat; fi\n{NODES}\nEND'
@@ -74,14 +74,14 @@ def test_a_gpu_comes_with_its_share_of_the_node(
     assert {line for line in directives if line.startswith(("--cpus", "--mem"))} == expected
 
 
-def test_the_script_is_the_shipped_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_script_equals_the_shipped_one(capsys: pytest.CaptureFixture[str]) -> None:
     script = rendered(capsys)
     shipped = (launching.ROOT / "launch" / "slurm" / "train.sbatch").read_text().splitlines()
     assert set(shipped) - set(script.splitlines()) <= {line for line in shipped if line.startswith("#SBATCH")}
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
 
 
-def test_a_sweep_is_an_array(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_is_a_job_array(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = tmp_path / "rates.txt"
     settings.write_text("--train.lr 1e-3\n--train.lr 1e-4 --seed 2\n--train.lr 1e-5\n")
     script = rendered(capsys, "--sweep", str(settings), "--at-once", "2", "--train.steps=50")
@@ -91,7 +91,7 @@ def test_a_sweep_is_an_array(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "export SWEEP_DIR=runs/rates\n" in script
 
 
-def test_sbatch_gets_the_script(
+def test_the_script_is_passed_to_sbatch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -104,17 +104,19 @@ def test_sbatch_gets_the_script(
     assert "#SBATCH --nodes=2\n" in (tmp_path / "runs" / "digits" / "job.sbatch").read_text()
 
 
-def test_a_run_has_one_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_job_of_a_run_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     put_commands(monkeypatch, tmp_path, sbatch="echo 32", squeue="echo '31|31|31 PENDING 0:00 (Priority)'")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "job_id").write_text("31\n")
     assert cli.main(["submit", "digits", "--run-dir=mine"]) == 2
-    assert "must have no other job, got job 31 PENDING" in capsys.readouterr().err
+    assert "must not have another job, got job 31 PENDING" in capsys.readouterr().err
     assert cli.main(["submit", "digits", "--run-dir=other"]) == 0
 
 
-def test_a_refusal_is_one_line(
+def test_a_refusal_by_slurm_is_a_one_line_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -137,7 +139,7 @@ def test_a_refusal_is_one_line(
         (["digits", "--sweep", "missing.txt"], "must name a file"),
     ],
 )
-def test_wrong_words_are_found_before_the_queue(
+def test_invalid_arguments_are_refused_before_submission(
     words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["submit", *words, "--dry-run"] if words else ["submit"]) == 2
@@ -151,12 +153,12 @@ def test_wrong_words_are_found_before_the_queue(
     [
         (["--train.steps", "0"], "train.steps must be at least 1, got 0"),
         (["--nodes", "0"], "--nodes must be at least 1, got 0"),
-        (["--time", "a day"], "--time must be in Slurm's words"),
-        (["--at-once", "2"], "give --sweep FILE too"),
-        (["--mounts", "/a:/a"], "give --image too"),
+        (["--time", "a day"], "--time must be in Slurm's format"),
+        (["--at-once", "2"], "--sweep FILE"),
+        (["--mounts", "/a:/a"], "--image"),
     ],
 )
-def test_wrong_values_are_found_before_the_queue(
+def test_invalid_values_are_refused_before_submission(
     words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["submit", "digits", *words, "--dry-run"]) == 2
@@ -165,7 +167,9 @@ def test_wrong_values_are_found_before_the_queue(
     assert error.count("\n") == 1
 
 
-def test_a_wrong_line_of_a_sweep_is_found_before_the_queue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_line_of_a_sweep_is_refused_before_submission(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = tmp_path / "settings.txt"
     settings.write_text("--train.lr 1e-3\n--train.learning 1e-4\n")
     assert cli.main(["submit", "digits", "--sweep", str(settings), "--dry-run"]) == 2
@@ -173,5 +177,5 @@ def test_a_wrong_line_of_a_sweep_is_found_before_the_queue(tmp_path: Path, capsy
 
 
 @pytest.mark.parametrize("time", ["90", "10:00", "24:00:00", "3-12", "3-12:30", "3-12:30:00"])
-def test_slurms_ways_to_write_a_time(time: str) -> None:
+def test_time_formats_of_slurm_are_accepted(time: str) -> None:
     assert Job(time=time).time == time

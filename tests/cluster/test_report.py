@@ -1,4 +1,4 @@
-"""`fastvae status`: what a run's directory and Slurm say."""
+"""`fastvae status`: the state of a run according to its directory and Slurm."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN = (
 
 @pytest.fixture
 def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run that job 31 trains, below runs/, and Slurm's commands."""
+    """A run of job 31 in runs/, and fake Slurm commands."""
     monkeypatch.chdir(tmp_path)
     for name, script in {"scontrol": f"echo '{SHOWN}'", "squeue": "echo '31|31|31 RUNNING 10:02 c[1-4]'"}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
@@ -41,7 +41,7 @@ def status(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return capsys.readouterr().out
 
 
-def test_a_run(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_status_of_one_run(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = status(capsys, str(run_dir))
     assert "running, step 200 of 500" in shown
     assert "1 x since step_00000200: OSError: flaky disk" in shown
@@ -50,7 +50,7 @@ def test_a_run(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "31 RUNNING on c[1-4], 00:10:02 of 1-00:00:00, queued again 2 times; log /logs/slurm-31.out" in shown
 
 
-def test_all_runs(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_status_of_all_runs(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run_dir.parent / "waiting").mkdir()
     (run_dir.parent / "waiting" / "job_id").write_text("44\n")
     first, second = status(capsys).splitlines()
@@ -58,13 +58,13 @@ def test_all_runs(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert second.split() == "runs/waiting not begun".split()
 
 
-def test_a_job_that_slurm_forgot(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_job_unknown_to_slurm(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = "#!/bin/sh\necho 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1\n"
     Path("scontrol").write_text(script)
-    assert "31: Slurm has forgotten it" in status(capsys, str(run_dir))
+    assert "31: no longer known to Slurm" in status(capsys, str(run_dir))
 
 
-def test_without_slurm_the_directory_still_speaks(
+def test_without_slurm_the_status_of_the_directory_is_shown(
     run_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")
@@ -73,7 +73,7 @@ def test_without_slurm_the_directory_still_speaks(
 
 
 @pytest.mark.parametrize(("words", "expected"), [([], "no runs below runs"), (["nowhere"], "nowhere must hold a run")])
-def test_no_run_is_one_line(
+def test_a_missing_run_is_a_one_line_error(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

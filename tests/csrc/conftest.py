@@ -1,4 +1,4 @@
-"""What the tests of the CUDA kernels' formulas share."""
+"""Fixtures of the tests of the CUDA kernels' formulas."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.csrc.grid import library
 
 @pytest.fixture(params=[-1.0, 0.0, 1.0], ids=lambda share: f"error {share:+}")
 def error(request: pytest.FixtureRequest) -> Iterator[float]:
-    """The share of its documented error that every approximate instruction makes."""
+    """The error of every approximate instruction as a fraction of its documented limit."""
     library().set_emulated_error(ctypes.c_float(request.param))
     yield request.param
     library().set_emulated_error(ctypes.c_float(0.0))

@@ -1,4 +1,4 @@
-"""The emulated grid as a library to call with tensors (tests/csrc/emulated_grid.cpp)."""
+"""The emulated grid as a library that is called with tensors (tests/csrc/emulated_grid.cpp)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The library, compiled once for all processes and kept in build/ until a source changes."""
+    """Compile the library once for all processes and keep it in build/ until a source changes."""
     sources = sorted([*ROOT.glob("csrc/**/*.h"), *ROOT.glob("tests/csrc/*.h"), *ROOT.glob("tests/csrc/*.cpp")])
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     folder = ROOT / "build" / "emulated_grid"
@@ -46,7 +46,7 @@ def library() -> ctypes.CDLL:
 
 
 def call(name: str, *args: Tensor | int | None) -> None:
-    """Call a kernel of the library; tensors pass as pointers."""
+    """Call a kernel of the library; tensors are passed as pointers."""
     converted = [ctypes.c_int64(a) if isinstance(a, int) else pointer(a) for a in args]
     assert getattr(library(), name)(*converted) == 0, "the emulated grid found divergent code around a shuffle"
 
@@ -70,7 +70,7 @@ def sum_dtype(x: Tensor) -> torch.dtype:
 
 
 def alignments(x: Tensor) -> list[bool]:
-    """Whether the kernels may be told that rows are whole packs on 16-byte addresses; False always holds."""
+    """Return the valid values of the aligned flag: True requires rows of whole packs at 16-byte addresses."""
     pack = 8 if x.element_size() == 2 else 4
     return [False, True] if x.shape[-1] % pack == 0 else [False]
 

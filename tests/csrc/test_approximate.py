@@ -1,4 +1,4 @@
-"""The formulas of the CUDA kernels with the documented errors of the GPU's approximate instructions put in."""
+"""The formulas of the CUDA kernels with the documented errors of the GPU's approximate instructions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = needs_compiler
 
 
 def exact_normals(words: Tensor) -> Tensor:
-    """Box-Muller in float64 of words int64 [N, 2], exact where u is near 1 too."""
+    """Compute Box-Muller in float64 from words int64 [N, 2], exact also for u near 1."""
     radius_word, angle = words[:, 0].double(), (words[:, 1].double() + 0.5) * (2 * math.pi / 2**32)
     upper = words[:, 0] >= 2**31
     log = torch.where(
@@ -26,7 +26,7 @@ def exact_normals(words: Tensor) -> Tensor:
 
 
 def all_kinds_of_words() -> Tensor:
-    """Radius words everywhere, at both ends, and around where the formula changes; angles likewise. int64 [N, 2]."""
+    """Return words int64 [N, 2]: radii and angles over the range, at both ends, and where the formula changes."""
     generator = torch.Generator().manual_seed(3)
     anywhere = torch.randint(0, 2**32, (50_000, 2), generator=generator)
     ends = torch.cat([torch.arange(2000), 2**32 - 1 - torch.arange(2000), 0xFFC00000 + torch.arange(-2000, 2000)])
@@ -38,7 +38,7 @@ def all_kinds_of_words() -> Tensor:
     return torch.cat([anywhere, torch.stack([radius, quarter_turns % 2**32], 1)])
 
 
-def test_normals_stay_within_their_limit(error: float) -> None:
+def test_normals_are_within_their_error_bound(error: float) -> None:
     words = all_kinds_of_words()
     normals = torch.full((len(words), 2), torch.nan)
     call("box_muller", len(words), words, normals)
@@ -54,7 +54,7 @@ def formulas(logvar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def exact_excess(logvar: Tensor) -> Tensor:
-    """exp(l) - 1 - l in float64, by its series where the difference would cancel."""
+    """Compute exp(l) - 1 - l in float64, by its series where the difference would cancel."""
     series, term = torch.zeros_like(logvar), logvar.clone()
     for n in range(2, 18):
         term = term * logvar / n
@@ -70,7 +70,7 @@ def test_kl_and_its_derivative_are_accurate_at_every_log_variance(error: float) 
     l64 = logvar.double()
     assert float((sigma / torch.exp(l64 / 2) - 1).abs().max()) <= 2e-6
     exact = exact_excess(l64)
-    normal = exact > 1e-37  # below, float32 has subnormals only
+    normal = exact > 1e-37  # below, float32 values are subnormal
     assert float((excess / exact - 1).abs()[normal].max()) <= 1e-6
     assert float(excess.min()) >= 0.0
     known = l64 != 0
@@ -91,7 +91,7 @@ def test_log_variances_beyond_the_range_of_float32(error: float) -> None:
     assert excess[9].isnan()
 
 
-def test_kl_of_absurdly_low_log_variances_is_right_down_to_minus_5e6(error: float) -> None:
+def test_kl_is_accurate_down_to_log_variances_of_minus_5e6(error: float) -> None:
     logvar = -(10.0 ** torch.linspace(2, 6.69, 200))
     _, growth, excess = formulas(logvar)
     torch.testing.assert_close(excess, -logvar.double() - 1, rtol=1e-6, atol=0)

@@ -12,7 +12,7 @@ from fastvae import ops
 from tests.csrc.grid import DTYPES, STORAGES, alignments, assert_near, call, draw, needs_compiler
 
 BERNOULLI, GAUSSIAN = 0, 1
-NONE, SCALAR, DIMENSION, FULL = range(4)  # spreads of a parameter
+NONE, SCALAR, DIMENSION, FULL = range(4)  # how a parameter is shared
 
 pytestmark = needs_compiler
 
@@ -60,7 +60,7 @@ def gradients(
     return found
 
 
-def test_every_byte_is_divided_as_exactly_as_by_a_division() -> None:
+def test_scaled_bytes_equal_an_exact_division() -> None:
     in_float, in_double = torch.full((2, 256), torch.nan), torch.full((2, 256), torch.nan, dtype=torch.float64)
     call("byte_values", in_float, in_double)
     for found in (in_float, in_double):
@@ -76,7 +76,7 @@ def test_the_exponential_of_a_logit(error: float) -> None:
     relative = (found.double() / torch.exp(-x.double().abs()) - 1).abs()
     assert float(relative[0][x.abs() <= 25].max()) <= 7e-7
     assert float(relative[0].max()) <= 1.5e-6
-    assert float(relative[1].max()) <= 1e-5  # 16-bit logits: their own rounding moves it by |x| 2^-9
+    assert float(relative[1].max()) <= 1e-5  # 16-bit logits: their rounding changes it by |x| 2^-9
     ends = torch.tensor([math.inf, -math.inf, 1000.0, math.nan])
     found = torch.full((2, 4), torch.nan)
     call("exp_minus_absolute", 4, ends, found)
@@ -86,7 +86,7 @@ def test_the_exponential_of_a_logit(error: float) -> None:
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 8.0, 20.0])
-def test_pixels_that_are_surely_right_keep_their_few_nats(scale: float, error: float) -> None:
+def test_the_nll_of_confident_correct_pixels_is_accurate(scale: float, error: float) -> None:
     logits = scale * (1 + draw(4, 784).abs())
     exact = torch.log1p(torch.exp(-logits.double())).sum(1)
     for sign, target in ((1, torch.ones(4, 784)), (-1, torch.zeros(4, 784))):
@@ -97,7 +97,7 @@ def test_pixels_that_are_surely_right_keep_their_few_nats(scale: float, error: f
 
 @pytest.mark.parametrize("storage", [torch.float32, torch.bool, torch.uint8], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_bernoulli_within_its_limits(dtype: torch.dtype, storage: torch.dtype, error: float) -> None:
+def test_bernoulli_is_within_its_error_bounds(dtype: torch.dtype, storage: torch.dtype, error: float) -> None:
     logits = (4 * draw(6, 784)).to(dtype)
     brightness = torch.rand(6, 784, generator=torch.Generator().manual_seed(1))
     target = (255 * brightness).to(storage) if storage == torch.uint8 else brightness.round().to(storage)
@@ -114,7 +114,7 @@ def test_bernoulli_within_its_limits(dtype: torch.dtype, storage: torch.dtype, e
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_a_gaussian_of_16_bit_means_within_its_limits(dtype: torch.dtype, error: float) -> None:
+def test_a_gaussian_with_16_bit_means_is_within_its_error_bounds(dtype: torch.dtype, error: float) -> None:
     mean, logvar, target = (4 * draw(3, 6, 136)).to(dtype)
     terms = ((target.double() - mean.double()) ** 2 * torch.exp(-logvar.double()) + logvar.double()) / 2
     exact = (terms + math.log(2 * math.pi) / 2).sum(1)
@@ -124,14 +124,14 @@ def test_a_gaussian_of_16_bit_means_within_its_limits(dtype: torch.dtype, error:
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("storage", [torch.float32, torch.uint8], ids=str)
-def test_infinities_and_nan_are_those_of_the_operator(storage: torch.dtype, masked: bool) -> None:
+def test_infinities_and_nan_equal_those_of_the_operator(storage: torch.dtype, masked: bool) -> None:
     inf, nan = math.inf, math.nan
     logits = draw(9, 16)
     logits[:8, 5] = torch.tensor([inf, -inf, nan, 1e38, -1e38, 89.0, -200.0, 0.0])
     for bit in (0, 1):
         target = torch.full((9, 16), bit * (255 if storage == torch.uint8 else 1)).to(storage)
         mask = torch.ones(9, 16, dtype=torch.bool)
-        mask[:, 5] = not masked  # then no odd value counts
+        mask[:, 5] = not masked  # then special values are masked
         leaf = logits.clone().requires_grad_()
         nll = ops.bernoulli_nll(leaf, target, mask=mask)
         (gradient,) = torch.autograd.grad(nll.sum(), leaf)
@@ -143,7 +143,7 @@ def test_infinities_and_nan_are_those_of_the_operator(storage: torch.dtype, mask
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 7), (33, 20), (5, 136), (2, 9001)])
-def test_no_bit_depends_on_the_grid(rows: int, columns: int) -> None:
+def test_results_do_not_depend_on_the_grid(rows: int, columns: int) -> None:
     mean, logvar, target = draw(3, rows, columns)
     grad_nll = torch.linspace(-1, 1, rows)
     mask = torch.arange(rows * columns).reshape(rows, columns) % 3 != 1
@@ -159,7 +159,7 @@ def test_no_bit_depends_on_the_grid(rows: int, columns: int) -> None:
     assert all(map(torch.equal, *results))
 
 
-def test_a_row_of_more_segments_than_a_warp_has_lanes() -> None:
+def test_a_row_with_more_segments_than_lanes_of_a_warp() -> None:
     logits, target = draw(1, 40 * 4096 + 3), torch.zeros(1, 40 * 4096 + 3, dtype=torch.bool)
     exact = torch.nn.functional.softplus(logits.double()).sum(1)
     torch.testing.assert_close(likelihood(BERNOULLI, logits, target, blocks=4).double(), exact, rtol=1e-6, atol=0)
@@ -184,7 +184,7 @@ def test_a_shared_parameter_is_summed_over_any_number_of_rows(rows: int, columns
 
 
 @pytest.mark.parametrize("spread", [SCALAR, DIMENSION, FULL])
-def test_a_float32_parameter_beside_16_bit_means(spread: int) -> None:
+def test_a_float32_parameter_with_16_bit_means(spread: int) -> None:
     mean, target = draw(2, 5, 24, dtype=torch.bfloat16)
     logvar = draw(5, 24) if spread == FULL else draw(1 if spread == SCALAR else 24)
     grad_nll = torch.linspace(-1, 1, 5)

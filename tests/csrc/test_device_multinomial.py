@@ -1,4 +1,4 @@
-"""multinomial_nll's CUDA kernels on the emulated grid: logits read once, whatever they are."""
+"""multinomial_nll's CUDA kernels on the emulated grid: logits are read once, for any values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def run(
     aligned: bool = False,
     blocks: int = 2,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """nll, logsumexp, total, and the gradient by the logits for a grad_nll of ones."""
+    """Return nll, logsumexp, total, and the gradient with respect to the logits for a grad_nll of ones."""
     (rows, columns), data_rows = logits.shape, len(counts)
     nll, logsumexp, total = torch.full((3, rows), torch.nan).unbind()
     gradient = torch.full_like(logits, torch.nan)
@@ -38,7 +38,9 @@ def counts_of(rows: int, columns: int) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("storage", [torch.float32, torch.uint8], ids=str)
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (4, 9), (3, 136), (2, 9008)])
-def test_within_its_limits(rows: int, columns: int, storage: torch.dtype, dtype: torch.dtype, error: float) -> None:
+def test_multinomial_is_within_its_error_bounds(
+    rows: int, columns: int, storage: torch.dtype, dtype: torch.dtype, error: float
+) -> None:
     logits, counts = (3 * draw(rows, columns)).to(dtype), counts_of(rows, columns)
     exact = torch.log_softmax(logits.double(), dim=1)
     total = counts.sum(1).double()
@@ -53,7 +55,7 @@ def test_within_its_limits(rows: int, columns: int, storage: torch.dtype, dtype:
 
 
 @pytest.mark.parametrize("span", [1.0, 110.0, 1000.0])
-def test_a_larger_logit_late_in_the_row_moves_what_was_summed(span: float, error: float) -> None:
+def test_a_larger_logit_late_in_the_row_rescales_the_sum(span: float, error: float) -> None:
     for columns in (16, 1024, 8200):
         logits, counts = torch.linspace(-span, span, columns).repeat(3, 1), counts_of(3, columns)
         logits[1] = logits[1].flip(0)
@@ -82,9 +84,9 @@ def test_infinite_logits(aligned: bool) -> None:
     logits = torch.zeros(5, 8)
     counts = torch.zeros(5, 8)
     logits[:, 2], counts[:, 1] = -inf, 2.0
-    counts[1, 2] = 1.0  # a count that cannot be
-    counts[2] = 0.0  # no count at all
-    logits[3] = -inf  # nothing can be
+    counts[1, 2] = 1.0  # an impossible count
+    counts[2] = 0.0  # no counts
+    logits[3] = -inf  # all items are impossible
     logits[4, 5] = math.nan
     nll, logsumexp, total, gradient = run(logits, counts, aligned=aligned)
     assert nll[0].item() == pytest.approx(2 * math.log(7), rel=1e-6)
@@ -99,7 +101,7 @@ def test_infinite_logits(aligned: bool) -> None:
     assert bool((gradient[0, 2] == 0) & (gradient[2] == 0).all())
 
 
-def test_a_positive_infinity_is_no_number() -> None:
+def test_a_positive_infinite_logit_gives_nan() -> None:
     logits = torch.zeros(2, 8)
     logits[:, 4] = math.inf
     counts = torch.zeros(2, 8)
@@ -109,6 +111,6 @@ def test_a_positive_infinity_is_no_number() -> None:
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (33, 20), (5, 136), (2, 9001)])
-def test_no_bit_depends_on_the_grid(rows: int, columns: int) -> None:
+def test_results_do_not_depend_on_the_grid(rows: int, columns: int) -> None:
     logits, counts = draw(rows, columns), counts_of(rows, columns)
     assert all(map(torch.equal, run(logits, counts, blocks=1), run(logits, counts, blocks=5)))

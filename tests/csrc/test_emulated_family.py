@@ -1,4 +1,4 @@
-"""The rest of the family's CUDA bodies on the emulated grid: likelihoods, log ratio, priors and reductions."""
+"""The other CUDA kernels on the emulated grid: likelihoods, log ratio, priors and reductions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def cases() -> list[tuple[str, torch.dtype, str, torch.dtype]]:
     chosen += [(name, torch.float32, spread, torch.float32) for name in LIKELIHOODS[1:] for spread in SPREADS[1:]]
     for dtype in DTYPES[1:]:
         chosen += [(LIKELIHOODS[0], dtype, "none", dtype), (LIKELIHOODS[1], dtype, "full", dtype)]
-    for storage in (torch.float32, torch.uint8, torch.bool):  # beside 16-bit outputs
+    for storage in (torch.float32, torch.uint8, torch.bool):  # with 16-bit outputs
         chosen.append(("bernoulli_nll", storage, "none", torch.bfloat16))
     chosen += [
         ("gaussian_nll", torch.float32, "full", torch.float16),
@@ -84,7 +84,7 @@ def test_likelihood_equals_the_operator(
     code = 4 if storage == torch.uint8 and name != "bernoulli_nll" else STORAGES.index(storage)
     for blocks, aligned in enumerate(alignments(output), start=1):
         found, grad_output = torch.full_like(nll, torch.nan), torch.full_like(output, torch.nan)
-        grad_parameter = None  # of a parameter that rows share: before the host rounds it to the parameter's type
+        grad_parameter = None  # of a parameter shared by rows: before the host rounds it to the parameter's type
         if parameter is not None:
             kept = parameter.dtype if spread == "full" else sum_dtype(output)
             grad_parameter = torch.full_like(parameter, torch.nan, dtype=kept)

@@ -71,7 +71,7 @@ def test_forward_and_backward_equal_the_operators(rows: int, columns: int, dtype
 
 
 @pytest.mark.parametrize(("rows", "columns"), SHAPES)
-def test_no_bit_depends_on_the_grid(rows: int, columns: int) -> None:
+def test_results_do_not_depend_on_the_grid(rows: int, columns: int) -> None:
     mu, logvar, grad_z = draw(3, rows, columns)
     grad_kl = torch.linspace(-1, 1, rows)
     small, large = (
@@ -81,7 +81,7 @@ def test_no_bit_depends_on_the_grid(rows: int, columns: int) -> None:
     assert all(map(torch.equal, small, large))
 
 
-def test_absent_gradients_add_nothing() -> None:
+def test_absent_gradients_contribute_nothing() -> None:
     mu, logvar, grad_z = draw(3, 3, 20)
     mu[0, 0] = torch.inf  # would make NaN of a zero gradient
     grad_mu, _ = run_backward(grad_z, None, mu, logvar, 1, True)

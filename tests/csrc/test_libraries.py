@@ -1,4 +1,4 @@
-"""What the libraries are made of: torch's stable headers only, and no symbol of Python or of torch's C++."""
+"""The libraries use torch's stable headers only, and no symbols of Python or of torch's C++ API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CSRC = Path(__file__).parents[2] / "csrc"
 TORCH = Path(torch.__file__).parent / "include"
 LIBRARIES = sorted(Path(fastvae.__file__).parent.glob("libfastvae_*.so"))
 SOURCES = sorted(path for path in [*CSRC.rglob("*.cpp"), *CSRC.rglob("*.cu")] if path.name != "module.cpp")
-# What torch promises to keep; its headers of 2.10 to 2.12 refuse all others under TORCH_STABLE_ONLY.
+# Torch's stable API; under TORCH_STABLE_ONLY the headers of 2.10 to 2.12 refuse all others.
 STABLE = ("torch/csrc/stable/", "torch/headeronly/", "torch/csrc/inductor/aoti_torch/c/")
 STABLE += (
     "torch/csrc/inductor/aoti_torch/generated/c_shim_aten.h",
@@ -30,14 +30,14 @@ needs_libraries = pytest.mark.skipif(not _native.loaded, reason=f"no native libr
 
 
 def unstable_headers(sources: list[Path]) -> list[str]:
-    """The headers of torch, pybind11 or Python that the sources include, but for torch's stable ones.
+    """Return the headers of torch, pybind11 or Python that the sources include, except torch's stable ones.
 
     Only the preprocessor runs. CUDA's own headers may be missing (-MG), and CUDA files are read as C++.
     """
     flags = ["-std=c++20", "-DUSE_CUDA", "-DTORCH_STABLE_ONLY", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
     command = [*shlex.split(str(COMPILER)), "-M", "-MG", "-x", "c++", *flags, f"-I{CSRC}", f"-I{TORCH}"]
     done = subprocess.run([*command, *map(str, sources)], capture_output=True, text=True, check=False)
-    if done.returncode != 0:  # a header refuses to be included by #error
+    if done.returncode != 0:  # a header refuses inclusion by #error
         return [line for line in done.stderr.splitlines() if "error" in line] or [done.stderr]
     headers = {word for word in done.stdout.replace("\\\n", " ").split() if not word.endswith(":")}
     of_torch = {header.split("/include/", 1)[1] for header in headers if header.startswith(f"{TORCH}/")}
@@ -67,7 +67,7 @@ def undefined_symbols(library: Path) -> list[str]:
 @needs_libraries
 @pytest.mark.skipif(shutil.which("nm") is None, reason="needs binutils")
 @pytest.mark.parametrize("library", LIBRARIES, ids=lambda path: path.name)
-def test_a_library_needs_torchs_c_functions_and_nothing_of_python(library: Path) -> None:
+def test_a_library_requires_c_functions_of_torch_and_no_python(library: Path) -> None:
     symbols = undefined_symbols(library)
     assert any(name.startswith("aoti_torch_") for name in symbols)
     assert [name for name in symbols if name.startswith(("Py", "_Py"))] == []
@@ -78,7 +78,7 @@ def test_a_library_needs_torchs_c_functions_and_nothing_of_python(library: Path)
 @needs_libraries
 @pytest.mark.skipif(shutil.which("readelf") is None, reason="needs binutils")
 @pytest.mark.parametrize("library", LIBRARIES, ids=lambda path: path.name)
-def test_a_library_links_no_part_of_torch_that_is_bound_to_a_python(library: Path) -> None:
+def test_a_library_does_not_link_python_specific_parts_of_torch(library: Path) -> None:
     said = subprocess.run(["readelf", "-d", str(library)], capture_output=True, text=True, check=True).stdout
     needed = set(re.findall(r"\(NEEDED\).*\[(.*)\]", said))
     assert {name for name in needed if "torch" in name or "c10" in name} <= {"libtorch_cpu.so", "libtorch_cuda.so"}

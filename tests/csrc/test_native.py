@@ -1,4 +1,4 @@
-"""The native CPU library itself: known answers, and each instruction set of its kernels (in a process of its own)."""
+"""The native CPU library: known answers, and each instruction set of its kernels (in a separate process)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KNOWN_ANSWERS = [
     ((2**32 - 1, 0, 0, 0), (42, 0), (0x6E2412DE, 0x41D4EC95, 0x29DD3E0C, 0xAED56CFA)),
 ]
 
-# Runs under one instruction set and prints what is compared. The reference is called by name: it never runs natively.
+# Runs under one instruction set and prints the results. The reference is called by name: it never runs natively.
 PROBE = """
 import json, torch, fastvae
 from fastvae import ops
@@ -80,7 +80,7 @@ print(json.dumps(report))
 
 @pytest.fixture
 def module() -> Any:
-    """fastvae._C, which the package does without."""
+    """fastvae._C, which the package does not use."""
     return pytest.importorskip("fastvae._C", reason=f"no fastvae._C: {_native.build_info.get('module_reason')}")
 
 
@@ -109,7 +109,7 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
 
 @native
 @pytest.mark.parametrize("capability", ["baseline", "avx2", "avx512", "avx512_bf16"])
-def test_every_instruction_set(capability: str) -> None:
+def test_every_instruction_set_agrees(capability: str) -> None:
     ran = run_python(PROBE, FASTVAE_CPU_CAPABILITY=capability)
     if "this CPU does not run" in ran.stderr:
         pytest.skip(f"this CPU has no {capability}")
@@ -134,7 +134,7 @@ def test_unknown_instruction_set_is_refused() -> None:
     assert "must be baseline, avx2, avx512 or avx512_bf16, got sse9" in ran.stderr
 
 
-def test_backend_is_an_argument_of_the_environment() -> None:
+def test_the_environment_selects_the_backend() -> None:
     report = "from fastvae.ops import _native; print(_native.loaded, _native.reason)"
     ran = run_python(report, FASTVAE_BACKEND="reference")
     assert ran.stdout.startswith("False FASTVAE_BACKEND=reference"), ran.stderr
@@ -142,7 +142,7 @@ def test_backend_is_an_argument_of_the_environment() -> None:
     assert "FASTVAE_BACKEND must be one of auto, native, reference, got 'fast'" in ran.stderr
 
 
-# A loader that refuses, as where the C++ runtime is too old.
+# A loader that fails, as with an old C++ runtime.
 REFUSED = """
 import torch
 def refuse(path):
@@ -151,7 +151,7 @@ torch.ops.load_library = refuse
 """
 
 
-def test_native_without_a_library_is_an_error_that_says_how_to_build() -> None:
+def test_native_without_a_library_is_an_error_with_a_remedy() -> None:
     ran = run_python(REFUSED + "import fastvae.ops", FASTVAE_BACKEND="native")
     assert ran.returncode != 0
     assert "FASTVAE_BACKEND=native, but libfastvae_cpu.so" in ran.stderr
@@ -159,7 +159,7 @@ def test_native_without_a_library_is_an_error_that_says_how_to_build() -> None:
     assert _native.BUILD_COMMAND in ran.stderr
 
 
-def test_the_fallback_is_said_once_and_on_rank_zero_only() -> None:
+def test_the_fallback_is_reported_once_on_rank_zero() -> None:
     ran = run_python(REFUSED + "import fastvae.ops, fastvae.ops.philox", FASTVAE_BACKEND="auto", RANK="0")
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr.count("runs its reference") == 1

@@ -1,4 +1,4 @@
-"""Counting instructions in machine code: a small text of our own, then the smallest kernel, compiled."""
+"""Counting instructions in machine code: a small handwritten text, then the smallest kernel, compiled."""
 
 from __future__ import annotations
 
@@ -78,31 +78,31 @@ def found(
     return list(rows), troubles
 
 
-def test_loops_are_found_and_the_path_is_the_working_threads() -> None:
+def test_loops_are_found_on_the_path_of_an_active_thread() -> None:
     (lines,) = functions_of(text()).values()
     blocks = blocks_of(lines)
     assert sorted(blocks[loop.header].labels[0] for loop in loops_of(blocks)) == [".L_x_2", ".L_x_4"]
     walker = Walker(blocks, Wanted(pack=Moved(loads=16, stores=16), packs=4))
     path = walker.executed()
-    assert path.instructions == 3 + 2 + 4 * 5 + 5 * 3 + 2  # no slow division, no mask, five halvings of a warp
+    assert path.instructions == 3 + 2 + 4 * 5 + 5 * 3 + 2  # no slow division, no mask, five steps of a warp reduction
     assert path.moved == Moved(loads=64, stores=64)
     assert walker.body() == 7
     assert path.accesses() == {"LDG.E.128": 4, "STG.E.128": 4, "STG.E": 1}
 
 
-def test_a_mask_of_bytes_takes_its_branch() -> None:
+def test_a_mask_of_bytes_uses_its_branch() -> None:
     (lines,) = functions_of(text()).values()
     path = Walker(blocks_of(lines), Wanted(pack=Moved(loads=16, bytes_loads=2, stores=16))).executed()
     assert path.moved.bytes_loads == 2
     assert path.instructions == 3 + 2 + 7 + 5 * 3 + 2
 
 
-def test_columns_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_has_its_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, troubles = found(monkeypatch)
     assert troubles == []
     (row,) = rows
     assert isinstance(row, sass_counts.Row)
-    assert row.instructions == (3 + 2 + 4 * 5 + 5 * 3 + 2) / 16  # a lane's share of 512 columns
+    assert row.instructions == (3 + 2 + 4 * 5 + 5 * 3 + 2) / 16  # one lane's part of 512 columns
     assert (row.bytes_moved, row.registers, row.spilled) == (8, 40, 0)
     issue, copy = 2.625 / (132 * 128 * 1.98e9 * 0.8), 8 / 4.3e12
     assert row.of_copy("H200") == pytest.approx(min(0.9, copy / issue))

@@ -1,4 +1,4 @@
-"""Opens folders of shards as runs do and prints, as JSON, which files that opened and what was then read."""
+"""Open folders of shards like a run and print as JSON which files were opened and what was read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def watch(event: str, arguments: tuple[object, ...]) -> None:
 
 
 def start(folder: str, rank: int, world_size: int) -> dict[str, Any]:
-    """Six steps of one rank."""
+    """Read six steps of one rank."""
     opened.clear()
     data = build_data(DataConfig(name="file", path=Path(folder)), seed=3)
     loader = Loader(data.train, data.preprocess, global_batch_size=8, seed=3, rank=rank, world_size=world_size)

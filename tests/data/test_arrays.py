@@ -1,4 +1,4 @@
-"""Own .npy and .npz files: what is read, and that nothing hostile is."""
+"""Users' .npy and .npz files: valid arrays are read, hostile files are refused."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def test_numbers_of_every_kind_are_read(
         ((5, 2, 3, 4, 2), (2, 3, 4, 2)),
     ],
 )
-def test_images_get_their_channels_first(tmp_path: Path, shape: tuple[int, ...], event_shape: tuple[int, ...]) -> None:
+def test_images_are_converted_to_channels_first(
+    tmp_path: Path, shape: tuple[int, ...], event_shape: tuple[int, ...]
+) -> None:
     array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     source = load(saved(tmp_path / "mine.npy", x=array))
     assert source.event_shape == event_shape
@@ -79,13 +81,13 @@ def test_images_get_their_channels_first(tmp_path: Path, shape: tuple[int, ...],
 
 @pytest.mark.parametrize("name", ["x", "X", "data", "images", "arr_0", "whatever"])
 @pytest.mark.parametrize("compressed", [False, True])
-def test_arrays_are_found_by_name(tmp_path: Path, name: str, compressed: bool) -> None:
+def test_arrays_are_selected_by_name(tmp_path: Path, name: str, compressed: bool) -> None:
     path = tmp_path / "mine.npz"
     (np.savez_compressed if compressed else np.savez)(path, **{name: np.ones((3, 2))})
     assert every(load(path)).tolist() == [[1.0, 1.0]] * 3
 
 
-def test_labels_and_test_sets_are_found_by_name(tmp_path: Path) -> None:
+def test_labels_and_test_sets_are_selected_by_name(tmp_path: Path) -> None:
     x = np.zeros((4, 2))
     source = load(saved(tmp_path / "one.npz", X=x, y=np.array([[3.0], [1.0], [0.0], [2.0]])))
     assert source.labels is not None
@@ -101,7 +103,7 @@ def test_labels_and_test_sets_are_found_by_name(tmp_path: Path) -> None:
 
 
 class Trap:
-    """Unpickling it would write a file."""
+    """An object that writes a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -139,14 +141,14 @@ def test_pickled_objects_are_refused_and_not_run(tmp_path: Path, suffix: str) ->
     ],
 )
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
-def test_unsuitable_arrays_are_named(tmp_path: Path, array: np.ndarray[Any, Any], words: str, suffix: str) -> None:
+def test_unsuitable_arrays_are_refused(tmp_path: Path, array: np.ndarray[Any, Any], words: str, suffix: str) -> None:
     path = saved(tmp_path / f"mine{suffix}", x=array)
     with pytest.raises(ValueError, match=words) as caught:
         load(path)
     assert str(path) in str(caught.value)
 
 
-def test_an_archive_without_examples_is_named(tmp_path: Path) -> None:
+def test_an_archive_without_examples_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="it holds a, b"):
         load(saved(tmp_path / "mine.npz", a=np.zeros((2, 2)), b=np.zeros((2, 2))))
     with zipfile.ZipFile(tmp_path / "none.npz", "w") as archive:
@@ -161,7 +163,7 @@ def test_an_archive_without_examples_is_named(tmp_path: Path) -> None:
     "content", [b"", b"PK", b"PK\x03\x04" + bytes(50), b"\x93NUMPY", b"\x93NUMPY\x01\x00\xff\xff{"]
 )
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
-def test_what_is_no_array_is_named(tmp_path: Path, content: bytes, suffix: str) -> None:
+def test_files_that_are_not_arrays_are_refused(tmp_path: Path, content: bytes, suffix: str) -> None:
     path = tmp_path / f"mine{suffix}"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"not a readable .npz archive|not an array in NumPy's format") as caught:
@@ -192,7 +194,7 @@ def npy_bytes(header: str, data: bytes) -> bytes:
     ],
 )
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
-def test_headers_that_lie_cost_no_memory(tmp_path: Path, shape: Any, words: str, suffix: str) -> None:
+def test_false_headers_allocate_no_memory(tmp_path: Path, shape: Any, words: str, suffix: str) -> None:
     content = npy_bytes(str({"descr": "<f4", "fortran_order": False, "shape": shape}), bytes(8))
     path = tmp_path / f"mine{suffix}"
     if suffix == ".npz":
@@ -204,7 +206,7 @@ def test_headers_that_lie_cost_no_memory(tmp_path: Path, shape: Any, words: str,
         load(path)
 
 
-def test_a_zip_bomb_costs_no_memory(tmp_path: Path) -> None:
+def test_a_zip_bomb_allocates_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "bomb.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x.npy", "w") as member:
         member.write(npy_bytes("{'descr': '|u1', 'fortran_order': False, 'shape': (1000, 10)}", b""))
@@ -220,7 +222,7 @@ def test_a_zip_bomb_costs_no_memory(tmp_path: Path) -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(suffix=st.sampled_from([".npy", ".npz"]), data=st.data())
-def test_no_change_to_a_file_does_anything_but_parse_or_raise(suffix: str, data: st.DataObject) -> None:
+def test_a_damaged_file_is_parsed_or_refused(suffix: str, data: st.DataObject) -> None:
     buffer = io.BytesIO()
     if suffix == ".npy":
         np.save(buffer, np.arange(6, dtype=np.uint8).reshape(3, 2))

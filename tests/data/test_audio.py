@@ -1,4 +1,4 @@
-"""Recordings: what is read, who said it, how training varies it, and what is refused."""
+"""Recordings: files, labels and speakers, augmentation in training, and refusals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def sine(frequency_hz: float, seconds: float = 0.5, rate: int = RATE) -> torch.T
 
 @pytest.fixture
 def digits(tmp_path: Path) -> Path:
-    """Two digits said by two speakers ten times each: tones."""
+    """Two digits of two speakers, ten recordings each: tones."""
     folder = tmp_path / "recordings"
     folder.mkdir()
     for digit in (3, 7):
@@ -41,7 +41,7 @@ def own(path: Path, **options: object) -> DataConfig:
     return DataConfig(name="file", path=path, **options)  # type: ignore[arg-type]
 
 
-def test_names_say_label_and_speaker(digits: Path) -> None:
+def test_file_names_contain_label_and_speaker(digits: Path) -> None:
     data = build_data(own(digits, condition=("label", "speaker")))
     assert (data.kind, data.event_shape, data.label_names) == ("audio", (1, 32, 32), ("3", "7"))
     assert (len(data.train), len(data.test), data.condition_dim) == (36, 4, 4)
@@ -49,7 +49,7 @@ def test_names_say_label_and_speaker(digits: Path) -> None:
     assert data.conditions.vector(label="7", speaker="ann").tolist() == [0, 1, 1, 0]
 
 
-def test_what_the_model_reads_is_standardised(digits: Path) -> None:
+def test_spectrograms_are_standardised(digits: Path) -> None:
     data = build_data(own(digits))
     x = data.preprocess(data.train[torch.arange(36)], noise_key(0), indices=torch.arange(36), evaluation=True).x
     assert x.shape == (36, 1, 32, 32)
@@ -66,7 +66,7 @@ def test_folders_are_labels(digits: Path, tmp_path: Path) -> None:
     assert data.train.attribute("speaker") is None
 
 
-def test_a_run_keeps_its_standardisation(digits: Path, tmp_path: Path) -> None:
+def test_a_run_saves_its_standardisation(digits: Path, tmp_path: Path) -> None:
     data = build_data(own(digits))
     write_waveform(tmp_path / "3_ann_0.wav", sine(100, 1.0), RATE)
     write_waveform(tmp_path / "3_ann_1.wav", sine(3000, 1.0), RATE)
@@ -81,7 +81,7 @@ def test_a_run_keeps_its_standardisation(digits: Path, tmp_path: Path) -> None:
         build_data(own(digits), state={**data.state, "audio.json": b"{}"})
 
 
-def test_training_varies_a_clip_by_its_key_and_evaluation_does_not(digits: Path) -> None:
+def test_clips_are_augmented_in_training_only(digits: Path) -> None:
     data = build_data(own(digits, audio=AudioConfig(max_delay=255, gain_db=3.0)))
     raw, indices = data.train[torch.arange(8)], torch.arange(8)
 
@@ -96,14 +96,14 @@ def test_training_varies_a_clip_by_its_key_and_evaluation_does_not(digits: Path)
     assert torch.allclose(halves, x(1, evaluation=False), atol=1e-4)
 
 
-def test_an_empty_micro_batch_passes(digits: Path) -> None:
+def test_an_empty_micro_batch_is_accepted(digits: Path) -> None:
     data = build_data(own(digits, audio=AudioConfig(max_delay=255, gain_db=3.0)))
     loader = Loader(data.train, data.preprocess, global_batch_size=2, seed=0, accumulation=3)
     assert sorted(len(micro.batch) for micro in loader.load(0)) == [0, 1, 1]
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (16000, 1), (44100, 2), (4000, 1)])
-def test_any_rate_and_channels_are_read(rate: int, channels: int, tmp_path: Path) -> None:
+def test_sample_rates_and_channels_are_converted(rate: int, channels: int, tmp_path: Path) -> None:
     samples = sine(440, 2.0, rate).numpy()
     soundfile.write(tmp_path / "x.flac", np.stack([samples] * channels, axis=1), rate)
     read = read_waveform(tmp_path / "x.flac", RATE, 8192)
@@ -112,12 +112,12 @@ def test_any_rate_and_channels_are_read(rate: int, channels: int, tmp_path: Path
     assert torch.allclose(read[inner], sine(440, 2.0)[:8192][inner], atol=0.02)
 
 
-def test_resampling_keeps_a_tone_and_its_length() -> None:
+def test_resampling_preserves_a_tone_and_its_length() -> None:
     assert torch.equal(resample(sine(100), RATE, RATE), sine(100))
     assert resample(sine(100, 1.0), RATE, 11025).shape == (11025,)
 
 
-def test_a_short_clip_ends_in_silence(tmp_path: Path) -> None:
+def test_a_short_clip_is_padded_with_silence(tmp_path: Path) -> None:
     write_waveform(tmp_path / "x.wav", sine(440, 0.1), RATE)
     assert float(read_waveform(tmp_path / "x.wav", RATE, 8192)[800:].abs().max()) == 0
 
@@ -140,14 +140,14 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_damaged_file_is_one_clear_line(name: str, digits: Path) -> None:
+def test_a_damaged_file_is_a_one_line_error(name: str, digits: Path) -> None:
     (digits / "0_ann_0.wav").write_bytes(HOSTILE[name])
     with pytest.raises(ValueError, match=r"0_ann_0\.wav: ") as error:
         build_data(own(digits))
     assert "\n" not in str(error.value)
 
 
-def test_a_header_that_lies_about_its_length_costs_no_memory(digits: Path) -> None:
+def test_a_false_length_in_a_header_allocates_no_memory(digits: Path) -> None:
     content = bytearray((digits / "3_ann_0.wav").read_bytes())
     content[4:8] = content[40:44] = b"\xff\xff\xff\x7f"  # the sizes of the file and of its data
     (digits / "3_ann_0.wav").write_bytes(bytes(content))
@@ -159,7 +159,7 @@ def test_too_many_recordings_are_refused(digits: Path) -> None:
         build_data(own(digits, max_gib=1e-6))
 
 
-def test_recordings_that_are_all_silent_are_refused(tmp_path: Path) -> None:
+def test_silent_recordings_are_refused(tmp_path: Path) -> None:
     for take in range(3):
         write_waveform(tmp_path / f"1_ann_{take}.wav", torch.zeros(100), RATE)
     with pytest.raises(ValueError, match="silent"):
@@ -167,14 +167,14 @@ def test_recordings_that_are_all_silent_are_refused(tmp_path: Path) -> None:
 
 
 def archive(path: Path, folder: Path) -> Path:
-    """The folder as the data set's archive, below ``path``."""
+    """Write the folder as the data set's archive in ``path``."""
     (path / "fsdd").mkdir(parents=True)
     with tarfile.open(path / "fsdd" / "recordings.tar.gz", "w:gz") as tar:
         tar.add(folder, "recordings")
     return path / "fsdd" / "recordings.tar.gz"
 
 
-def test_an_archive_splits_by_take(digits: Path, tmp_path: Path) -> None:
+def test_an_archive_is_split_by_take(digits: Path, tmp_path: Path) -> None:
     archive(tmp_path / "data", digits)
     data = build_data(DataConfig(name="spoken-digits", dir=tmp_path / "data"))
     assert (len(data.train), len(data.test)) == (20, 20)
@@ -187,7 +187,7 @@ def test_a_truncated_archive_is_refused(digits: Path, tmp_path: Path) -> None:
         build_data(DataConfig(name="spoken-digits", dir=tmp_path / "data"))
 
 
-def test_missing_recordings_name_where_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_missing_recordings_names_their_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FASTVAE_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(ValueError, match="free-spoken-digit-dataset"):

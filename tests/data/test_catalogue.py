@@ -32,7 +32,7 @@ CATALOGUE = Catalogue(tuple(FILMS), tuple(FILMS.values()))
         ("9", "9"),
     ],
 )
-def test_a_title_comes_before_an_id_and_that_before_a_part(name: str, identity: str) -> None:
+def test_titles_match_before_ids_and_ids_before_parts_of_titles(name: str, identity: str) -> None:
     assert CATALOGUE.ids[CATALOGUE.find(name)] == identity
 
 
@@ -41,32 +41,32 @@ def test_a_title_comes_before_an_id_and_that_before_a_part(name: str, identity: 
     [
         ("star", r"'star' can be several items: Star Wars \(1977\) | Star Trek \(1979\); give the whole title of one"),
         ("sabrina", r"'sabrina' can be several items: Sabrina \(1995\) \| Sabrina \(1954\); give the whole title"),
-        ("Chasing Amy (1997)", r"Chasing Amy \(1997\) \(id=8\) \| .* \(id=9\); name one by its id, as in id=8"),
+        ("Chasing Amy (1997)", r"Chasing Amy \(1997\) \(id=8\) \| .* \(id=9\); use an ID, as in id=8"),
         ("Aliens", r"no item has 'Aliens' in its title; did you mean Alien \(1979\)"),
         ("id=77", "no item has the id '77'"),
         ("", "no item has '' in its title"),
     ],
 )
-def test_a_name_that_fits_several_items_or_none_lists_the_nearest(name: str, message: str) -> None:
+def test_an_ambiguous_or_unknown_name_lists_the_closest_items(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         CATALOGUE.find(name)
     assert "\n" not in str(caught.value)
 
 
-def test_the_case_of_letters_decides_where_nothing_else_does() -> None:
+def test_case_resolves_otherwise_equal_titles() -> None:
     catalogue = Catalogue(("a", "A", "b"), ("a", "A", "b"))
     assert [catalogue.find(name) for name in ("a", "A", "B", "id=A")] == [0, 1, 2, 1]
     with pytest.raises(ValueError, match=r"'it' can be several items: iT \| IT;"):
         Catalogue(("1", "2"), ("iT", "IT")).find("it")
 
 
-def test_many_candidates_are_cut_short() -> None:
+def test_long_lists_of_candidates_are_truncated() -> None:
     ids = tuple(map(str, range(30)))
     with pytest.raises(ValueError, match=r"film 8 \| film 9 and 20 more; give the whole title of one"):
         Catalogue(ids, tuple(f"film {identity}" for identity in ids)).find("film")
 
 
-def test_what_names_an_item_finds_it_again() -> None:
+def test_the_displayed_name_of_an_item_finds_it() -> None:
     labels = [CATALOGUE.label(place) for place in range(len(CATALOGUE))]
     assert labels[6:9] == ["Sabrina (1954)", "Chasing Amy (1997) (id=8)", "Chasing Amy (1997) (id=9)"]
     assert len(set(labels)) == len(labels)

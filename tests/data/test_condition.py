@@ -1,4 +1,4 @@
-"""Conditions: what a person names, what the examples have, and the batches that carry it."""
+"""Conditions: values given by name, labels of the examples, and batches with conditions."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ HEIGHT = NumberField("height", low=100.0, high=200.0)
 BOTH = Conditions((SEASON, HEIGHT))
 
 
-def test_a_class_is_named_or_counted() -> None:
+def test_a_class_is_given_by_name_or_index() -> None:
     assert SEASON.vector("summer").tolist() == SEASON.vector(1).tolist() == SEASON.vector("1").tolist() == [0, 1, 0]
 
 
-def test_a_name_that_is_a_number_is_a_name() -> None:
+def test_numeric_class_names_are_names() -> None:
     assert ConditionField("length", ("5", "0")).vector(0).tolist() == [0, 1]
 
 
-def test_a_number_is_no_place_where_names_are_numbers() -> None:
+def test_an_index_is_refused_if_class_names_are_numeric() -> None:
     stars = ConditionField("label", ("1", "2", "3"))
     assert stars.vector(1).tolist() == [1, 0, 0]
     with pytest.raises(ValueError, match="label must be one of 1, 2, 3, got '0'"):
         stars.vector(0)
 
 
-def test_fields_stand_one_after_the_other() -> None:
+def test_fields_are_concatenated_in_order() -> None:
     assert BOTH.size == 4
     assert BOTH.vector(season="autumn", height=150).tolist() == [0, 0, 1, 0.5]
 
 
-def test_what_nobody_asks_for_is_shown_in_turn() -> None:
+def test_values_that_are_not_given_cycle() -> None:
     vectors = BOTH.vectors(5, height=200)
     assert vectors[:, :3].argmax(1).tolist() == [0, 1, 2, 0, 1]
     assert vectors[:, 3].tolist() == [1.0] * 5
@@ -58,7 +58,7 @@ def test_what_nobody_asks_for_is_shown_in_turn() -> None:
         ({"season": 0, "height": 120, "label": 2}, "conditioned on season, height, not on label"),
     ],
 )
-def test_wrong_values_are_named(values: dict[str, object], words: str) -> None:
+def test_invalid_values_are_refused_by_name(values: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         BOTH.vector(**values)  # type: ignore[arg-type]
 
@@ -78,7 +78,7 @@ def test_batches_carry_the_labels_of_their_examples() -> None:
     assert torch.equal(whole.batch.condition.argmax(1), data.test.labels)
 
 
-def test_a_configuration_names_its_conditions() -> None:
+def test_a_configuration_selects_its_conditions() -> None:
     data = build_data(DataConfig(name="digits", condition=("label",)))
     assert data.conditions is not None
     assert data.conditions.vector(label="7").argmax() == 7
@@ -92,11 +92,11 @@ def test_a_configuration_names_its_conditions() -> None:
         (["label", "label"], "given once"),
     ],
 )
-def test_unknown_conditions_are_named(names: list[str], words: str) -> None:
+def test_unknown_conditions_are_refused_by_name(names: list[str], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         condition_on(build_data(DataConfig(name="digits")), names)
 
 
-def test_data_without_labels_have_nothing_to_condition_on() -> None:
+def test_data_without_labels_have_no_condition() -> None:
     with pytest.raises(ValueError, match="have no label to condition on; leave --data"):
         condition_on(as_data(torch.rand(10, 2)), ["label"])

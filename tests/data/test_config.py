@@ -1,4 +1,4 @@
-"""The configuration of data, and the data that it names."""
+"""The configuration of data, and the data that it selects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastvae.data import DataConfig, Loader, build_data, resolve
 from fastvae.data.pixels.digits import load_digits
 
 
-def test_digits_are_scikit_learns_with_every_fifth_for_the_test() -> None:
+def test_every_fifth_of_scikit_learns_digits_is_a_test_example() -> None:
     from sklearn import datasets
 
     images = datasets.load_digits().images
@@ -29,7 +29,7 @@ def test_digits_are_scikit_learns_with_every_fifth_for_the_test() -> None:
     assert np.array_equal(test.labels.numpy(), datasets.load_digits().target[::5])
 
 
-def test_digits_are_dequantised_and_raw_digits_are_not() -> None:
+def test_only_digits_raw_is_not_dequantised() -> None:
     digits, raw = build_data(DataConfig(name="digits")), build_data(DataConfig(name="digits-raw"))
     assert digits.log_jacobian_nats == pytest.approx(64 * math.log(17))
     assert raw.log_jacobian_nats is None
@@ -52,7 +52,7 @@ def test_digits_can_be_binarised(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
-def test_own_arrays(tmp_path: Path, suffix: str) -> None:
+def test_a_users_arrays_are_read(tmp_path: Path, suffix: str) -> None:
     array = np.arange(20 * 6, dtype=np.uint8).reshape(20, 2, 3)
     path = tmp_path / f"mine{suffix}"
     np.save(path, array) if suffix == ".npy" else np.savez(path, x=array, y=np.arange(20))
@@ -62,21 +62,21 @@ def test_own_arrays(tmp_path: Path, suffix: str) -> None:
     assert data.log_jacobian_nats == pytest.approx(6 * math.log(256))
 
 
-def test_a_path_is_the_whole_request(tmp_path: Path) -> None:
+def test_a_path_is_a_complete_configuration(tmp_path: Path) -> None:
     np.save(tmp_path / "mine.npy", np.arange(40.0).reshape(20, 2))
     config = DataConfig(name="mnist", path=tmp_path / "mine.npy")
     assert resolve(config) == resolve(resolve(config)) == replace(config, name="file")
     assert build_data(config).event_shape == (2,)
 
 
-def test_own_test_set(tmp_path: Path) -> None:
+def test_a_users_test_set_is_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", x_train=np.arange(10.0).reshape(5, 2), x_test=np.ones((1, 2)))
     data = build_data(DataConfig(name="file", path=tmp_path / "mine.npz"))
     assert (len(data.train), len(data.test)) == (5, 1)
     assert data.log_jacobian_nats is None
 
 
-def test_own_images(tmp_path: Path) -> None:
+def test_a_users_images_are_read(tmp_path: Path) -> None:
     for number in range(11):
         Image.fromarray(np.full((3, 3), number * 20, dtype=np.uint8)).save(tmp_path / f"{number:02}.png")
     data = build_data(DataConfig(name="file", path=tmp_path, binarize="dynamic"))
@@ -94,12 +94,12 @@ def test_own_images(tmp_path: Path) -> None:
         ({"binarize": "sometimes"}, "binarize must be one of none, static, dynamic, got 'sometimes'"),
     ],
 )
-def test_wrong_configurations_are_named(arguments: dict[str, Any], words: str) -> None:
+def test_invalid_configurations_are_refused(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         DataConfig(**arguments)
 
 
-def test_an_unknown_name_is_answered_with_those_that_are_known() -> None:
+def test_the_error_for_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"must be one of digits, digits-raw, mnist, .*, file, .*, got 'cifar'"):
         build_data(DataConfig(name="cifar"))
 
@@ -107,7 +107,7 @@ def test_an_unknown_name_is_answered_with_those_that_are_known() -> None:
 @pytest.mark.parametrize(
     ("name", "words"), [("mine.odd", "must be an .npy"), ("mine.npy", "no such file"), ("", "must be")]
 )
-def test_wrong_paths_are_named(tmp_path: Path, name: str, words: str) -> None:
+def test_invalid_paths_are_refused(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "mine.odd").write_bytes(b"?")
     with pytest.raises(ValueError, match=words) as caught:
         build_data(DataConfig(name="file", path=tmp_path / name))

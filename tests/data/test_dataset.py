@@ -1,4 +1,4 @@
-"""Data: what a run trains on, made of users' own objects."""
+"""Data from users' objects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_arrays_are_split_by_index() -> None:
     assert data.log_jacobian_nats is None
 
 
-def test_data_are_their_own_data() -> None:
+def test_as_data_returns_data_unchanged() -> None:
     data = as_data(GREY)
     assert as_data(data) is data
 
@@ -49,7 +49,7 @@ def test_pairs_are_train_and_test_or_examples_and_labels(given: Any, num_train: 
     assert (len(data.train), len(data.test)) == (num_train, num_test)
 
 
-def test_dequantised_pixels_have_bits() -> None:
+def test_dequantised_pixels_have_bits_per_dimension() -> None:
     data = as_data(GREY, dequantize=True)
     assert data.log_jacobian_nats == pytest.approx(6 * math.log(256))
     (micro,) = Loader(data.train, data.preprocess, global_batch_size=36, seed=0).load(0)
@@ -58,7 +58,7 @@ def test_dequantised_pixels_have_bits() -> None:
     assert torch.equal((micro.batch.x * 256).floor().to(torch.uint8), data.train[micro.batch.rows])
 
 
-def test_static_binarisation_is_drawn_once_by_seed_and_index() -> None:
+def test_static_binarisation_depends_on_seed_and_index_only() -> None:
     data, again, other = (as_data(GREY, binarize="static", seed=seed) for seed in (5, 5, 6))
     assert data.preprocess == Preprocess(levels=2)
     assert data.log_jacobian_nats == 0.0
@@ -73,7 +73,7 @@ def test_static_binarisation_is_drawn_once_by_seed_and_index() -> None:
         assert torch.equal(batch.x, data.train[batch.rows].float())
 
 
-def test_static_noise_does_not_depend_on_how_many_examples_there_are() -> None:
+def test_static_noise_does_not_depend_on_the_number_of_examples() -> None:
     many = np.broadcast_to(np.uint8(128), (9000, 3))
     few = as_data(many[:100], many[:100], binarize="static")
     all_of_them = as_data(many, many, binarize="static")  # more than one chunk
@@ -84,7 +84,7 @@ def test_static_noise_does_not_depend_on_how_many_examples_there_are() -> None:
         assert float(every(source).double().mean()) == pytest.approx(128 / 255, abs=0.02)
 
 
-def test_dynamic_binarisation_is_drawn_anew_each_step_and_fixed_in_evaluation() -> None:
+def test_dynamic_binarisation_is_sampled_each_step_and_fixed_in_evaluation() -> None:
     data = as_data(GREY, binarize="dynamic")
     loader = Loader(data.train, data.preprocess, global_batch_size=36, seed=0)
     by_row = []
@@ -102,7 +102,7 @@ def test_dynamic_binarisation_is_drawn_anew_each_step_and_fixed_in_evaluation() 
     assert torch.equal(by_row[-1], by_row[-3])
 
 
-def test_probabilities_can_be_binarised_and_other_floats_not() -> None:
+def test_only_probabilities_can_be_binarised() -> None:
     for kind in ("static", "dynamic"):
         data = as_data(np.full((40, 3), 0.5), binarize=kind)  # type: ignore[arg-type]
         assert data.log_jacobian_nats == 0.0
@@ -121,7 +121,7 @@ def test_the_mean_of_the_training_set() -> None:
     torch.testing.assert_close(data.train_mean, torch.from_numpy(GREY.mean(axis=0) / 255).float())
 
 
-def test_lazy_data_sets_go_through_the_same_doors() -> None:
+def test_lazy_data_sets_are_accepted() -> None:
     items = [(torch.full((2, 2), index / 40), index % 3) for index in range(40)]
     data = as_data(items, binarize="dynamic")
     assert (len(data.train), len(data.test)) == (36, 4)
@@ -131,28 +131,28 @@ def test_lazy_data_sets_go_through_the_same_doors() -> None:
     assert data.test.labels.tolist() == [0, 1, 2, 0]
 
 
-def test_parts_that_differ_are_named() -> None:
+def test_different_train_and_test_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"mine: train and test examples must be alike, got \[2\].*\[3\]"):
         as_data(torch.zeros(4, 2), torch.zeros(4, 3), name="mine")
     with pytest.raises(ValueError, match="must be alike"):
         as_data(np.zeros((4, 2)), np.zeros((4, 2), dtype=np.uint8))
 
 
-def test_every_label_has_a_name_or_none_has() -> None:
+def test_label_names_must_be_complete() -> None:
     train, test = (torch.rand(20, 8), torch.arange(20) % 2), (torch.rand(4, 8), torch.tensor([0, 1, 2, 0]))
     assert as_data(train, test, label_names=("a", "b", "c")).label_names == ("a", "b", "c")
     with pytest.raises(ValueError, match="must name every label from 0 to 2, got 2: "):
         as_data(train, test, label_names=("a", "b"))
 
 
-def test_impossible_transformations_are_named() -> None:
+def test_impossible_transformations_are_refused() -> None:
     with pytest.raises(ValueError, match="exclude each other"):
         as_data(GREY, dequantize=True, binarize="dynamic")
-    with pytest.raises(ValueError, match="dequantize needs discrete pixels"):
+    with pytest.raises(ValueError, match="dequantize requires discrete pixels"):
         as_data(np.zeros((4, 2)), dequantize=True)
 
 
-def test_data_can_be_put_together_by_hand() -> None:
+def test_data_can_be_constructed_directly() -> None:
     source = as_source(GREY)
     data = Data(name="mine", train=source, test=source, preprocess=Preprocess(levels=256, binarize=True))
     assert data.log_jacobian_nats == 0.0

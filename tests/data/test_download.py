@@ -1,4 +1,4 @@
-"""Downloads, from a server on this machine: mirrors in turn, checksums, one process at a time, nothing half-written."""
+"""Downloads from a local server: mirrors in order, checksums, one process at a time, no partial files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONTENT = bytes(range(256)) * 1000
 
 
 class Mirror(BaseHTTPRequestHandler):
-    """``/good`` sends the file, the other folders misbehave by name."""
+    """A server: ``/good`` sends the file, the other folders fail as their names say."""
 
     requests: list[str]
 
@@ -38,11 +38,11 @@ class Mirror(BaseHTTPRequestHandler):
             time.sleep(1.0)
         if folder == "slow":
             time.sleep(0.3)
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client had enough
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client closed the connection
             self.wfile.write(body[:1000] if folder == "breaks" else body)
 
     def log_message(self, *_: object) -> None:
-        """Quiet."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_file_is_downloaded_once(server: str, tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize("bad", ["missing", "short", "long", "other", "silent", "breaks"])
-def test_a_bad_mirror_is_passed_over(server: str, tmp_path: Path, bad: str) -> None:
+def test_an_invalid_mirror_is_skipped(server: str, tmp_path: Path, bad: str) -> None:
     path = fetch(remote(f"{server}/{bad}", f"{server}/good/"), tmp_path, timeout_s=0.3, show_progress=False)
     assert path.read_bytes() == CONTENT
     assert Mirror.requests == [bad, "good"]
@@ -97,7 +97,7 @@ def test_a_bad_mirror_is_passed_over(server: str, tmp_path: Path, bad: str) -> N
         ("silent", "timed out"),
     ],
 )
-def test_without_a_good_mirror_the_error_says_what_to_put_where(
+def test_the_error_without_a_valid_mirror_names_file_and_folder(
     server: str, tmp_path: Path, bad: str, reason: str
 ) -> None:
     file = remote(f"{server}/{bad}")
@@ -108,22 +108,22 @@ def test_without_a_good_mirror_the_error_says_what_to_put_where(
     assert left_in(tmp_path) == []
 
 
-def test_offline_is_a_clear_error(tmp_path: Path) -> None:
+def test_the_error_without_a_network_names_the_file(tmp_path: Path) -> None:
     file = remote("http://127.0.0.1:9", "not an address")
-    with pytest.raises(ValueError, match=r"could not download file.gz; get the file with sha256") as caught:
+    with pytest.raises(ValueError, match=r"could not download file.gz; obtain the file with sha256") as caught:
         fetch(file, tmp_path, show_progress=False)
     assert "refused" in str(caught.value)
     assert left_in(tmp_path) == []
 
 
-def test_of_many_callers_one_downloads(server: str, tmp_path: Path) -> None:
+def test_one_of_several_processes_downloads(server: str, tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         paths = list(pool.map(lambda _: fetch(remote(f"{server}/slow"), tmp_path, show_progress=False), range(8)))
     assert {path.read_bytes() for path in paths} == {CONTENT}
     assert Mirror.requests == ["slow"]
 
 
-def test_a_folder_that_cannot_be_made_is_named(server: str, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_named(server: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"cannot write file.gz to .*/file/below .*put it into"):
         fetch(remote(f"{server}/good"), tmp_path / "file" / "below", show_progress=False)

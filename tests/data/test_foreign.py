@@ -1,4 +1,4 @@
-"""Files of other programs are called by their names."""
+"""Files of other programs are identified in errors."""
 
 from __future__ import annotations
 
@@ -21,21 +21,23 @@ from fastvae.data import DataConfig, build_data
         ("x.mat", b"MATLAB 5.0 MAT-file, Platform", "is a MATLAB file"),
         ("x.db", b"SQLite format 3\0", "is an SQLite database"),
         ("x.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", r"Excel file of before 2007 \(.xls\).*save it as .xlsx"),
-        ("x.pkl", b"\x80\x04\x95\x05", "is a pickle, which could run code"),
+        ("x.pkl", b"\x80\x04\x95\x05", "is a pickle, which can run code"),
         ("x.zip", b"PK\x03\x04" + bytes(30), "is a compressed archive"),
         ("x.tar.gz", gzip.compress(b"tar", mtime=0), "is a compressed archive"),
         ("x.csv", gzip.compress(b"a,b\n1,2\n", mtime=0), "is a gzip file by its content; rename it to end with .gz"),
         ("data", b"PAR1" + bytes(30), "is a parquet file by its content; give its name the ending .parquet"),
     ],
 )
-def test_another_programs_file_is_named(tmp_path: Path, kind: str, name: str, content: bytes, words: str) -> None:
+def test_files_of_other_programs_are_identified(
+    tmp_path: Path, kind: str, name: str, content: bytes, words: str
+) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=words) as caught:
         build_data(DataConfig(name=kind, path=tmp_path / name))
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_is_nothing_says_what_it_holds(tmp_path: Path) -> None:
+def test_the_error_for_an_unusable_folder_lists_its_content(tmp_path: Path) -> None:
     config = DataConfig(name="file", path=tmp_path)
     with pytest.raises(ValueError, match=r"must be .*; the folder is empty"):
         build_data(config)
@@ -45,11 +47,11 @@ def test_a_folder_that_is_nothing_says_what_it_holds(tmp_path: Path) -> None:
         build_data(config)
     with tarfile.open(tmp_path / "shard.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "a.dat", "a.npy")
-    with pytest.raises(ValueError, match=r"it holds 1 .dat, 1 .gz, which cannot be read at random: unpack them"):
+    with pytest.raises(ValueError, match=r"it contains 1 .dat, 1 .gz, which do not allow random access"):
         build_data(config)
 
 
-def test_upper_case_endings_are_endings(tmp_path: Path) -> None:
+def test_file_extensions_ignore_case(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.arange(40.0).reshape(20, 2))
     (tmp_path / "x.npy").rename(tmp_path / "X.NPY")
     assert build_data(DataConfig(name="file", path=tmp_path / "X.NPY")).event_shape == (2,)

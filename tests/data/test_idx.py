@@ -1,4 +1,4 @@
-"""The IDX parser: right on right files, one clear ValueError on every other."""
+"""The IDX parser: valid files are read, all others raise a ValueError."""
 
 from __future__ import annotations
 
@@ -67,27 +67,27 @@ def test_arrays_of_any_shape_are_read_back(shape: list[int], zipped: bool, fill:
     ],
 )
 @pytest.mark.parametrize("zipped", [False, True])
-def test_broken_content_is_named(tmp_path: Path, content: bytes, words: str, zipped: bool) -> None:
+def test_invalid_content_is_refused(tmp_path: Path, content: bytes, words: str, zipped: bool) -> None:
     path = written(tmp_path, gzip.compress(content) if zipped else content)
     with pytest.raises(ValueError, match=words) as caught:
         read_idx(path)
     assert str(path) in str(caught.value)
 
 
-def test_other_content_than_the_published_is_refused(tmp_path: Path) -> None:
+def test_content_that_differs_from_the_published_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, gzip.compress(idx_bytes((2,), b"ab")))
     with pytest.raises(ValueError, match=r"not the published file .CRC-32 .*, published 0000002a"):
         read_idx(path, crc32=42)
 
 
 @pytest.mark.parametrize("keep", [2, 5, 10, 11, 20, -9, -8, -4, -1])
-def test_truncated_gzip_is_named(tmp_path: Path, keep: int) -> None:
+def test_truncated_gzip_is_refused(tmp_path: Path, keep: int) -> None:
     whole = gzip.compress(idx_bytes((50,), bytes(range(50))))
     with pytest.raises(ValueError, match="truncated or damaged"):
         read_idx(written(tmp_path, whole[:keep]))
 
 
-def test_no_flipped_bit_changes_what_is_read(tmp_path: Path) -> None:
+def test_flipped_bits_never_change_the_array(tmp_path: Path) -> None:
     whole = gzip.compress(idx_bytes((50,), bytes(range(50))))
     num_refused = 0
     for position in range(10, len(whole)):  # the first ten bytes hold nothing but a time and flags
@@ -101,7 +101,7 @@ def test_no_flipped_bit_changes_what_is_read(tmp_path: Path) -> None:
     assert num_refused >= 8 * (len(whole) - 10) - 7  # all but the few bits that pad the last byte of the data
 
 
-def test_a_gzip_bomb_costs_no_memory(tmp_path: Path) -> None:
+def test_a_gzip_bomb_allocates_no_memory(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb") as file:
         file.write(idx_bytes((1000,), b""))
@@ -116,7 +116,7 @@ def test_a_gzip_bomb_costs_no_memory(tmp_path: Path) -> None:
     assert peak_bytes < 2**23
 
 
-def test_a_header_that_lies_costs_no_memory(tmp_path: Path) -> None:
+def test_a_false_header_allocates_no_memory(tmp_path: Path) -> None:
     path = written(tmp_path, idx_bytes((2**30,), b"few"))
     tracemalloc.start()
     with pytest.raises(ValueError, match="truncated"):
@@ -128,7 +128,7 @@ def test_a_header_that_lies_costs_no_memory(tmp_path: Path) -> None:
 
 @settings(deadline=None, max_examples=300)
 @given(content=st.one_of(st.binary(max_size=60), st.binary(max_size=60).map(lambda tail: b"\x1f\x8b\x08\x00" + tail)))
-def test_no_bytes_do_anything_but_parse_or_raise(content: bytes) -> None:
+def test_any_bytes_are_parsed_or_refused(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = written(Path(folder), content)
         try:
@@ -141,7 +141,7 @@ def test_no_bytes_do_anything_but_parse_or_raise(content: bytes) -> None:
 
 @settings(deadline=None, max_examples=300)
 @given(data=st.data())
-def test_no_change_to_a_file_does_anything_but_parse_or_raise(data: st.DataObject) -> None:
+def test_a_damaged_file_is_parsed_or_refused(data: st.DataObject) -> None:
     whole = bytearray(gzip.compress(idx_bytes((5, 2, 2), bytes(range(20)))))
     for _ in range(data.draw(st.integers(1, 4))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))

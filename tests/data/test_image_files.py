@@ -1,4 +1,4 @@
-"""Image files as phones, browsers and design programs write them: turned, transparent, deep, and junk beside them."""
+"""Image files of phones, browsers and design programs: rotated, transparent, 16-bit; unrelated files in the folder."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def note(folder: Path) -> str:
 
 
 def turned(orientation: int) -> Image.Image:
-    """What a camera stores whose EXIF data say that GREY is the upright image."""
+    """Return the pixels that a camera stores with this EXIF orientation if GREY is the upright image."""
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
@@ -51,7 +51,7 @@ def turned(orientation: int) -> Image.Image:
 
 @pytest.mark.parametrize("orientation", range(10))
 @pytest.mark.parametrize("extension", [".png", ".tif", ".webp", ".jpg"])
-def test_images_are_upright(tmp_path: Path, orientation: int, extension: str) -> None:
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, extension: str) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     options: dict[str, Any] = {".webp": {"lossless": True}, ".jpg": {"quality": 100}}.get(extension, {})
@@ -65,7 +65,9 @@ def test_images_are_upright(tmp_path: Path, orientation: int, extension: str) ->
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "P", "L"])
 @pytest.mark.parametrize(("background", "value"), [("white", 255), ("#000000", 0), ("red", None)])
-def test_transparent_pixels_are_the_background(tmp_path: Path, mode: str, background: str, value: int | None) -> None:
+def test_transparent_pixels_have_the_background_colour(
+    tmp_path: Path, mode: str, background: str, value: int | None
+) -> None:
     for name, hidden in (("a", 10), ("b", 200)):
         if mode in ("P", "L"):
             image = Image.fromarray(np.array([[hidden, 77]], dtype=np.uint8), "L")
@@ -85,13 +87,13 @@ def test_transparent_pixels_are_the_background(tmp_path: Path, mode: str, backgr
     assert "2 with transparency, on white (--data.images.background)" in note(tmp_path)
 
 
-def test_half_transparent_pixels_are_mixed(tmp_path: Path) -> None:
+def test_partly_transparent_pixels_are_blended(tmp_path: Path) -> None:
     Image.fromarray(np.full((2, 2, 4), (0, 0, 0, 51), dtype=np.uint8), "RGBA").save(tmp_path / "a.png")
     assert every(tmp_path).unique().tolist() == [204]
     assert decode_image((tmp_path / "a.png").read_bytes(), "a.png", "black").unique().tolist() == [0]
 
 
-def test_a_background_is_a_colour() -> None:
+def test_the_background_must_be_a_colour() -> None:
     with pytest.raises(ValueError, match=r"background must be a colour such as white or #ff8000, got 'glass'"):
         ImagesConfig(background="glass")
 
@@ -120,7 +122,7 @@ def saved(image: Image.Image, form: str) -> bytes:
 
 
 def deep_tiff() -> bytes:
-    """Three channels of 16 bits, little-endian, one strip: its tags, and what they point to behind them."""
+    """A TIFF file with three channels of 16 bits, little-endian, one strip: its tags, followed by their data."""
     pixels, tags = bytes(4 * 4 * 6), 9
     end = 8 + 2 + 12 * tags + 4
     entries = [
@@ -144,7 +146,7 @@ def deep_tiff() -> bytes:
         *([("a.jp2", deep_jpeg2000("RGB")), ("g.jp2", deep_jpeg2000("L"))] if features.check("jpg_2000") else []),
     ],
 )
-def test_more_than_eight_bits_are_refused_whatever_mode_hides_them(tmp_path: Path, name: str, content: bytes) -> None:
+def test_more_than_eight_bits_are_refused_in_every_mode(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=r"must have 8 bits per channel, got .*; convert it, or use .npy") as caught:
         every(tmp_path)
@@ -152,7 +154,7 @@ def test_more_than_eight_bits_are_refused_whatever_mode_hides_them(tmp_path: Pat
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_eight_bits_made_the_same_way_are_read(tmp_path: Path, channels: int) -> None:
+def test_the_same_format_with_eight_bits_is_read(tmp_path: Path, channels: int) -> None:
     (tmp_path / "a.png").write_bytes(png(channels, 8))
     assert every(tmp_path).shape == (1, 3 if channels > 2 else 1, 4, 4)
 
@@ -161,7 +163,7 @@ def test_eight_bits_made_the_same_way_are_read(tmp_path: Path, channels: int) ->
     "extension",
     [".jfif", ".JPE", ".avif", ".jp2", ".tga", ".pcx", ".pbm", ".pnm", ".qoi", ".ico", ".dds", ".bmp"],
 )
-def test_every_format_that_pillow_reads(tmp_path: Path, extension: str) -> None:
+def test_every_format_of_pillow_is_read(tmp_path: Path, extension: str) -> None:
     if extension.lower() not in image_extensions():
         pytest.skip("this Pillow was built without it")
     form = Image.registered_extensions()[extension.lower()]
@@ -170,7 +172,7 @@ def test_every_format_that_pillow_reads(tmp_path: Path, extension: str) -> None:
     assert every(tmp_path).shape[2:] == (16, 16)
 
 
-def test_what_runs_another_program_is_no_image() -> None:
+def test_formats_that_run_another_program_are_refused() -> None:
     assert not {".eps", ".pdf", ".ps", ".h5", ".mpg"} & set(image_extensions())
 
 
@@ -189,7 +191,7 @@ def junk(folder: Path, num: int = 4) -> Path:
     return folder
 
 
-def test_names_that_begin_with_a_dot_are_no_data(tmp_path: Path) -> None:
+def test_hidden_files_are_ignored(tmp_path: Path) -> None:
     source = load_folder(junk(tmp_path), max_bytes=LIMIT)
     assert source.labels is not None
     assert source.labels.tolist() == [0] * 4 + [1] * 4
@@ -210,22 +212,22 @@ def test_a_hidden_file_changes_no_run(tmp_path: Path) -> None:
     assert "has changed" in str(why_unreadable(path, state))
 
 
-def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
+def test_the_error_for_a_folder_without_images_lists_its_content(tmp_path: Path) -> None:
     (tmp_path / "a.heic").write_bytes(b"?")
     (tmp_path / "._a.png").write_bytes(b"?")
-    with pytest.raises(ValueError, match=r"holds no images; .*skipped: 1 hidden, 1 of other kinds \(1 .heic\)"):
+    with pytest.raises(ValueError, match=r"contains no images; .*skipped: 1 hidden, 1 of other kinds \(1 .heic\)"):
         every(tmp_path)
 
 
-def test_loose_images_and_pictures_beyond_the_first_are_said(tmp_path: Path) -> None:
+def test_images_outside_folders_and_further_frames_are_reported(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     Image.fromarray(GREY).save(tmp_path / "cat" / "a.png")
     Image.fromarray(GREY).save(tmp_path / "b.gif", save_all=True, append_images=[Image.fromarray(GREY + 9)])
-    for words in ("no classes, since 1 lie beside", "1 with several pictures, of which the first is read"):
+    for words in ("no classes, since 1 are next to", "1 with several pictures, of which the first is read"):
         assert words in note(tmp_path)
 
 
-def test_a_tar_shard_of_a_mac_has_no_ghosts(tmp_path: Path) -> None:
+def test_metadata_files_of_macos_in_a_tar_are_ignored(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for number in range(3):
             for name, content in (

@@ -1,4 +1,4 @@
-"""Own folders of images: order, channels, labels; damaged and hostile files are named."""
+"""Users' folders of images: order, channels, labels; errors name damaged and hostile files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LIMIT = 2**24
 def draw(
     path: Path, value: int, *, size: tuple[int, int] = (6, 4), mode: str = "L"
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """An image of (width, height) with a gradient that begins at ``value``."""
+    """Write an image of (width, height) with a gradient that starts at ``value``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     width, height = size
     grey = (value + np.arange(width * height, dtype=np.uint8)).reshape(height, width)
@@ -37,7 +37,7 @@ def every(folder: Path) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("extension", [".png", ".bmp", ".tif", ".PGM", ".gif"])
-def test_grey_images_are_read_in_the_order_of_their_names(tmp_path: Path, extension: str) -> None:
+def test_grey_images_are_read_in_name_order(tmp_path: Path, extension: str) -> None:
     two, one = draw(tmp_path / f"b{extension}", 100), draw(tmp_path / f"a{extension}", 0)
     (tmp_path / "README.txt").write_text("not an image, and not named like one")
     images = every(tmp_path)
@@ -45,7 +45,7 @@ def test_grey_images_are_read_in_the_order_of_their_names(tmp_path: Path, extens
     assert np.array_equal(images[:, 0].numpy(), np.stack([one, two]))
 
 
-def test_colour_anywhere_makes_all_images_colour(tmp_path: Path) -> None:
+def test_one_colour_image_makes_all_images_colour(tmp_path: Path) -> None:
     grey = draw(tmp_path / "a.png", 7)
     colour = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
     Image.fromarray(colour, "RGB").save(tmp_path / "b.png")
@@ -56,12 +56,12 @@ def test_colour_anywhere_makes_all_images_colour(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("1", 1), ("L", 1), ("LA", 1), ("P", 3), ("RGB", 3), ("RGBA", 3)])
-def test_modes_of_eight_bits_are_read(tmp_path: Path, mode: str, channels: int) -> None:
+def test_all_modes_with_eight_bits_are_read(tmp_path: Path, mode: str, channels: int) -> None:
     draw(tmp_path / "a.png", 0, mode=mode)
     assert every(tmp_path).shape == (1, channels, 4, 6)
 
 
-def test_sub_folders_are_labels(tmp_path: Path) -> None:
+def test_subfolders_are_labels(tmp_path: Path) -> None:
     for number, name in enumerate(["shoe/1.png", "hat/2.png", "shoe/0.png", "hat/deep/3.png"]):
         draw(tmp_path / name, number)
     source = load_folder(tmp_path, max_bytes=LIMIT)
@@ -72,7 +72,7 @@ def test_sub_folders_are_labels(tmp_path: Path) -> None:
     assert load_folder(tmp_path, max_bytes=LIMIT).labels is None
 
 
-def test_an_image_of_another_size_is_named(tmp_path: Path) -> None:
+def test_an_image_of_another_size_is_refused(tmp_path: Path) -> None:
     draw(tmp_path / "a.png", 0)
     draw(tmp_path / "b.png", 0, size=(5, 4))
     with pytest.raises(
@@ -81,14 +81,14 @@ def test_an_image_of_another_size_is_named(tmp_path: Path) -> None:
         every(tmp_path)
 
 
-def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no images; looked for .png"):
         every(tmp_path)
 
 
 @pytest.mark.parametrize("keep", [0, 1, 20, 40, -100])
 @pytest.mark.parametrize("extension", [".png", ".jpg"])
-def test_a_truncated_image_is_named(tmp_path: Path, extension: str, keep: int) -> None:
+def test_a_truncated_image_is_refused(tmp_path: Path, extension: str, keep: int) -> None:
     path = tmp_path / f"a{extension}"
     draw(path, 0, size=(64, 64))
     path.write_bytes(path.read_bytes()[:keep])
@@ -97,7 +97,7 @@ def test_a_truncated_image_is_named(tmp_path: Path, extension: str, keep: int) -
     assert str(path) in str(caught.value)
 
 
-def test_what_is_no_image_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("<html>")
     with pytest.raises(ValueError, match=r"a.png: not an image that Pillow reads"):
         every(tmp_path)
@@ -124,7 +124,7 @@ def test_more_pixels_than_the_limit_are_refused(tmp_path: Path) -> None:
         load_folder(tmp_path, max_bytes=71)
 
 
-def test_deeper_than_eight_bits_is_refused_not_clipped(tmp_path: Path) -> None:
+def test_more_than_eight_bits_are_refused_and_not_clipped(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 6), 40_000, dtype=np.uint16)).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"a.png: must have 8 bits per channel, got Pillow's mode 'I;16'"):
         every(tmp_path)
@@ -132,9 +132,7 @@ def test_deeper_than_eight_bits_is_refused_not_clipped(tmp_path: Path) -> None:
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), extension=st.sampled_from([".png", ".jpg", ".bmp", ".gif", ".tif", ".webp", ".ppm"]))
-def test_no_change_to_a_file_does_anything_but_parse_or_raise(
-    tmp_path: Path, extension: str, data: st.DataObject
-) -> None:
+def test_a_damaged_file_is_parsed_or_refused(tmp_path: Path, extension: str, data: st.DataObject) -> None:
     for old in tmp_path.iterdir():
         old.unlink()
     path = tmp_path / f"a{extension}"
@@ -149,9 +147,9 @@ def test_no_change_to_a_file_does_anything_but_parse_or_raise(
         assert str(tmp_path) in str(error)  # noqa: PT017 (both outcomes are right)
 
 
-def test_photographs_of_several_sizes_become_squares(tmp_path: Path) -> None:
+def test_photographs_of_different_sizes_are_cropped_to_squares(tmp_path: Path) -> None:
     pixels = np.zeros((40, 80, 3), np.uint8)
-    pixels[:, 20:60] = 200  # the centre, which a square crop holds
+    pixels[:, 20:60] = 200  # the centre, which a square crop contains
     Image.fromarray(pixels).save(tmp_path / "a.png")
     Image.fromarray(pixels.transpose(1, 0, 2)).save(tmp_path / "b.png")
     with pytest.raises(ValueError, match=r"--data\.images\.size 64"):
@@ -176,9 +174,9 @@ def test_photographs_of_several_sizes_become_squares(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fit", get_args(Fit))
 def test_a_large_or_thin_photograph_is_resized(tmp_path: Path, fit: Fit) -> None:
-    """Of more pixels than are read as they are; upright, as its EXIF data say."""
+    """With more pixels than are read without resizing; rotated according to its EXIF data."""
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees
+    exif[0x0112] = 6  # rotate by 90 degrees
     picture = Image.new("L", (6000, 3000), 255)
     picture.paste(0, (0, 0, 3000, 3000))
     picture.save(tmp_path / "a.jpg", exif=exif)
@@ -190,6 +188,6 @@ def test_a_large_or_thin_photograph_is_resized(tmp_path: Path, fit: Fit) -> None
         load_folder(tmp_path, max_bytes=LIMIT)
 
 
-def test_a_size_is_positive() -> None:
+def test_the_size_must_be_positive() -> None:
     with pytest.raises(ValueError, match="size must be at least 1 pixel, or None, got 0"):
         ImagesConfig(size=0)

@@ -1,4 +1,4 @@
-"""Interactions from files: sparse matrices in an .npz, and what a run keeps of who its test users are."""
+"""Interactions from files: sparse matrices in an .npz, and the run's record of its test users."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ USERS, ITEMS = 40, 30
 
 
 def ratings() -> sparse.csr_matrix:
-    """Ratings 1 .. 5 of 12 items by each user; item 7 has none."""
+    """Return ratings 1 .. 5 of 12 items by each user; item 7 has none."""
     rng = np.random.default_rng(0)
     dense = np.zeros((USERS, ITEMS))
     for user in range(USERS):
@@ -29,7 +29,7 @@ def ratings() -> sparse.csr_matrix:
 
 def write_csv(path: Path, matrix: sparse.csr_matrix) -> Path:
     entries = matrix.tocoo()
-    # Every user and item is named in order first, with a rating that counts for nothing.
+    # Every user and item occurs in order first, with a rating that is ignored.
     lines = [f"{user},0,0" for user in range(USERS)] + [f"0,{item},0" for item in range(ITEMS)]
     lines += [
         f"{user},{item},{value}" for user, item, value in zip(entries.row, entries.col, entries.data, strict=True)
@@ -44,7 +44,7 @@ def dense(data: Data) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("min_rating", [1.0, 3.0])
-def test_a_sparse_matrix_is_read_as_the_same_table_in_text(tmp_path: Path, min_rating: float) -> None:
+def test_a_sparse_matrix_gives_the_same_interactions_as_a_text_file(tmp_path: Path, min_rating: float) -> None:
     (tmp_path / "items.csv").write_text("item,title\n3,Three\n")
     sparse.save_npz(tmp_path / "own.npz", ratings())
     write_csv(tmp_path / "own.csv", ratings())
@@ -54,7 +54,7 @@ def test_a_sparse_matrix_is_read_as_the_same_table_in_text(tmp_path: Path, min_r
         for name in ("own.csv", "own.npz")
     )
     assert build_data(DataConfig(path=tmp_path / "own.npz")).kind == "interactions"
-    assert matrix.state == text.state  # ids, titles and who is held out
+    assert matrix.state == text.state  # IDs, titles and held-out users
     assert b"Three" in matrix.state["items.json"]
     for ours, theirs in zip(dense(matrix), dense(text), strict=True):
         assert torch.equal(ours, theirs)
@@ -63,7 +63,7 @@ def test_a_sparse_matrix_is_read_as_the_same_table_in_text(tmp_path: Path, min_r
     assert users[torch.arange(USERS)].values().numel() == (ratings().data >= min_rating).sum()
 
 
-def test_rows_are_put_in_order_and_counted_once(tmp_path: Path) -> None:
+def test_entries_are_sorted_and_counted_once(tmp_path: Path) -> None:
     matrix = sparse.csr_matrix((np.array([1.0, 1, 1, 0, 1]), np.array([4, 1, 1, 0, 2]), np.array([0, 3, 3, 5])), (3, 6))
     sparse.save_npz(tmp_path / "own.npz", matrix, compressed=False)
     read = read_interactions(tmp_path / "own.npz")
@@ -110,7 +110,7 @@ def parts(**changed: object) -> dict[str, object]:
         ),
     ],
 )
-def test_a_wrong_matrix_gets_one_clear_line(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
+def test_an_invalid_matrix_is_a_one_line_error(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
     path = tmp_path / "own.npz"
     np.savez(path, **arrays)
     assert is_sparse_file(path)
@@ -120,13 +120,13 @@ def test_a_wrong_matrix_gets_one_clear_line(tmp_path: Path, arrays: dict[str, np
     assert "\n" not in str(caught.value)
 
 
-def test_other_archives_are_no_sparse_matrices(tmp_path: Path) -> None:
+def test_other_archives_are_not_read_as_sparse_matrices(tmp_path: Path) -> None:
     np.savez(tmp_path / "pixels.npz", x=np.zeros((2, 3)))
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04")
     assert not any(is_sparse_file(tmp_path / name) for name in ("pixels.npz", "broken.npz", "none.npz", "."))
 
 
-def test_a_file_that_would_move_training_users_into_the_test_is_noticed(tmp_path: Path) -> None:
+def test_a_file_that_changes_the_held_out_users_is_refused(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "own.csv", ratings())
     config = DataConfig(path=path, interactions=InteractionsConfig(min_rating=1.0))
     data = load_own_interactions(config, 0, {})
@@ -140,7 +140,7 @@ def test_a_file_that_would_move_training_users_into_the_test_is_noticed(tmp_path
     assert len(load_own_interactions(config, 0, old).test) == 16  # nothing to compare with
 
 
-def test_more_items_of_the_same_users_move_nobody(tmp_path: Path) -> None:
+def test_new_items_do_not_change_the_held_out_users(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "own.csv", ratings())
     config = DataConfig(path=path, interactions=InteractionsConfig(min_rating=1.0))
     data = load_own_interactions(config, 0, {})

@@ -21,7 +21,7 @@ def source() -> InteractionSource:
     return InteractionSource.from_pairs(*PAIRS, 3, 5)
 
 
-def test_rows_are_read_by_index_without_the_others() -> None:
+def test_rows_are_read_by_index() -> None:
     expected = torch.tensor([[0.0, 1, 0, 1, 0], [0, 0, 0, 0, 0], [1, 0, 1, 0, 1]])
     assert len(source()) == 3
     assert torch.equal(source()[torch.tensor([2, 0, 1, 2])].to_dense(), expected[[2, 0, 1, 2]])
@@ -29,7 +29,7 @@ def test_rows_are_read_by_index_without_the_others() -> None:
     assert torch.equal(source().popularity(), expected.sum(0))
 
 
-def test_columns_may_lie_in_a_file(tmp_path: Path) -> None:
+def test_columns_may_be_memory_mapped(tmp_path: Path) -> None:
     np.save(tmp_path / "columns.npy", np.array([1, 3, 0, 2, 4], dtype=np.int32))
     mapped = torch.from_numpy(np.load(tmp_path / "columns.npy", mmap_mode="c"))
     on_disk = InteractionSource(torch.tensor([0, 2, 2, 5]), mapped, 5)
@@ -52,7 +52,7 @@ def test_offsets_and_items_are_checked(crow: list[int], items: list[int], messag
         InteractionSource(torch.tensor(crow), torch.tensor(items), 5)
 
 
-def test_rows_begin_where_they_may_fall() -> None:
+def test_items_may_decrease_from_one_user_to_the_next() -> None:
     assert len(InteractionSource(torch.tensor([0, 0, 2, 2, 3, 4]), torch.tensor([3, 4, 4, 0]), 5)) == 5
 
 
@@ -61,7 +61,7 @@ def test_users_and_items_are_chosen_in_any_order() -> None:
     assert chosen[torch.arange(3)].to_dense().tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
 
 
-def test_the_loader_gives_the_same_users_on_one_rank_and_on_two() -> None:
+def test_the_loader_gives_the_same_users_on_one_and_two_ranks() -> None:
     users = InteractionSource.from_pairs(torch.arange(20).repeat(2), torch.arange(40) % 9, 20, 9)
     whole = Loader(users, Counts(), global_batch_size=8, seed=1).load(3)[0].batch
     shares = [
@@ -71,7 +71,7 @@ def test_the_loader_gives_the_same_users_on_one_rank_and_on_two() -> None:
     assert torch.equal(torch.cat([share.x.to_dense() for share in shares]), whole.x.to_dense())
 
 
-def test_a_fifth_is_held_out_and_depends_on_user_and_item_alone() -> None:
+def test_the_held_out_fifth_depends_on_user_and_item_only() -> None:
     users = InteractionSource.from_pairs(torch.arange(60).repeat_interleave(10), torch.arange(600) % 37, 60, 37)
     counts = users[torch.arange(60)]
     split = hold_out(counts, 0, seed=4)
@@ -85,7 +85,7 @@ def test_a_fifth_is_held_out_and_depends_on_user_and_item_alone() -> None:
         hold_out(counts, 0, share=1.0)
 
 
-def test_a_user_with_too_few_items_keeps_them_all() -> None:
+def test_no_items_of_users_with_few_items_are_held_out() -> None:
     split = hold_out(source()[torch.arange(3)], 0)
     assert split.held_out.values().numel() == 0
 
@@ -108,7 +108,7 @@ def test_files_with_users_and_items_are_recognised(tmp_path: Path) -> None:
     assert ratings.users[8] == 1
     assert ratings.has_ratings
     liked = read_ratings(path, 4.0)
-    assert liked.items[:2].tolist() == [3, 4]  # numbered by all that the file has
+    assert liked.items[:2].tolist() == [3, 4]  # numbered by all items of the file
     assert (liked.user_ids, liked.item_ids) == (ratings.user_ids, ratings.item_ids)
 
 
@@ -125,7 +125,7 @@ def test_files_with_users_and_items_are_recognised(tmp_path: Path) -> None:
         (b"", "must name a column of users"),
     ],
 )
-def test_a_wrong_file_gets_one_clear_line(tmp_path: Path, text: bytes, message: str) -> None:
+def test_an_invalid_file_is_a_one_line_error(tmp_path: Path, text: bytes, message: str) -> None:
     path = tmp_path / "x.inter"
     path.write_bytes(text)
     with pytest.raises(ValueError, match=message) as caught:
@@ -134,7 +134,7 @@ def test_a_wrong_file_gets_one_clear_line(tmp_path: Path, text: bytes, message: 
     assert "\n" not in str(caught.value)
 
 
-def test_folds_share_no_user_and_the_catalogue_is_of_training_users(tmp_path: Path) -> None:
+def test_folds_are_disjoint_and_the_catalogue_is_of_training_users(tmp_path: Path) -> None:
     path = write_ratings(tmp_path / "ratings.csv")
     (tmp_path / "movies.csv").write_text('movieId,title\nm6,"Heat, The (1995)"\nm3,Fargo (1996)\n')
     seen = []
@@ -152,13 +152,13 @@ def test_folds_share_no_user_and_the_catalogue_is_of_training_users(tmp_path: Pa
     assert torch.cat(seen).sum() == sum(min(1, place % 5) for place in range(8)) * 30
 
 
-def test_a_run_without_its_ratings_keeps_its_catalogue_and_has_no_users(
+def test_a_run_without_its_ratings_file_has_a_catalogue_and_no_users(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FASTVAE_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     data = build_data(DataConfig(path=write_ratings(tmp_path / "ratings.csv")))
-    state = {**data.state, DESCRIPTION: describe(data)}  # as a run keeps it
+    state = {**data.state, DESCRIPTION: describe(data)}  # as saved by a run
     gone = build_data(DataConfig(name="movielens-100k"), 0, state)
     assert gone.event_shape == (20,)
     assert gone.state == state
@@ -168,7 +168,7 @@ def test_a_run_without_its_ratings_keeps_its_catalogue_and_has_no_users(
         assert "\n" not in str(caught.value)
 
 
-def test_data_by_path(tmp_path: Path) -> None:
+def test_interactions_are_read_from_a_path(tmp_path: Path) -> None:
     path = write_ratings(tmp_path / "ratings.csv")
     assert build_data(DataConfig(name="file", path=path)).kind == "interactions"
     path.write_text("user,item\n" + "".join(f"{user},{item}\n" for user in range(20) for item in range(6)))
@@ -178,7 +178,7 @@ def test_data_by_path(tmp_path: Path) -> None:
         build_data(DataConfig(name="file", path=path, interactions=InteractionsConfig(min_items=7)))
 
 
-def test_titles_get_their_year(tmp_path: Path) -> None:
+def test_titles_contain_the_year(tmp_path: Path) -> None:
     path = tmp_path / "x.item"
     path.write_text("item_id:token\tmovie_title:token_seq\trelease_year:token\n1\tToy Story\t1995\n2\tHeat\t\n")
     assert read_titles(path) == {"1": "Toy Story (1995)", "2": "Heat"}

@@ -1,4 +1,4 @@
-"""Kinds: what a configuration asks for, a kind of one's own, and what a run keeps of its data."""
+"""Kinds of data: selection by the configuration, a user's kind, and the run's record of its data."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def dna() -> Iterator[Kind]:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_kind_declares_what_it_has(name: str) -> None:
+def test_every_kind_declares_its_parts(name: str) -> None:
     kind = KINDS[name]
     assert kind.name == name
     assert set(kind.handlers.datasets) == set(kind.datasets)
@@ -105,7 +105,7 @@ def test_every_kind_declares_what_it_has(name: str) -> None:
         (DataConfig(name="nothing"), None),
     ],
 )
-def test_the_kind_that_a_configuration_asks_for(config: DataConfig, kind: str | None) -> None:
+def test_a_configuration_selects_a_kind(config: DataConfig, kind: str | None) -> None:
     assert kind_of(config) == kind
 
 
@@ -115,12 +115,12 @@ def test_the_options_of_each_kind() -> None:
 
 
 @pytest.mark.parametrize("name", ["file", "table", "pixels"])
-def test_a_name_of_own_data_needs_a_path(name: str) -> None:
+def test_names_of_user_data_require_a_path(name: str) -> None:
     with pytest.raises(ValueError, match=rf"name={name} needs a path \(--data.path\)"):
         build_data(DataConfig(name=name))
 
 
-def test_the_likelihood_of_tables_makes_a_path_one() -> None:
+def test_the_table_likelihood_selects_the_table_kind() -> None:
     model = ModelConfig(likelihood="table")
     config = RunConfig(model=model, data=DataConfig(path=Path("x.csv")), train=TrainConfig())
     assert config.data.name == "digits"
@@ -129,7 +129,7 @@ def test_the_likelihood_of_tables_makes_a_path_one() -> None:
     ))  # fmt: skip
 
 
-def test_a_kind_of_ones_own(dna: Kind, tmp_path: Path) -> None:
+def test_a_users_kind_is_read_and_restored(dna: Kind, tmp_path: Path) -> None:
     assert len(build_data(DataConfig(name="made-up")).train) == 18
     path = tmp_path / "genes.dna"
     path.write_text("ACGT\nAACC\nGGTT\n" * 4)
@@ -150,14 +150,14 @@ def test_a_kind_of_ones_own(dna: Kind, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [("dna", "sst2"), ("text", "new"), ("file", "new"), ("dna", "dna-2", "mnist")])
-def test_a_name_that_is_taken_is_refused(names: tuple[str, ...]) -> None:
+def test_a_registered_name_is_refused(names: tuple[str, ...]) -> None:
     known = list(KINDS)
     with pytest.raises(ValueError, match="register_kind: names must be new"):
         register_kind(Kind(name=names[0], datasets=names[1:], load_handlers=handlers))
     assert list(KINDS) == known
 
 
-def test_a_data_set_that_no_handler_loads_is_named() -> None:
+def test_data_set_names_must_be_those_of_the_handlers() -> None:
     with pytest.raises(ValueError, match=r"Kind dna: datasets must name those of its handlers, \['made-up'\], got"):
         _ = Kind(name="dna", datasets=("other",), load_handlers=handlers).handlers
 
@@ -171,7 +171,7 @@ def test_data_of_an_unknown_kind_are_shown_as_numbers() -> None:
 @pytest.mark.parametrize(
     "change", [{"inputs": {"event_shape": [4], "num_token": 3}}, {"inputs": {"event_shape": "4"}}, {"inputs": 3}]
 )
-def test_facts_that_a_model_does_not_know_are_refused(change: dict[str, Any]) -> None:
+def test_unknown_facts_of_the_data_are_refused(change: dict[str, Any]) -> None:
     described = json.loads(describe(as_data(torch.rand(20, 4))))
     with pytest.raises(ValueError, match=r"data\.json of the run does not describe its data"):
         restore({DESCRIPTION: json.dumps({**described, **change}).encode()}, "gone")

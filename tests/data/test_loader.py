@@ -1,4 +1,4 @@
-"""The stream of batches: a pure function of the step, whatever the world size and the accumulation."""
+"""The stream of batches: a pure function of the step, independent of world size and accumulation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BINARY = Preprocess(levels=256, binarize=True)
 def load(
     step: int, *, world_size: int = 1, accumulation: int = 1, global_batch_size: int = 10
 ) -> list[list[MicroBatch]]:
-    """The micro-batches of every rank."""
+    """Return the micro-batches of every rank."""
     return [
         Loader(
             SOURCE,
@@ -48,7 +48,7 @@ def joined(ranks: Sequence[Sequence[MicroBatch]]) -> tuple[Tensor, Tensor]:
     global_batch_size=st.integers(1, 23),
     step=st.integers(0, 2**32 - 1),
 )
-def test_a_step_is_the_same_whatever_the_split(
+def test_a_step_does_not_depend_on_the_split(
     world_size: int, accumulation: int, global_batch_size: int, step: int
 ) -> None:
     split = load(step, world_size=world_size, accumulation=accumulation, global_batch_size=global_batch_size)
@@ -57,7 +57,7 @@ def test_a_step_is_the_same_whatever_the_split(
         assert torch.equal(part, reference)
     place = 0
     for rank in split:
-        assert len(rank) == accumulation  # so that every rank runs the same number of backwards
+        assert len(rank) == accumulation  # every rank runs the same number of backward passes
         for micro in rank:
             assert micro.first_row == place
             assert micro.size == len(micro.batch)
@@ -66,7 +66,7 @@ def test_a_step_is_the_same_whatever_the_split(
     assert place == global_batch_size
 
 
-def test_shares_differ_by_at_most_one() -> None:
+def test_device_batch_sizes_differ_by_at_most_one() -> None:
     assert [[micro.size for micro in rank] for rank in load(0, world_size=3)] == [[4], [3], [3]]
     assert [[micro.size for micro in rank] for rank in load(0, world_size=2, accumulation=3, global_batch_size=4)] == [
         [1, 1, 0],
@@ -74,7 +74,7 @@ def test_shares_differ_by_at_most_one() -> None:
     ]
 
 
-def test_an_epoch_takes_every_example_once_and_batches_straddle_epochs() -> None:
+def test_an_epoch_contains_every_example_once_and_batches_cross_epochs() -> None:
     loader = Loader(SOURCE, Preprocess(levels=256), global_batch_size=10, seed=0)
     rows = torch.cat([loader.indices(step) for step in range(23)])  # 230 positions: ten epochs, and no short batch
     for epoch in rows.view(10, 23):
@@ -82,7 +82,7 @@ def test_an_epoch_takes_every_example_once_and_batches_straddle_epochs() -> None
     assert not torch.equal(rows[:23], rows[23:46])
 
 
-def test_any_step_can_be_loaded_at_any_time() -> None:
+def test_steps_can_be_loaded_in_any_order() -> None:
     source = as_source(torch.zeros(5000, 1))
     straight = Loader(source, Preprocess(), global_batch_size=3000, seed=1, world_size=2)
     forward = [straight.indices(step) for step in range(12)]
@@ -91,21 +91,21 @@ def test_any_step_can_be_loaded_at_any_time() -> None:
         assert torch.equal(jumping.indices(step), forward[step])
 
 
-def test_batches_hold_the_examples_that_they_name() -> None:
+def test_batches_contain_the_examples_of_their_indices() -> None:
     loader = Loader(SOURCE, Preprocess(levels=256), global_batch_size=7, seed=1)
     (micro,) = loader.load(3)
     assert micro.batch.rows is not None
     assert torch.equal((micro.batch.x * 255).round().to(torch.uint8), SOURCE[micro.batch.rows])
 
 
-def test_seeds_give_other_orders_and_other_noise() -> None:
+def test_another_seed_gives_another_order_and_noise() -> None:
     one, two = (Loader(SOURCE, BINARY, global_batch_size=23, seed=seed) for seed in (1, 2))
     assert not torch.equal(one.indices(0), two.indices(0))
     assert not torch.equal(one.load(0)[0].batch.x, one.load(1)[0].batch.x)
 
 
 @pytest.mark.parametrize(("world_size", "batch_size"), [(1, 23), (1, 4), (2, 5), (3, 8), (5, 1), (30, 4)])
-def test_evaluation_covers_every_example_once_with_its_own_noise(world_size: int, batch_size: int) -> None:
+def test_evaluation_contains_every_example_once_with_its_own_noise(world_size: int, batch_size: int) -> None:
     ranks = [
         list(evaluation_batches(SOURCE, BINARY, batch_size=batch_size, seed=6, rank=rank, world_size=world_size))
         for rank in range(world_size)
@@ -132,19 +132,19 @@ def test_evaluation_covers_every_example_once_with_its_own_noise(world_size: int
         ({"seed": 2**32}, "seed must be in 0"),
     ],
 )
-def test_wrong_numbers_are_named(change: dict[str, int], words: str) -> None:
+def test_invalid_settings_are_refused(change: dict[str, int], words: str) -> None:
     settings = {"global_batch_size": 8, "seed": 0, **change}
     with pytest.raises(ValueError, match=words):
         Loader(SOURCE, BINARY, **settings)  # type: ignore[arg-type]
 
 
-def test_wrong_steps_and_batch_sizes_are_named() -> None:
+def test_invalid_steps_and_batch_sizes_are_refused() -> None:
     loader = Loader(SOURCE, BINARY, global_batch_size=8, seed=0)
     for step in (-1, 2**32):
         with pytest.raises(ValueError, match="step must be in 0"):
             loader.load(step)
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        evaluation_batches(SOURCE, BINARY, batch_size=0, seed=0)  # before the first batch is asked for
+        evaluation_batches(SOURCE, BINARY, batch_size=0, seed=0)  # before the first batch is requested
     with pytest.raises(ValueError, match="rank=1"):
         evaluation_batches(SOURCE, BINARY, batch_size=1, seed=0, rank=1)
 
@@ -153,7 +153,7 @@ def test_wrong_steps_and_batch_sizes_are_named() -> None:
 @pytest.mark.parametrize(
     "preprocess", [Preprocess(levels=256), BINARY, Preprocess(levels=256, dequantize=True)], ids=lambda p: p.describe
 )
-def test_batches_made_on_a_gpu_are_those_made_on_the_cpu(preprocess: Preprocess) -> None:
+def test_batches_made_on_a_gpu_equal_those_of_the_cpu(preprocess: Preprocess) -> None:
     cpu, gpu = (
         Loader(SOURCE, preprocess, global_batch_size=20, seed=0, accumulation=3, device=device)
         for device in ("cpu", "cuda")

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: where their files are looked for, and what is in them."""
+"""MNIST and Fashion-MNIST: the folders that are searched, and the content of the files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastvae.data.pixels.mnist import FASHION_MNIST, MNIST, PublishedSet, load_p
 
 
 def contents(num: int, seed: int) -> tuple[bytes, bytes]:
-    """Image file and label file of ``num`` examples, decompressed."""
+    """Return image file and label file of ``num`` examples, decompressed."""
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (num * 784,), generator=generator)
     labels = torch.randint(0, 10, (num,), generator=generator)
@@ -71,7 +71,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     "place", ["given", "given/small", "given/Small/raw", "environment/small", "cache/fastvae/small", "system"]
 )
 @pytest.mark.parametrize("gzipped", [True, False])
-def test_files_are_found_where_people_keep_them(tmp_path: Path, place: str, gzipped: bool) -> None:
+def test_files_are_found_in_the_usual_folders(tmp_path: Path, place: str, gzipped: bool) -> None:
     put(tmp_path / place, gzipped=gzipped)
     small = replace(published(), system_folders=(tmp_path / "system",))
     train, test = load_published(small, tmp_path / "given", download=False)
@@ -84,7 +84,7 @@ def test_files_are_found_where_people_keep_them(tmp_path: Path, place: str, gzip
     assert bytes(test.labels.tolist()) == FILES["t10k-labels-idx1-ubyte.gz"][8:]
 
 
-def test_the_given_folder_comes_first(tmp_path: Path) -> None:
+def test_the_given_folder_is_searched_first(tmp_path: Path) -> None:
     put(tmp_path / "given" / "small")
     put(tmp_path / "environment" / "small", changed=dict.fromkeys(FILES, b"damaged"))
     load_published(published(), tmp_path / "given", download=False)
@@ -119,7 +119,7 @@ def test_files_with_other_content_are_refused(tmp_path: Path, name: str, content
     assert name in str(caught.value)
 
 
-def test_shape_and_labels_are_checked_beside_the_checksum(tmp_path: Path) -> None:
+def test_shape_and_labels_are_checked_in_addition_to_the_checksum(tmp_path: Path) -> None:
     images, labels = (
         struct.pack(">HBBII", 0, 8, 2, 6, 784) + bytes(4704),
         struct.pack(">HBBI", 0, 8, 1, 6) + b"\x0b" * 6,
@@ -135,8 +135,8 @@ def test_shape_and_labels_are_checked_beside_the_checksum(tmp_path: Path) -> Non
             load_published(replace(small, train=(train[0], train[1])), tmp_path / "given", download=False)
 
 
-def test_one_set_is_not_taken_for_the_other() -> None:
-    """Their files have the same names: only the content tells them apart."""
+def test_mnist_and_fashion_mnist_are_distinguished() -> None:
+    """Their files have the same names and differ in content only."""
     for files in zip((*MNIST.train, *MNIST.test), (*FASHION_MNIST.train, *FASHION_MNIST.test), strict=True):
         assert len({file.name for file in files}) == 1
         assert len({file.crc32 for file in files}) == len({file.sha256 for file in files}) == 2
@@ -150,19 +150,19 @@ needs_mnist = pytest.mark.skipif(
 
 
 @needs_mnist
-def test_the_real_mnist() -> None:
+def test_the_published_mnist_is_read() -> None:
     for file in (*MNIST.train, *MNIST.test):
         content = (REAL / "mnist" / file.name).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (file.num_bytes, file.sha256)
     data = build_data(DataConfig(name="mnist", dir=REAL, download=False))
     assert (len(data.train), len(data.test), data.event_shape) == (60_000, 10_000, (1, 28, 28))
-    assert float(data.train_mean.mean()) == pytest.approx(0.1307, abs=1e-4)  # the mean that everybody normalises by
+    assert float(data.train_mean.mean()) == pytest.approx(0.1307, abs=1e-4)  # the published mean of the pixels
     assert data.train.labels is not None
     assert torch.bincount(data.train.labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 
 
 @needs_mnist
-def test_the_real_mnist_binarised() -> None:
+def test_the_published_mnist_is_binarised() -> None:
     dynamic = build_data(DataConfig(name="mnist", dir=REAL, download=False, binarize="dynamic"))
     loader = Loader(dynamic.train, dynamic.preprocess, global_batch_size=1000, seed=0)
     x = loader.load(0)[0].batch.x

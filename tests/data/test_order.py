@@ -1,4 +1,4 @@
-"""The order of examples: a bijection for every size, seed and epoch; shares without gaps."""
+"""The order of examples: a bijection for every size, seed and epoch; parts without gaps."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ def epoch_order(num_examples: int, seed: int, epoch: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("num_examples", [*range(1, 70), 127, 128, 129, 1000, 1437, 4095, 4096, 4097, 60000])
-def test_every_epoch_takes_each_example_once(num_examples: int) -> None:
+def test_every_epoch_contains_each_example_once(num_examples: int) -> None:
     for epoch in (0, 1, 7):
         assert torch.equal(epoch_order(num_examples, 3, epoch).sort().values, torch.arange(num_examples))
 
 
 @settings(deadline=None)
 @given(num_examples=st.integers(1, 5000), seed=SEEDS, epoch=st.integers(0, 2**40))
-def test_every_epoch_takes_each_example_once_whatever_the_key(num_examples: int, seed: int, epoch: int) -> None:
+def test_every_epoch_contains_each_example_once_for_any_key(num_examples: int, seed: int, epoch: int) -> None:
     assert torch.equal(epoch_order(num_examples, seed, epoch).sort().values, torch.arange(num_examples))
 
 
 @settings(deadline=None)
 @given(num_examples=st.integers(1, 2**62), seed=SEEDS, positions=st.lists(st.integers(0, 2**63 - 1), max_size=50))
-def test_an_index_depends_on_its_own_position_only(num_examples: int, seed: int, positions: list[int]) -> None:
+def test_an_index_depends_on_its_position_only(num_examples: int, seed: int, positions: list[int]) -> None:
     together = order_index(torch.tensor(positions, dtype=torch.int64), num_examples, seed)
     alone = [int(order_index(torch.tensor([position]), num_examples, seed)) for position in positions]
     assert together.tolist() == alone
     assert all(0 <= index < num_examples for index in alone)
 
 
-def test_positions_count_on_across_epochs() -> None:
+def test_positions_continue_across_epochs() -> None:
     straddling = order_index(torch.arange(5, 25), 10, seed=1)
     whole = torch.cat([epoch_order(10, 1, epoch) for epoch in range(3)])
     assert torch.equal(straddling, whole[5:25])
 
 
-def test_seeds_and_epochs_give_other_orders() -> None:
+def test_orders_differ_between_seeds_and_epochs() -> None:
     orders = {tuple(epoch_order(100, seed, epoch).tolist()) for seed in range(10) for epoch in range(10)}
     assert len(orders) == 100
 
@@ -82,7 +82,7 @@ def test_arrays_and_tensors_of_any_shape_agree() -> None:
     assert order_index(torch.empty(0, dtype=torch.int64), 7, seed=5).shape == (0,)
 
 
-def test_a_billion_billion_examples_cost_no_memory() -> None:
+def test_the_order_of_a_billion_billion_examples_needs_no_memory() -> None:
     positions = torch.arange(10**18, 10**18 + 128)
     tracemalloc.start()
     indices = order_index(positions, 10**18 + 9, seed=0)
@@ -108,13 +108,13 @@ def test_the_order_of_a_run_never_changes() -> None:
         ((torch.tensor([1.0]), 5, 1), TypeError, "int64, got float32"),
     ],
 )
-def test_wrong_input_is_named(arguments: tuple[torch.Tensor, int, int], error: type[Exception], words: str) -> None:
+def test_invalid_input_is_refused(arguments: tuple[torch.Tensor, int, int], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         order_index(*arguments)
 
 
 @given(total=st.integers(0, 10**12), parts=st.integers(1, 300))
-def test_shares_are_contiguous_and_balanced(total: int, parts: int) -> None:
+def test_parts_are_contiguous_and_balanced(total: int, parts: int) -> None:
     bounds = [share(total, parts, part) for part in range(parts)]
     assert bounds[0][0] == 0
     assert bounds[-1][1] == total

@@ -1,4 +1,4 @@
-"""Own data of a finished run: read as the run's kind, its file maybe gone or another by now."""
+"""Data files for a finished run: read as the run's kind, also if the training file was deleted or replaced."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def train(recipe: str, run_dir: Path, path: Path, *options: str) -> Path:
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
-    """The one line that a refused command says."""
+    """Return the one-line error of a refused command."""
     capsys.readouterr()
     assert cli.main([str(word) for word in words]) == 2
     error = capsys.readouterr().err
@@ -36,8 +36,8 @@ def said(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
     return error
 
 
-def test_a_path_is_read_as_the_recipes_kind(tmp_path: Path) -> None:
-    """Though its columns have the names of users and items."""
+def test_a_path_is_read_as_the_kind_of_the_recipe(tmp_path: Path) -> None:
+    """A table, although its columns have the names of users and items."""
     file = write_csv(tmp_path / "fraud.csv", rows(), "customer_id,product_id")
     run = train("anomaly-table", tmp_path / "run", file)
     assert cli.main(["anomaly-report", str(run), f"--data={file}", f"--out={tmp_path / 'out.csv'}"]) == 0
@@ -60,13 +60,13 @@ def test_a_path_of_another_kind_is_refused(tmp_path: Path, capsys: pytest.Captur
     assert "one of items" in said(capsys, "score", run, f"--data={file}", f"--out={tmp_path / 'out.csv'}")
 
 
-def test_a_run_that_lost_its_record_of_the_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_the_record_of_its_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = train("anomaly-table", tmp_path / "run", write_csv(tmp_path / "num.csv", rows(), "a,b"))
     (run / "data" / "file.json").unlink()
     assert "file.json of the run does not describe the file" in said(capsys, "anomaly-report", run)
 
 
-def test_a_recommender_outlives_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recommender_works_without_its_training_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "liked.csv"
     file.write_text("user,item\n" + "".join(f"{u},{(u + i) % 12}\n" for u in range(20) for i in range(8)))
     run = train(
@@ -78,7 +78,7 @@ def test_a_recommender_outlives_its_file(tmp_path: Path, capsys: pytest.CaptureF
     assert "no such file or folder" in said(capsys, "evaluate", run)
 
 
-def test_sentences_outlive_their_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_model_works_without_its_training_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sentences = corpus.write(tmp_path / "a.tsv", 60)
     run = train("sst2-sentences", tmp_path / "text", sentences, "--model.hidden-dim=8", "--train.precision=fp32")
     sentences.unlink()
@@ -86,7 +86,7 @@ def test_sentences_outlive_their_file(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "no such file or folder" in said(capsys, "evaluate", run)
 
 
-def test_recordings_outlive_their_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_audio_model_works_without_its_training_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     soundfile = pytest.importorskip("soundfile")
     folder = tmp_path / "wavs"
     folder.mkdir()
@@ -105,10 +105,10 @@ def test_recordings_outlive_their_files(tmp_path: Path, capsys: pytest.CaptureFi
         ({"X": rows(30), "y": np.zeros(5)}, "y must have one label for each of 30 rows, got shape [5]"),
         ({"X": rows(30), "y": np.array(["a"] * 30)}, "not a table: y must hold numbers, got <U1"),
         ({"X": rows(30).astype(str)}, "not a table: X must hold numbers, got <U"),
-        ({"X": rows(30), "y": np.arange(30)}, "must hold 0 and 1 only, got 2; if it is no label, set"),
+        ({"X": rows(30), "y": np.arange(30)}, "must hold 0 and 1 only, got 2; if it is not a label, set"),
     ],
 )
-def test_a_wrong_npz_table_is_one_line(
+def test_an_invalid_npz_table_is_a_one_line_error(
     tmp_path: Path, arrays: dict[str, np.ndarray], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.savez(tmp_path / "x.npz", **arrays)
@@ -119,7 +119,7 @@ def test_a_wrong_npz_table_is_one_line(
 
 @pytest.mark.parametrize("name", ["x.npz", "x.npy"])
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04junk", b"\x93NUMPY"])
-def test_a_file_that_is_no_table_is_one_line(
+def test_a_file_that_is_not_a_table_is_a_one_line_error(
     tmp_path: Path, name: str, content: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / name).write_bytes(content)
@@ -127,7 +127,7 @@ def test_a_file_that_is_no_table_is_one_line(
     assert ("must be a CSV, TSV or npz file" if name == "x.npy" else "x.npz: not a table") in error
 
 
-def test_a_truncated_npz_table_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_truncated_npz_table_is_a_one_line_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.savez_compressed(tmp_path / "whole.npz", X=rows())
     whole = bytearray((tmp_path / "whole.npz").read_bytes())
     whole[100:200] = bytes(100)

@@ -1,4 +1,4 @@
-"""Batches ahead of their steps: the same batches, in the right order, whatever way they take to the device."""
+"""Prefetching: the same batches in the same order, for each method of copying them to the device."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Pair(NamedTuple):
 
 
 class Traced:
-    """Copies on the CPU that write down when they start and when they are asked for."""
+    """Copies on the CPU that record when they start and when they are requested."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -77,7 +77,7 @@ def fields_of(batch: Batch) -> list[Tensor]:
 
 @pytest.mark.parametrize("make", [pixels, sentences, users])
 @pytest.mark.parametrize("ahead", [True, False])
-def test_the_batches_are_those_of_the_loader(make: Callable[[], Data], ahead: bool) -> None:
+def test_prefetched_batches_equal_those_of_the_loader(make: Callable[[], Data], ahead: bool) -> None:
     loader = loader_of(make())
     with Prefetcher(loader, 3, 9, copies=Traced() if ahead else None) as batches:
         taken = list(batches)
@@ -90,7 +90,7 @@ def test_the_batches_are_those_of_the_loader(make: Callable[[], Data], ahead: bo
                 assert torch.equal(tensor, same)
 
 
-def test_two_steps_are_on_their_way_while_one_is_taken() -> None:
+def test_two_steps_are_prefetched_while_one_is_used() -> None:
     copies = Traced()
     batches = Prefetcher(loader_of(pixels()), 0, 5, copies=copies)
     assert copies.calls == []
@@ -104,7 +104,7 @@ def test_two_steps_are_on_their_way_while_one_is_taken() -> None:
     ]
 
 
-def test_an_end_before_the_last_step_leaves_nothing_to_be_taken() -> None:
+def test_an_early_end_leaves_no_prefetched_batches() -> None:
     copies = Traced()
     with Prefetcher(loader_of(pixels()), 0, 100, copies=copies) as batches:
         next(batches)
@@ -125,7 +125,7 @@ class Broken(TensorSource):
 
 @pytest.mark.parametrize("ahead", [True, False])
 @pytest.mark.parametrize(("error", "raised"), [(OSError("no disk"), LoadError), (KeyError("x"), RuntimeError)])
-def test_what_cannot_be_loaded_is_the_error_of_its_own_step(
+def test_a_loading_error_is_raised_at_its_step(
     ahead: bool, error: Exception, raised: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Broken, "error", error)
@@ -149,7 +149,7 @@ class Record:
     name: str = "kept"
 
 
-def test_records_are_taken_apart_and_put_together() -> None:
+def test_records_are_flattened_and_restored() -> None:
     record = {"a": [Record(torch.ones(2), (torch.zeros(3), None))], "b": 3}
     assert [len(tensor) for tensor in tensors_in(record)] == [2, 3]
     doubled = each_tensor(record, lambda tensor: tensor + 1)
@@ -158,13 +158,13 @@ def test_records_are_taken_apart_and_put_together() -> None:
     assert torch.equal(doubled["a"][0].second[0], torch.ones(3))
 
 
-def test_a_named_tuple_stays_one() -> None:
+def test_a_named_tuple_is_restored() -> None:
     pair = each_tensor(Pair(torch.ones(2), torch.zeros(3)), lambda tensor: tensor + 1)
     assert isinstance(pair, Pair)
     assert torch.equal(pair.second, torch.ones(3))
 
 
-def test_a_record_that_cannot_be_taken_apart_is_named() -> None:
+def test_a_record_that_cannot_be_flattened_is_refused() -> None:
     class Opaque:
         def to(self, device: object) -> Opaque:
             return self
@@ -187,7 +187,7 @@ def test_tensors_of_all_kinds_share_one_buffer() -> None:
 
 
 class Streams:
-    """What `PinnedCopies` asks of CUDA, in order."""
+    """Record the CUDA calls of `PinnedCopies`, in order."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[str] = []
@@ -231,12 +231,12 @@ class Stream:
         self._streams.calls.append(f"{self._name} waits for {event}")
 
 
-def test_a_copy_goes_on_a_stream_of_its_own_and_is_waited_for_by_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_use_a_side_stream_that_the_device_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
     streams = Streams(monkeypatch)
     tensors = [torch.arange(5), torch.ones(2, 3)]
     receive = PinnedCopies(CPU).send(tensors)
     assert streams.calls == ["pinned memory", "copy on side, not waited for", "event on side"]
-    tensors[0].zero_()  # what was sent may change
+    tensors[0].zero_()  # the source may change after the copy
     arrived = receive()
     assert streams.calls[3:] == ["current waits for event", "kept for current"]
     assert torch.equal(arrived[0], torch.arange(5))
@@ -245,7 +245,7 @@ def test_a_copy_goes_on_a_stream_of_its_own_and_is_waited_for_by_the_device(monk
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("make", [pixels, sentences, users])
-def test_batches_on_a_gpu_are_those_of_the_cpu(make: Callable[[], Data]) -> None:
+def test_prefetched_batches_on_a_gpu_equal_those_of_the_cpu(make: Callable[[], Data]) -> None:
     data = make()
     on_gpu, on_cpu = (
         Loader(data.train, data.preprocess, global_batch_size=10, seed=5, device=device)

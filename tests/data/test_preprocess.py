@@ -1,4 +1,4 @@
-"""Preprocessing: scaling, dequantisation and binarisation, with noise that belongs to the example."""
+"""Preprocessing: scaling, dequantisation and binarisation, with noise that depends on the example."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_scaling_covers_zero_to_one_exactly() -> None:
     assert torch.equal(digits, torch.arange(17).view(1, 17) / 16)
 
 
-def test_the_batch_names_its_rows_and_leaves_raw_alone() -> None:
+def test_a_batch_has_the_indices_of_its_rows_and_raw_is_unchanged() -> None:
     raw = GREY.clone()
     for preprocess in (Preprocess(levels=256, binarize=True), Preprocess(levels=256, dequantize=True)):
         batch = preprocess(raw, noise_key(0), indices=torch.tensor([4, 2, 9, 0]), evaluation=False)
@@ -47,7 +47,7 @@ def test_the_batch_names_its_rows_and_leaves_raw_alone() -> None:
     assert torch.equal(floats, copy)
 
 
-def test_binary_and_continuous_examples_stay_as_they_are() -> None:
+def test_binary_and_continuous_examples_are_unchanged() -> None:
     binary = torch.eye(4, dtype=torch.uint8)
     assert torch.equal(run(Preprocess(levels=2), binary), torch.eye(4))
     floats = torch.linspace(-3, 3, 12).view(3, 4)
@@ -55,7 +55,7 @@ def test_binary_and_continuous_examples_stay_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
-def test_dequantised_pixels_lie_inside_their_cell_and_below_one(levels: int) -> None:
+def test_dequantised_pixels_are_inside_their_cell_and_below_one(levels: int) -> None:
     raw = torch.full((1000, 1000), levels - 1, dtype=torch.uint8)  # the top cell is where float32 rounds up to 1
     x = run(Preprocess(levels=levels, dequantize=True), raw)
     assert float(x.max()) < 1
@@ -67,18 +67,18 @@ def test_dequantised_pixels_lie_inside_their_cell_and_below_one(levels: int) -> 
     assert abs(float(u.var()) - 1 / 12) < 1e-3
 
 
-def test_binarisation_is_the_stated_comparison_with_the_pixel_noise() -> None:
+def test_binarisation_compares_pixels_with_their_noise() -> None:
     x = run(Preprocess(levels=256, binarize=True), GREY, step=5, first_row=70)
     u = philox_uniform(noise_key(9, 5, 70), 4, 64, stream=stream(Use.PIXELS)).view(GREY.shape)
     assert torch.equal(x, (u * 255 < GREY).float())
 
 
-def test_binarisation_has_the_grey_values_as_probabilities() -> None:
+def test_grey_values_are_the_probabilities_of_binarisation() -> None:
     raw = torch.arange(256, dtype=torch.uint8).expand(20_000, 256)
     x = run(Preprocess(levels=256, binarize=True), raw)
     probability = torch.arange(256) / 255
     assert set(x.unique().tolist()) == {0.0, 1.0}
-    assert float(x[:, 0].sum()) == 0  # black is never drawn white
+    assert float(x[:, 0].sum()) == 0  # black is never sampled as white
     assert bool((x[:, 255] == 1).all())
     deviation = (x.mean(dim=0) - probability)[1:255] / (probability * (1 - probability) / 20_000).sqrt()[1:255]
     assert float(deviation.abs().max()) < 5
@@ -105,13 +105,13 @@ def test_evaluation_noise_follows_the_example(preprocess: Preprocess) -> None:
     assert not torch.equal(whole, run(preprocess, raw))  # training has other numbers, in step 0 too
 
 
-def test_an_empty_batch_stays_a_batch() -> None:
+def test_an_empty_batch_is_accepted() -> None:
     for preprocess in (Preprocess(levels=256), Preprocess(levels=256, binarize=True)):
         assert run(preprocess, GREY[:0]).shape == (0, 1, 8, 8)
         assert run(preprocess, GREY[:0], indices=torch.arange(0)).shape == (0, 1, 8, 8)
 
 
-def test_bits_exist_for_discrete_likelihoods_only() -> None:
+def test_bits_are_defined_for_discrete_likelihoods_only() -> None:
     assert Preprocess(levels=17, dequantize=True).log_jacobian_nats(64) == pytest.approx(64 * math.log(17))
     assert Preprocess(levels=256, binarize=True).log_jacobian_nats(784) == 0.0
     assert Preprocess(levels=2).log_jacobian_nats(784) == 0.0
@@ -130,7 +130,7 @@ def test_the_jacobian_turns_a_density_into_a_discrete_likelihood() -> None:
     torch.testing.assert_close(-density.log() + jacobian, -probability.log())
 
 
-def test_the_mean_is_that_of_many_draws() -> None:
+def test_the_mean_agrees_with_many_samples() -> None:
     raw = torch.tensor([[0, 100, 255]], dtype=torch.uint8).expand(50_000, 3)
     for preprocess in (
         Preprocess(levels=256),
@@ -145,26 +145,26 @@ def test_the_mean_is_that_of_many_draws() -> None:
     ("preprocess", "words"),
     [
         (Preprocess(levels=17, dequantize=True), "17 levels, dequantised"),
-        (Preprocess(levels=256, binarize=True), "binarised anew"),
+        (Preprocess(levels=256, binarize=True), "binarised in every step"),
         (Preprocess(levels=2), "binary"),
         (Preprocess(levels=256), "256 levels, scaled"),
         (Preprocess(), "continuous"),
     ],
 )
-def test_it_describes_itself(preprocess: Preprocess, words: str) -> None:
+def test_the_description_names_the_transformations(preprocess: Preprocess, words: str) -> None:
     assert words in preprocess.describe
 
 
-def test_impossible_transformations_are_named() -> None:
+def test_impossible_transformations_are_refused() -> None:
     with pytest.raises(ValueError, match="levels must be at least 2"):
         Preprocess(levels=1)
-    with pytest.raises(ValueError, match="dequantize needs discrete pixels"):
+    with pytest.raises(ValueError, match="dequantize requires discrete pixels"):
         Preprocess(dequantize=True)
     with pytest.raises(ValueError, match="exclude each other"):
         Preprocess(levels=256, dequantize=True, binarize=True)
 
 
-def test_the_global_generator_is_left_alone() -> None:
+def test_the_global_generator_is_not_used() -> None:
     before = torch.get_rng_state()
     run(Preprocess(levels=256, binarize=True), GREY)
     assert torch.equal(before, torch.get_rng_state())

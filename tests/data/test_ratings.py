@@ -1,4 +1,4 @@
-"""Files of who chose what, as shops, Kaggle and recommender libraries write them."""
+"""Interaction files in the formats of shops, Kaggle and recommender libraries."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def pairs(path: Path, min_rating: float | None = None, **names: Any) -> set[tupl
         ("X.CSV", "\ufeffUser_ID,Item_ID\r\nu1,B1\r\n\r\nu1,B2\r\nu2,B1\r\n"),
     ],
 )
-def test_usual_names_and_separators(tmp_path: Path, name: str, text: str) -> None:
+def test_common_column_names_and_separators_are_recognised(tmp_path: Path, name: str, text: str) -> None:
     assert pairs(write(tmp_path / name, text)) == PAIRS
 
 
-def test_compressed_and_in_utf_16(tmp_path: Path) -> None:
+def test_compressed_and_utf_16_files_are_read(tmp_path: Path) -> None:
     text = "user,item\nu1,B1\nu1,B2\nu2,B1\n"
     (tmp_path / "x.csv.gz").write_bytes(gzip.compress(text.encode()))
     assert is_interactions_file(tmp_path / "x.csv.gz")
@@ -61,7 +61,7 @@ def test_compressed_and_in_utf_16(tmp_path: Path) -> None:
     assert pairs(write(tmp_path / "x.csv", text, "utf-16")) == PAIRS
 
 
-def test_columns_are_named(tmp_path: Path) -> None:
+def test_columns_are_selected_by_name(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", "User,who,what,Rating,stars\nz,u1,B1,1,5\nz,u1,B2,1,4\nz,u2,B1,1,3\nz,u2,B2,9,1\n")
     named = {"user": "WHO", "item": "what"}
     assert pairs(path, 3.0, **named, rating="stars") == PAIRS
@@ -70,7 +70,7 @@ def test_columns_are_named(tmp_path: Path) -> None:
         pairs(path, user="who", item="w")
 
 
-def test_columns_have_numbers_where_there_is_no_header(tmp_path: Path) -> None:
+def test_columns_without_a_header_are_selected_by_number(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", "u1,B1,4,1768073388\nu1,B2,3,1768193864\nu2,B1,5,1767305300\n")
     with pytest.raises(ValueError, match=r"got u1, b1, 4, .*--data.interactions.user"):
         pairs(path)
@@ -100,12 +100,12 @@ def test_columns_have_numbers_where_there_is_no_header(tmp_path: Path) -> None:
         ("user,item\nu1\n", "line 2 .*item should be its value 2, it has 1"),
     ],
 )
-def test_a_line_that_does_not_fit_is_named(tmp_path: Path, text: str, words: str) -> None:
+def test_an_invalid_line_is_named(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         pairs(write(tmp_path / "x.csv", text))
 
 
-def test_items_with_and_without_a_space_are_one(tmp_path: Path) -> None:
+def test_spaces_around_items_are_ignored(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", "user_id,item_id\nu1,B1\nu2, B1\nu3 ,B1\t\n")
     read = read_ratings(path)
     assert (read.user_ids, read.item_ids) == (("u1", "u2", "u3"), ("B1",))
@@ -115,7 +115,7 @@ def test_items_with_and_without_a_space_are_one(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_what_was_taken_for_what_is_said(tmp_path: Path) -> None:
+def test_the_recognised_columns_are_reported(tmp_path: Path) -> None:
     lines = [f"u{user},B{item},{item},buy" for user in range(20) for item in range(6)]
     path = write(tmp_path / "x.csv", "\n".join(["visitorid,sku,rating,event", *lines, *lines[:7]]) + "\n")
     data = build_data(DataConfig(name="interactions", path=path, interactions=InteractionsConfig(min_rating=1.0)))

@@ -1,4 +1,4 @@
-"""Folders of recordings: every format of libsndfile, silence before the sound, files that are no data."""
+"""Folders of recordings: every format of libsndfile, leading silence, and files that are not data."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FORMATS = {
 
 
 @pytest.mark.parametrize("extension", FORMATS)
-def test_every_format_is_read(tmp_path: Path, extension: str) -> None:
+def test_every_format_of_libsndfile_is_read(tmp_path: Path, extension: str) -> None:
     form = FORMATS[extension]
     if form not in soundfile.available_formats():
         pytest.skip("this libsndfile was built without it")
@@ -49,7 +49,7 @@ def test_every_format_is_read(tmp_path: Path, extension: str) -> None:
     assert int(spectrum.argmax()) == pytest.approx(0.3 / (2 * np.pi) * RATE, abs=2)
 
 
-def test_what_was_read_and_passed_over_is_counted(tmp_path: Path) -> None:
+def test_read_and_skipped_files_are_counted(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for number in range(6):
         samples = rng.normal(size=RATE // 4 * (number + 1)) * 0.1
@@ -76,7 +76,7 @@ def silent(seconds: float, noise: float = 0.0) -> np.ndarray[Any, Any]:
 
 @pytest.mark.parametrize("seconds", [1.5, 3.25, 20.0])
 @pytest.mark.parametrize("noise", [0.0, 1e-4])
-def test_silence_is_skipped_where_nothing_else_would_be_heard(tmp_path: Path, seconds: float, noise: float) -> None:
+def test_leading_silence_is_skipped_if_the_clip_would_be_silent(tmp_path: Path, seconds: float, noise: float) -> None:
     path = write(tmp_path / "a.wav", np.concatenate([silent(seconds, noise), TONE]), subtype="FLOAT")
     found = read_recording(path, RATE, RATE)
     first = int(np.flatnonzero(np.abs(TONE) > 1e-3)[0])
@@ -87,7 +87,7 @@ def test_silence_is_skipped_where_nothing_else_would_be_heard(tmp_path: Path, se
 
 
 @pytest.mark.parametrize(("silence", "skipped"), [("auto", 0.0), ("keep", 0.0), ("skip", 0.75)])
-def test_some_silence_is_skipped_where_that_is_asked(tmp_path: Path, silence: Silence, skipped: float) -> None:
+def test_leading_silence_is_skipped_on_request(tmp_path: Path, silence: Silence, skipped: float) -> None:
     path = write(tmp_path / "a.wav", np.concatenate([silent(0.75), 0.01 * TONE[: RATE // 2]]), subtype="FLOAT")
     found = read_recording(path, RATE, RATE, silence=silence)
     assert found.skipped_s == pytest.approx(skipped, abs=2 / RATE)
@@ -119,6 +119,6 @@ def test_silence_is_counted(tmp_path: Path) -> None:
     assert "more than half" not in line
 
 
-def test_a_wrong_setting_is_named() -> None:
+def test_an_invalid_setting_is_refused() -> None:
     with pytest.raises(ValueError, match="AudioConfig: silence must be one of auto, keep, skip, got 'trim'"):
         AudioConfig(silence="trim")  # type: ignore[arg-type]

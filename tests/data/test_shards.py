@@ -1,4 +1,4 @@
-"""Folders of shards: examples, order, what is opened and read, and what is refused."""
+"""Folders of shards: examples, their order, the opened files, and refusals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def values(count: int, first: int = 0) -> np.ndarray:
-    """Examples [count, 2, 3], each recognised by its numbers."""
+    """Return examples [count, 2, 3], each identified by its values."""
     return (np.arange(count * 6, dtype=np.float32) + 6 * first).reshape(count, 2, 3)
 
 
@@ -80,7 +80,7 @@ MAKERS: dict[str, Callable[[Path, list[int]], Path]] = {"npy": npy_folder, "tar"
 
 @pytest.mark.parametrize("kind", MAKERS)
 def test_examples_come_in_the_order_of_the_shards(tmp_path: Path, kind: str) -> None:
-    """Every tenth example is a test example; both parts together are all examples, each at its place."""
+    """Every tenth example is a test example; both parts together contain all examples in order."""
     data = load(MAKERS[kind](tmp_path / "shards", [7, 0, 1, 15]))
     everything = torch.from_numpy(values(23)).unsqueeze(1)  # two axes are an image of one channel
     is_test = torch.arange(23) % 10 == 0
@@ -115,8 +115,8 @@ def test_images_in_tar_shards(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-def test_any_step_on_any_number_of_ranks_is_the_same(tmp_path: Path, kind: str) -> None:
-    """A loader that begins in the middle, as after a resume, and the shares of two ranks give the same batches."""
+def test_steps_do_not_depend_on_start_and_number_of_ranks(tmp_path: Path, kind: str) -> None:
+    """A loader that starts in the middle, as after a resume, and two ranks together give the same batches."""
     data = load(MAKERS[kind](tmp_path / "shards", [9, 14]))
 
     def batch(step: int, rank: int = 0, world_size: int = 1) -> torch.Tensor:
@@ -128,19 +128,19 @@ def test_any_step_on_any_number_of_ranks_is_the_same(tmp_path: Path, kind: str) 
         assert torch.equal(batch(step), torch.cat([batch(step, 0, 2), batch(step, 1, 2)]))
 
 
-def test_a_start_opens_no_shard_however_many_there_are(tmp_path: Path) -> None:
-    """And then each rank opens the shards of its own examples, and no others."""
+def test_a_start_opens_only_the_required_shards(tmp_path: Path) -> None:
+    """Later each rank opens the shards of its own examples only."""
     folders = [
         make(tmp_path / f"{kind}-{len(sizes)}", sizes) for kind, make in MAKERS.items() for sizes in ([30], [10] * 30)
     ]
     for folder in folders:
-        load(folder)  # makes the index
+        load(folder)  # builds the index
     jobs = [(str(folder), rank, 2) for folder in folders for rank in (0, 1)]
     found = json.loads(launching.run([str(WORKER), json.dumps(jobs)]).stdout)
     for kind, (few, _, *ranks) in {"npy": found[:4], "tar": found[4:]}.items():
         assert few["at_start"]
         assert all(path.startswith(f"/{INDEX}/") for path in few["at_start"])
-        taken = [{int(x[0]) // 60 for x in rank["x"]} for rank in ranks]  # 60 numbers a shard
+        taken = [{int(x[0]) // 60 for x in rank["x"]} for rank in ranks]  # 60 numbers per shard
         assert taken[0] != taken[1]
         for rank, shards in zip(ranks, taken, strict=True):
             assert rank["at_start"] == few["at_start"]
@@ -148,7 +148,7 @@ def test_a_start_opens_no_shard_however_many_there_are(tmp_path: Path) -> None:
             assert opened == {f"/part-{shard:03}.{kind}" for shard in shards}
 
 
-def test_the_index_is_made_once_and_again_when_shards_come(tmp_path: Path) -> None:
+def test_the_index_is_rebuilt_only_if_shards_are_added(tmp_path: Path) -> None:
     folder = npy_folder(tmp_path / "shards", [12])
     load(folder)
     made = (folder / INDEX).stat().st_ino
@@ -168,14 +168,14 @@ def test_the_index_of_a_read_only_folder_is_in_the_cache(tmp_path: Path) -> None
     assert not (folder / INDEX).exists()
 
 
-def test_a_damaged_index_is_made_again(tmp_path: Path) -> None:
+def test_a_damaged_index_is_rebuilt(tmp_path: Path) -> None:
     folder = npy_folder(tmp_path / "shards", [12])
     load(folder)
     (folder / INDEX / "table.json").write_text("{")
     assert len(load(folder).train) == 10
 
 
-def test_only_a_sample_is_read_for_the_mean(tmp_path: Path) -> None:
+def test_the_mean_is_computed_from_a_sample(tmp_path: Path) -> None:
     data = load(npy_folder(tmp_path / "shards", [5000, 5000]))
     mean = data.train_mean
     assert mean is not None
@@ -185,7 +185,7 @@ def test_only_a_sample_is_read_for_the_mean(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-def test_a_shard_that_changed_is_named(tmp_path: Path, kind: str) -> None:
+def test_a_changed_shard_is_refused(tmp_path: Path, kind: str) -> None:
     folder = MAKERS[kind](tmp_path / "shards", [12])
     load(folder)
     path = folder / f"part-000.{kind}"
@@ -194,7 +194,7 @@ def test_a_shard_that_changed_is_named(tmp_path: Path, kind: str) -> None:
         load(folder).train[torch.arange(3)]
 
 
-def test_a_number_that_is_not_finite_is_named(tmp_path: Path) -> None:
+def test_a_nonfinite_number_is_refused(tmp_path: Path) -> None:
     folder = npy_folder(tmp_path / "shards", [5, 7])
     broken = values(7, 5)
     broken[3, 0, 0] = np.nan
@@ -214,14 +214,14 @@ def test_a_number_that_is_not_finite_is_named(tmp_path: Path) -> None:
         (np.array([["a"]], dtype=object), "pickled Python objects"),
     ],
 )
-def test_npy_shards_that_are_refused(tmp_path: Path, array: np.ndarray, message: str) -> None:
+def test_unsuitable_npy_shards_are_refused(tmp_path: Path, array: np.ndarray, message: str) -> None:
     folder = npy_folder(tmp_path / "shards", [3])
     np.save(folder / "part-001.npy", array)
     with pytest.raises(ValueError, match=message):
         load(folder)
 
 
-def test_static_binarisation_wants_the_data_in_memory(tmp_path: Path) -> None:
+def test_static_binarisation_requires_data_in_memory(tmp_path: Path) -> None:
     folder = tmp_path / "shards"
     folder.mkdir()
     np.save(folder / "a.npy", np.zeros((20, 4), np.uint8))
@@ -269,12 +269,12 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> 
         ([("0.npy", npy_bytes(np.array([{}], dtype=object)))], "pickled Python objects"),
     ],
 )
-def test_members_that_are_refused(tmp_path: Path, members: list[tuple[str, bytes]], message: str) -> None:
+def test_invalid_members_of_a_tar_are_refused(tmp_path: Path, members: list[tuple[str, bytes]], message: str) -> None:
     write_tar(tmp_path / "t" / "hostile.tar", members)
     assert message in refused(tmp_path / "t")
 
 
-def test_a_size_that_the_file_does_not_have_is_refused(tmp_path: Path) -> None:
+def test_a_member_size_beyond_the_file_is_refused(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "t" / "hostile.tar", [("0.npy", GOOD)])
     header = tarfile.TarInfo("0.npy")
     header.size = 2**40
@@ -289,9 +289,11 @@ def test_a_compressed_tar_is_refused(tmp_path: Path) -> None:
     assert "compressed archives cannot be read at random" in refused(tmp_path / "t")
 
 
-def test_an_example_unlike_the_first_is_named_when_it_is_read(tmp_path: Path) -> None:
+def test_an_example_of_another_shape_is_refused_when_it_is_read(tmp_path: Path) -> None:
     folder = tmp_path / "t"
     write_tar(folder / "a.tar", [("0.npy", GOOD), ("1.npy", GOOD), ("2.npy", npy_bytes(np.zeros(3, np.float32)))])
     data = load(folder, test_every=2)
-    with pytest.raises(ValueError, match=r"a\.tar, example 2: all examples must be alike, \[2, 3\] of <f4"):
+    with pytest.raises(
+        ValueError, match=r"a\.tar, example 2: all examples must have the same shape and type, \[2, 3\] of <f4"
+    ):
         data.test[torch.arange(2)]

@@ -1,4 +1,4 @@
-"""CIFAR-10 and Frey faces, from files that the test makes in their published formats."""
+"""CIFAR-10 and Frey faces, from files that the test writes in their published formats."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_frey_faces(tmp_path: Path) -> None:
         ("frey-faces", lambda folder: np.save(folder / "freyfaces.npy", np.zeros((3, 5))), r"uint8 \[N, 560\]"),
     ],
 )
-def test_what_is_missing_or_damaged_is_named(
+def test_missing_or_damaged_files_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, damage: object, words: str
 ) -> None:
     monkeypatch.setenv("FASTVAE_DATA", str(tmp_path / "nothing"))

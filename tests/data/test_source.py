@@ -56,7 +56,7 @@ def test_arrays_and_tensors_are_read_by_index() -> None:
         assert source[torch.empty(0, dtype=torch.int64)].shape == (0, 2, 2)
 
 
-def test_a_source_keeps_its_own_copy_of_an_array() -> None:
+def test_a_source_copies_its_array() -> None:
     array = np.ones((3, 2), dtype=np.float32)
     source = as_source(array)
     array[:] = 7
@@ -84,7 +84,7 @@ def test_labels_come_with_pairs_and_tensor_data_sets() -> None:
         assert labels is not None
         assert labels.dtype == torch.int64
         assert torch.equal(labels, y)
-    assert as_source(TensorDataset(x, torch.zeros(4, 2))).labels is None  # targets that are no labels
+    assert as_source(TensorDataset(x, torch.zeros(4, 2))).labels is None  # targets that are not labels
 
 
 def test_a_data_set_is_read_item_by_item() -> None:
@@ -99,7 +99,7 @@ def test_a_data_set_is_read_item_by_item() -> None:
     assert labels.tolist() == [index % 3 for index in range(10)]
 
 
-def test_targets_save_a_data_set_from_being_read() -> None:
+def test_labels_are_read_from_targets_without_reading_items() -> None:
     dataset = Squares()
     dataset.targets = [0] * 10  # type: ignore[attr-defined]
     source = as_source(dataset)
@@ -114,13 +114,13 @@ def test_lists_of_examples_are_data_sets() -> None:
     assert as_source([0.5, 0.25])[torch.tensor([1])].tolist() == [[0.25]]
 
 
-def test_a_source_is_its_own_source() -> None:
+def test_as_source_returns_a_source_unchanged() -> None:
     source = as_source(torch.zeros(2, 2))
     assert as_source(source) is source
 
 
 @pytest.mark.parametrize("lazy", [False, True])
-def test_a_split_takes_every_so_many_th_example_for_the_test(lazy: bool) -> None:
+def test_every_nth_example_is_a_test_example(lazy: bool) -> None:
     x = torch.arange(10.0)[:, None]
     data: Any = list(zip(x, range(10), strict=True)) if lazy else (x, torch.arange(10))
     train, test = split_every(as_source(data), 4)
@@ -132,20 +132,20 @@ def test_a_split_takes_every_so_many_th_example_for_the_test(lazy: bool) -> None
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
-def test_numbers_that_are_not_finite_are_named(bad: float) -> None:
+def test_nonfinite_numbers_are_refused(bad: float) -> None:
     array = np.zeros((9000, 3))
     array[8500, 1] = bad
     with np.errstate(over="ignore"), pytest.raises(ValueError, match="NaN or infinity in example 8500"):
         as_source(array)
 
 
-def test_a_nan_in_a_data_set_is_named_when_it_is_read() -> None:
+def test_a_nan_in_a_data_set_is_refused_when_it_is_read() -> None:
     source = as_source(Items([torch.zeros(2), torch.tensor([0.0, float("nan")])]))
     with pytest.raises(ValueError, match=r"item 1.*finite"):
         source[torch.tensor([1])]
 
 
-def test_items_of_another_shape_are_named() -> None:
+def test_items_of_another_shape_are_refused() -> None:
     source = as_source(Items([torch.zeros(2), torch.zeros(3)]))
     with pytest.raises(ValueError, match=r"item 0 has shape \[2\].*item 1 \[3\]"):
         source[torch.tensor([0, 1])]
@@ -173,7 +173,7 @@ def test_items_of_another_shape_are_named() -> None:
         ((np.zeros((3, 2)), np.array([np.nan, 1, 2])), ValueError, "whole numbers"),
     ],
 )
-def test_unsuitable_data_are_named(data: Any, error: type[Exception], words: str) -> None:
+def test_unsuitable_data_are_refused(data: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         as_source(data, name="mine")
 
@@ -184,6 +184,6 @@ def test_pixels_above_the_levels_are_refused() -> None:
 
 
 @pytest.mark.parametrize(("num", "test_every"), [(1, 2), (5, 1)])
-def test_a_split_needs_two_parts(num: int, test_every: int) -> None:
+def test_a_split_requires_two_examples(num: int, test_every: int) -> None:
     with pytest.raises(ValueError, match="at least two examples"):
         split_every(as_source(torch.zeros(num, 2)), test_every)

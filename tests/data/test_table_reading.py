@@ -1,4 +1,4 @@
-"""What people's tables hold: notations of numbers, markers of gaps, dates, indices, labels, other formats."""
+"""Tables of many programs: notations of numbers, missing-value markers, dates, indices, labels, other formats."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def build(path: Path, state: dict[str, bytes] | None = None, **options: Any) -> 
 
 
 def table(path: Path, column: list[str], *, sep: str = ",", name: str = "a") -> Path:
-    """One column, each cell in quotes, beside a column of counted numbers."""
+    """Write one column with quoted cells next to a column of consecutive numbers."""
     lines = [f"{name}{sep}n", *(f'"{cell}"{sep}{number}' for number, cell in enumerate(column))]
     return write(path, "\n".join(lines) + "\n")
 
@@ -67,7 +67,7 @@ def test_a_number_is_the_same_in_every_notation(tmp_path: Path, cells: tuple[str
     assert read(write(tmp_path / "x.csv", "\n".join(text)))["a"] == list(NUMBERS)
 
 
-def test_accountants_write_negative_numbers_in_brackets() -> None:
+def test_numbers_in_brackets_are_negative() -> None:
     assert local_number("(1,234.50)", ".") == (-1234.5, "")
     assert local_number("12,34,567", ".") == (1234567.0, "")
     for text in ("", "$", "1,23", "1,234,56", "--1", "(1", "$1%", "0,123", "1 23", "e5", "one"):
@@ -75,18 +75,18 @@ def test_accountants_write_negative_numbers_in_brackets() -> None:
 
 
 @pytest.mark.parametrize(("sep", "value"), [(",", 1234.0), (";", 1.234)])
-def test_the_delimiter_decides_what_a_doubtful_mark_is(tmp_path: Path, sep: str, value: float) -> None:
+def test_the_delimiter_resolves_ambiguous_marks(tmp_path: Path, sep: str, value: float) -> None:
     assert read(table(tmp_path / "x.csv", ["1,234", "5,678"], sep=sep))["a"] == [value, value + 4444 / (1234 / value)]
 
 
-def test_the_other_columns_decide_before_the_delimiter(tmp_path: Path) -> None:
+def test_other_columns_resolve_marks_before_the_delimiter(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", "a;b;c\n1,234;0,5;1.234\n5,678;2,25;12.345\n")
     assert read(path) == {"a": [1.234, 5.678], "b": [0.5, 2.25], "c": [1234.0, 12345.0]}
     path = write(tmp_path / "y.csv", "a;b\n1,234;0.5\n5,678;2.25\n")
     assert read(path) == {"a": [1234.0, 5678.0], "b": [0.5, 2.25]}
 
 
-def test_what_nothing_decides_is_asked(tmp_path: Path) -> None:
+def test_an_unresolved_mark_requires_an_option(tmp_path: Path) -> None:
     path = write(tmp_path / "x.tsv", "a\tb\n1,234\t1\n5,678\t2\n")
     with pytest.raises(ValueError, match=r"column a holds '1,234' in line 2: .*--data.table.decimal comma or point"):
         read(path)
@@ -97,17 +97,17 @@ def test_what_nothing_decides_is_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "marker", [*sorted(MISSING - {""}), "", "#N/A", "NaN", "<NA>", "\\N", "NULL", "-", "--", ".", "NaT"]
 )
-def test_a_gap_is_a_gap_whoever_wrote_it(tmp_path: Path, marker: str) -> None:
+def test_missing_value_markers_of_all_programs_are_recognised(tmp_path: Path, marker: str) -> None:
     values = read(table(tmp_path / "x.csv", ["1.5", marker, "3"]))["a"]
     assert values[::2] == [1.5, 3.0]
     assert np.isnan(values[1])
 
 
-def test_a_dash_among_words_is_a_word(tmp_path: Path) -> None:
+def test_a_dash_in_a_column_of_words_is_a_category(tmp_path: Path) -> None:
     assert read(table(tmp_path / "x.csv", ["red", "-", "N/A"]))["a"] == ["red", "-", ""]
 
 
-def test_true_and_false_are_one_and_zero(tmp_path: Path) -> None:
+def test_true_and_false_are_read_as_one_and_zero(tmp_path: Path) -> None:
     assert read(table(tmp_path / "x.csv", ["True", "FALSE", "", "true"]))["a"][:2] == [1.0, 0.0]
 
 
@@ -123,7 +123,7 @@ def test_true_and_false_are_one_and_zero(tmp_path: Path) -> None:
         (("2026/01/31", "2026/2/1"), {}),
     ],
 )
-def test_dates_are_numbers(tmp_path: Path, cells: tuple[str, ...], options: dict[str, Any]) -> None:
+def test_dates_are_read_as_numbers(tmp_path: Path, cells: tuple[str, ...], options: dict[str, Any]) -> None:
     expected = [
         datetime.datetime(2026, month, day, tzinfo=datetime.timezone.utc).timestamp()
         for month, day in ((1, 31), (2, 1))
@@ -131,7 +131,7 @@ def test_dates_are_numbers(tmp_path: Path, cells: tuple[str, ...], options: dict
     assert read(table(tmp_path / "x.csv", list(cells)), **options)["a"] == expected
 
 
-def test_a_date_that_can_be_two_is_asked(tmp_path: Path) -> None:
+def test_an_ambiguous_date_requires_an_option(tmp_path: Path) -> None:
     path = table(tmp_path / "x.csv", ["01/02/2026", "03/04/2026"])
     with pytest.raises(ValueError, match=r"column a holds '01/02/2026' in line 2: is that the day .* day-first"):
         read(path)
@@ -152,7 +152,7 @@ def test_a_date_that_can_be_two_is_asked(tmp_path: Path) -> None:
         ([f"id{n}" for n in range(60)], "column a holds 'id0' in line 2, and 60 of .*--data.table.id a or"),
     ],
 )
-def test_a_column_that_is_no_one_thing_is_named(tmp_path: Path, cells: list[str], words: str) -> None:
+def test_a_column_of_mixed_values_is_refused(tmp_path: Path, cells: list[str], words: str) -> None:
     path = table(tmp_path / "x.csv", cells)
     with pytest.raises(ValueError, match=words) as caught:
         read(path)
@@ -164,12 +164,12 @@ def test_a_column_that_is_no_one_thing_is_named(tmp_path: Path, cells: list[str]
     assert (list(named.columns), named.ids.tolist()) == (["n"], cells)
 
 
-def test_a_cap_on_categories_and_on_memory(tmp_path: Path) -> None:
+def test_categories_and_memory_are_limited(tmp_path: Path) -> None:
     path = table(tmp_path / "x.csv", [f"c{number % 40}" for number in range(400)])
     with pytest.raises(ValueError, match=r"column a has 40 categories, the limit is 30; raise --data.table.max-cat"):
         build(path, max_categories=30)
     config = DataConfig(name="table", path=path, max_gib=400 * 41 * 4 / 2**30)
-    with pytest.raises(ValueError, match=r"--data.max-gib\); column a alone has 41 of the 42 places of a row"):
+    with pytest.raises(ValueError, match=r"--data.max-gib\); column a alone has 41 of the 42 elements of a row"):
         build_data(config)
     wide = table(tmp_path / "wide.csv", ["x" * 10_000, *"y" * 99])
     with pytest.raises(ValueError, match="column a has texts of up to 10,000 letters"):
@@ -186,12 +186,12 @@ def test_a_cap_on_categories_and_on_memory(tmp_path: Path) -> None:
         "1,234;5\n5,678;6\n",
     ],
 )
-def test_a_row_is_no_header(tmp_path: Path, text: str) -> None:
+def test_a_file_without_a_header_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ValueError, match="first line must name each column, got what looks like a row"):
         read(write(tmp_path / "x.csv", text))
 
 
-def test_years_can_be_names(tmp_path: Path) -> None:
+def test_years_may_be_column_names(tmp_path: Path) -> None:
     assert list(read(write(tmp_path / "x.csv", "site,2019,2020\na,1.5,2\nb,2.5,3\na,1,1\n"))) == [
         "site",
         "2019",
@@ -200,14 +200,14 @@ def test_years_can_be_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "Unnamed: 0"])
-def test_an_index_is_no_column(tmp_path: Path, name: str) -> None:
+def test_an_index_column_is_ignored(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / "x.csv", f"{name},a,b\n7,1.5,2\n3,2.5,3\n4,2,2\n5,1,0\n")
     data = build(path)
     assert data.event_shape == (2,)
     assert any("it numbers the rows" in note for note in data.notes)
 
 
-def test_a_column_without_a_name_is_refused_unless_it_is_empty(tmp_path: Path) -> None:
+def test_an_unnamed_column_is_refused_unless_it_is_empty(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="got none for column 2"):
         read(write(tmp_path / "x.csv", "a,,b\n1,2,3\n"))
     with pytest.raises(ValueError, match="column 1 has no name"):
@@ -225,12 +225,12 @@ def test_a_column_without_a_name_is_refused_unless_it_is_empty(tmp_path: Path) -
         "sep=|\r\na|b\r\n1.5|2\r\n3|4\r\n",
     ],
 )
-def test_delimiters(tmp_path: Path, text: str) -> None:
+def test_delimiters_are_recognised(tmp_path: Path, text: str) -> None:
     assert read(write(tmp_path / "x.csv", text)) == {"a": [1.5, 3.0], "b": [2.0, 4.0]}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])
-def test_encodings_and_compression(tmp_path: Path, encoding: str) -> None:
+def test_encodings_and_compression_are_recognised(tmp_path: Path, encoding: str) -> None:
     text = "gr\u00f6\u00dfe,b\r\n1.5,2\r\n3,4\r\n"
     expected = {"gr\u00f6\u00dfe": [1.5, 3.0], "b": [2.0, 4.0]}
     assert read(write(tmp_path / "X.CSV", text, encoding)) == expected
@@ -242,7 +242,7 @@ def test_encodings_and_compression(tmp_path: Path, encoding: str) -> None:
         read(tmp_path / "x.csv.gz")
 
 
-def test_lines_are_the_files_own(tmp_path: Path) -> None:
+def test_errors_have_the_line_numbers_of_the_file(tmp_path: Path) -> None:
     text = 'sep=,\na,b\n1,"upper\n\nfloor"\n2,x\n\n3\n'
     with pytest.raises(ValueError, match="line 8 has 1 values, the first line names 2"):
         read(write(tmp_path / "x.csv", text))
@@ -252,7 +252,7 @@ def test_lines_are_the_files_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("values", [("True", "False"), ("1", "0"), ("1.0", "0.0"), ("TRUE", "FALSE")])
-def test_labels_are_labels(tmp_path: Path, values: tuple[str, str]) -> None:
+def test_label_columns_are_recognised(tmp_path: Path, values: tuple[str, str]) -> None:
     data = build(table(tmp_path / "x.csv", [values[number % 10 != 0] for number in range(40)], name="Is_Anomaly"))
     assert data.event_shape == (1,)
     assert data.train.labels is not None
@@ -263,7 +263,7 @@ def test_labels_are_labels(tmp_path: Path, values: tuple[str, str]) -> None:
 @pytest.mark.parametrize(
     ("values", "name"), [(("attack", "normal"), "label"), (("-1", "1"), "y"), (("2", "1"), "outlier")]
 )
-def test_labels_in_other_words_are_asked(tmp_path: Path, values: tuple[str, str], name: str) -> None:
+def test_unknown_label_values_require_an_option(tmp_path: Path, values: tuple[str, str], name: str) -> None:
     path = table(tmp_path / "x.csv", [values[number % 10 != 0] for number in range(40)], name=name)
     with pytest.raises(
         ValueError, match=rf"column {name}, line 2: .*got {values[0]};.*--data.table.anomaly={values[0]}"
@@ -279,17 +279,17 @@ def test_labels_in_other_words_are_asked(tmp_path: Path, values: tuple[str, str]
 
 
 @pytest.mark.parametrize("option", [{"ignore": ("z",)}, {"id": "z"}, {"categorical": ("z",)}, {"label": "z"}])
-def test_a_column_that_is_not_there_is_named(tmp_path: Path, option: dict[str, Any]) -> None:
+def test_a_missing_column_is_refused_by_name(tmp_path: Path, option: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="no column is named 'z'; there are a, n"):
         read(table(tmp_path / "x.csv", ["1", "2"]), **option)
 
 
-def test_a_column_has_one_part() -> None:
+def test_a_column_has_one_role() -> None:
     with pytest.raises(ValueError, match="one of label, id, ignore and categorical, got 'a' more than once"):
         TableConfig(label="a", ignore=("b", "a"))
 
 
-def test_the_schema_is_printed_and_kept(tmp_path: Path) -> None:
+def test_the_schema_is_printed_and_saved(tmp_path: Path) -> None:
     rows = [
         f"r{n};{n % 7 + 0.5};{n % 28 + 1:02}.01.2026;{'north' if n % 3 else 'south'};{int(n % 9 == 0)}"
         for n in range(40)
@@ -310,7 +310,7 @@ def test_the_schema_is_printed_and_kept(tmp_path: Path) -> None:
     }  # fmt: skip
     day = columns_from_bytes(data.state[TABLE_FILE])[1]
     assert day.decode(day.encode(np.array([1_767_225_600.0, np.nan]), 30.0)) == ["2026-01-01", ""]
-    assert not build(path, {**data.state}, id="name").notes  # a finished run has said it
+    assert not build(path, {**data.state}, id="name").notes  # a finished run has recorded it
 
 
 def test_a_finished_run_reads_other_notations_of_its_columns(tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ def test_a_finished_run_reads_other_notations_of_its_columns(tmp_path: Path) -> 
             read_source(write(tmp_path / "y.csv", text), data, config)
 
 
-def test_numbers_and_texts_in_parquet_arrow_and_excel(tmp_path: Path) -> None:
+def test_parquet_arrow_and_excel_files_are_read(tmp_path: Path) -> None:
     arrow, openpyxl = pytest.importorskip("pyarrow"), pytest.importorskip("openpyxl")
     from pyarrow import feather, parquet
 
@@ -360,7 +360,7 @@ def test_numbers_and_texts_in_parquet_arrow_and_excel(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.columns["is_on"], [1, 0, np.nan, 1, 1])
         assert found.columns["word"].tolist() == ["red", "", "blue", "red", "red"]
         assert found.readings["day"].spell(found.columns["day"][2]) == "2026-01-03"
-        assert ("notes" in str(found.left_out)) == (name == "x.xlsx")
+        assert ("notes" in str(found.excluded)) == (name == "x.xlsx")
         with pytest.raises(ValueError, match="no column is named 'z'"):
             read(tmp_path / name, ignore=("deep", "z") if name == "x.parquet" else ("z",))
 
@@ -368,7 +368,9 @@ def test_numbers_and_texts_in_parquet_arrow_and_excel(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "package"), [("x.parquet", "pyarrow"), ("x.arrow", "pyarrow"), ("x.xlsx", "openpyxl")]
 )
-def test_a_missing_extra_is_named(tmp_path: Path, name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_extra_names_it(
+    tmp_path: Path, name: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, package, None)
@@ -386,7 +388,7 @@ def test_a_damaged_frame_is_refused(tmp_path: Path, name: str) -> None:
         read(tmp_path / name)
 
 
-def test_a_reading_reads_its_own_kind_only() -> None:
+def test_a_saved_format_reads_its_own_notation_only() -> None:
     assert Reading(kind="local", unit="$").number("3") is None
     assert Reading(kind="local", decimal=",").number("1.234,5") == 1234.5
     assert Reading(kind="time").number("02:05 PM") == 14 * 3600 + 300
@@ -409,7 +411,7 @@ NOTATIONS = {  # group, decimal mark, delimiter
     notation=st.sampled_from(sorted(NOTATIONS)),
     unit=st.sampled_from(["", "%", " %", " \u20ac", "$"]),
 )
-def test_numbers_come_back_from_any_notation(tmp_path: Path, numbers: list[int], notation: str, unit: str) -> None:
+def test_numbers_are_recovered_from_any_notation(tmp_path: Path, numbers: list[int], notation: str, unit: str) -> None:
     group, mark, delimiter = NOTATIONS[notation]
     exact = [number / 100 for number in numbers]
     cells = [f"{number:,.2f}".translate({ord(","): group, ord("."): mark}) + unit for number in exact]
@@ -423,8 +425,8 @@ def _quoted(cell: str, delimiter: str) -> str:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.tuples(st.text(max_size=6), st.text(max_size=6)), min_size=1, max_size=6))
-def test_any_texts_are_read_or_refused_in_one_line(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
-    """Of what a CSV writer wrote."""
+def test_any_csv_file_is_read_or_refused_in_one_line(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
+    """For any texts that a CSV writer writes."""
     with (tmp_path / "x.csv").open("w", encoding="utf-8", errors="ignore", newline="") as file:
         csv.writer(file).writerows([("name", "other"), *rows])
     try:

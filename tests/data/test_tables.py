@@ -36,7 +36,7 @@ def path(tmp_path: Path) -> Path:
     return file
 
 
-def test_the_middle_of_a_column_decides_its_scale() -> None:
+def test_the_scale_of_a_column_is_robust_to_outliers() -> None:
     values = np.random.default_rng(0).normal(3.0, 2.0, 2000)
     values[:10] = 1e6
     column = learn_column("x", values)
@@ -45,7 +45,7 @@ def test_the_middle_of_a_column_decides_its_scale() -> None:
     assert column.encode(values, clip=10.0).max() == 10.0
 
 
-def test_a_column_of_mostly_one_value_and_an_empty_one_have_a_scale() -> None:
+def test_nearly_constant_and_empty_columns_have_a_scale() -> None:
     values = np.zeros(1000)
     values[:5] = 5.0
     assert learn_column("x", values).scale == pytest.approx(values.std())
@@ -53,7 +53,7 @@ def test_a_column_of_mostly_one_value_and_an_empty_one_have_a_scale() -> None:
     assert learn_column("x", np.full(10, 7.0)).encode(np.full(10, 7.0), 10.0).max() == 0.0
 
 
-def test_texts_are_categories_and_a_new_one_is_another() -> None:
+def test_texts_are_categories_and_unknown_ones_share_a_category() -> None:
     column = learn_column("colour", np.array(["red", "", "blue"], dtype=np.str_))
     assert column.categories == ("blue", "red", "(other)")
     encoded = column.encode(np.array(["red", "green", ""], dtype=np.str_), clip=10.0)
@@ -61,7 +61,7 @@ def test_texts_are_categories_and_a_new_one_is_another() -> None:
     assert columns_from_bytes(columns_to_bytes([column])) == (column,)
 
 
-def test_a_table_is_recognised_read_and_split_by_label(path: Path) -> None:
+def test_a_table_is_recognised_and_split_by_label(path: Path) -> None:
     assert is_table_file(path)
     data = build_data(DataConfig(name="file", path=path))
     assert (data.kind, data.event_shape) == ("table", (1 + 3 + 1,))
@@ -72,7 +72,7 @@ def test_a_table_is_recognised_read_and_split_by_label(path: Path) -> None:
     assert (data.train.labels.sum(), data.test.labels.sum()) == (1, 1)
 
 
-def test_gaps_become_zero_and_are_masked() -> None:
+def test_missing_values_are_zero_and_masked() -> None:
     raw = torch.tensor([[1.0, float("nan")], [2.0, 3.0]])
     batch = MaskGaps()(raw, noise_key(0), indices=torch.arange(2), evaluation=False)
     assert torch.equal(batch.x, torch.tensor([[1.0, 0.0], [2.0, 3.0]]))
@@ -81,7 +81,7 @@ def test_gaps_become_zero_and_are_masked() -> None:
     assert MaskGaps()(raw[1:], noise_key(0), indices=torch.arange(1), evaluation=False).mask is None
 
 
-def test_other_rows_are_encoded_as_the_training_rows_were(path: Path, tmp_path: Path) -> None:
+def test_other_rows_are_encoded_like_training_rows(path: Path, tmp_path: Path) -> None:
     config = DataConfig(name="file", path=path)
     data = build_data(config)
     other = tmp_path / "other.csv"
@@ -97,20 +97,20 @@ def test_other_rows_are_encoded_as_the_training_rows_were(path: Path, tmp_path: 
         read_source(other, data, config)
 
 
-def test_npz_numbers_as_categories_and_a_run_whose_table_is_gone(tmp_path: Path) -> None:
+def test_categorical_npz_columns_and_a_run_without_its_table(tmp_path: Path) -> None:
     file = tmp_path / "numbers.npz"
     np.savez(file, X=np.arange(40).reshape(20, 2) % 5, y=np.arange(20) % 2)
     config = DataConfig(name="table", path=file, table=TableConfig(categorical=("x1",)))
     data = build_data(config)
     assert data.model_inputs.column_widths == (1, 6)
     file.unlink()
-    kept = build_data(config, state={**data.state, DESCRIPTION: describe(data)})  # as a run keeps it
+    kept = build_data(config, state={**data.state, DESCRIPTION: describe(data)})  # as saved by a run
     assert kept.event_shape == data.event_shape
-    with pytest.raises(ValueError, match=r"examples cannot be read: .*no such file or folder; put the data back"):
+    with pytest.raises(ValueError, match=r"examples cannot be read: .*no such file or folder; restore the data"):
         len(kept.train)
 
 
-def test_breast_cancer_needs_no_file() -> None:
+def test_breast_cancer_is_read_from_scikit_learn() -> None:
     data = build_data(DataConfig(name="breast-cancer"), seed=3)
     assert data.train.labels is not None
     assert len(data.train) + len(data.test) == 378
@@ -130,7 +130,7 @@ def test_breast_cancer_needs_no_file() -> None:
         ("label\n1\n", TableConfig(), "no column is left"),
     ],
 )
-def test_a_wrong_table_gets_one_clear_line(tmp_path: Path, text: str, config: TableConfig, message: str) -> None:
+def test_an_invalid_table_is_a_one_line_error(tmp_path: Path, text: str, config: TableConfig, message: str) -> None:
     file = tmp_path / "wrong.csv"
     file.write_text(text)
     with pytest.raises(ValueError, match=message) as caught:

@@ -1,4 +1,4 @@
-"""Sentences: tokens and back, files, lengths and the batches that hold like lengths together."""
+"""Sentences: tokenisation and its inverse, files, lengths, and batches of similar lengths."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SENTENCES = [text for _, text in corpus.rows(200)]
 
 
 @pytest.mark.parametrize("kind", ["words", "bpe"])
-def test_a_tokenizer_gives_back_what_it_read_and_survives_being_saved(kind: TokenizerKind) -> None:
+def test_a_tokenizer_is_reversible_and_can_be_saved(kind: TokenizerKind) -> None:
     tokenizer = Tokenizer.train(SENTENCES, kind, vocab_size=300)
     again = Tokenizer.from_bytes(tokenizer.to_bytes())
     ids = tokenizer.encode(SENTENCES)
@@ -28,13 +28,13 @@ def test_a_tokenizer_gives_back_what_it_read_and_survives_being_saved(kind: Toke
     assert all(UNKNOWN < number < len(tokenizer) for row in ids for number in row)
 
 
-def test_words_and_their_clitics_are_tokens_and_the_unknown_is_seen() -> None:
+def test_words_and_clitics_are_tokens_and_unknown_words_are_marked() -> None:
     tokenizer = Tokenizer.train(["you 've seen k-19 , have n't you ?"] * 2, lowercase=True)
     (ids,) = tokenizer.encode(["You 've seen k-19, HAVE n't you? maybe"])
     assert tokenizer.decode([[*ids, END, ids[0], PAD]]) == ["you 've seen k-19 , have n't you ? <unknown>"]
 
 
-def test_byte_pairs_know_every_text() -> None:
+def test_byte_pairs_encode_every_text() -> None:
     tokenizer = Tokenizer.train(SENTENCES, "bpe", vocab_size=280)
     strange = "crème brûlée 🎬 \t x"
     assert tokenizer.decode(tokenizer.encode([strange])) == [strange]
@@ -48,17 +48,17 @@ def test_byte_pairs_know_every_text() -> None:
         (["a a"], {"kind": "letters"}, "kind must be one of words, bpe"),
     ],
 )
-def test_a_tokenizer_refuses_what_it_cannot_learn(sentences: list[str], options: dict, message: str) -> None:
+def test_unsuitable_tokenizer_settings_are_refused(sentences: list[str], options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Tokenizer.train(sentences, **options)
 
 
-def test_a_damaged_tokenizer_is_a_clear_error() -> None:
+def test_a_damaged_tokenizer_is_refused() -> None:
     with pytest.raises(ValueError, match="must be a tokenizer's JSON"):
         Tokenizer.from_bytes(b"\x80\x04pickle")
 
 
-def test_a_source_pads_to_the_longest_of_a_batch_and_cuts_the_long() -> None:
+def test_a_source_pads_batches_and_truncates_long_sentences() -> None:
     source = TextSource([[5], [6, 7, 8, 9], [10, 11]], max_length=3)
     assert source[torch.tensor([2, 0])].tolist() == [[10, 11, END], [5, END, PAD]]
     assert source[torch.tensor([1])].tolist() == [[6, 7, 8, END]]
@@ -67,7 +67,7 @@ def test_a_source_pads_to_the_longest_of_a_batch_and_cuts_the_long() -> None:
         TextSource([[5], []], max_length=3)
 
 
-def test_own_sentences_are_recognised_split_labelled_and_conditioned(tmp_path: Path) -> None:
+def test_a_users_sentences_are_split_labelled_and_conditioned(tmp_path: Path) -> None:
     path = corpus.write(tmp_path / "moods.tsv", 100)
     config = DataConfig(name="file", path=path, condition=("label", "length"), text=TextDataConfig(max_length=8))
     data = build_data(config)
@@ -86,7 +86,7 @@ def test_own_sentences_are_recognised_split_labelled_and_conditioned(tmp_path: P
         data.conditions.vector(label="good", length=9)
 
 
-def test_a_kept_tokenizer_is_used_again_even_on_other_sentences(tmp_path: Path) -> None:
+def test_a_saved_tokenizer_is_used_on_other_sentences(tmp_path: Path) -> None:
     config = DataConfig(name="file", path=corpus.write(tmp_path / "a.tsv", 100))
     kept = build_data(config).state
     (tmp_path / "b.txt").write_text("quite other words\n" * 4, encoding="utf-8")
@@ -104,14 +104,14 @@ def test_a_kept_tokenizer_is_used_again_even_on_other_sentences(tmp_path: Path) 
         ("a.tsv", b"one\ttwo\n", "must name a column sentence"),
     ],
 )
-def test_a_wrong_file_gets_one_clear_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_an_invalid_file_is_a_one_line_error(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message) as error:
         read_sentences(tmp_path / name)
     assert "\n" not in str(error.value)
 
 
-def test_windows_hold_the_stream_s_examples_and_batches_like_lengths() -> None:
+def test_windows_contain_the_examples_of_the_stream_and_batches_similar_lengths() -> None:
     lengths = torch.randint(1, 40, (1000,), generator=torch.Generator().manual_seed(1))
     size = BUCKET_WINDOW * 8
     for window in (0, 3):
@@ -125,7 +125,7 @@ def test_windows_hold_the_stream_s_examples_and_batches_like_lengths() -> None:
     assert not torch.equal(bucketed_order(0, lengths, 8, seed=5), bucketed_order(0, lengths, 8, seed=6))
 
 
-def test_buckets_do_not_depend_on_the_split_nor_on_where_reading_starts(tmp_path: Path) -> None:
+def test_buckets_do_not_depend_on_split_and_start(tmp_path: Path) -> None:
     data = build_data(DataConfig(name="file", path=corpus.write(tmp_path / "a.tsv", 300)))
 
     def rows(step: int, world_size: int, accumulation: int) -> list[int]:

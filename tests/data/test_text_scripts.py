@@ -1,4 +1,4 @@
-"""Any script and any words: special tokens are never read in a text, unknown ones are counted, and too many refused."""
+"""All scripts: special tokens in a text are ordinary text, unknown tokens are counted, and too many are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPECIAL = ["<pad>", "<begin>", "<end>", "<unknown>"]
 
 @pytest.mark.parametrize("kind", ["words", "bpe"])
 @pytest.mark.parametrize("lowercase", [False, True])
-def test_special_tokens_are_never_read_in_a_text(kind: TokenizerKind, lowercase: bool) -> None:
+def test_special_tokens_in_a_text_are_ordinary_text(kind: TokenizerKind, lowercase: bool) -> None:
     sentences = [f"a {word} b{word}c {word.upper()}" for word in SPECIAL] * 3
     trained = Tokenizer.train(sentences, kind, vocab_size=400, lowercase=lowercase)
     for tokenizer in (trained, Tokenizer.from_bytes(trained.to_bytes())):
@@ -38,7 +38,7 @@ SCRIPTS = {
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_scripts_without_spaces_work_by_default(tmp_path: Path, script: str) -> None:
+def test_scripts_without_spaces_are_encoded_without_unknowns(tmp_path: Path, script: str) -> None:
     parts = [part.split() for part in SCRIPTS[script]]
     sentences = ["".join(words) for words in itertools.product(*parts)] * 4
     path = tmp_path / "a.txt"
@@ -50,7 +50,7 @@ def test_scripts_without_spaces_work_by_default(tmp_path: Path, script: str) -> 
     assert tokenizer_of(data).decode(tokenizer_of(data).encode([sentences[0] + " ok, yes"])) != [""]
 
 
-def test_words_are_what_they_were() -> None:
+def test_word_tokens_are_unchanged() -> None:
     scripts = "\u0623\u0646\u0627 \u092e\u0948\u0902 \U0001f44d\U0001f3fd"
     text = f"the k-19's u.s. x_1 caf\u00e9 'tis \u00abno\u00bb {scripts}"
     tokenizer = Tokenizer.train([text] * 2)
@@ -66,7 +66,7 @@ def words(path: Path, num_unique: int, num_known: int) -> Path:
     return path
 
 
-def test_the_share_of_unknown_tokens_is_said_and_bounded(tmp_path: Path) -> None:
+def test_the_fraction_of_unknown_tokens_is_reported_and_limited(tmp_path: Path) -> None:
     few = build_data(DataConfig(name="file", path=words(tmp_path / "few.txt", 40, 2)))
     assert few.notes == ("file: 36 training sentences, 180 tokens, 6 different ones, 20.0% unknown",)
     path = words(tmp_path / "many.txt", 40, 1)
@@ -77,16 +77,16 @@ def test_the_share_of_unknown_tokens_is_said_and_bounded(tmp_path: Path) -> None
     for text in (TextDataConfig(max_unknown=0.4), TextDataConfig(tokenizer="bpe", vocab_size=400)):
         data = build_data(DataConfig(name="file", path=path, text=text))
     assert "0.0% unknown" in data.notes[0]
-    kept = build_data(DataConfig(name="file", path=path), state=data.state)  # a finished run reads on
+    kept = build_data(DataConfig(name="file", path=path), state=data.state)  # a finished run still reads its data
     assert kept.notes == ()
 
 
-def test_sentences_that_are_cut_are_counted(tmp_path: Path) -> None:
+def test_truncated_sentences_are_counted(tmp_path: Path) -> None:
     path = words(tmp_path / "a.txt", 20, 4)
     data = build_data(DataConfig(name="file", path=path, text=TextDataConfig(max_length=5)))
     assert "18 sentences cut to 5 (--data.text.max-length)" in data.notes[0]
 
 
-def test_a_share_is_a_share() -> None:
+def test_max_unknown_must_be_a_fraction() -> None:
     with pytest.raises(ValueError, match=r"max_unknown must be in \[0, 1\], got 30"):
         TextDataConfig(max_unknown=30)

@@ -69,7 +69,7 @@ def test_the_rank_that_raises_is_named_and_shows_its_own_error(
 def test_a_killed_rank_is_named_with_its_process(results: dict[str, Any]) -> None:
     found = verdict(results["killed"])
     assert (found["rank"], found["host"]) == (2, HOST)
-    assert "does not answer. It closed its connections: look at logs/rank_2.log" in found["reason"]
+    assert "does not answer. It closed its connections: see logs/rank_2.log" in found["reason"]
     shown = [rank for rank in RANKS[:2] if results["killed"][rank]["raised"].endswith(found["reason"])]
     assert shown == [found["reporter"]]
 
@@ -93,5 +93,5 @@ def test_the_death_of_the_rank_that_serves_the_store_is_named(results: dict[str,
     """Rank 0's process serves the store itself, as it does without torchrun's agent."""
     for rank in RANKS[1:]:
         result = results["head killed"][rank]
-        assert result["raised"].startswith("PeerFailed: rank 0 on localhost: its host is out of reach from rank")
+        assert result["raised"].startswith("PeerFailed: rank 0 on localhost: its host is not reachable from rank")
         assert [told["rank"] for told in result["told"]] == [0]

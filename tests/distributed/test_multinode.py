@@ -99,7 +99,7 @@ def test_a_silent_link_is_detected_within_the_timeout(network: tuple[dict[str, H
     other = next(name for name in hosts if name != head)
     assert heard(head).startswith(f"fastvae: rank 1 on {other}: process")
     assert "Nothing was received from it for 8 s (--train.timeout)" in heard(head)
-    assert heard(other).startswith(f"fastvae: rank 0 on {head}: its host is out of reach from rank 1 on {other}")
+    assert heard(other).startswith(f"fastvae: rank 0 on {head}: its host is not reachable from rank 1 on {other}")
     assert "the link between the hosts (ip -s link" in heard(other)
     assert status(run_dir)["state"] == "failed"
     assert (status(run_dir)["rank"], status(run_dir)["host"]) in ((1, other), (0, head))

@@ -39,7 +39,7 @@ def small_model(likelihood="bernoulli"):
 
 
 def numbers(result):
-    """The fields that hold a number, all of a VAE's but the bits of continuous data and the penalty."""
+    """Return the numeric fields: all of a VAE's except the bits of continuous data and the penalty."""
     found = {name: value for name, value in vars(result).items() if value is not None}
     assert set(vars(result)) - set(found) == {"bits_per_dim", "squared_error", "penalty"}
     per_dimension = found.pop("kl_per_dimension_nats")
@@ -47,10 +47,10 @@ def numbers(result):
 
 
 def ppca(variance):
-    """A linear VAE whose posterior is exact, and its log likelihood: probabilistic PCA with orthogonal directions."""
+    """Return a linear VAE with the exact posterior, and its log likelihood: PPCA with orthogonal directions."""
     directions = torch.linalg.qr(torch.randn(6, 2, generator=torch.Generator().manual_seed(0))).Q
     weight = directions * torch.tensor([1.5, 0.7])  # [6, 2]
-    precision = (weight.square().sum(0) + variance) / variance  # of p(z|x), diagonal
+    precision = (weight.square().sum(0) + variance) / variance  # variance of p(z|x), diagonal
     model = VAE(LinearEncoder(6, 2), MLPDecoder(2, (), 6), Gaussian(logvar=math.log(variance)))
     mean = torch.linspace(-1, 1, 6)
     with torch.no_grad():
@@ -100,7 +100,7 @@ def test_one_sample_is_the_elbo():
     assert (result.num_examples, result.num_samples) == (10, 1)
 
 
-def test_the_noise_is_that_of_evaluation():
+def test_bounds_use_the_noise_of_evaluation():
     model, x = small_model(), images(10)
     terms = model(x, ops.noise_key(0), Draw(evaluation=True))
     result = evaluate(model, batches_of(x, 10))
@@ -117,7 +117,7 @@ def test_no_score_depends_on_batch_size_or_chunk(size, chunk_rows, num_samples):
     assert numbers(split) == pytest.approx(numbers(whole), rel=1e-6)
 
 
-def test_chunks_bound_the_rows_that_are_decoded_at_a_time():
+def test_chunks_limit_the_rows_decoded_at_a_time():
     model, rows = small_model(), []
     model.decoder.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
     evaluate(model, batches_of(images(10), 10), num_samples=5000, chunk_rows=1000)
@@ -126,9 +126,9 @@ def test_chunks_bound_the_rows_that_are_decoded_at_a_time():
 
 
 def on_ranks(shares):
-    """Evaluate as that many ranks would, one thread each, with a sum over all of them."""
+    """Evaluate like several ranks, one thread per rank, with a sum over all of them."""
     barrier, slots, results = threading.Barrier(len(shares)), [None] * len(shares), [None] * len(shares)
-    models = [small_model() for _ in shares]  # not in the threads: they share the generator that makes the weights
+    models = [small_model() for _ in shares]  # not in the threads: they share the generator of the weights
 
     def run(rank):
         def all_reduce_sum(tensor):
@@ -149,7 +149,7 @@ def on_ranks(shares):
 
 
 @pytest.mark.parametrize("edges", [(0, 10), (0, 5, 10), (0, 4, 7, 10), (0, 10, 10)])
-def test_all_ranks_report_the_same_whole(edges):
+def test_all_ranks_report_the_same_global_result(edges):
     x = images(10)
     alone = evaluate(small_model(), batches_of(x, 10), num_samples=3)
     shares = [batches_of(x, 2, start=a, stop=b) for a, b in pairwise(edges)]
@@ -157,7 +157,7 @@ def test_all_ranks_report_the_same_whole(edges):
         assert numbers(result) == pytest.approx(numbers(alone), rel=1e-6)
 
 
-def test_bits_per_dimension_count_the_jacobian():
+def test_bits_per_dimension_include_the_jacobian():
     density = small_model("gaussian")
     nll = evaluate(density, batches_of(images(10), 10)).nll_nats
     bits = evaluate(density, batches_of(images(10), 10), log_jacobian_nats=16 * math.log(17), event_numel=16)
@@ -168,7 +168,7 @@ def test_bits_per_dimension_count_the_jacobian():
     assert evaluate(small_model(), batches_of(images(10), 10), event_numel=16).bits_per_dim is None
 
 
-def test_an_autoencoder_has_a_squared_error_and_no_nats():
+def test_an_autoencoder_reports_a_squared_error():
     model, x = build_model(ModelConfig(family="autoencoder", hidden_dim=(8,), latent_dim=3), (16,)), images(10)
     result = evaluate(model, batches_of(x, 4), num_samples=50)
     assert result.squared_error == pytest.approx((model.reconstruct(x) - x).square().sum(1).mean().item())
@@ -177,7 +177,7 @@ def test_an_autoencoder_has_a_squared_error_and_no_nats():
 
 
 class OwnModule(nn.Module):
-    """The least that a user brings: forward(batch, noise_key), and nothing else."""
+    """A minimal user module: forward(batch, noise_key) only."""
 
     def __init__(self):
         super().__init__()
@@ -188,7 +188,7 @@ class OwnModule(nn.Module):
         return VAETerms(z=batch.x, rate=torch.ones_like(distortion), distortion=distortion)
 
 
-def test_a_module_that_takes_batch_and_key_only_is_evaluated_with_one_sample():
+def test_a_module_without_samples_is_evaluated_with_one_sample():
     x = images(10)
     result = evaluate(OwnModule(), batches_of(x, 4), num_samples=50)
     assert result.elbo_nats == pytest.approx(-(1 + x.square().sum(1).mean().item()))
@@ -196,7 +196,7 @@ def test_a_module_that_takes_batch_and_key_only_is_evaluated_with_one_sample():
     assert result.active_units is None
 
 
-def test_the_model_is_left_in_its_mode_and_without_gradients():
+def test_evaluation_restores_the_mode_and_computes_no_gradients():
     for mode in (True, False):
         model = small_model().train(mode)
         seen = []
@@ -209,11 +209,11 @@ def test_the_model_is_left_in_its_mode_and_without_gradients():
 
 
 @pytest.mark.parametrize("options", [{"num_samples": 0}, {"chunk_rows": 0}])
-def test_settings_that_break_a_rule_are_refused(options):
+def test_invalid_settings_are_refused(options):
     with pytest.raises(ValueError, match="must be at least 1"):
         evaluate(small_model(), batches_of(images(4), 4), **options)
 
 
-def test_no_data_are_refused():
+def test_empty_data_are_refused():
     with pytest.raises(ValueError, match="at least one example"):
         evaluate(small_model(), [])

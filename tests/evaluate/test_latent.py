@@ -11,10 +11,10 @@ from fastvae.evaluate.latent import active_units, mutual_information
 
 
 @pytest.mark.parametrize("sizes", [(1000,), (1, 999), (300, 0, 700)])
-def test_active_units_are_those_whose_mean_varies_whatever_the_split(sizes):
+def test_active_units_have_a_varying_mean_and_do_not_depend_on_the_split(sizes):
     spread = torch.tensor([1.0, 0.11, 0.09, 0.0])  # variances 1, 0.0121, 0.0081, 0 against 0.01
     mu = torch.randn(1000, 4, generator=torch.Generator().manual_seed(0))
-    mu = (mu - mu.mean(0)) / mu.std(0, correction=0) * spread + 1000  # a large mean must not drown a small variance
+    mu = (mu - mu.mean(0)) / mu.std(0, correction=0) * spread + 1000  # a large mean must not hide a small variance
     moments = LatentMoments()
     for part in mu.split(sizes):
         moments.add(part)
@@ -22,13 +22,13 @@ def test_active_units_are_those_whose_mean_varies_whatever_the_split(sizes):
 
 
 def clusters(num: int, num_clusters: int, spread: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Posteriors N(c, spread^2) around far-apart centres c, as many examples in each."""
+    """Return posteriors N(c, spread^2) around distant centres c, with equally many examples each."""
     centres = 100.0 * (torch.arange(num, dtype=torch.float64) % num_clusters)
     mu = torch.stack((centres, torch.zeros_like(centres)), dim=1)
     return mu, torch.full_like(mu, 2 * math.log(spread))
 
 
-def test_mutual_information_has_the_known_answers():
+def test_mutual_information_agrees_with_known_values():
     key = fastvae.noise_key(0)
     mu, logvar = clusters(600, 6, 0.1)
     assert mutual_information(mu, logvar, key) == pytest.approx(math.log(6), abs=1e-6)
@@ -49,7 +49,7 @@ def test_mutual_information_without_a_meaning_is_none():
 
 
 @pytest.mark.parametrize("sizes", [(300,), (100, 1, 199), (0, 300)])
-def test_latent_use_is_the_same_whatever_the_split(sizes):
+def test_latent_use_does_not_depend_on_the_split(sizes):
     model = fastvae.VAE(fastvae.MLPEncoder(3, 8, 4), fastvae.MLPDecoder(4, 8, 3), fastvae.Gaussian())
     x = ops.philox_normal(fastvae.noise_key(2), 300, 3)
     batches = []

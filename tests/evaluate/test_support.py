@@ -1,4 +1,4 @@
-"""A likelihood looks at its data once, before the first step; a recipe binarises its own data and no other."""
+"""A likelihood checks its data once, before the first step; a recipe binarises its default data only."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def changed(array: np.ndarray[Any, Any], value: float, row: int = 17) -> np.ndar
         (DiscretizedLogistic(1, 65536), np.round(UNIT * 65535) / 65535),
     ],
 )
-def test_what_is_in_the_support_passes(likelihood: nn.Module, array: Any) -> None:
+def test_data_in_the_support_are_accepted(likelihood: nn.Module, array: Any) -> None:
     check_support(model(likelihood), as_data(array))
 
 
@@ -69,7 +69,7 @@ def test_what_is_in_the_support_passes(likelihood: nn.Module, array: Any) -> Non
         (DiscretizedLogistic(1, 17), (UNIT * 255).astype(np.uint8), "one of the 17 levels from 0 to 1, got"),
     ],
 )
-def test_what_is_outside_is_named(likelihood: nn.Module, array: Any, words: str) -> None:
+def test_values_outside_the_support_are_refused_by_name(likelihood: nn.Module, array: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words) as caught:
         check_support(model(likelihood), as_data(array))
     assert "\n" not in str(caught.value)
@@ -87,7 +87,7 @@ def test_counts_in_compressed_rows() -> None:
         check_support(model(Multinomial()), counts(0.5))
 
 
-def test_shards_are_checked_by_some_of_their_examples(tmp_path: Path) -> None:
+def test_shards_are_checked_on_a_sample_of_examples(tmp_path: Path) -> None:
     for shard in range(2):
         np.save(tmp_path / f"{shard}.npy", UNIT + shard)
     with pytest.raises(ValueError, match=r"every value must be a number in \[0, 1\]"):
@@ -105,7 +105,7 @@ def test_a_missing_value_is_in_every_support() -> None:
     assert not Support(is_whole=True).is_everything
 
 
-def test_training_asks_before_it_begins(tmp_path: Path) -> None:
+def test_training_checks_the_support_before_the_first_step(tmp_path: Path) -> None:
     small = fastvae.build_model(fastvae.ModelConfig(hidden_dim=(4,), latent_dim=2), [6])
     config = fastvae.TrainConfig(steps=1, global_batch_size=8, final_samples=1, device="cpu")
     with pytest.raises(
@@ -114,7 +114,7 @@ def test_training_asks_before_it_begins(tmp_path: Path) -> None:
         fastvae.train(small, UNIT * 3, config, run_dir=tmp_path / "run")
 
 
-def test_a_finished_run_asks_of_other_files_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_checks_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "unit.npy", UNIT)
     np.save(tmp_path / "large.npy", changed(UNIT, 7.0))
     run = tmp_path / "run"
@@ -135,8 +135,8 @@ def photographs(folder: Path) -> Path:
     return folder
 
 
-def test_own_photographs_stay_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The recipe draws pixels as 0 and 1, which destroys a photograph."""
+def test_users_photographs_are_not_binarised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The recipe binarises pixels, which would destroy a photograph."""
     folder = photographs(tmp_path / "images")
     run = tmp_path / "run"
     words = [f"--data.path={folder}", f"--run-dir={run}", "--model.likelihood=gaussian", *SHORT]
@@ -161,11 +161,11 @@ def test_own_photographs_stay_as_they_are(tmp_path: Path, capsys: pytest.Capture
         ([], "dynamic"),
     ],
 )
-def test_a_path_is_binarised_only_where_that_is_asked(words: list[str], binarize: str) -> None:
+def test_a_path_is_binarised_on_request_only(words: list[str], binarize: str) -> None:
     assert parse_run("train", "mnist", words).data.binarize == binarize
 
 
-def test_a_density_of_drawn_pixels_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_density_of_binarised_pixels_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = photographs(tmp_path / "images")
     words = [f"--data.path={folder}", f"--run-dir={tmp_path / 'run'}", "--model.likelihood=gaussian", *SHORT]
     assert cli.main(["train", "mnist", *words, "--data.binarize=dynamic"]) == 2
@@ -183,7 +183,7 @@ def test_a_density_of_drawn_pixels_is_refused(tmp_path: Path, capsys: pytest.Cap
         ("bernoulli", {"dequantize": True}, False),
     ],
 )
-def test_bits_exist_for_probabilities_of_the_data_only(
+def test_bits_are_reported_for_discrete_data_only(
     tmp_path: Path, likelihood: str, options: dict[str, Any], has_bits: bool
 ) -> None:
     data = as_data((UNIT > 0.5) if not options else (UNIT * 255).astype(np.uint8), **options)
@@ -194,7 +194,7 @@ def test_bits_exist_for_probabilities_of_the_data_only(
     assert (run.evaluation.bits_per_dim is not None) == has_bits
 
 
-def test_what_integers_mean_is_said() -> None:
+def test_the_interpretation_of_integers_is_reported() -> None:
     assert as_data(UNIT > 0.5).notes == ("data: unsigned 8-bit integers, all are 0 or 1: binary",)
     assert "256 grey levels" in as_data((UNIT * 255).astype(np.uint8)).notes[0]
     assert as_data(UNIT).notes == ()

@@ -1,7 +1,7 @@
 """Injected faults: a short form of each in ``make test``, the full form in ``make faults``, which prints the table.
 
-A test of a row of the table takes the fixture ``fault``, injects, and calls ``fault.row`` at its end with what it saw.
-A test that failed shows as a row that was not survived.
+A test of a row of the table uses the fixture ``fault``, injects the fault, and calls ``fault.row`` with its result.
+A failed test appears as a row that was not survived.
 """
 
 from __future__ import annotations

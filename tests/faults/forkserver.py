@@ -1,9 +1,9 @@
-"""A process that has imported the program, and forks it on request: a start costs tenths of a second, not seconds.
+"""A process that has imported the program and forks it on request: a start takes tenths of a second, not seconds.
 
-Reads one JSON request a line, ``{"id": N, "words": [...], "environment": {...}, "output": path}``, and answers with N
+Reads one JSON request per line, ``{"id": N, "words": [...], "environment": {...}, "output": path}``, and answers with N
 and the child's process id; ``{"id": N, "wait": pid}`` waits for its end and answers with N and the status. The child is
-the program itself: its own process, ``fastvae.cli.main``, and an exit code. Only the pictures at the end of a run are
-left out: they are slow, and not what is tested. With ``"script"`` and ``"folder"`` the child is that Python script.
+the program itself: its own process, ``fastvae.cli.main``, and an exit code. Only the figures at the end of a run are
+omitted: they are slow and not tested. With ``"script"`` and ``"folder"`` the child is that Python script.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NEEDED_BY_EVERY_RUN = (fastvae.build_data, fastvae.build_model)  # imports them
 
 
 def signal_inside(hook: str) -> None:
-    """Have a call of a function send this process signals: "module:name at SIGNAME [SIGNAME, 1.5 s later]"."""
+    """Let a call of a function send signals to this process: "module:name at SIGNAME [SIGNAME, 1.5 s later]"."""
     place, at, *names = hook.split()
     module_name, _, name = place.partition(":")
     module = importlib.import_module(module_name)
@@ -54,7 +54,7 @@ def signal_inside(hook: str) -> None:
 
 
 def child(request: dict[str, Any]) -> None:
-    """Become the program."""
+    """Run the program in this process."""
     os.environ.update(request["environment"])
     output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for descriptor in (1, 2):
@@ -70,7 +70,7 @@ def child(request: dict[str, Any]) -> None:
 
 
 def run_script(script: Path, words: list[str], folder: str) -> NoReturn:
-    """Become ``python SCRIPT WORDS``, started in a folder."""
+    """Run ``python SCRIPT WORDS`` in this process, in a folder."""
     os.chdir(folder)
     sys.argv = [str(script), *words]
     sys.path[0] = str(script.parent)

@@ -1,6 +1,6 @@
-"""``fastvae WORDS`` that waits in the forward pass of its 100th micro-batch until it is asked to stop.
+"""``fastvae WORDS`` that waits in the forward pass of its 100th micro-batch until it receives a stop signal.
 
-A test that signals this program does not race its steps: HELD/RANK is there while it waits.
+A test that signals this program does not race its steps: the file HELD/RANK exists while it waits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Train a small model once for each job on the command line, with faults in its numbers; write what was seen.
+"""Train a small model once for each job on the command line, with faults in its numbers; write the results.
 
 A job is a dict: ``run`` (a directory), ``settings`` (of TrainConfig), and ``faults``: a kind of fault by step, counted
 from 0. A result is what each step did to the parameters, on any rank, and how the run ended on each rank.
@@ -36,7 +36,7 @@ BASE = {
 
 
 class FaultyLinear(nn.Linear):
-    """Divides by zero while it is switched on."""
+    """A linear layer that divides by zero while enabled."""
 
     on = False
 
@@ -46,7 +46,7 @@ class FaultyLinear(nn.Linear):
 
 
 class FaultyVAE(fastvae.VAE):
-    """A VAE whose numbers go wrong at given steps; ``faults`` and ``is_last_rank`` are shared by all copies."""
+    """A VAE with invalid or large values at given steps; ``faults`` and ``is_last_rank`` are shared by all copies."""
 
     faults: dict[int, str] = {}  # noqa: RUF012
     is_last_rank = True
@@ -83,7 +83,7 @@ def build(data: fastvae.Data) -> nn.Module:
 
 
 def watched(changed: list[bool], train_step: Callable[..., Any]) -> Callable[..., Any]:
-    """``train_step`` that also notes whether any of this rank's parameters changed."""
+    """``train_step`` that also records whether any of this rank's parameters changed."""
 
     def step(strategy: Any, *arguments: Any, **options: Any) -> Any:
         before = {name: value.clone() for name, value in strategy.full_precision_parameters().items()}
@@ -111,7 +111,7 @@ def run_job(job: dict[str, Any], data: fastvae.Data, world: World) -> dict[str, 
 
 def main() -> None:
     jobs = json.loads(Path(sys.argv[1]).read_text())
-    trainer.write_pictures = lambda *_: None  # not what is tested here, and slow
+    trainer.write_pictures = lambda *_: None  # slow, and not tested here
     with enter_world("cpu", timeout_s=120) as world:
         data = fastvae.build_data(fastvae.DataConfig(name="digits"), 3)
         for job in jobs:

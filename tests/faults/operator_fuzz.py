@@ -1,8 +1,8 @@
-"""Call the native operators with random shapes, strides, types and values, beside the reference in plain PyTorch.
+"""Call the native operators with random shapes, strides, types and values, and compare with the reference in PyTorch.
 
-``python operator_fuzz.py SEED CALLS`` prints how many calls it made, or raises; it imports nothing of the tests, so
-that it also runs on a library that was built under a sanitizer. Accuracy has tests of its own: the comparison here is
-coarse, and looks for numbers from the wrong place, for NaN where there should be none, and for none where there should.
+``python operator_fuzz.py SEED CALLS`` prints the number of calls, or raises; it imports nothing from the tests, so that
+it also runs with a library built under a sanitizer. Other tests check the accuracy: the comparison here is coarse and
+detects values from a wrong index, unexpected NaN, and missing NaN.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Draw:
         self.generator = torch.Generator().manual_seed(seed)
 
     def tensor(self, shape: tuple[int, ...], dtype: torch.dtype, *, special: float = 0.15) -> Tensor:
-        """Numbers of a random scale in random strides; with probability ``special`` some that are no usual numbers."""
+        """Return random numbers of a random scale and strides; with probability ``special`` some are from `SPECIAL`."""
         scale = 10 ** self.random.uniform(-3, 1)
         values = torch.randn(shape, generator=self.generator, dtype=torch.float64) * scale
         if values.numel() and self.random.random() < special:
@@ -41,9 +41,9 @@ class Draw:
         return self.strided(values.to(dtype))
 
     def strided(self, values: Tensor) -> Tensor:
-        """The same numbers, laid out in one of the ways that views have."""
+        """Return the same numbers with the strides of one kind of view."""
         kind = self.random.choice(("plain", "plain", "offset", "every second", "turned", "expanded"))
-        if kind == "offset":  # not where an allocation begins
+        if kind == "offset":  # not the start of an allocation
             held = torch.empty(values.numel() + 3, dtype=values.dtype)[self.random.randint(1, 3) :][: values.numel()]
             return held.view(values.shape).copy_(values)
         if kind == "every second" and values.dim():
@@ -73,7 +73,7 @@ class Draw:
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
-    """The type that operators compute in."""
+    """Return the dtype in which operators compute."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
@@ -138,7 +138,7 @@ def likelihood_calls(draw: Draw) -> list[tuple[str, tuple[Any, ...]]]:
     fraction = draw.strided(torch.rand(shape, generator=draw.generator).to(target_dtype))
     spread_shape = draw.random.choice(((), event, (*lead, *shape)))
     spread = draw.tensor(spread_shape, draw.random.choice((dtype, torch.float32)))
-    scale = draw.strided(spread.clamp(min=-80))  # below, one over the scale overflows, and times 0 it is what it likes
+    scale = draw.strided(spread.clamp(min=-80))  # below, 1 / scale overflows, and its product with 0 is undefined
     levels = draw.random.choice((2, 17, 256))
     pixels = torch.randint(0, levels, shape, generator=draw.generator)
     pixels = draw.strided(pixels.to(draw.random.choice((torch.uint8, torch.float32))))
@@ -178,7 +178,7 @@ FAMILIES = (gaussian_calls, full_calls, likelihood_calls, multinomial_calls)
 
 
 def compare(name: str, args: tuple[Any, ...]) -> None:
-    """The native operator and the reference on the same arguments, which both must leave alone."""
+    """Compare the native operator and the reference on the same arguments, which neither may change."""
     before = [arg.clone() if isinstance(arg, Tensor) else arg for arg in args]
     found = getattr(torch.ops.fastvae, name)(*args)
     truth = getattr(reference, name)(*args)
@@ -194,14 +194,14 @@ def compare(name: str, args: tuple[Any, ...]) -> None:
 
 
 def differ(ours: Tensor, theirs: Tensor, infinite: bool) -> str | None:
-    """How two results differ, or None; with an ``infinite`` argument, whose product with an underflow may be NaN."""
+    """Describe how two results differ, or return None; an ``infinite`` argument times an underflow may be NaN."""
     if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
         return f"{list(ours.shape)} of {ours.dtype}, reference {list(theirs.shape)} of {theirs.dtype}"
     if not ours.is_floating_point():
         return None if torch.equal(ours, theirs) else "other integers"
     a, b = ours.double(), theirs.double()
     finite = a.isfinite() & b.isfinite()
-    # Where the sum of large numbers overflows is a matter of its order.
+    # The order of a sum of large numbers decides whether it overflows.
     overflow = min(torch.finfo(ours.dtype).max / 1e3, 1e30)
     odd = (a.isfinite() != b.isfinite()) & (torch.where(a.isfinite(), a, b).abs() < overflow)
     if odd.any() and not infinite:
@@ -223,10 +223,10 @@ def describe(args: tuple[Any, ...]) -> str:
 
 
 def fuzz(seed: int, num_calls: int) -> int:
-    """Make at least so many calls.
+    """Make at least ``num_calls`` calls.
 
     Raises:
-        AssertionError: names the operator, the seed that finds it again, and the arguments.
+        AssertionError: native operator and reference differ; names the operator, the seed and the arguments.
     """
     calls = 0
     while calls < num_calls:

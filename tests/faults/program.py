@@ -1,4 +1,4 @@
-"""The program under test: started by a fork server, with faults in its system calls where a test asks for them."""
+"""The program under test: started by a fork server, with faults in its system calls if a test requests them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Process:
     program: Program
 
     def wait(self) -> int:
-        """Its exit code; minus a signal's number where one ended it."""
+        """Return the exit code; the negative signal number if a signal ended the process."""
         return self.program.wait(self.pid)
 
     def kill(self, number: signal.Signals) -> None:
@@ -46,11 +46,11 @@ class Process:
 
     @property
     def state(self) -> str:
-        """As the kernel has it: R or S while it runs, T where it is stopped, Z once it has ended."""
+        """The kernel's state of the process: R or S while it runs, T if it is stopped, Z after its end."""
         return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
     def text(self) -> str:
-        """What it said so far."""
+        """The output so far."""
         return self.output.read_text(errors="replace")
 
 
@@ -73,7 +73,7 @@ class Program:
         for pid in list(self.running):
             os.kill(pid, signal.SIGKILL)
             self.wait(pid)
-        self.server.communicate()  # closes its input: that is its end
+        self.server.communicate()  # closes its input, which ends it
 
     def _ask(self, request: dict[str, Any]) -> int:
         assert self.server.stdin is not None
@@ -81,7 +81,7 @@ class Program:
         self.asked += 1
         self.server.stdin.write(json.dumps(request | {"id": self.asked}) + "\n")
         self.server.stdin.flush()
-        while True:  # past the answers that tests ended by their time limit never read
+        while True:  # skips answers that were never read because of a test's time limit
             number, answer = map(int, self.server.stdout.readline().split())
             if number == self.asked:
                 return answer
@@ -105,14 +105,14 @@ class Program:
         self.running.discard(pid)
         try:
             return self._ask({"wait": pid})
-        except BaseException:  # the test's time limit: the server waits on, and serves nobody until the process ends
+        except BaseException:  # the test's time limit: the server is blocked until the process ends
             os.kill(pid, signal.SIGKILL)
             raise
 
     def train(
         self, run_dir: Path, *options: str, ranks: int = 1, hooks: Mapping[int, str] | None = None, **environment: str
     ) -> list[Process]:
-        """Start a short training run, as ``ranks`` processes that find each other as under torchrun.
+        """Start a short training run of ``ranks`` processes with torchrun's environment.
 
         ``hooks`` are signals that single ranks send themselves, see ``forkserver.signal_inside``.
         """
@@ -129,7 +129,7 @@ class Program:
         return processes
 
     def run(self, run_dir: Path, *options: str, ranks: int = 1, check: bool = True, **environment: str) -> list[int]:
-        """The same to its end; with ``check``, a failure shows what the program said."""
+        """Run the training to its end; with ``check``, a failure shows the program's output."""
         processes = self.train(run_dir, *options, ranks=ranks, **environment)
         codes = [process.wait() for process in processes]
         if check and any(codes):
@@ -138,7 +138,7 @@ class Program:
 
 
 def logged_step(run_dir: Path) -> int:
-    """The last step in metrics.jsonl; 0 where there is none."""
+    """The last step in metrics.jsonl, or 0 if there is none."""
     path = run_dir / "metrics.jsonl"
     lines = (
         [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")] if path.exists() else []
@@ -147,7 +147,7 @@ def logged_step(run_dir: Path) -> int:
 
 
 def wait_until(condition: Callable[[], bool], *, limit_s: float = 120) -> None:
-    """Wait for something that will come; give up, rather than hang, where it does not."""
+    """Wait until a condition is true; fail after a time limit."""
     deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline, "it did not come"
@@ -155,7 +155,7 @@ def wait_until(condition: Callable[[], bool], *, limit_s: float = 120) -> None:
 
 
 def build_shim(folder: Path) -> Path | None:
-    """The library that injects faults into system calls; None without a C compiler."""
+    """Build the library that injects faults into system calls; return None without a C compiler."""
     library = folder / "shim.so"
     try:
         command = ["cc", "-O1", "-shared", "-fPIC", "-o", str(library), str(SHIM), "-ldl"]

@@ -1,4 +1,4 @@
-"""The table of faults: a line for every kind of fault that was injected."""
+"""The table of faults: one line for every kind of injected fault."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ class Row:
     """One line of the table of faults."""
 
     number: str  # the row of the issue's table, such as "2" or "3b"
-    fault: str  # what was done to the run
-    injected: int  # how many times
+    fault: str  # the injected fault
+    injected: int  # number of injections
     survived: int
     lost: str  # the work that was lost, such as "at most 5 steps"
     seconds: float = 0.0
 
 
 class Fault:
-    """What a test of a fault is given: whether this is the full form, and where its row goes."""
+    """The fixture of a fault test: whether this is the full form, and the destination of its row."""
 
     def __init__(self, *, full: bool, record: Callable[[str, Any], None]) -> None:
         self.full = full
         self._record = record
 
     def times(self, short: int, full: int) -> int:
-        """How often to inject: ``short`` in ``make test``, ``full`` in ``make faults``."""
+        """The number of injections: ``short`` in ``make test``, ``full`` in ``make faults``."""
         return full if self.full else short
 
     def row(
         self, number: str | int, fault: str, *, injected: int, survived: int | None = None, lost: str = "-"
     ) -> None:
-        """Record a row of the table; ``survived`` is all of them where the test itself asserts each."""
+        """Record a row of the table; ``survived`` defaults to all injections, if the test asserts each."""
         found = injected if survived is None else survived
         self._record("fault", asdict(Row(str(number), fault, injected, found, lost)))
         assert found == injected, f"{fault}: survived {found} of {injected}"
 
 
 def collect(stats: dict[str, list[Any]]) -> list[Row]:
-    """The rows of the tests that passed, and one for each that failed."""
+    """Return the rows of the tests that passed, and one row for each failed test."""
     rows = []
     for report in (report for kind in ("passed", "failed") for report in stats.get(kind, [])):
         if "tests/faults/" not in report.nodeid or report.when != "call":
@@ -59,7 +59,7 @@ def collect(stats: dict[str, list[Any]]) -> list[Row]:
 
 
 def table(rows: list[Row]) -> str:
-    """The rows as Markdown, the columns aligned."""
+    """Format the rows as Markdown with aligned columns."""
     cells = [("row", "fault", "injected", "survived", "lost work", "seconds")]
     cells += [(r.number, r.fault, str(r.injected), str(r.survived), r.lost, f"{r.seconds:.0f}") for r in rows]
     widths = [max(len(line[column]) for line in cells) for column in range(6)]
@@ -75,7 +75,7 @@ def table(rows: list[Row]) -> str:
 
 
 def heading(seconds: float) -> str:
-    """Where and with what the table was made."""
+    """The machine and the versions of the table."""
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
     return (
         "# Faults injected into real runs\n\n"

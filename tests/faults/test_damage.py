@@ -1,4 +1,4 @@
-"""Rows 5, 6, 15, 16: checkpoints that are damaged, hostile or of another run are named, and nothing of them is used."""
+"""Rows 5, 6, 15, 16: checkpoints that are damaged, hostile or of another run are named and not used."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def finished(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture
 def damaged(finished: Path, tmp_path: Path) -> Path:
-    """A copy of the finished run, to be damaged."""
+    """A copy of the finished run, which the test damages."""
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
@@ -43,7 +43,7 @@ def tensors(checkpoint: Path) -> Path:
 
 
 def resumes_from_step_2(program: Program, run_dir: Path, whole: Path) -> str:
-    """Run again: the checkpoint of step 2 is used, the end is that of the undisturbed run; what the program said."""
+    """Run again and return the output: the checkpoint of step 2 is used, and the end is that of the undisturbed run."""
     output = run_dir.with_name("run.rank0.txt")
     output.unlink(missing_ok=True)
     program.run(run_dir, *OPTIONS)
@@ -54,7 +54,7 @@ def resumes_from_step_2(program: Program, run_dir: Path, whole: Path) -> str:
     return text
 
 
-def test_truncated(fault: Fault, program: Program, finished: Path, damaged: Path) -> None:
+def test_a_truncated_checkpoint_is_skipped(fault: Fault, program: Program, finished: Path, damaged: Path) -> None:
     """Row 5. Pass: the previous valid one is used, with a warning that names the file."""
     injected = 0
     for name in (tensors(newest(finished)).name, STATE, MANIFEST):
@@ -72,8 +72,8 @@ def test_truncated(fault: Fault, program: Program, finished: Path, damaged: Path
     fault.row(5, "newest checkpoint truncated, 3 files", injected=injected, lost="1 save interval")
 
 
-def test_bit_flips(fault: Fault, program: Program, finished: Path, damaged: Path) -> None:
-    """Row 6. Pass: the checksums reject every one, anywhere in the checkpoint."""
+def test_flipped_bits_are_detected(fault: Fault, program: Program, finished: Path, damaged: Path) -> None:
+    """Row 6. Pass: the checksums detect every flipped bit, anywhere in the checkpoint."""
     rng, flips = random.Random(6), fault.times(30, 300)
     files = sorted(newest(damaged).iterdir())
     for number in range(flips):
@@ -92,7 +92,7 @@ def test_bit_flips(fault: Fault, program: Program, finished: Path, damaged: Path
 
 
 class Trap:
-    """Unpickled, it would leave a mark."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -102,7 +102,7 @@ class Trap:
 
 
 def seal(checkpoint: Path, extra: dict[str, dict[str, object]] | None = None) -> None:
-    """Give the checkpoint a manifest that is right about everything in it, as an attacker would."""
+    """Write a manifest that matches the checkpoint's content, as an attacker would."""
     manifest = json.loads((checkpoint / MANIFEST).read_text())
     manifest.pop("sha256")
     contents = {path.name: path.read_bytes() for path in sorted(checkpoint.iterdir()) if path.name != MANIFEST}
@@ -156,8 +156,10 @@ HOSTILE = (plant_pickle, plant_huge_header, plant_overlap, plant_parent_name, pl
 
 
 @pytest.mark.parametrize("plant", HOSTILE)
-def test_hostile(fault: Fault, program: Program, finished: Path, damaged: Path, plant: Callable[..., None]) -> None:
-    """Row 15. Pass: refused by name though its checksums are right; nothing is run, nothing written outside."""
+def test_a_hostile_checkpoint_is_refused(
+    fault: Fault, program: Program, finished: Path, damaged: Path, plant: Callable[..., None]
+) -> None:
+    """Row 15. Pass: refused by name although its checksums match; nothing is executed or written elsewhere."""
     mark = damaged.parent / "mark"
     plant(newest(damaged), mark)
     if plant is not plant_parent_name:
@@ -171,8 +173,8 @@ def test_hostile(fault: Fault, program: Program, finished: Path, damaged: Path, 
     fault.row(15, plant.__name__.replace("plant_", "hostile checkpoint: ").replace("_", " "), injected=1)
 
 
-def test_tensors_of_another_model(fault: Fault, program: Program, finished: Path, damaged: Path) -> None:
-    """Row 15, where everything but the tensors is right. Pass: refused by name before anything is loaded."""
+def test_tensors_of_another_model_are_refused(fault: Fault, program: Program, finished: Path, damaged: Path) -> None:
+    """Row 15, with wrong tensors only. Pass: refused by name before anything is loaded."""
     plant_other_tensors(newest(damaged), damaged)
     seal(newest(damaged))
     assert program.run(damaged, *OPTIONS, check=False) == [2]
@@ -190,8 +192,8 @@ CHANGES = {
 }
 
 
-def test_changed_configuration(fault: Fault, program: Program, damaged: Path) -> None:
-    """Row 16. Pass: the difference is named, nothing is loaded in part, the checkpoints stay."""
+def test_a_changed_configuration_is_refused(fault: Fault, program: Program, damaged: Path) -> None:
+    """Row 16. Pass: the difference is named, nothing is loaded partially, the checkpoints are kept."""
     output = damaged.with_name("run.rank0.txt")
     for option, expected in list(CHANGES.items())[: fault.times(2, len(CHANGES))]:
         output.unlink(missing_ok=True)
@@ -202,8 +204,8 @@ def test_changed_configuration(fault: Fault, program: Program, damaged: Path) ->
     fault.row(16, "changed configuration", injected=fault.times(2, len(CHANGES)))
 
 
-def test_another_format(fault: Fault, damaged: Path, finished: Path, program: Program) -> None:
-    """Row 16. Pass: the version that wrote it and the one that reads are named; the one before is used."""
+def test_another_checkpoint_format_is_refused(fault: Fault, damaged: Path, finished: Path, program: Program) -> None:
+    """Row 16. Pass: the error names the writing and the reading version; the previous checkpoint is used."""
     manifest = json.loads((newest(damaged) / MANIFEST).read_text())
     (newest(damaged) / MANIFEST).write_text(dump_json({**manifest, "format": 99, "fastvae": "7.0"}))
     text = resumes_from_step_2(program, damaged, finished)

@@ -1,4 +1,4 @@
-"""Row 7: a disk that is full, fails or cannot be written. The error is named, the old checkpoint is intact."""
+"""Row 7: a disk that is full, fails or is read-only. The error is named, the old checkpoint is intact."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ def left_in(run_dir: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("error", MESSAGES)
-def test_a_call_of_a_save_fails(fault: Fault, program: Program, shim: Path, tmp_path: Path, error: str) -> None:
-    """Pass: a named error, a non-zero exit, the old one intact, nothing left behind; with `warn` the run goes on."""
+def test_a_failing_system_call_of_a_save_is_reported(
+    fault: Fault, program: Program, shim: Path, tmp_path: Path, error: str
+) -> None:
+    """Pass: a named error, an exit code, the old checkpoint intact, no partial files; with `warn` the run continues."""
     if not fault.full and error == "EROFS":
         pytest.skip("in `make faults` only")
     run_dir = tmp_path / "run"
@@ -63,8 +65,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", disk], check=True)
 
 
-def test_full_disk(fault: Fault, program: Program, small_disk: Path) -> None:
-    """Pass: as above, on a disk that is really full; with room again the same command goes on."""
+def test_a_full_disk_fails_the_save_only(fault: Fault, program: Program, small_disk: Path) -> None:
+    """Pass: as above, on a disk that is actually full; once there is space the same command resumes."""
     run_dir, ballast = small_disk / "run", small_disk / "ballast"
     wide = ("--model.hidden-dim", "400")
     program.run(run_dir, *MORE, *wide, "--train.steps=2")
@@ -80,8 +82,8 @@ def test_full_disk(fault: Fault, program: Program, small_disk: Path) -> None:
     fault.row(7, "a full disk (4 MiB tmpfs)", injected=1, lost="that save")
 
 
-def test_read_only_disk(fault: Fault, program: Program, small_disk: Path) -> None:
-    """Pass: refused in one line before anything is computed; nothing is changed."""
+def test_a_read_only_disk_is_refused(fault: Fault, program: Program, small_disk: Path) -> None:
+    """Pass: a one-line error before any computation; nothing is changed."""
     run_dir = small_disk / "run"
     program.run(run_dir, *STEPS)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)

@@ -1,4 +1,4 @@
-"""Damaged files by the thousand, for every parser that is ours; random calls of the native operators, sanitized too."""
+"""Thousands of damaged files for each parser of fastvae; random calls of native operators, also under sanitizers."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ PARSERS: dict[str, tuple[str, Callable[[], bytes], Callable[[Path], object]]] = 
 
 @st.composite
 def damages(draw: st.DrawFn, content: bytes) -> bytes:
-    """The content after some bytes were changed, cut out, put in twice, or cut off."""
+    """Return the content with some bytes changed, removed, duplicated or truncated."""
     for _ in range(draw(st.integers(1, 4))):
         first = draw(st.integers(0, max(0, len(content) - 1)))
         last = min(len(content), first + draw(st.integers(1, 12)))
@@ -144,7 +144,7 @@ def damages(draw: st.DrawFn, content: bytes) -> bytes:
 
 
 def fuzz(content: bytes, parse: Callable[[bytes], object], num: int) -> None:
-    """Parse damaged content ``num`` times; whatever it is, it is parsed or refused with a ValueError."""
+    """Parse damaged content ``num`` times; each is parsed or refused with a ValueError."""
 
     @settings(max_examples=num, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(damaged=damages(content))
@@ -165,14 +165,14 @@ def test_a_damaged_file_is_parsed_or_refused(name: str, tmp_path: Path, fault: F
         return parse(path)
 
     content = make()
-    parse_bytes(content)  # undamaged it is read
+    parse_bytes(content)  # the undamaged file is valid
     times = fault.times(short=40, full=3000)
     fuzz(content, parse_bytes, times)
     fault.row(27, f"fuzzed file: {name}", injected=times)
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path, fault: Fault) -> None:
-    """Any change to any file of a checkpoint: refused, and by the name of the error that says so."""
+    """Any change to any file of a checkpoint is refused with the documented error."""
     data = fastvae.build_data(fastvae.DataConfig(name="digits"), 0)
     model = fastvae.build_model(fastvae.ModelConfig(hidden_dim=(4,), latent_dim=2), data.event_shape, seed=0)
     config = fastvae.TrainConfig(steps=1, final_samples=1, device="cpu")
@@ -204,7 +204,7 @@ def test_operators_agree_with_the_reference(fault: Fault) -> None:
     fault.row(28, "native operators: random calls", injected=int(result.stdout.split()[0]))
 
 
-def test_operators_under_sanitizers(tmp_path: Path, fault: Fault) -> None:
+def test_operators_pass_under_sanitizers(tmp_path: Path, fault: Fault) -> None:
     """A build under AddressSanitizer and UBSan, loaded instead of the usual one, and the same random calls."""
     libraries = sanitizer_libraries()
     if not fault.full or libraries is None:
@@ -219,7 +219,7 @@ def test_operators_under_sanitizers(tmp_path: Path, fault: Fault) -> None:
         "PYTHONPATH": str(tmp_path),
         "FASTVAE_BACKEND": "native",
         "LD_PRELOAD": libraries,
-        # Python itself never frees all it took; what matters here is what the kernels read and write.
+        # Python itself never frees all its memory; only the kernels' reads and writes are checked here.
         "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
         "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
     }

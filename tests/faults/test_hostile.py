@@ -1,4 +1,4 @@
-"""Hostile and broken input to the real program: one clear line, an exit code, nothing elsewhere, bounded memory."""
+"""Hostile and damaged input to the program: a one-line error, an exit code, no other output, bounded memory."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from tests.faults.program import Program
 from tests.faults.table import Fault
 from tests.runs import free_port
 
-MEMORY_BYTES = 3 * 2**29  # that a refusal may allocate beside what the program has when it starts
+MEMORY_BYTES = 3 * 2**29  # memory that a refusal may allocate beyond that of the started program
 BATCH = "--train.global-batch-size=16"
-SHORT = {  # what `make test` tries of all this
+SHORT = {  # the cases of `make test`
     "pickled objects",
     "a header that lies",
     "constant data",
@@ -59,7 +59,7 @@ def start(program: Program, folder: Path, words: tuple[str, ...], **environment:
 
 
 def refusal(program: Program, folder: Path, *words: str) -> str:
-    """What the program says before it ends with code 2, having written in its run directory only."""
+    """Return the program's error; check that it ends with code 2 and has written in its run directory only."""
     before = snapshot(folder)
     process = start(program, folder, words)
     code, said = process.wait(), process.text()
@@ -71,7 +71,7 @@ def refusal(program: Program, folder: Path, *words: str) -> str:
 
 
 def one_line(said: str) -> str:
-    """The only line of what was said."""
+    """Return the output, which must be one line."""
     [line] = [line for line in said.splitlines() if line]
     assert line.startswith("fastvae: ")
     return line
@@ -82,7 +82,7 @@ def snapshot(folder: Path) -> set[str]:
 
 
 def train(folder: Path, name: str) -> tuple[str, ...]:
-    """Train on a file of the folder."""
+    """Return the command that trains on a file of the folder."""
     return (
         "train",
         "digits",
@@ -242,7 +242,7 @@ def finished(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def altered(text: str, *path: str, value: Any) -> str:
-    """The configuration with another value at a place."""
+    """Return the configuration with another value of one setting."""
     fields = yaml.safe_load(text)
     place = fields
     for key in path[:-1]:
@@ -335,14 +335,14 @@ SETTINGS = {
 def test_settings(option: str, program: Program, tmp_path: Path, fault: Fault) -> None:
     skip_in_the_short_form(fault, option)
     said = refusal(program, tmp_path, "train", "digits", f"--run-dir={tmp_path}/run", option)
-    assert SETTINGS[option] in " ".join(said.replace("│", " ").split())  # the message may stand in a frame
+    assert SETTINGS[option] in " ".join(said.replace("│", " ").split())  # the message may be in a box
     assert len(said.splitlines()) <= 8
     fault.row(25, f"setting: {option}", injected=1)
 
 
 @pytest.mark.parametrize("batch", [16, 1])
 def test_fewer_examples_than_ranks(batch: int, program: Program, tmp_path: Path, fault: Fault) -> None:
-    """Two ranks and one training example: refused with a usual batch, trained on by one of them with a batch of one."""
+    """Two ranks and one training example: refused with a batch of 16, trained by one rank with a batch of one."""
     npz(tmp_path, x=npy(EXAMPLES[:2]))
     words = (*train(tmp_path, "own.npz"), f"--train.global-batch-size={batch}", "--train.final-samples=1")
     world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
@@ -352,6 +352,6 @@ def test_fewer_examples_than_ranks(batch: int, program: Program, tmp_path: Path,
     if batch == 1:
         assert codes == [0, 0], said
     else:
-        assert 0 not in codes, said  # a rank that hears of the other's end has a code of its own
+        assert 0 not in codes, said  # a rank whose peer failed has another exit code
         assert all("global_batch_size must be in 1 .. 1, the number of training examples, got 16" in s for s in said)
     fault.row(26, f"one example, two ranks, batch {batch}", injected=1)

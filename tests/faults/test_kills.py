@@ -1,4 +1,4 @@
-"""Rows 1 to 4: runs that stop or are killed, anywhere, go on and end with the bits of a run that never stopped."""
+"""Rows 1 to 4: runs that are stopped or killed at any point resume and end bit-equal to an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SAVES = ("--train.steps=4", "--train.checkpoint-every=2", "--train.keep-checkpoi
 
 
 def newest_step(run_dir: Path) -> int:
-    """The step of the newest checkpoint, each of which must be valid; 0 where there is none."""
+    """Return the step of the newest checkpoint, or 0 if there is none; check that all checkpoints are valid."""
 
     def refuse(error: Exception) -> None:
         raise error
@@ -32,7 +32,7 @@ def newest_step(run_dir: Path) -> int:
 
 
 def test_stop_after_every_step(fault: Fault, program: Program, tmp_path: Path) -> None:
-    """Row 1. Pass: weights, optimizer, average, data position, schedules end bit-equal, wherever it stopped."""
+    """Row 1. Pass: weights, optimizer, average, data position and schedules end bit-equal after a stop at any step."""
     steps = fault.times(6, 20)
     options = ("--train.schedule=constant", "--train.checkpoint-every=1000", "--train.objective.kl-warmup-steps=10")
     program.run(tmp_path / "whole", f"--train.steps={steps}", *options)
@@ -46,7 +46,7 @@ def test_stop_after_every_step(fault: Fault, program: Program, tmp_path: Path) -
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_sigkill_at_random_times(fault: Fault, program: Program, tmp_path: Path, ranks: int) -> None:
-    """Row 2. Pass: loses at most the save interval (and the one under way), ends bit-equal."""
+    """Row 2. Pass: at most the save interval (and a save in progress) is repeated, the end is bit-equal."""
     rng, kills, every, lost = random.Random(ranks), fault.times(2, 50 if ranks == 1 else 20), 5, 0
     options = ("--train.steps=60", f"--train.checkpoint-every={every}")
     program.run(tmp_path / "whole", *options, ranks=ranks)
@@ -72,13 +72,13 @@ def test_sigkill_at_random_times(fault: Fault, program: Program, tmp_path: Path,
 
 
 def calls_of(program: Program, run_dir: Path, log: Path) -> list[str]:
-    """Names of all calls that change files of the checkpoints in an undisturbed run."""
+    """Return the names of all calls that change files of the checkpoints in an undisturbed run."""
     program.run(run_dir, *SAVES, FAULT_DIR=str(run_dir / "checkpoints"), FAULT_LOG=str(log))
     return [line.split()[1] for line in log.read_text().splitlines()]
 
 
 def test_sigkill_at_every_call_of_a_save(fault: Fault, program: Program, shim: Path, tmp_path: Path) -> None:
-    """Row 3. Pass: the old or the new checkpoint loads, never a torn one; resumed, the run ends bit-equal."""
+    """Row 3. Pass: the old or the new checkpoint loads, never a partial one; the resumed run ends bit-equal."""
     calls = calls_of(program, tmp_path / "whole", tmp_path / "calls.txt")
     assert {"mkdir", "open", "write", "fsync", "rename", "unlink", "rmdir"} <= set(calls)
     points = [
@@ -102,7 +102,7 @@ def test_sigkill_at_every_call_of_a_save(fault: Fault, program: Program, shim: P
 
 
 def test_power_loss_order(fault: Fault, tmp_path: Path) -> None:
-    """Row 4. Pass: fsync of every file, then fsync of its directory, then rename, then fsync of the parent."""
+    """Row 4. Pass: fsync of every file, fsync of its directory, rename, fsync of the parent, in this order."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     trace, run_dir = tmp_path / "trace.txt", tmp_path / "run"

@@ -1,4 +1,4 @@
-"""Row 17: one run directory, one run."""
+"""Row 17: a run directory is used by one run at a time."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.faults.table import Fault
 LONG = ("--train.steps=100000", "--train.checkpoint-every=50")
 
 
-def test_two_runs(fault: Fault, program: Program, tmp_path: Path) -> None:
-    """Pass: the second refuses and says who has it; once the first was killed, the next one takes over and says so."""
+def test_a_second_run_in_a_directory_is_refused(fault: Fault, program: Program, tmp_path: Path) -> None:
+    """Pass: the second run is refused and names the first; after the first is killed, the next reports its takeover."""
     run_dir = tmp_path / "run"
     [first] = program.train(run_dir, *LONG)
     wait_until(lambda: logged_step(run_dir) >= 60)
@@ -42,7 +42,7 @@ def test_two_runs(fault: Fault, program: Program, tmp_path: Path) -> None:
 
 
 def leave_lock(run_dir: Path, *, age_s: float = 0.0, **changes: Any) -> None:
-    """A lock file as another process would have left it."""
+    """Write a lock file like that of another process."""
     run_dir.mkdir(exist_ok=True)
     lock = RunDir(run_dir).lock
     lock.write_text(json.dumps({**this_process(), "token": "theirs", **changes}))
@@ -71,11 +71,11 @@ def requeued(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("case", STALE)
-def test_stale(fault: Fault, tmp_path: Path, case: str) -> None:
-    """Pass: taken over, with a line that says from whom and why."""
+def test_a_stale_lock_is_taken_over(fault: Fault, tmp_path: Path, case: str) -> None:
+    """Pass: taken over, with a message that names the process and the reason."""
     leave_lock(tmp_path / "run", **STALE[case])
     said: list[str] = []
-    with hold(tmp_path / "run", say=said.append) as lock:
+    with hold(tmp_path / "run", report=said.append) as lock:
         lock.check()
     assert len(said) == 1
     assert said[0].startswith(f"took over {tmp_path / 'run'} from process ")
@@ -83,33 +83,33 @@ def test_stale(fault: Fault, tmp_path: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ALIVE)
-def test_alive(fault: Fault, tmp_path: Path, case: str) -> None:
-    """Pass: refused, and the lock is as it was."""
+def test_the_lock_of_a_live_process_is_kept(fault: Fault, tmp_path: Path, case: str) -> None:
+    """Pass: refused, and the lock is unchanged."""
     leave_lock(tmp_path / "run", **ALIVE[case])
     before = (RunDir(tmp_path / "run").lock).read_text()
     with (
         pytest.raises(ValueError, match=r"is in use by process \d+ on .*choose another --run-dir"),
-        hold(tmp_path / "run", say=print),
+        hold(tmp_path / "run", report=print),
     ):
         pass
     assert (RunDir(tmp_path / "run").lock).read_text() == before
     fault.row(17, f"live lock: {case}", injected=1)
 
 
-def test_torn_lock(fault: Fault, tmp_path: Path) -> None:
-    """Pass: a lock that a crash cut short counts as one whose process cannot be seen: by its age."""
+def test_a_truncated_lock_expires_by_age(fault: Fault, tmp_path: Path) -> None:
+    """Pass: a lock truncated by a crash expires by its age, like that of a process on another host."""
     RunDir(tmp_path).lock.write_text('{"host": "no')
-    with pytest.raises(ValueError, match="an unidentified process"), hold(tmp_path, say=print):
+    with pytest.raises(ValueError, match="an unidentified process"), hold(tmp_path, report=print):
         pass
     os.utime(RunDir(tmp_path).lock, (time.time() - STALE_S - 1,) * 2)
-    with hold(tmp_path, say=print) as lock:
+    with hold(tmp_path, report=print) as lock:
         lock.check()
     fault.row(17, "a torn lock", injected=1)
 
 
-def test_a_sleeper_does_not_write(fault: Fault, tmp_path: Path) -> None:
-    """Pass: a run that was taken over while it slept finds out before it publishes, and leaves the lock."""
-    with hold(tmp_path, say=print) as lock:
+def test_a_suspended_run_does_not_write_after_a_takeover(fault: Fault, tmp_path: Path) -> None:
+    """Pass: a run whose lock was taken over during its suspension stops before it publishes, and keeps the new lock."""
+    with hold(tmp_path, report=print) as lock:
         leave_lock(tmp_path)
         with pytest.raises(RuntimeError, match="was taken over by process"):
             lock.check()

@@ -1,4 +1,4 @@
-"""Numbers that go wrong, under every strategy: all ranks skip together, or stop together and say what it was."""
+"""Non-finite numbers under every strategy: all ranks skip the step together, or stop together with the reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {"one process": {}, "ddp": {"strategy": 
 if not launching.deepspeed_lacks():
     STRATEGIES |= {f"deepspeed {stage}": {"strategy": "deepspeed", "deepspeed": {"stage": stage}} for stage in range(4)}
 
-QUICK = ("one process", "ddp", "fsdp", "deepspeed 2", "deepspeed 3")  # each skips in its own way
+QUICK = ("one process", "ddp", "fsdp", "deepspeed 2", "deepspeed 3")  # each strategy skips differently
 
 SKIPPED = {12: "nan", 14: "infinite loss", 15: "nan", 20: "batch times 1e4", 25: "target times 1e3"}
 DIVERGING = dict.fromkeys(range(5, 20), "faulty module")
@@ -57,12 +57,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
 
 
 def results(run: Path) -> list[dict[str, Any]]:
-    """What each rank saw."""
+    """The results of each rank."""
     return [json.loads(path.read_text()) for path in sorted(run.glob("rank_*.json"))]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, indirect=True)
-def test_a_step_with_bad_numbers_changes_no_parameter_on_any_rank(runs: Path, strategy: str, fault: Fault) -> None:
+def test_a_nonfinite_step_changes_no_parameter_on_any_rank(runs: Path, strategy: str, fault: Fault) -> None:
     """Rows 13 and 14: a NaN, an infinite loss with finite gradients, and a batch times 1e4; the clean steps count."""
     run = runs / strategy / "skipped"
     for seen in results(run):
@@ -78,8 +78,10 @@ def test_a_step_with_bad_numbers_changes_no_parameter_on_any_rank(runs: Path, st
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, indirect=True)
-def test_too_many_in_a_row_stop_all_ranks_with_the_reason(runs: Path, strategy: str, fault: Fault) -> None:
-    """Row 13: it stops at the step, names rank, module, terms and parameters, and advises; all ranks alike."""
+def test_several_nonfinite_steps_in_a_row_stop_all_ranks_with_the_reason(
+    runs: Path, strategy: str, fault: Fault
+) -> None:
+    """Row 13. Pass: all ranks stop at the step; the error names rank, module, terms and parameters, and a remedy."""
     run = runs / strategy / "diverged"
     messages = {seen["ended"] for seen in results(run)}
     [message] = messages
@@ -97,7 +99,7 @@ def test_too_many_in_a_row_stop_all_ranks_with_the_reason(runs: Path, strategy: 
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, indirect=True)
-def test_debugging_stops_at_the_first_one(runs: Path, strategy: str) -> None:
+def test_debugging_stops_at_the_first_nonfinite_step(runs: Path, strategy: str) -> None:
     [message] = {seen["ended"] for seen in results(runs / strategy / "debugged")}
     assert message.startswith("train: loss or gradient was not finite at step 6, ")
     assert "(FaultyLinear) in its forward" in message

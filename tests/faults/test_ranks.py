@@ -1,4 +1,4 @@
-"""Rows 10 to 12: ranks that die, that hang, and a number of ranks that changes."""
+"""Rows 10 to 12: ranks that die or hang, and changes of the number of ranks."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ STEP = "fastvae.train.stepping:train_step"
 STEPS = ("--train.steps=300", "--train.checkpoint-every=10")
 
 
-def test_a_rank_dies(fault: Fault, program: Program, tmp_path: Path) -> None:
-    """Row 10. Pass: the peer ends within seconds and names the rank; started again, the end is bit-equal."""
+def test_a_killed_rank_is_named_by_its_peer(fault: Fault, program: Program, tmp_path: Path) -> None:
+    """Row 10. Pass: the peer ends within seconds and names the rank; the resumed run ends bit-equal."""
     program.run(tmp_path / "whole", *STEPS, ranks=2)
     for victim in (0, 1) if fault.full else (1,):
         run_dir = tmp_path / f"killed{victim}"
@@ -57,15 +57,15 @@ def torchrun(run_dir: Path, *options: str, restarts: int = 0) -> subprocess.Pope
 
 
 def rank_one(process: subprocess.Popen[bytes]) -> int:
-    """The process of rank 1."""
+    """Return the process of rank 1."""
     for pid in children(process.pid):
         if b"RANK=1\0" in b"\0" + Path(f"/proc/{pid}/environ").read_bytes():
             return pid
     raise AssertionError("torchrun has no rank 1")
 
 
-def test_torchrun_restarts(fault: Fault, program: Program, tmp_path: Path) -> None:
-    """Row 10. Pass: torchrun starts both ranks again, they go on, and the end is bit-equal."""
+def test_torchrun_restarts_the_ranks(fault: Fault, program: Program, tmp_path: Path) -> None:
+    """Row 10. Pass: torchrun restarts both ranks, they resume, and the end is bit-equal."""
     if not fault.full:
         pytest.skip("in `make faults` only: two starts of torchrun")
     program.run(tmp_path / "whole", *STEPS, ranks=2)
@@ -78,10 +78,10 @@ def test_torchrun_restarts(fault: Fault, program: Program, tmp_path: Path) -> No
     fault.row(10, "SIGKILL of a rank under torchrun --max-restarts", injected=1, lost="1 save interval")
 
 
-TIMEOUT_S = 10  # --train.timeout: the processes must also meet within it, many at a time on a busy machine
+TIMEOUT_S = 10  # --train.timeout: many processes must also connect within it on a busy machine
 PROMISED_S = TIMEOUT_S + 5
-LOAD_S = 10  # what a machine with more to do than it can adds to the promise; none of it is used on an idle one
-PLACES = {  # where a rank stops itself: the rank, the function and which of its calls
+LOAD_S = 10  # tolerance for an overloaded machine; an idle one does not need it
+PLACES = {  # where a rank stops itself: the rank, the function and the number of the call
     "before the ranks meet": (1, "fastvae.distributed.world:meet 1"),
     "as the group is formed": (0, "torch.distributed:init_process_group 1"),
     "as the group for saves is formed": (1, "torch.distributed:new_group 1"),
@@ -99,18 +99,18 @@ PLACES = {  # where a rank stops itself: the rank, the function and which of its
 SHORT = ("a step of the rank that serves the store", "the end of a save", "the last evaluation", "the exit")
 
 
-def test_a_rank_hangs(fault: Fault, program: Program, tmp_path: Path) -> None:
-    """Row 11. Pass: wherever a rank stops, the other one ends within the timeout + 5 s and names it."""
+def test_a_hanging_rank_is_named_within_the_timeout(fault: Fault, program: Program, tmp_path: Path) -> None:
+    """Row 11. Pass: for each point at which a rank stops, the other ends within the timeout + 5 s and names it."""
     options = ("--train.steps=60", "--train.checkpoint-every=10", "--train.eval-every=10")
     names = list(PLACES) if fault.full else list(SHORT)
     for first in range(0, len(names), 4):
         check_places(program, tmp_path, options, names[first : first + 4])
-    program.run(tmp_path / "the_end_of_a_save", *options, ranks=2)  # the run goes on
+    program.run(tmp_path / "the_end_of_a_save", *options, ranks=2)  # the run resumes
     fault.row(11, "SIGSTOP of one of two ranks", injected=len(names), lost="1 save interval")
 
 
 def check_places(program: Program, root: Path, options: Sequence[str], names: Sequence[str]) -> None:
-    """Start a run for each of these places, all at the same time, and see each end."""
+    """Start a run for each of these points, all at the same time, and check the end of each."""
     runs = {}
     for name in names:
         rank, hook = PLACES[name]
@@ -130,7 +130,7 @@ def check_places(program: Program, root: Path, options: Sequence[str], names: Se
 
 
 def silence_survived(runs: dict[str, tuple[Process, Process, Path]]) -> dict[str, float]:
-    """For each run, seconds from the moment in which one process was seen stopped until the other one had ended."""
+    """Return for each run the seconds from the stop of one process to the end of the other."""
     stopped: dict[str, float] = {}
     survived: dict[str, float] = {}
 
@@ -146,8 +146,8 @@ def silence_survived(runs: dict[str, tuple[Process, Process, Path]]) -> dict[str
     return survived
 
 
-def test_a_rank_hangs_under_torchrun(fault: Fault, tmp_path: Path) -> None:
-    """Row 11. Pass: torchrun ends, and no process of the run is left."""
+def test_a_hanging_rank_leaves_no_processes_under_torchrun(fault: Fault, tmp_path: Path) -> None:
+    """Row 11. Pass: torchrun ends, and no process of the run remains."""
     if not fault.full:
         pytest.skip("in `make faults` only: torchrun gives a stopped rank 30 s")
     process = torchrun(tmp_path / "run", *STEPS, "--train.timeout=8")
@@ -164,8 +164,8 @@ def losses(run_dir: Path) -> dict[int, float]:
     return {record["step"]: record["loss_nats"] for record in metrics(run_dir, "train")}
 
 
-def test_world_size_changes(fault: Fault, program: Program, tmp_path: Path) -> None:
-    """Row 12. Pass: the same global batches, each example once an epoch, loss within 1e-5 after each change."""
+def test_a_change_of_world_size_keeps_the_batches(fault: Fault, program: Program, tmp_path: Path) -> None:
+    """Row 12. Pass: the same global batches, each example once per epoch, loss within 1e-5 after each change."""
     options = ("--train.schedule=constant", "--train.checkpoint-every=100")
     program.run(tmp_path / "whole", *options, "--train.steps=12", ranks=2)
     for steps, ranks in ((4, 2), (8, 1), (12, 2)):
@@ -179,7 +179,7 @@ def test_world_size_changes(fault: Fault, program: Program, tmp_path: Path) -> N
 
 
 def global_batches(world_size: int) -> list[list[int]]:
-    """The rows of every global batch of an epoch, in order; asserts that each example is there once."""
+    """Return the rows of every global batch of an epoch, in order; check that each example occurs once."""
     data, batch = build_data(DataConfig(name="digits"), 0), 32
     loaders = [
         Loader(data.train, data.preprocess, global_batch_size=batch, seed=0, rank=rank, world_size=world_size)

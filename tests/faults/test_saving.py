@@ -1,4 +1,4 @@
-"""Rows 18 and 19: what is saved is the step that it names, and the newest valid checkpoint stays."""
+"""Rows 18 and 19: a checkpoint contains the step in its name, and the newest valid checkpoint is kept."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tests.faults.program import Program, logged_step, wait_until
 from tests.faults.table import Fault
 
 
-def test_parameters_change_right_after_the_save(fault: Fault, tmp_path: Path) -> None:
-    """Row 18. Pass: the checkpoint holds the step it names, though everything is overwritten while it is written."""
+def test_changes_after_a_save_do_not_reach_the_checkpoint(fault: Fault, tmp_path: Path) -> None:
+    """Row 18. Pass: the checkpoint contains the step in its name although all tensors change while it is written."""
     model = torch.nn.Linear(300, 1000)
     config = fastvae.TrainConfig(device="cpu", keep_checkpoints=100)
     strategy = build_strategy("single", World())
@@ -66,8 +66,8 @@ def fastvae_tensors(path: Path) -> dict[str, torch.Tensor]:
     return dict(safetensors.torch.load_file(path))
 
 
-def test_a_reader_while_checkpoints_come_and_go(fault: Fault, program: Program, tmp_path: Path) -> None:
-    """Row 19. Pass: every load finds a whole checkpoint while the run keeps one only and saves at every step."""
+def test_a_reader_finds_a_complete_checkpoint_at_any_time(fault: Fault, program: Program, tmp_path: Path) -> None:
+    """Row 19. Pass: every load finds a complete checkpoint while the run keeps only one and saves at every step."""
     run_dir, loads = tmp_path / "run", fault.times(10, 200)
     [process] = program.train(
         run_dir, "--train.steps=100000", "--train.checkpoint-every=1", "--train.keep-checkpoints=1"
@@ -94,8 +94,8 @@ def steps_in(run_dir: Path) -> list[int]:
     return [int(path.name[5:]) for path in checkpoint_paths(run_dir / "checkpoints")]
 
 
-def test_the_newest_valid_one_is_not_removed(fault: Fault, program: Program, three: Path) -> None:
-    """Row 19. Pass: with the newer ones damaged, the one that is left is kept though it is old."""
+def test_the_newest_valid_checkpoint_is_not_removed(fault: Fault, program: Program, three: Path) -> None:
+    """Row 19. Pass: if the newer checkpoints are damaged, the old valid one is kept."""
     for step in (4, 6):
         state = three / "checkpoints" / f"step_{step:08d}" / "state.json"
         state.write_bytes(state.read_bytes()[:-1])
@@ -107,12 +107,12 @@ def test_the_newest_valid_one_is_not_removed(fault: Fault, program: Program, thr
     fault.row(19, "the newer checkpoints are damaged", injected=2)
 
 
-def test_every_mth_is_kept(program: Program, three: Path) -> None:
+def test_every_mth_checkpoint_is_kept(program: Program, three: Path) -> None:
     prune(three / "checkpoints", keep=1, keep_every=4)
     assert steps_in(three) == [6, 4]
 
 
-def test_export_and_back(program: Program, three: Path, tmp_path: Path) -> None:
+def test_exported_weights_are_loaded(program: Program, three: Path, tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     said = program.start("export", str(three), f"--to={file}", output=tmp_path / "export.txt")
     assert said.wait() == 0, said.text()
@@ -121,7 +121,7 @@ def test_export_and_back(program: Program, three: Path, tmp_path: Path) -> None:
     exported = fastvae_tensors(file)
     assert exported.keys() == finished.keys()
     assert all(torch.equal(tensor, finished[name]) for name, tensor in exported.items())
-    (three / "model.safetensors").unlink()  # as in a run that is not finished
+    (three / "model.safetensors").unlink()  # as in an unfinished run
     assert all(torch.equal(t, finished[n]) for n, t in fastvae.load(three).model.state_dict().items())
     assert export_weights(three, file, step=2) == 2
     [other] = program.train(tmp_path / "other", "--train.steps=1", f"--weights={file}", "--model.latent-dim=3")
@@ -130,7 +130,7 @@ def test_export_and_back(program: Program, three: Path, tmp_path: Path) -> None:
     program.run(tmp_path / "second", "--train.steps=1", f"--weights={file}")
 
 
-def test_the_list_of_checkpoints(program: Program, three: Path, tmp_path: Path) -> None:
+def test_checkpoints_are_listed(program: Program, three: Path, tmp_path: Path) -> None:
     listed = program.start("checkpoints", str(three), output=tmp_path / "listed.txt")
     assert listed.wait() == 0
     assert [line.split()[0] for line in listed.text().splitlines()] == ["step", "2", "4", "6"]

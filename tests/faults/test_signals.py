@@ -1,4 +1,4 @@
-"""Rows 8 and 9: stop signals save once and end within the grace time; a run that cannot save ends by its deadline."""
+"""Rows 8 and 9: stop signals save once and end within the grace time; a run that cannot save ends at its deadline."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def whole(program: Program, tmp_path_factory: pytest.TempPathFactory) -> dict[in
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_signal(fault: Fault, program: Program, whole: dict[int, Path], tmp_path: Path, place: str) -> None:
+def test_a_stop_signal_saves_once(
+    fault: Fault, program: Program, whole: dict[int, Path], tmp_path: Path, place: str
+) -> None:
     """Row 8. Pass: one save at the step's end, exit code 143 or 138, a bit-equal end after the resume."""
     if not fault.full and place in ("forward", "evaluation"):
         pytest.skip("in `make faults` only")
@@ -58,7 +60,7 @@ def test_signal(fault: Fault, program: Program, whole: dict[int, Path], tmp_path
 
 
 def hang_in_save(program: Program, run_dir: Path, *options: str, hook: str) -> tuple[int, str]:
-    """A run whose second save never returns; it is asked to stop meanwhile. Exit code and what it said."""
+    """Run with a second save that never returns, and send a stop signal; return exit code and output."""
     steps = ("--train.steps=40", "--train.checkpoint-every=4")
     program.run(run_dir, *steps, "--train.steps=4", "--train.schedule=constant")
     where = {"FAULT_DIR": str(run_dir / "checkpoints"), "FAULT_CALL": "fsync", "FAULT_AT": "1", "FAULT_DO": "sleep"}
@@ -71,8 +73,8 @@ def hang_in_save(program: Program, run_dir: Path, *options: str, hook: str) -> t
     return code, output.read_text()
 
 
-def test_deadline(fault: Fault, program: Program, shim: Path, tmp_path: Path) -> None:
-    """Row 9. Pass: forced exit by the deadline, told apart, the old checkpoint intact; the same command goes on."""
+def test_a_hanging_save_ends_at_the_deadline(fault: Fault, program: Program, shim: Path, tmp_path: Path) -> None:
+    """Row 9. Pass: exit at the deadline with a code of its own, the old checkpoint intact; the same command resumes."""
     hook = "fastvae.train.step:forward 6 SIGTERM"
     code, text = hang_in_save(program, tmp_path / "run", "--train.grace-seconds=2", hook=hook)
     assert code == 143, text
@@ -81,10 +83,10 @@ def test_deadline(fault: Fault, program: Program, shim: Path, tmp_path: Path) ->
     fault.row(9, "a save that hangs, and a stop signal", injected=1, lost="1 save interval")
 
 
-def test_second_signal(fault: Fault, program: Program, shim: Path, tmp_path: Path) -> None:
+def test_a_second_signal_ends_the_run_at_once(fault: Fault, program: Program, shim: Path, tmp_path: Path) -> None:
     """Row 9. Pass: the second request ends the run at once, with the old checkpoint intact."""
     hook = "fastvae.train.step:forward 6 SIGTERM SIGTERM"
     code, text = hang_in_save(program, tmp_path / "run", hook=hook)
     assert code == 143, text
-    assert "SIGTERM: asked to stop a second time" in text
+    assert "SIGTERM: a second stop signal" in text
     fault.row(9, "a second stop signal", injected=1, lost="1 save interval")

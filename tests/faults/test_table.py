@@ -1,4 +1,4 @@
-"""The table of faults: rows in order, and a failure shows."""
+"""The table of faults: rows in order, and failures are shown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def report(name: str, rows: list[dict[str, object]], *, failed: bool = False) ->
     )
 
 
-def test_rows_are_sorted_and_failures_show() -> None:
+def test_rows_are_sorted_and_failures_are_shown() -> None:
     row = {"number": "10", "fault": "a rank dies", "injected": 3, "survived": 3, "lost": "-", "seconds": 0.0}
     early = {**row, "number": "2", "fault": "SIGKILL"}
     stats = {"passed": [report("a", [row]), report("b", [early])], "failed": [report("test_c", [], failed=True)]}

@@ -1,4 +1,4 @@
-"""Sound that is written can be heard: not silent, not clipped, and a picture beside it."""
+"""Written sound is audible, not silent and not clipped, and has a picture next to it."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ def check(folder: Path, names: list[str]) -> None:
         assert np.asarray(image.convert("L")).std() > 5
 
 
-def test_examples(data: Data, tmp_path: Path) -> None:
+def test_examples_are_written_as_sound_and_picture(data: Data, tmp_path: Path) -> None:
     find_renderer(data).write_examples(tmp_path / "samples", examples(data, 3), data, title="samples")
     check(tmp_path / "samples", ["001", "002", "003"])
 
 
-def test_pairs(data: Data, tmp_path: Path) -> None:
+def test_pairs_are_written_as_sound_and_picture(data: Data, tmp_path: Path) -> None:
     clips = examples(data, 2)
     find_renderer(data).write_pairs(tmp_path / "pairs", clips, clips * 0.9, data, title="pairs")
     check(tmp_path / "pairs", ["001-data", "001-model", "002-data", "002-model"])
 
 
-def test_rows(data: Data, tmp_path: Path) -> None:
+def test_rows_are_written_as_sound_and_picture(data: Data, tmp_path: Path) -> None:
     rows = torch.stack([examples(data, 2), examples(data, 2)])
     find_renderer(data).write_rows(tmp_path / "rows", rows, ["digit 1 / a", "2"], data, title="rows")
     check(tmp_path / "rows", ["01-digit-1---a-01", "01-digit-1---a-02", "02-2-01", "02-2-02"])
 
 
-def test_louder_than_sound_can_be_does_not_clip(data: Data, tmp_path: Path) -> None:
+def test_loud_sound_is_scaled_without_clipping(data: Data, tmp_path: Path) -> None:
     find_renderer(data).write_examples(tmp_path / "loud", torch.full((1, 1, 32, 32), 50.0), data, title="loud")
     samples, _ = soundfile.read(tmp_path / "loud" / "001.wav")
     assert np.abs(samples).max() <= 0.951

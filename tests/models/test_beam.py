@@ -1,4 +1,4 @@
-"""The search for the most probable sentence: exact where it is wide enough, and of every network's decoder."""
+"""Beam search: exact if the beam is wide enough, with every network's decoder."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from fastvae.records import BEGIN, END, PAD, UNKNOWN, Batch
 from tests import corpus
 
 LONGEST = 4
-WORDS = range(4, 7)  # three words behind the four special ids
+WORDS = range(4, 7)  # three words after the four special IDs
 
 
 class Table:
-    """A made-up language: log probabilities of the next token by the last one, and by the sentence's number."""
+    """A synthetic language: log probabilities of the next token given the last one and the sentence's index."""
 
     def __init__(self, rows: Tensor, log_probs: Tensor) -> None:
         self.rows, self.log_probs = rows, log_probs
@@ -70,16 +70,16 @@ def exhaustive(log_probs: Tensor, no_repeat: int = 0) -> list[int]:
 
 
 @pytest.mark.parametrize("no_repeat", [0, 1, 2])
-def test_a_search_as_wide_as_the_language_finds_the_best_sentence(no_repeat: int) -> None:
+def test_a_beam_as_wide_as_the_vocabulary_is_exact(no_repeat: int) -> None:
     log_probs = table(12)
     found = search(log_probs, width=3**LONGEST + 40, no_repeat=no_repeat)
     for number, sentence in enumerate(found):
         assert sentence == exhaustive(log_probs[number], no_repeat), number
     if no_repeat:
-        assert found != search(log_probs, width=3**LONGEST + 40)  # the rule changed something
+        assert found != search(log_probs, width=3**LONGEST + 40)  # the rule has an effect
 
 
-def test_a_sentence_does_not_depend_on_those_beside_it() -> None:
+def test_a_sentence_does_not_depend_on_its_batch() -> None:
     log_probs = table(6, seed=1)
     together = search(log_probs, width=3)
     assert len({tuple(sentence) for sentence in together}) > 1
@@ -88,13 +88,13 @@ def test_a_sentence_does_not_depend_on_those_beside_it() -> None:
     assert search(log_probs[:0], width=3) == []
 
 
-def test_a_run_is_repeated_only_where_nothing_else_may_stand() -> None:
+def test_a_word_is_repeated_only_if_no_other_is_allowed() -> None:
     log_probs = torch.full((1, 7, 7), -20.0)
-    log_probs[:, :, 4] = 0.0  # this language has one word, and does not end before it must
+    log_probs[:, :, 4] = 0.0  # this language has one word, and ends at the maximum length only
     assert search(log_probs, width=2) == [[4, 4, 4, 4, END]]
     only = log_probs.clone()
     only[:, :, 5:], only[:, :, END] = -torch.inf, -torch.inf
-    only[:, 4, END] = -1e5  # worse than a repetition
+    only[:, 4, END] = -1e5  # less probable than a repetition
     assert search(only, width=2, no_repeat=1) == [[4, 4, 4, 4, END]]
 
 
@@ -117,13 +117,13 @@ def build(data: Data, network: str, **text: int) -> TextVAE:
 
 
 def log_prob(model: TextVAE, z: Tensor, condition: Tensor, ids: Tensor) -> Tensor:
-    """Of whole sentences [N, T], by the pass that training takes."""
+    """Compute log probabilities of whole sentences [N, T] as in training."""
     batch = Batch(x=ids, target=ids, condition=condition, mask=ids != PAD)
     return model.decode(z, batch).log_prob(ids, mask=ids != PAD)
 
 
 @pytest.mark.parametrize("network", ["gru", "lstm", "transformer"])
-def test_a_wider_search_finds_sentences_that_are_more_probable(data: Data, network: str) -> None:
+def test_a_wider_beam_finds_more_probable_sentences(data: Data, network: str) -> None:
     assert data.conditions is not None
     condition = data.conditions.vector(label="good", length=6).expand(16, -1)
     z = torch.randn(16, 4, generator=torch.Generator().manual_seed(0)) * 3
@@ -132,9 +132,9 @@ def test_a_wider_search_finds_sentences_that_are_more_probable(data: Data, netwo
     first, found = greedy.generate(z, condition), wide.generate(z, condition)
     assert first.shape == found.shape == (16, 7)
     gain = log_prob(wide, z, condition, found) - log_prob(wide, z, condition, first)
-    assert float((gain > -1e-4).float().mean()) > 0.8  # a search may lose the best sentence on its way
+    assert float((gain > -1e-4).float().mean()) > 0.8  # a beam may drop the best sentence
     assert float(gain.detach().mean()) > 0.01
-    # The decoder's state went with its sentence: sentence by sentence the search finds the same.
+    # The decoder's state follows its sentence: separate searches give the same result.
     assert torch.equal(wide.generate(z[3:5], condition[3:5]), found[3:5])
     assert torch.equal(greedy.generate(z, condition, torch.tensor([0, 0, 0]), temperature=1e-5), first)
 

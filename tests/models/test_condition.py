@@ -23,7 +23,7 @@ def row(batch, i):
     return Batch(x=batch.x[i : i + 1], target=batch.target[i : i + 1], condition=batch.condition[i : i + 1])
 
 
-def test_every_sample_of_an_example_has_that_examples_condition():
+def test_every_sample_of_an_example_has_its_condition():
     model, batch = model_of(), batch_of(4)
     terms = model(batch, KEY, Draw(num_samples=3))
     for i in range(4):
@@ -35,7 +35,7 @@ def test_every_sample_of_an_example_has_that_examples_condition():
 
 
 @pytest.mark.parametrize("which", [{}, {"family": "autoencoder"}, {"network": "linear"}])
-def test_encoding_and_reconstruction_know_the_condition(which):
+def test_encoding_and_reconstruction_depend_on_the_condition(which):
     model, batch = model_of(**which), batch_of(4)
     whole = model.reconstruct(batch)
     for i in range(4):
@@ -54,7 +54,7 @@ def test_samples_are_generated_under_their_conditions():
     assert set(model.sample(3, KEY, condition=conditions, draw_pixels=True).unique().tolist()) <= {0.0, 1.0}
 
 
-def test_a_model_with_conditions_asks_for_them():
+def test_a_conditional_model_requires_a_condition():
     with pytest.raises(ValueError, match=r"condition must be \[B, 3\], got None"):
         model_of()(torch.rand(2, 1, 4, 4), KEY)
 
@@ -67,6 +67,6 @@ def test_a_model_with_conditions_asks_for_them():
         (ModelConfig(family="text-vae"), "no family is named 'text-vae'; did you mean text?"),
     ],
 )
-def test_names_that_no_registry_has_are_refused(config, words):
+def test_unknown_names_are_refused_with_a_suggestion(config, words):
     with pytest.raises(ValueError, match=words):
         build_model(config, INPUTS)

@@ -14,7 +14,7 @@ CONFIGS = [
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_the_weights_are_the_seeds_and_the_global_generator_is_left_alone(config):
+def test_weights_depend_on_the_seed_only(config):
     before = torch.get_rng_state()
     first, again, other = (build_model(config, (1, 4, 4), seed=seed) for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), before)
@@ -29,7 +29,7 @@ def test_the_decoder_mirrors_the_encoder():
     assert shapes == [(7, 16), (5, 7), (2, 5), (2, 5), (5, 2), (7, 5), (16, 7)]
 
 
-def test_families_and_networks_are_what_they_say():
+def test_configs_build_the_named_families_and_networks():
     assert isinstance(build_model(CONFIGS[0], (16,)), VAE)
     linear = build_model(CONFIGS[3], (16,))
     assert isinstance(linear.encoder, LinearEncoder)
@@ -38,7 +38,7 @@ def test_families_and_networks_are_what_they_say():
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_the_output_starts_at_the_mean_example(config):
+def test_the_output_is_initialised_to_the_mean_example(config):
     mean = torch.linspace(0.05, 0.95, 16).view(1, 4, 4)
     model = build_model(config, (1, 4, 4), mean=mean)
     started = model.decode(torch.zeros(2, config.latent_dim))
@@ -46,7 +46,7 @@ def test_the_output_starts_at_the_mean_example(config):
     torch.testing.assert_close(started, mean.expand(2, 1, 4, 4))
 
 
-def test_the_gaussians_settings_arrive():
+def test_settings_of_the_gaussian_are_used():
     config = ModelConfig(
         likelihood="gaussian",
         likelihood_logvar="per-dimension",
@@ -66,6 +66,6 @@ def test_the_gaussians_settings_arrive():
         ({"likelihood_logvar_start": -12.0}, "got -10.0 and -12.0"),
     ],
 )
-def test_settings_that_break_a_rule_are_refused(settings, message):
+def test_invalid_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         ModelConfig(**settings)

@@ -1,4 +1,4 @@
-"""What families declare: refusals of what does not fit, named sizes, and a user's own family and likelihood."""
+"""Declarations of families: refused combinations, presets, and a user's family and likelihood."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fastvae.recipes import RECIPES, find_recipe
 
 @pytest.fixture
 def registries() -> Iterator[None]:
-    """Registrations of a test end with it."""
+    """Remove the registrations of a test afterwards."""
     kept = [(each, dict(each)) for each in (FAMILIES, LIKELIHOODS)]
     yield
     for registry, entries in kept:
@@ -48,7 +48,7 @@ def registries() -> Iterator[None]:
         ({}, "smells", "got smells; set model.family to none"),
     ],
 )
-def test_what_does_not_fit_is_refused(settings: dict[str, object], kind: str | None, words: str) -> None:
+def test_incompatible_options_are_refused(settings: dict[str, object], kind: str | None, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         check_model(ModelConfig(**settings), kind)  # type: ignore[arg-type]
 
@@ -65,7 +65,7 @@ def test_every_declared_combination_is_built() -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_fits_its_familys_declaration(name: str) -> None:
+def test_every_recipe_is_a_declared_combination(name: str) -> None:
     check_model(find_recipe(name).model)
 
 
@@ -81,7 +81,7 @@ def test_a_preset_is_a_named_size() -> None:
 
 
 class Shifted(Likelihood):
-    """A Gaussian of variance 1 whose decoder gives one number more than the event has."""
+    """A Gaussian of variance 1 whose decoder output has one number more than the event."""
 
     def forward(self, output: Tensor) -> BoundGaussian:
         return BoundGaussian(output[..., 1:], torch.zeros(()))
@@ -97,7 +97,7 @@ def build_tiny(config: ModelConfig, inputs: ModelInputs) -> Networks:
 
 
 @pytest.mark.usefixtures("registries")
-def test_a_users_family_and_likelihood_are_built_like_any_other() -> None:
+def test_a_users_family_and_likelihood_are_built() -> None:
     tiny = Family(
         name="tiny",
         description="For a test.",

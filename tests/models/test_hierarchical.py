@@ -24,7 +24,7 @@ def images(num, seed=0):
 
 
 def model_of(scale=1.0):
-    """Weights away from their start, so that no layer is near the standard normal."""
+    """Return a model with perturbed weights, so that no layer is near the standard normal."""
     model = build_model(CONFIG, (1, 4, 4), seed=5)
     with torch.no_grad():
         for index, parameter in enumerate(model.parameters()):
@@ -33,7 +33,7 @@ def model_of(scale=1.0):
     return model
 
 
-def test_the_weights_are_those_of_the_published_network():
+def test_the_network_has_the_published_sizes():
     published = ModelConfig(family="hierarchical", hidden_dim=(200, 200), latent_dim=100, activation="tanh")
     shapes = [tuple(p.shape) for name, p in build_model(published, (784,)).named_parameters() if "weight" in name]
     encoder = [(200, 784), (200, 200), (100, 200), (100, 200)]
@@ -42,13 +42,13 @@ def test_the_weights_are_those_of_the_published_network():
 
 
 def test_weights_of_the_prior_over_the_posterior_average_to_one():
-    """E_q[p(z1, z2) / q(z1, z2 | x)] = 1 whatever the networks: every density in the rate is a density."""
+    """E_q[p(z1, z2) / q(z1, z2 | x)] = 1 for any networks, because every density integrates to 1."""
     terms = model_of(scale=0.5)(images(2), KEY, Draw(num_samples=60_000))
     assert terms.rate.std() > 0.2
     torch.testing.assert_close((-terms.rate).exp().mean(0), torch.ones(2), atol=0.05, rtol=0)
 
 
-def test_with_a_standard_normal_between_the_layers_it_is_the_plain_vae():
+def test_a_standard_normal_between_the_layers_gives_a_plain_vae():
     model = model_of()
     with torch.no_grad():
         for part in (model.top_encoder, model.top_decoder):
@@ -59,7 +59,7 @@ def test_with_a_standard_normal_between_the_layers_it_is_the_plain_vae():
     torch.testing.assert_close(model(x, KEY, Draw(num_samples=5)).rate, expected)
 
 
-def test_a_sample_belongs_to_its_example_and_its_number():
+def test_a_sample_depends_on_its_example_and_index():
     model, x = model_of(), images(6)
     whole = model(x, KEY, Draw(num_samples=4))
     first, rest = (model(x, KEY, Draw(num_samples=n, first_sample=f)) for n, f in ((2, 0), (2, 2)))
@@ -72,7 +72,7 @@ def test_a_sample_belongs_to_its_example_and_its_number():
     assert single.z.shape == (6, 3)
 
 
-def test_every_weight_learns_from_either_bound():
+def test_every_weight_gets_a_gradient_from_both_bounds():
     for num_samples, objective in ((1, elbo), (3, iw_bound)):
         model = model_of()
         objective(model(images(4), KEY, Draw(num_samples=num_samples))).loss.sum().backward()
@@ -106,10 +106,10 @@ def test_samples_come_from_the_learned_prior():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: model_of()(images(2), KEY, Draw(per_dimension=True)), "no rate per dimension"),
+        (lambda: model_of()(images(2), KEY, Draw(per_dimension=True)), "rate per dimension is not defined"),
         (lambda: HierarchyConfig(latent_dim=0), "at least 1, got 0"),
     ],
 )
-def test_what_it_cannot_do_is_named(call, words):
+def test_unsupported_options_are_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()

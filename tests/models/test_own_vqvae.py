@@ -1,4 +1,4 @@
-"""A user's own VQ-VAE, in plain PyTorch: it trains, logs its penalty, and reports no bound on a likelihood."""
+"""A user's VQ-VAE in plain PyTorch: it trains, logs its penalty, and reports no bound on a likelihood."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def trained(digits: Data, tmp_path_factory: pytest.TempPathFactory) -> fastvae.R
     return run
 
 
-def test_it_trains_and_logs_its_penalty(trained: fastvae.Run) -> None:
+def test_the_model_trains_and_logs_its_penalty(trained: fastvae.Run) -> None:
     records = [json.loads(line) for line in (trained.directory / "metrics.jsonl").read_text().splitlines()]
     train = [record for record in records if record["kind"] == "train"]
     assert train[-1]["squared_error"] < 0.7 * train[0]["squared_error"]
@@ -106,7 +106,7 @@ def loaded(trained: fastvae.Run, data: Data) -> LoadedRun:
     return LoadedRun(directory=trained.directory, config=config, data=data, model=trained.model.eval(), device=device)
 
 
-def test_sampling_by_command_is_refused(
+def test_the_sample_command_is_refused(
     trained: fastvae.Run, digits: Data, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["sample", str(trained.directory)]) == 2
@@ -116,7 +116,7 @@ def test_sampling_by_command_is_refused(
     assert "VQVAE has no draw_prior: it cannot sample; a VAE can" in capsys.readouterr().err
 
 
-def test_what_it_cannot_do_is_refused_by_name(trained: fastvae.Run, digits: Data) -> None:
+def test_unsupported_methods_are_refused_by_name(trained: fastvae.Run, digits: Data) -> None:
     run = loaded(trained, digits)
     with pytest.raises(ValueError, match=r"VQVAE has no draw_prior: it cannot sample; a VAE can"):
         run.sample(4)
@@ -126,14 +126,14 @@ def test_what_it_cannot_do_is_refused_by_name(trained: fastvae.Run, digits: Data
     assert run.encode()["mu"].shape == (len(digits.test), 32)
 
 
-def test_samples_and_free_bits_need_a_forward_that_takes_a_draw(digits: Data, tmp_path: Path) -> None:
+def test_samples_and_free_bits_require_a_forward_with_a_draw(digits: Data, tmp_path: Path) -> None:
     for objective in (fastvae.ObjectiveConfig(num_samples=5), fastvae.ObjectiveConfig(free_bits=0.1)):
         config = fastvae.TrainConfig(steps=1, objective=objective, device="cpu")
         with pytest.raises(ValueError, match=r"a model with forward\(batch, noise_key, draw\), got VQVAE"):
             fastvae.train(VQVAE(), digits, config, run_dir=tmp_path)
 
 
-def test_a_contradiction_is_refused() -> None:
+def test_contradictory_declarations_are_refused() -> None:
     model = VQVAE()
     model.estimates_elbo = True
     with pytest.raises(ValueError, match=r"a squared error must say estimates_elbo = False"):

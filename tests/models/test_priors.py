@@ -74,7 +74,7 @@ def test_the_standard_normal_is_the_default(draw: Draw) -> None:
 
 @pytest.mark.parametrize("prior", [moved_gaussian, lambda: Mixture(3, 2)], ids=["gaussian", "mixture"])
 @pytest.mark.parametrize("num_samples", [1, 4])
-def test_the_rate_is_against_the_models_prior(prior, num_samples: int) -> None:
+def test_the_rate_is_the_kl_to_the_models_prior(prior, num_samples: int) -> None:
     model = vae_with(prior())
     terms, posterior = model(examples(), KEY, Draw(num_samples)), model.encode(examples())
     expected = posterior.log_prob(terms.z) - model.prior.log_prob(terms.z)
@@ -92,7 +92,7 @@ def test_the_rate_is_against_the_models_prior(prior, num_samples: int) -> None:
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.prior.parameters())
 
 
-def test_one_draw_estimates_the_kl_without_bias() -> None:
+def test_one_sample_is_an_unbiased_estimate_of_the_kl() -> None:
     """A mixture of one component is a Gaussian, whose KL is known."""
     model, x = vae_with(Mixture(1, 2)), examples(1).expand(20_000, -1)
     exact = vae_with(moved := GaussianPrior(2))
@@ -115,7 +115,7 @@ def test_samples_follow_the_prior(prior) -> None:
         assert torch.equal(model.sample(4, KEY), model.generate(z[:4]))
 
 
-def test_evaluation_uses_the_prior_and_reports_what_it_knows() -> None:
+def test_evaluation_uses_the_prior() -> None:
     x = examples(64)
     batches = [fastvae.data.MicroBatch(batch=fastvae.Batch(x=x, target=x), key=ops.noise_key(0), first_row=0, size=64)]
     gaussian, mixture = (
@@ -125,8 +125,8 @@ def test_evaluation_uses_the_prior_and_reports_what_it_knows() -> None:
     assert mixture.kl_per_dimension_nats is None
     assert mixture.active_units is not None
     for found in (gaussian, mixture):
-        assert -found.nll_nats >= found.elbo_nats - 0.5  # one draw's rate is noisy
-    # The bound is one on log p(x) under the model's own prior: plain Monte Carlo over it agrees.
+        assert -found.nll_nats >= found.elbo_nats - 0.5  # the rate of one sample is noisy
+    # The bound is one on log p(x) under the model's prior: plain Monte Carlo over the prior agrees.
     with torch.no_grad():
         model = vae_with(moved_gaussian())
         z = model.draw_prior(200_000, KEY)
@@ -136,7 +136,7 @@ def test_evaluation_uses_the_prior_and_reports_what_it_knows() -> None:
         assert evaluate(model, few, num_samples=60_000).nll_nats == pytest.approx(-estimate.item(), abs=0.05)
 
 
-def test_free_bits_are_refused_by_a_prior_without_dimensions() -> None:
+def test_free_bits_require_a_kl_per_dimension() -> None:
     with pytest.raises(ValueError, match="Mixture has no KL per dimension; use no free bits"):
         vae_with(Mixture(3, 2))(examples(), KEY, Draw(per_dimension=True))
     terms = vae_with(moved_gaussian())(examples(), KEY, Draw(per_dimension=True))
@@ -156,7 +156,7 @@ def test_a_learned_prior_trains(accumulation: int, tmp_path: Path) -> None:
     assert run.evaluation.rate_nats == pytest.approx(sum(run.evaluation.kl_per_dimension_nats), rel=1e-4)
 
 
-def test_what_would_leave_kl_and_samples_apart_is_refused() -> None:
+def test_priors_with_inconsistent_kl_and_samples_are_refused() -> None:
     with pytest.raises(TypeError, match=r"Sneaky: draw_prior may be overridden together with forward only"):
 
         class Sneaky(VAE):
@@ -183,6 +183,6 @@ def test_a_log_prob_of_the_wrong_shape_is_refused() -> None:
         vae_with(PerDimension(2))(examples(), KEY)
 
 
-def test_compression_is_for_the_standard_normal() -> None:
+def test_compression_requires_a_standard_normal_prior() -> None:
     with pytest.raises(ValueError, match=r"latents under N\(0, I\), got a VAE with prior GaussianPrior"):
         IntegerVAE(vae_with(moved_gaussian()), as_data(examples()))

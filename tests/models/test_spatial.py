@@ -64,7 +64,7 @@ def images(num: int) -> Tensor:
 
 
 @pytest.mark.parametrize("draw", [Draw(), Draw(per_dimension=True), Draw(4), Draw(evaluation=True)])
-def test_the_terms_are_those_of_the_flattened_latent(draw: Draw) -> None:
+def test_terms_equal_those_of_the_flattened_latent(draw: Draw) -> None:
     model = spatial_vae()
     flat = VAE(Flat(model.encoder, True), Flat(model.decoder, False), fastvae.Bernoulli(), latent_dim=12)
     terms, expected = (m(images(5), KEY, draw) for m in (model, flat))

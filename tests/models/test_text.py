@@ -50,9 +50,9 @@ def padded(batch: Batch, steps: int) -> Batch:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_a_score_does_not_depend_on_the_padding_nor_on_the_company(data: Data, network: str) -> None:
+def test_a_score_does_not_depend_on_padding_and_batch(data: Data, network: str) -> None:
     model, batch, key = build(data, network).eval(), first_batch(data), noise_key(0)
-    longer = padded(batch, 13 - batch.x.shape[1])  # a transformer has no more positions
+    longer = padded(batch, 13 - batch.x.shape[1])  # a Transformer has no further positions
     for samples in (1, 3):
         whole, other = (model(b, key, Draw(samples, evaluation=True)) for b in (batch, longer))
         torch.testing.assert_close(whole.distortion, other.distortion)
@@ -63,7 +63,7 @@ def test_a_score_does_not_depend_on_the_padding_nor_on_the_company(data: Data, n
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_the_distortion_is_that_of_every_token_given_those_before(data: Data, network: str) -> None:
+def test_the_distortion_is_the_sum_over_tokens_given_previous_ones(data: Data, network: str) -> None:
     model, batch = build(data, network).eval(), first_batch(data, 3)
     terms = model(batch, noise_key(0), Draw(evaluation=True))
     state = model.decoder.start(terms.z, batch.condition)
@@ -77,7 +77,7 @@ def test_the_distortion_is_that_of_every_token_given_those_before(data: Data, ne
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_sentences_have_the_length_that_is_asked_for(data: Data, network: str) -> None:
+def test_sentences_have_the_requested_length(data: Data, network: str) -> None:
     model = build(data, network)
     assert data.conditions is not None
     for length in (1, 5, 12):
@@ -93,7 +93,7 @@ def test_sentences_have_the_length_that_is_asked_for(data: Data, network: str) -
     assert model.generate(torch.zeros(2, 4), mixed).ne(PAD).sum(1).tolist() == [3, 8]
 
 
-def test_a_model_that_is_told_no_length_ends_where_it_likes_and_at_the_longest(tmp_path: Path) -> None:
+def test_sentences_without_a_requested_length_end_by_the_maximum(tmp_path: Path) -> None:
     data = build_data(DataConfig(name="file", path=corpus.write(tmp_path / "a.tsv", 60), condition=("label",)))
     model = build(data)
     ids = model.sample(64, noise_key(1), condition=torch.tensor([1.0, 0.0]))
@@ -104,7 +104,7 @@ def test_a_model_that_is_told_no_length_ends_where_it_likes_and_at_the_longest(t
     assert (ids.gather(1, lengths.unsqueeze(1)) == END).all()
 
 
-def test_samples_are_a_function_of_the_key_and_of_the_row(data: Data) -> None:
+def test_samples_depend_on_key_and_row(data: Data) -> None:
     model = build(data)
     assert data.conditions is not None
     condition = data.conditions.vector(label="good", length=6)
@@ -131,12 +131,12 @@ def test_words_are_dropped_in_training_only(data: Data) -> None:
     )
 
 
-def test_decode_reads_a_batch_and_numbers_are_no_tokens(data: Data) -> None:
-    with pytest.raises(ValueError, match="batch must be given"):
+def test_decode_requires_a_batch_of_tokens(data: Data) -> None:
+    with pytest.raises(ValueError, match="batch is required"):
         build(data).decode(torch.zeros(2, 4))
-    with pytest.raises(ValueError, match="must be token ids"):
+    with pytest.raises(ValueError, match="must be token IDs"):
         build_model(ModelConfig(family="text", network="gru", likelihood="tokens", hidden_dim=(8,)), (1, 8, 8))
-    with pytest.raises(ValueError, match="takes one width"):
+    with pytest.raises(ValueError, match="one width"):
         build_model(
             ModelConfig(family="text", network="gru", likelihood="tokens", hidden_dim=(8, 8)),
             ModelInputs(event_shape=(9,), num_tokens=20),

@@ -1,4 +1,4 @@
-"""The textbook's own loop, with the fused operator where it draws z: what the README shows."""
+"""The textbook training loop with the fused operator that samples z, as in the README."""
 
 import torch
 from sklearn.datasets import load_digits
@@ -44,7 +44,7 @@ def train(num_steps):
     return losses
 
 
-def test_the_textbooks_loop_learns_and_repeats_itself():
+def test_the_textbook_loop_learns_and_is_reproducible():
     losses = train(300)
     assert sum(losses[-20:]) / 20 < 0.6 * losses[0]
     assert train(20) == losses[:20]

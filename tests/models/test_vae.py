@@ -29,7 +29,7 @@ def model_of(name):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_terms_are_the_textbooks(name):
+def test_terms_agree_with_the_textbook_formulas(name):
     model, x = model_of(name), images(6)
     terms = model(x, KEY, Draw(per_dimension=True))
     mu, logvar = model.encoder(x)
@@ -49,7 +49,7 @@ def test_the_terms_are_the_textbooks(name):
 
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("num_samples", [2, 5])
-def test_samples_give_log_ratios_and_distortions_of_each(name, num_samples):
+def test_several_samples_have_their_log_ratios_and_distortions(name, num_samples):
     model, x = model_of(name), images(6)
     terms = model(x, KEY, Draw(num_samples))
     assert terms.z.shape == (num_samples, 6, 3)
@@ -62,7 +62,7 @@ def test_samples_give_log_ratios_and_distortions_of_each(name, num_samples):
     assert len(terms.z.flatten(1).unique(dim=0)) == num_samples
 
 
-def test_chunks_of_samples_continue_each_other():
+def test_samples_in_chunks_equal_all_samples():
     model, x = model_of("bernoulli"), images(6)
     whole = model(x, KEY, Draw(7))
     parts = [model(x, KEY, Draw(num, first_sample=first)) for first, num in ((0, 2), (2, 3), (5, 2))]
@@ -80,7 +80,7 @@ def test_the_batch_split_changes_no_term():
         torch.testing.assert_close(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
 
 
-def test_evaluation_draws_other_noise_than_training():
+def test_evaluation_and_training_use_different_noise():
     model, x = model_of("bernoulli"), images(4)
     assert not torch.equal(model(x, KEY).z, model(x, KEY, Draw(evaluation=True)).z)
     assert torch.equal(model(x, KEY, Draw(evaluation=True)).z, model(x, KEY, Draw(evaluation=True)).z)
@@ -101,7 +101,7 @@ def test_every_parameter_gets_a_gradient(name, num_samples, size):
         assert size == 0 or parameter.grad.any(), label
 
 
-def test_the_global_generator_is_never_read():
+def test_the_global_generator_is_not_used():
     model, before = model_of("bernoulli"), torch.get_rng_state()
     elbo(model(images(4), KEY)).loss.sum().backward()
     model(images(4), KEY, Draw(3))
@@ -109,7 +109,7 @@ def test_the_global_generator_is_never_read():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_target_and_mask_of_the_record_are_what_is_scored():
+def test_target_and_mask_of_the_batch_are_scored():
     model, x, target = model_of("bernoulli"), images(4), images(4, seed=1).round()
     terms = model(Batch(x=x, target=target), KEY)
     torch.testing.assert_close(terms.distortion, -model.decode(terms.z).log_prob(target))
@@ -145,12 +145,12 @@ def test_samples_and_reconstructions_have_the_events_shape(name):
     assert model.reconstruct(x).shape == x.shape
 
 
-def test_drawn_pixels_of_a_bernoulli_are_binary():
+def test_sampled_pixels_of_a_bernoulli_are_binary():
     assert set(model_of("bernoulli").sample(5, KEY, draw_pixels=True).unique().tolist()) == {0.0, 1.0}
 
 
 class ConvEncoder(nn.Module):
-    """Somebody's own encoder; it says nothing of its latent dimension."""
+    """A user's encoder without an attribute for the latent dimension."""
 
     def __init__(self):
         super().__init__()
@@ -162,7 +162,7 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Somebody's own decoder: it takes [N, D] only."""
+    """A user's decoder that accepts [N, D] only."""
 
     def __init__(self):
         super().__init__()
@@ -175,7 +175,7 @@ class ConvDecoder(nn.Module):
 
 
 @pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian(), Gaussian((1, 4, 4))])
-def test_any_encoder_and_decoder_will_do(likelihood):
+def test_users_encoders_and_decoders_are_accepted(likelihood):
     model, x = VAE(ConvEncoder(), ConvDecoder(), likelihood), images(6)
     assert model(x, KEY).distortion.shape == (6,)
     assert model(x, KEY, Draw(4)).distortion.shape == (4, 6)

@@ -1,4 +1,4 @@
-"""What every negative log likelihood must hold, for a test class of each operator to inherit."""
+"""Properties of every negative log likelihood, inherited by a test class of each operator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.ops.cases import DTYPES, normal, threads
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One call of an operator, ``nll(*parameters, target, mask)``: the parameters have gradients, output first."""
+    """One call of an operator, ``nll(*parameters, target, mask)``; the parameters, output first, have gradients."""
 
     nll: Callable[..., Tensor]
     parameters: tuple[Tensor, ...]
@@ -29,7 +29,7 @@ class Case:
 
 
 def bits(case: Case, mask: Tensor | None = None) -> tuple[Tensor, ...]:
-    """The value and every gradient."""
+    """Return the value and every gradient."""
     leaves = case.leaves()
     nll = case(*leaves, mask=mask)
     return nll.detach(), *torch.autograd.grad(nll.square().sum(), leaves)
@@ -40,7 +40,7 @@ def equal(one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> bool:
 
 
 class LikelihoodProperties:
-    """A subclass says how to build a case, and how to take some of its rows."""
+    """A subclass defines how to build a case and how to select some of its rows."""
 
     operator: str
     has_mask = True
@@ -66,7 +66,7 @@ class LikelihoodProperties:
         return Case(nll=case.nll, parameters=parameters, target=case.target[start:stop])
 
     @pytest.mark.parametrize("dtype", DTYPES)
-    def test_the_result_is_float32_at_least(self, dtype: torch.dtype) -> None:
+    def test_the_result_is_at_least_float32(self, dtype: torch.dtype) -> None:
         case = self.case(dtype=dtype)
         value, *gradients = bits(case)
         assert value.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
@@ -98,7 +98,7 @@ class LikelihoodProperties:
         first = bits(small)
         assert all(equal(bits(small), first) for _ in range(100))
 
-    def test_each_importance_sample_is_scored_as_if_alone(self) -> None:
+    def test_each_importance_sample_is_scored_independently(self) -> None:
         case = self.case(samples=3, event=(2, 9))
         nll = case()
         assert nll.shape == (3, 5)
@@ -114,21 +114,21 @@ class LikelihoodProperties:
             return
         case = self.case(batch=3, event=(4,), dtype=torch.float64, samples=samples)
         mask = self.mask(case) if masked else None
-        for chosen in range(2 ** len(case.parameters) - 1):  # every choice of what needs a gradient
+        for chosen in range(2 ** len(case.parameters) - 1):  # every combination of required gradients
             leaves = case.leaves()
             for i, leaf in enumerate(leaves):
                 leaf.requires_grad_(not chosen >> i & 1)
             assert torch.autograd.gradcheck(lambda *p: case(*p, mask=mask), leaves)
             assert torch.autograd.gradgradcheck(lambda *p: case(*p, mask=mask), leaves)
 
-    def test_only_what_needs_a_gradient_gets_one(self) -> None:
+    def test_only_tensors_that_require_gradients_get_them(self) -> None:
         case = self.case()
         for i in range(len(case.parameters)):
             leaves = [p.clone().requires_grad_(j == i) for j, p in enumerate(case.parameters)]
             case(*leaves).sum().backward()
             assert [leaf.grad is not None for leaf in leaves] == [j == i for j in range(len(leaves))]
 
-    def test_where_the_mask_is_off_nothing_counts_not_even_nan(self) -> None:
+    def test_masked_values_are_ignored_even_if_they_are_nan(self) -> None:
         if not self.has_mask:
             return
         case = self.case(samples=2)
@@ -143,7 +143,7 @@ class LikelihoodProperties:
         assert equal(bits(case, torch.ones_like(mask)), bits(case))
         assert (case(mask=torch.zeros_like(mask)) == 0).all()
 
-    def test_nan_stays_in_its_row(self) -> None:
+    def test_nan_affects_its_row_only(self) -> None:
         case = self.case()
         output = case.parameters[0].clone()
         output[2, 3] = math.nan
@@ -183,8 +183,8 @@ class LikelihoodProperties:
         assert [str(func) for func, _ in calls] == [f"fastvae.{self.operator}{s}.default" for s in ("", "_backward")]
         for func, args in calls:
             fresh = [a.detach().clone() if isinstance(a, Tensor) else a for a in args]
-            shapes = [p.shape for p in case.parameters]  # with samples, the data have another
-            for i, arg in enumerate(fresh):  # the first is the output, in the backward the gradient that comes in
+            shapes = [p.shape for p in case.parameters]  # with samples, the data have another shape
+            for i, arg in enumerate(fresh):  # the first is the output, in the backward pass the incoming gradient
                 if isinstance(arg, Tensor) and arg.is_floating_point() and (i == 0 or arg.shape in shapes):
                     arg.requires_grad_()
             torch.library.opcheck(func, tuple(fresh))
@@ -199,7 +199,7 @@ class LikelihoodProperties:
         gradients = torch.autograd.grad(compiled(*leaves).sum(), leaves)
         assert equal(gradients, bits(case)[1:])
 
-    def test_wrong_input(self) -> None:
+    def test_invalid_input_is_refused(self) -> None:
         case = self.case()
         output, *rest = case.parameters
         names = self.names()

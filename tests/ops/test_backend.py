@@ -15,7 +15,7 @@ NATIVE = [b.operator for b in ops.backend() if b.device == "cpu" and b.name == "
 no_native = pytest.mark.skipif(not NATIVE, reason=f"no native kernel is loaded: {ops.backend()[0].reason}")
 
 
-def test_every_operator_says_what_runs_and_why() -> None:
+def test_every_operator_reports_its_backend_and_the_reason() -> None:
     records = ops.backend()
     assert {b.operator for b in records} >= {"gaussian_rsample_kl", "gaussian_rsample_kl_backward", "philox_normal"}
     for record in records:
@@ -26,9 +26,9 @@ def test_every_operator_says_what_runs_and_why() -> None:
 
 @no_native
 def test_the_reference_passes_the_same_tests() -> None:
-    """All of this folder runs on the backend that is loaded; where that is native, again on the reference here.
+    """The tests of this folder run on the loaded backend; if that is native, this test runs them on the reference.
 
-    Without what asks for a compiler's or the dispatcher's view of the operators: they are slow, and the same for both.
+    Tests of torch.compile and of the dispatcher are excluded: they are slow and do not depend on the backend.
     """
     files = [f"tests/ops/test_{operator}.py" for operator in NATIVE]
     files = [file for file in files if (ROOT / file).exists()] + ["tests/ops/test_philox.py"]
@@ -53,24 +53,24 @@ def test_an_unknown_backend_is_refused_by_name() -> None:
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """The Python files of the package, whose libraries a test may damage."""
+    """A copy of the package, whose libraries a test may damage."""
     shutil.copytree(
         ROOT / "fastvae", tmp_path / "fastvae", ignore=shutil.ignore_patterns("__pycache__", "*.so", "_build_info.json")
     )
     return tmp_path
 
 
-def test_a_library_that_does_not_load_is_named_with_the_loaders_own_message(copied: Path) -> None:
+def test_a_library_that_does_not_load_is_reported_with_the_loaders_message(copied: Path) -> None:
     (copied / "fastvae" / "libfastvae_cpu.so").write_text("no library")
     code = f"import sys; sys.path.insert(0, {str(copied)!r}); from fastvae import ops; print(ops.backend()[0].reason)"
     run = python(["-c", code], FASTVAE_BACKEND="auto", RANK="")
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("libfastvae_cpu.so does not load (")
-    assert "file too short" in run.stdout  # as dlopen says it
+    assert "file too short" in run.stdout  # the message of dlopen
     assert "file too short" in run.stderr  # the warning
 
 
-def test_a_damaged_record_of_the_build_is_named(copied: Path) -> None:
+def test_a_damaged_build_record_is_reported(copied: Path) -> None:
     (copied / "fastvae" / "_build_info.json").write_text('{"bu')
     run = python(["-c", f"import sys; sys.path.insert(0, {str(copied)!r}); import fastvae.ops"])
     assert run.returncode != 0
@@ -101,7 +101,7 @@ def test_the_reference_itself_can_be_compiled() -> None:
     assert torch.equal(compiled(key, 6, 50, 3), reference.philox_integers(key, 6, 50, 3))
 
 
-def test_the_wanted_backend_runs() -> None:
+def test_the_requested_backend_is_used() -> None:
     if os.environ.get("FASTVAE_BACKEND") == "native":
         assert native_on_cpu("gaussian_rsample_kl")
     if os.environ.get("FASTVAE_BACKEND") == "reference":

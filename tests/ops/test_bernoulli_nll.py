@@ -44,7 +44,7 @@ def test_against_binary_cross_entropy(shape: tuple[int, ...], dtype: torch.dtype
     assert_close(gradient, true_gradient, dtype)
 
 
-def test_it_is_accurate_where_a_probability_would_round() -> None:
+def test_the_nll_is_accurate_for_probabilities_that_round_to_1() -> None:
     logits = torch.tensor([-1000.0, -80.0, -20.0, -1e-4, 0.0, 1e-4, 20.0, 80.0, 1000.0])
     for bit in (0.0, 1.0):
         nll = bernoulli_nll(logits, torch.full_like(logits, bit))
@@ -67,12 +67,12 @@ class TestTargets:
         target = normal(*shape, seed=3) > 0
         self.check(target, target.float(), dtype)
 
-    def test_uint8_is_brightness(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    def test_uint8_targets_are_divided_by_255(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
         target = (normal(*shape, seed=3) * 80 + 128).clamp(0, 255).to(torch.uint8)
         target.view(-1)[:2] = torch.tensor([0, 255], dtype=torch.uint8)
         self.check(target, target.to(torch.promote_types(dtype, torch.float32)) / 255, dtype)
 
-    def test_float32_beside_other_logits(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    def test_float32_targets_with_other_logits(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
         target = torch.sigmoid(normal(*shape, seed=3))
         logits = normal(*shape, dtype=dtype)
         expected = bernoulli_nll(logits.double(), target.double())
@@ -81,7 +81,7 @@ class TestTargets:
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 8.0, 25.0])
-def test_pixels_that_are_surely_right_keep_their_few_nats(scale: float) -> None:
+def test_the_nll_of_confident_correct_pixels_is_accurate(scale: float) -> None:
     logits = scale * (1 + normal(4, 784).abs())
     exact = torch.log1p(torch.exp(-logits.double())).sum(1)
     for sign, target in ((1, torch.ones(4, 784)), (-1, torch.zeros(4, 784))):
@@ -101,7 +101,7 @@ def test_a_row_without_dimensions_has_nll_0() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", [(1, 1), (5, 7), (3, 1025), (4, 1, 9, 9), (2, 5, 7), (3, 0)])
 class TestGradientOfTheForward:
-    """On the CPU the forward writes the gradient: it is the backward operator's, bit for bit, however often asked."""
+    """On the CPU the forward writes the gradient: it is bit-equal to the backward operator's in every call."""
 
     def inputs(self, shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         logits = (3 * normal(*shape, dtype=dtype)).requires_grad_()

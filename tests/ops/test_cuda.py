@@ -1,6 +1,6 @@
-"""Every operator on the GPU against the CPU: integers bit for bit, the rest to the tolerance of its dtype.
+"""Every operator on the GPU compared with the CPU: integers bit for bit, floats within the tolerance of their dtype.
 
-``FASTVAE_TEST_DEVICE=cpu`` runs the same tests on the CPU: that tests the tests where there is no GPU.
+``FASTVAE_TEST_DEVICE=cpu`` runs the same tests on the CPU, which checks the tests themselves without a GPU.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ pytestmark = [] if DEVICE == "cpu" else [pytest.mark.gpu]
 KEY = ops.noise_key(7, step=3, first_row=5)
 SHAPES = [(1, 1), (3, 5), (7, 64), (5, 4, 6), (33, 129), (300, 20), (2, 4099)]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
-# Of values against the float64 reference on the same (rounded) inputs: results of a half type are rounded once.
+# Errors relative to the float64 reference on the same (rounded) inputs: results of a half type are rounded once.
 RELATIVE = {torch.float32: 2e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float64: 1e-10}
 Function = Callable[..., tuple[Tensor, ...]]
 
@@ -31,14 +31,14 @@ def normal(shape: tuple[int, ...], dtype: torch.dtype, seed: int, scale: float =
 
 
 def close(found: Tensor, expected: Tensor, dtype: torch.dtype, *, noise: bool = False) -> None:
-    """Within the dtype's tolerance; noise on CUDA may be off by 5e-5 absolutely."""
+    """Compare within the dtype's tolerance; noise on CUDA may have an absolute error of 5e-5."""
     rtol = RELATIVE[dtype]
     atol = max(rtol * float(expected.abs().max()) if expected.numel() else 0.0, 5e-4 if noise else 0.0)
     torch.testing.assert_close(found.cpu().double(), expected.double(), rtol=rtol, atol=atol)
 
 
 def check(ours: Function, plain: Function, inputs: list[Tensor], dtype: torch.dtype, *, noise: bool = True) -> None:
-    """Values and gradients of ``ours`` on the device against ``plain`` in float64 on the CPU."""
+    """Compare values and gradients of ``ours`` on the device with ``plain`` in float64 on the CPU."""
     there = [x.to(DEVICE).requires_grad_() for x in inputs]
     here = [x.double().requires_grad_() for x in inputs]
     found, expected = ours(*there), plain(*here)
@@ -200,7 +200,7 @@ def test_strided_and_empty_inputs() -> None:
         assert torch.equal(nll.detach(), torch.zeros(shape[0], device=DEVICE))
 
 
-def test_results_are_the_same_bits_again_and_in_any_split() -> None:
+def test_results_are_bit_equal_in_repetitions_and_any_split() -> None:
     mu, logvar = normal((640, 70), torch.float32, 1).to(DEVICE), normal((640, 70), torch.float32, 2).to(DEVICE)
     key, later = ops.noise_key(1, device=DEVICE), ops.noise_key(1, first_row=256, device=DEVICE)
     first = ops.gaussian_rsample_kl(mu, logvar, key, reduction="both")
@@ -216,7 +216,7 @@ def test_results_are_the_same_bits_again_and_in_any_split() -> None:
         assert torch.equal(torch.cat([part[position] for part in parts]), whole[position])
 
 
-def test_overflow_and_nan_stay_in_their_row() -> None:
+def test_overflow_and_nan_affect_their_row_only() -> None:
     mu, logvar = torch.zeros(4, 33, device=DEVICE), torch.zeros(4, 33, device=DEVICE)
     logvar[1, 3], mu[2, 7] = 200.0, float("nan")
     kl = ops.gaussian_rsample_kl(mu, logvar, KEY.to(DEVICE))[1].cpu()
@@ -226,7 +226,7 @@ def test_overflow_and_nan_stay_in_their_row() -> None:
 
 
 @pytest.mark.gpu
-def test_a_captured_key_advances_by_itself() -> None:
+def test_a_captured_key_advances_in_place() -> None:
     mu, logvar = normal((64, 20), torch.float32, 1).cuda(), normal((64, 20), torch.float32, 2).cuda()
     key = ops.noise_key(5, device="cuda")
     graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
@@ -259,7 +259,7 @@ def test_the_current_stream_is_used() -> None:
 
 
 @pytest.mark.gpu
-def test_all_operators_are_native_where_the_library_has_cuda() -> None:
+def test_all_operators_are_native_with_cuda_kernels() -> None:
     from fastvae.ops import _native
 
     if not _native.build_info.get("cuda"):

@@ -52,7 +52,7 @@ class TestFullScale(LogisticProperties):
 
 
 def exact(mean: float, log_scale: float, level: int, num_levels: int) -> float:
-    """The difference of sigmoids itself, in 80 digits."""
+    """Compute the difference of sigmoids with 80 digits."""
     with mpmath.workdps(80):
         half, scale = mpmath.mpf(1) / (num_levels - 1), mpmath.exp(mpmath.mpf(log_scale))
         x = 2 * half * level - 1
@@ -87,7 +87,7 @@ def test_the_levels_probabilities_add_up_to_1(log_scale: float) -> None:
     assert torch.exp(-nll).sum().item() == pytest.approx(1, rel=1e-12)
 
 
-def test_it_stays_finite_at_the_ends_of_the_documented_range() -> None:
+def test_the_nll_is_finite_at_the_limits_of_the_documented_range() -> None:
     for log_scale in (-80.0, 80.0):
         mean = torch.tensor([0.1, -0.9, 0.9], requires_grad=True)
         scale = torch.full((3,), log_scale, requires_grad=True)
@@ -106,7 +106,7 @@ def test_levels_as_uint8_other_integers_and_floats() -> None:
         assert torch.equal(discretized_logistic_nll(mean, log_scale, levels.to(dtype)), expected)
 
 
-def test_wrong_levels() -> None:
+def test_invalid_levels_are_refused() -> None:
     x: Tensor = torch.zeros(5, 7)
     with pytest.raises(ValueError, match=r"^discretized_logistic_nll: num_levels must be at least 2, got 1; 256 is"):
         discretized_logistic_nll(x, x, x, num_levels=1)

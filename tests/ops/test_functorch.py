@@ -1,4 +1,4 @@
-"""Every operator under `torch.func`: the bits of the plain call, and noise of its own for every row under vmap."""
+"""Every operator under `torch.func`: bit-equal to the plain call, and under vmap every row has its own noise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import fastvae
 from fastvae import ops
 from tests.ops.cases import normal
 
-# torch.func.jvp itself scripts a decomposition.
+# torch.func.jvp itself uses torch.jit.script.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is:DeprecationWarning")
 
 B, K, D = 5, 3, 4
@@ -148,7 +148,7 @@ def test_hessian_is_eagers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["kl", "kl_prior", "log_ratio"])
-def test_vmap_over_rows_draws_each_rows_own_noise(name: str) -> None:
+def test_vmap_over_rows_uses_the_noise_of_each_row(name: str) -> None:
     op, args = CASES[name]
     found = vmap(lambda *row: op(*(x[None] for x in row)))(*args)
     expected = op(*args)
@@ -167,13 +167,13 @@ def test_vmap_over_rows_draws_each_rows_own_noise(name: str) -> None:
     )
 
 
-def test_nested_vmap_counts_rows_on() -> None:
+def test_nested_vmap_continues_the_row_index() -> None:
     mu, logvar = normal(2, 3, B, D), normal(2, 3, B, D, seed=1)
     z, rate = vmap(vmap(kl))(mu, logvar)
     assert_equal((z.flatten(0, 2), rate.flatten()), kl(mu.flatten(0, 2), logvar.flatten(0, 2)))
 
 
-def test_rows_of_a_sum_are_counted_on_too() -> None:
+def test_row_indices_continue_in_reductions() -> None:
     mu, logvar = normal(3, B, D), normal(3, B, D, seed=1)
     z, rate, by_dimension = vmap(kl_both)(mu, logvar)
     whole, rates, _ = kl_both(mu.flatten(0, 1), logvar.flatten(0, 1))
@@ -181,7 +181,7 @@ def test_rows_of_a_sum_are_counted_on_too() -> None:
     assert torch.equal(by_dimension[1], kl_both(mu[1], logvar[1])[2])
 
 
-def test_mapped_keys_are_used_as_they_are() -> None:
+def test_mapped_keys_are_used_unchanged() -> None:
     keys = torch.stack([fastvae.noise_key(s, 1, 5) for s in range(B)])
     z, rate = vmap(lambda m, lv, key: kl(m[None], lv[None], key))(*X[:2], keys)
     for i in range(B):
@@ -223,7 +223,7 @@ def test_vmap_of_logits(op: Op) -> None:
 
 
 @pytest.mark.parametrize("name", ["kl", "log_ratio", "gaussian_full", "gaussian_scalar", "gaussian_per_dimension"])
-def test_per_example_gradients_are_each_examples_own(name: str) -> None:
+def test_per_example_gradients_equal_those_of_single_examples(name: str) -> None:
     op, args = CASES[name]
     is_row = [x.shape == (B, D) for x in args]
 
@@ -253,7 +253,7 @@ def test_per_example_gradients_are_each_examples_own(name: str) -> None:
         )
 
 
-def test_grad_of_vmap_is_that_of_the_batch() -> None:
+def test_grad_of_vmap_equals_that_of_the_batch() -> None:
     def mapped(mu: Tensor, logvar: Tensor) -> tuple[Tensor, ...]:
         return vmap(lambda *row: kl(*(x[None] for x in row)))(mu, logvar)
 
@@ -270,7 +270,7 @@ def test_forward_mode_outside_of_torch_func() -> None:
     torch.testing.assert_close(rate.tangent, X[0].sum(1))
 
 
-def test_compiled_vmap_draws_each_rows_own_noise() -> None:
+def test_compiled_vmap_uses_the_noise_of_each_row() -> None:
     compiled = torch.compile(vmap(lambda m, lv: kl(m[None], lv[None])), backend="eager", fullgraph=True)
     z, rate = compiled(*X[:2])
     assert_equal((z.squeeze(1), rate.squeeze(1)), kl(*X[:2]))

@@ -16,7 +16,7 @@ BACKWARD = torch.ops.fastvae.gaussian_rsample_kl_backward.default
 
 
 def truth(mu: Tensor, logvar: Tensor, key: Tensor = KEY, stream: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """(z, KL, noise) from the formulas in float64, written down anew."""
+    """Compute (z, KL, noise) in float64, independently of the implementation."""
     m, lv = mu.detach().double().flatten(1 if mu.dim() > 1 else 0), logvar.detach().double()
     m, lv = m.reshape(mu.shape[0], -1 if m.numel() else 0), lv.reshape(mu.shape[0], -1 if m.numel() else 0)
     noise = reference.philox_normal(key, m.shape[0], m.shape[1], stream, torch.float64)
@@ -37,7 +37,7 @@ class TestValues:
         assert kl.shape == (shape[0],)
         assert kl.dtype == reference.compute_dtype(mu)
         assert_close(z, true_z, dtype)
-        assert_close(kl, true_kl, kl.dtype)  # whatever the input's dtype: summed in float32 at least
+        assert_close(kl, true_kl, kl.dtype)  # for each input dtype: summed in float32 at least
 
     def test_backward(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
         mu, logvar = (t.requires_grad_() for t in gaussian(shape, dtype))
@@ -62,7 +62,7 @@ def test_the_whole_range(dtype: torch.dtype) -> None:
     inside = true_z.abs() < info.max
     scale = mu.double().abs() + torch.exp(logvar.double() / 2)
     relative = {torch.float64: 1e-14, torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}[dtype]
-    allowed = relative * scale + info.tiny * info.eps  # the second part: half floats as small as they come
+    allowed = relative * scale + info.tiny * info.eps  # the absolute part: the smallest half floats
     assert ((z.double() - true_z).abs() <= allowed)[inside].all()
     torch.testing.assert_close(kl.double(), true_kl, rtol=1e-6, atol=0)
 
@@ -81,7 +81,7 @@ def test_kl_is_accurate_at_every_logvar(dtype: torch.dtype, tolerance: float) ->
     logvar = torch.cat((near, -near, edges, -edges, torch.linspace(-30, 20, 400, dtype=torch.float64))).to(dtype)
     _, kl = gaussian_rsample_kl(torch.zeros_like(logvar), logvar, KEY)
     exact = torch.tensor([exact_kl(0.0, lv) for lv in logvar.tolist()], dtype=torch.float64)
-    inside = exact > torch.finfo(dtype).tiny  # below that a float32 has few digits left, or none
+    inside = exact > torch.finfo(dtype).tiny  # below, a float32 has few digits or none
     torch.testing.assert_close(kl[inside].double(), exact[inside], rtol=tolerance, atol=0)
     assert (kl >= 0).all()
 
@@ -147,7 +147,7 @@ def test_huge_logvar_and_nan_as_documented() -> None:
     assert z[5, 1] == 0
 
 
-def test_nan_stays_in_its_row_and_reaches_the_gradient() -> None:
+def test_nan_affects_its_row_and_its_gradient_only() -> None:
     mu, logvar = gaussian((5, 9), torch.float32)
     clean_z, clean_kl = gaussian_rsample_kl(mu, logvar, KEY)
     mu[2, 4] = math.nan
@@ -163,7 +163,7 @@ def test_nan_stays_in_its_row_and_reaches_the_gradient() -> None:
     assert torch.equal(mu.grad.isnan(), mu.isnan())
 
 
-def test_an_infinite_kl_gradient_does_not_leak_into_an_unused_kl() -> None:
+def test_an_infinite_kl_gradient_does_not_affect_an_unused_kl() -> None:
     logvar = torch.tensor([[100.0, 0.0]], requires_grad=True)
     z, _ = gaussian_rsample_kl(torch.zeros(1, 2), logvar, KEY)
     z.sum().backward()
@@ -184,7 +184,7 @@ class TestGradients:
         if outputs != "z" or needs[1]:  # z is linear in mu
             assert torch.autograd.gradgradcheck(lambda m, lv: self.loss(outputs, m, lv), inputs)
 
-    def test_only_what_needs_a_gradient_gets_one(self, outputs: str, needs: tuple[bool, bool]) -> None:
+    def test_only_tensors_that_require_gradients_get_them(self, outputs: str, needs: tuple[bool, bool]) -> None:
         inputs = [t.requires_grad_(need) for t, need in zip(gaussian((3, 5), torch.float32), needs, strict=True)]
         sum(out.sum() for out in self.loss(outputs, *inputs)).backward()
         assert [t.grad is not None for t in inputs] == list(needs)
@@ -200,7 +200,7 @@ def test_the_third_derivative() -> None:
     torch.testing.assert_close(total, expected, rtol=1e-12, atol=0)
 
 
-def test_a_double_backward_counts_no_path_twice() -> None:
+def test_a_double_backward_counts_each_path_once() -> None:
     x = normal(3, 4, seed=5, dtype=torch.float64).requires_grad_()
 
     def through_shared_input(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -218,7 +218,7 @@ def test_kl_has_its_textbook_gradient() -> None:
     torch.testing.assert_close(logvar.grad, torch.expm1(logvar.detach()) / 2, rtol=1e-6, atol=1e-9)
 
 
-def test_nothing_but_the_input_is_kept_for_the_backward() -> None:
+def test_only_the_input_is_saved_for_the_backward() -> None:
     kept: list[Tensor] = []
     mu, logvar = (t.requires_grad_() for t in gaussian((16, 16), torch.float32))
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
@@ -234,7 +234,7 @@ class TestBitEquality:
         return z.detach(), kl.detach(), *torch.autograd.grad((z.sin().sum(), kl.square().sum()), (mu, logvar))
 
     @pytest.mark.parametrize("columns", [1, 20, 51, 1000])
-    def test_whatever_the_batch_split(self, dtype: torch.dtype, columns: int) -> None:
+    def test_results_do_not_depend_on_the_batch_split(self, dtype: torch.dtype, columns: int) -> None:
         mu, logvar = gaussian((37, columns), dtype)
         whole = self.run(mu, logvar, 2**32 - 20)
         starts = ((0, 1), (1, 18), (18, 37))
@@ -242,7 +242,7 @@ class TestBitEquality:
         for pieces, expected in zip(zip(*parts, strict=True), whole, strict=True):
             assert torch.equal(torch.cat(pieces), expected)
 
-    def test_whatever_the_number_of_threads(self, dtype: torch.dtype) -> None:
+    def test_results_do_not_depend_on_the_number_of_threads(self, dtype: torch.dtype) -> None:
         mu, logvar = gaussian((301, 299), dtype)
         with threads(1):
             one = self.run(mu, logvar, 0)
@@ -257,7 +257,7 @@ class TestBitEquality:
         with threads(4):
             assert all(torch.equal(a, b) for a, b in zip(self.run(mu, logvar, 0), one, strict=True))
 
-    def test_over_100_runs(self, dtype: torch.dtype) -> None:
+    def test_results_are_bit_equal_in_100_runs(self, dtype: torch.dtype) -> None:
         mu, logvar = gaussian((9, 11), dtype)
         first = self.run(mu, logvar, 5)
         for _ in range(100):
@@ -275,7 +275,7 @@ def test_strides_do_not_matter() -> None:
     assert torch.equal(z, expected[0])
     assert torch.equal(kl, expected[1])
     assert z.is_contiguous()
-    both = torch.cat((mu.flatten(1), logvar.flatten(1)), dim=1)  # an encoder's one output, cut in two
+    both = torch.cat((mu.flatten(1), logvar.flatten(1)), dim=1)  # an encoder's single output, split in two
     z, kl = gaussian_rsample_kl(*both.chunk(2, dim=1), KEY)
     assert torch.equal(z.view_as(mu), expected[0])
     assert torch.equal(kl, expected[1])
@@ -330,7 +330,7 @@ def test_compiles_without_a_graph_break(dynamic: bool) -> None:
             assert all(torch.equal(a, b) for a, b in zip(gradients, expected, strict=True))
 
 
-def test_under_autocast_kl_stays_float32() -> None:
+def test_kl_is_float32_under_autocast() -> None:
     encoder = torch.nn.Linear(8, 12)
     with torch.no_grad():
         for parameter in encoder.parameters():
@@ -357,7 +357,7 @@ def test_inference_mode_and_no_grad() -> None:
         assert torch.equal(z, expected)
 
 
-def test_a_meta_tensor_gets_shapes_only() -> None:
+def test_a_meta_tensor_gives_shapes_only() -> None:
     mu = torch.empty(3, 5, dtype=torch.bfloat16, device="meta")
     z, kl = gaussian_rsample_kl(mu, mu, noise_key(1, device="meta"))
     assert (z.shape, z.dtype, kl.shape, kl.dtype) == ((3, 5), torch.bfloat16, (3,), torch.float32)
@@ -408,7 +408,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_input(case: str) -> None:
+def test_invalid_input_is_refused(case: str) -> None:
     arguments, error, message = WRONG[case]
     with pytest.raises(error) as caught:
         gaussian_rsample_kl(*arguments)
@@ -416,6 +416,6 @@ def test_wrong_input(case: str) -> None:
 
 
 @pytest.mark.parametrize("stream", [-1, 2**32])
-def test_a_stream_out_of_range(stream: int) -> None:
+def test_a_stream_out_of_range_is_refused(stream: int) -> None:
     with pytest.raises(ValueError, match=r"^gaussian_rsample_kl: stream must be at least 0 and below 2\*\*32, got "):
         gaussian_rsample_kl(X, X, KEY, stream=stream)

@@ -1,4 +1,4 @@
-"""gaussian_rsample_kl with a prior of its own and with every reduction: the operator gaussian_rsample_kl_full."""
+"""gaussian_rsample_kl with a given prior and with every reduction: the operator gaussian_rsample_kl_full."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ONE_BACKEND = native_on_cpu("gaussian_rsample_kl_full") == native_on_cpu("gaussi
 
 
 def four(shape: tuple[int, ...], dtype: torch.dtype) -> list[Tensor]:
-    """Posterior and prior: mu, logvar, prior_mu, prior_logvar."""
+    """Return posterior and prior: mu, logvar, prior_mu, prior_logvar."""
     return [*gaussian(shape, dtype, seed=0), *gaussian(shape, dtype, seed=10)]
 
 
 def kl_terms(mu: Tensor, logvar: Tensor, prior_mu: Tensor, prior_logvar: Tensor) -> Tensor:
-    """[B, D] by torch.distributions, in float64."""
+    """Compute the KL terms [B, D] with torch.distributions in float64."""
     mu, logvar, prior_mu, prior_logvar = (t.double() for t in (mu, logvar, prior_mu, prior_logvar))
     posterior = torch.distributions.Normal(mu, torch.exp(logvar / 2), validate_args=False)
     prior = torch.distributions.Normal(prior_mu, torch.exp(prior_logvar / 2), validate_args=False)
@@ -83,7 +83,7 @@ def test_first_and_second_derivatives(reduction: str) -> None:
 
 
 @pytest.mark.parametrize("reduction", ["dimension", "none", "both"])
-def test_without_a_prior_it_is_the_standard_normal(reduction: str) -> None:
+def test_the_default_prior_is_the_standard_normal(reduction: str) -> None:
     mu, logvar = (t.requires_grad_() for t in gaussian((9, 31), torch.float32))
     zero = torch.zeros(9, 31)
     results = [
@@ -101,7 +101,7 @@ def test_without_a_prior_it_is_the_standard_normal(reduction: str) -> None:
         torch.testing.assert_close(gradient, gradients[0], rtol=1e-6, atol=1e-6)
 
 
-def test_both_is_example_and_dimension_bit_for_bit() -> None:
+def test_both_reductions_are_bit_equal_to_each_single_one() -> None:
     mu, logvar, *prior = four((37, 51), torch.float32)
     z, kl, kl_per_dimension = gaussian_rsample_kl(mu, logvar, KEY, *prior, reduction="both")
     alone = [gaussian_rsample_kl(mu, logvar, KEY, *prior, reduction=r) for r in ("example", "dimension", "none")]
@@ -125,7 +125,7 @@ def test_one_prior_for_all_examples() -> None:
         torch.testing.assert_close(one, many.sum(0))
 
 
-def test_kl_is_0_where_posterior_and_prior_agree_and_never_negative() -> None:
+def test_kl_is_never_negative_and_0_for_equal_distributions() -> None:
     mu, logvar = gaussian((8, 33), torch.float32)
     _, kl = gaussian_rsample_kl(mu, logvar, KEY, mu.clone(), logvar.clone())
     assert (kl == 0).all()
@@ -171,7 +171,7 @@ def test_bits_do_not_depend_on_the_batch_split() -> None:
         assert torch.equal(torch.cat(pieces), whole)
 
 
-def test_nothing_but_the_input_is_kept_for_the_backward() -> None:
+def test_only_the_input_is_saved_for_the_backward() -> None:
     kept: list[Tensor] = []
     inputs = [t.requires_grad_() for t in four((16, 16), torch.float32)]
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
@@ -225,7 +225,7 @@ X = torch.zeros(5, 7)
         ({"prior_logvar": X.to("meta")}, ValueError, "prior_logvar must be on mu's device cpu, got meta; move one"),
     ],
 )
-def test_wrong_input(options: dict, error: type[Exception], message: str) -> None:
+def test_invalid_input_is_refused(options: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as caught:
         gaussian_rsample_kl(X, X, KEY, **options)
     assert str(caught.value) == f"gaussian_rsample_kl: {message}"

@@ -16,7 +16,7 @@ K = 3
 
 
 def noise_of(shape: tuple[int, ...], stream: int = 0) -> Tensor:
-    """[K, *shape] in float64: sample k's stream is the next number."""
+    """Return noise [K, *shape] in float64: sample k uses the k-th next stream."""
     columns = math.prod(shape[1:])
     samples = [reference.philox_normal(KEY, shape[0], columns, stream + k, torch.float64) for k in range(K)]
     return torch.stack(samples).view(K, *shape)
@@ -65,7 +65,7 @@ def test_agrees_with_torch_distributions() -> None:
     torch.testing.assert_close(log_ratio, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_its_mean_is_the_kl() -> None:
+def test_the_mean_of_the_ratio_is_the_kl() -> None:
     mu, logvar = (0.5 * t for t in gaussian((4, 8), torch.float64))
     _, log_ratio = gaussian_rsample_log_ratio(mu, logvar, KEY, 20_000)
     _, kl = gaussian_rsample_kl(mu, logvar, KEY)
@@ -73,7 +73,7 @@ def test_its_mean_is_the_kl() -> None:
     assert ((log_ratio.mean(0) - kl).abs() < 5 * error).all()
 
 
-def test_it_is_exact_near_the_prior() -> None:
+def test_the_ratio_is_accurate_near_the_prior() -> None:
     mu, logvar = (1e-6 * t for t in gaussian((4, 200), torch.float32))
     _, log_ratio = gaussian_rsample_log_ratio(mu, logvar, KEY, 2)
     _, exact = gaussian_rsample_log_ratio(mu.double(), logvar.double(), KEY, 2)
@@ -90,7 +90,7 @@ def test_sample_0_is_the_sample_of_gaussian_rsample_kl() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_chunked_and_whole_draws_are_bit_equal(dtype: torch.dtype) -> None:
+def test_samples_in_chunks_are_bit_equal_to_all_samples(dtype: torch.dtype) -> None:
     mu, logvar = gaussian((5, 51), dtype)
     whole = gaussian_rsample_log_ratio(mu, logvar, KEY, 11, stream=9)
     chunks = [(0, 1), (1, 4), (5, 6)]
@@ -140,13 +140,13 @@ class TestGradients:
         if outputs != "z" or needs[1]:  # z is linear in mu
             assert torch.autograd.gradgradcheck(lambda m, lv: self.loss(outputs, m, lv), inputs)
 
-    def test_only_what_needs_a_gradient_gets_one(self, outputs: str, needs: tuple[bool, bool]) -> None:
+    def test_only_tensors_that_require_gradients_get_them(self, outputs: str, needs: tuple[bool, bool]) -> None:
         inputs = [t.requires_grad_(need) for t, need in zip(gaussian((3, 5), torch.float32), needs, strict=True)]
         sum(out.sum() for out in self.loss(outputs, *inputs)).backward()
         assert [t.grad is not None for t in inputs] == list(needs)
 
 
-def test_nothing_but_the_input_is_kept_for_the_backward() -> None:
+def test_only_the_input_is_saved_for_the_backward() -> None:
     kept: list[Tensor] = []
     mu, logvar = (t.requires_grad_() for t in gaussian((4, 4), torch.float32))
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
@@ -154,7 +154,7 @@ def test_nothing_but_the_input_is_kept_for_the_backward() -> None:
     assert {t.data_ptr() for t in kept} == {t.data_ptr() for t in (mu, logvar, KEY)}
 
 
-def test_nan_stays_in_its_row() -> None:
+def test_nan_affects_its_row_only() -> None:
     mu, logvar = gaussian((5, 9), torch.float32)
     clean_z, clean_ratio = gaussian_rsample_log_ratio(mu, logvar, KEY, K)
     logvar[2, 4] = math.nan
@@ -197,7 +197,7 @@ def test_compiles_without_a_graph_break() -> None:
     assert all(torch.equal(a, b) for a, b in zip(gradients, expected, strict=True))
 
 
-def test_under_autocast_the_ratio_stays_float32() -> None:
+def test_the_ratio_is_float32_under_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mu, logvar = (normal(5, 8) @ normal(8, 12, seed=1)).chunk(2, dim=1)
         z, log_ratio = gaussian_rsample_log_ratio(mu, logvar, KEY, K)
@@ -224,7 +224,7 @@ X = torch.zeros(32, 64)
         ),
     ],
 )
-def test_wrong_input(arguments: tuple, options: dict, error: type[Exception], message: str) -> None:
+def test_invalid_input_is_refused(arguments: tuple, options: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as caught:
         gaussian_rsample_log_ratio(*arguments, **options)
     assert str(caught.value) == f"gaussian_rsample_log_ratio: {message}"

@@ -13,7 +13,7 @@ from tests.ops.likelihood_properties import Case, LikelihoodProperties, bits, eq
 
 
 def counts_of(batch: int, items: int, seed: int = 1) -> Tensor:
-    """Small whole numbers, most of them 0."""
+    """Return small integers, most of them 0."""
     return (normal(batch, items, seed=seed) * 2).clamp(min=0).floor()
 
 
@@ -144,7 +144,7 @@ def test_opcheck_of_compressed_rows() -> None:
     torch.library.opcheck(backward, (normal(5, seed=3).requires_grad_(), logits, *parts, logsumexp, total))
 
 
-def test_nothing_as_large_as_the_logits_is_kept() -> None:
+def test_no_tensor_as_large_as_the_logits_is_saved() -> None:
     kept: list[Tensor] = []
     logits, counts = normal(5, 9).requires_grad_(), counts_of(5, 9)
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
@@ -153,7 +153,7 @@ def test_nothing_as_large_as_the_logits_is_kept() -> None:
     assert {t.data_ptr() for t in kept} >= {logits.data_ptr(), counts.data_ptr()}
 
 
-def test_wrong_counts() -> None:
+def test_invalid_counts_are_refused() -> None:
     with pytest.raises(
         ValueError, match=r"^multinomial_nll: counts must have shape \[B, V\], V at least 1, got \[5\]$"
     ):

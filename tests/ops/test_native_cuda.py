@@ -1,4 +1,4 @@
-"""Where the CUDA library is loaded, and why not where it is not: by torch's CUDA, and by the GPUs of the machine."""
+"""Whether the CUDA library is loaded, and the reason if not: torch's CUDA version and the GPUs of the machine."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ int nvmlDeviceGetCudaComputeCapability(void* device, int* major, int* minor) {
         ((12, 1), "12.0", True),
     ],
 )
-def test_which_gpu_runs_which_code(capability: tuple[int, int], architectures: str, served: bool) -> None:
+def test_gpus_run_the_code_of_their_architecture(capability: tuple[int, int], architectures: str, served: bool) -> None:
     assert is_served(capability, architectures) is served
 
 
@@ -76,7 +76,7 @@ Runner = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def python_with_gpus(tmp_path: Path) -> Runner:
-    """Runs Python as on a machine with the GPUs that the variable GPUS names."""
+    """Run Python as on a machine with the GPUs in the variable GPUS."""
     if shutil.which("c++") is None:
         pytest.skip("compiles a stand-in for NVIDIA's library: needs a C++ compiler")
     (tmp_path / "nvml.cpp").write_text(MANAGEMENT)

@@ -35,7 +35,7 @@ def test_a_number_out_of_range_is_a_value_error(numbers: tuple[int, ...], messag
         noise_key(*numbers)
 
 
-def test_a_number_that_is_no_integer_is_a_type_error() -> None:
+def test_a_noninteger_is_a_type_error() -> None:
     with pytest.raises(TypeError, match=r"^noise_key: seed must be an integer, got 1\.0 of type float$"):
         noise_key(1.0)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"^stream: use must be an integer, got 'latent' of type str$"):
@@ -56,12 +56,12 @@ def test_a_stream_field_out_of_range_is_a_value_error(field: str, limit: int) ->
             stream(**{"use": 0, field: value})
 
 
-def test_streams_never_meet() -> None:
+def test_streams_never_overlap() -> None:
     fields = [(use, site, sample, ev) for use in Use for site in (0, 1, 255) for sample in (0, 65535) for ev in (0, 1)]
     assert len({stream(use, site, sample, bool(ev)) for use, site, sample, ev in fields}) == len(fields)
 
 
-def test_the_global_generator_is_left_alone() -> None:
+def test_the_global_generator_is_not_used() -> None:
     before = torch.get_rng_state()
     key = noise_key(1)
     ops.philox_normal(key, 5, 5)
@@ -72,7 +72,7 @@ def test_the_global_generator_is_left_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_streams_are_made_under_torch_compile() -> None:
+def test_streams_are_created_under_torch_compile() -> None:
     def forward(x: torch.Tensor) -> torch.Tensor:
         return x + stream(Use.PIXELS, site=2)
 
@@ -80,7 +80,7 @@ def test_streams_are_made_under_torch_compile() -> None:
     assert compiled(torch.zeros((), dtype=torch.int64)).item() == (1 << 24) | (2 << 16)
 
 
-SITES = {  # (use, evaluation bit only): the places that draw
+SITES = {  # (use, evaluation bit only): the code that samples
     (Use.LATENT, False): ops.LatentSite,
     (Use.PIXELS, False): ops.PixelSite,
     (Use.DROPOUT, False): ops.DropoutSite,
@@ -90,19 +90,19 @@ SITES = {  # (use, evaluation bit only): the places that draw
 }
 
 
-def test_no_two_sites_draw_the_same_words() -> None:
+def test_sites_use_different_random_words() -> None:
     assert {use for use, _ in SITES} == set(Use)
     every = [stream(use, site, 0, ev) for (use, ev), sites in SITES.items() for site in sites.__members__.values()]
     assert len(set(every)) == len(every)
 
 
-def test_the_layers_of_a_network_have_the_sites_above_their_base() -> None:
+def test_layers_of_a_network_have_consecutive_sites() -> None:
     assert [ops.DropoutSite.layer(index) for index in range(3)] == [2, 3, 4]
-    assert max(ops.DropoutSite) == ops.DropoutSite.LAYERS  # nothing lies above the base but layers
+    assert max(ops.DropoutSite) == ops.DropoutSite.LAYERS  # only layers have sites above the base
 
 
 def _calls(name: str) -> Iterator[tuple[str, ast.Call]]:
-    """Every call of a function of that name in the package, and where it stands."""
+    """Yield every call of a function of that name in the package, and its location."""
     package = Path(fastvae.__file__).parent
     for path in package.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -1,4 +1,4 @@
-"""The operators in other people's programs: gradients by the data, mixed dtypes under autocast, export."""
+"""The operators in users' programs: gradients with respect to the data, mixed dtypes under autocast, export."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ BY_DATA: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 
 
 @pytest.mark.parametrize("name", BY_DATA)
-def test_data_that_require_a_gradient_get_it(name: str) -> None:
+def test_data_that_require_gradients_get_them(name: str) -> None:
     by_operator, by_formula = BY_DATA[name]
     data, again = IMAGE.clone().requires_grad_(), IMAGE.clone().requires_grad_()
     value = by_operator(data)
-    assert torch.equal(value, by_operator(IMAGE))  # no bit of the value changes
+    assert torch.equal(value, by_operator(IMAGE))  # the value is bit-equal
     found = torch.autograd.grad(value.square().sum(), data)[0]
     torch.testing.assert_close(found, torch.autograd.grad(by_formula(again).square().sum(), again)[0])
     with torch.no_grad():
@@ -66,7 +66,7 @@ def test_derivatives_by_data_under_torch_func(name: str) -> None:
     torch.testing.assert_close(jacfwd(by_operator)(IMAGE), expected)
 
 
-def test_an_input_that_is_also_the_target() -> None:
+def test_an_input_may_also_be_the_target() -> None:
     layer = torch.nn.Linear(D, D)
     image = IMAGE.float().requires_grad_()
     ops.bernoulli_nll(layer(image), image).sum().backward()
@@ -143,7 +143,7 @@ def test_export_with_a_dynamic_batch_that_may_equal_an_events_size(num_samples: 
         assert torch.equal(program.module()(*inputs), Loss()(*inputs))
 
 
-def test_noise_of_a_mapped_dropout_is_one_mask() -> None:
-    """A key that is not mapped gives every example the same noise where no argument of the operator is mapped."""
+def test_vmap_of_dropout_without_a_mapped_key_uses_one_mask() -> None:
+    """A key that is not mapped gives every example the same noise if no argument of the operator is mapped."""
     uniform = vmap(lambda x: x + ops.philox_uniform(KEY, 1, D))(torch.zeros(B, 1, D))
     assert torch.equal(uniform, ops.philox_uniform(KEY, 1, D).expand(B, 1, D))

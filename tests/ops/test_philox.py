@@ -40,24 +40,24 @@ def test_random123_known_answers(counter: tuple[int, ...], key: tuple[int, ...],
 
 
 def test_the_operator_gives_the_first_known_answer() -> None:
-    # The others count to columns that no tensor has; the layout below covers each word's place.
+    # The others have columns beyond any tensor; the layout below covers the position of each word.
     assert tuple(philox_integers(noise_key(0), 1, 4)[0].tolist()) == KNOWN_ANSWERS[0][2]
 
 
 @pytest.mark.parametrize(("block", "row", "answer"), LAYOUT)
-def test_where_row_and_column_enter_the_counter(block: int, row: int, answer: tuple[int, ...]) -> None:
+def test_row_and_column_are_words_of_the_counter(block: int, row: int, answer: tuple[int, ...]) -> None:
     words = philox_integers(noise_key(42, 0, row), 1, 4 * block + 4)
     assert tuple(words[0, 4 * block :].tolist()) == answer
 
 
-def test_seed_step_and_stream_are_words_of_their_own() -> None:
+def test_seed_step_and_stream_are_separate_words() -> None:
     for key, stream in [((5, 6), 7), ((ONES, ONES), ONES), ((2**31, 0), 2**31)]:
         expected = reference.philox4x32_10(tensors((0, 3, 0, stream)), tensors(key))  # type: ignore[arg-type]
         words = philox_integers(noise_key(*key, 3), 1, 4, stream=stream)
         assert words[0].tolist() == [word.item() for word in expected]
 
 
-def test_rows_count_on_past_32_bits() -> None:
+def test_rows_continue_past_32_bits() -> None:
     across = philox_integers(noise_key(1, 2, 2**32 - 2), 4, 5)
     for i in range(4):
         assert torch.equal(across[i], philox_integers(noise_key(1, 2, 2**32 - 2 + i), 1, 5)[0])
@@ -86,7 +86,7 @@ def test_normals_against_float64_on_the_same_integers() -> None:
     assert np.abs(noise.numpy() - truth).max() <= 1e-5
 
 
-def test_float64_normals_are_float64s_own() -> None:
+def test_float64_normals_have_float64_precision() -> None:
     key = noise_key(3, 1, 4)
     noise = reference.philox_normal(key, 64, 12, 0, torch.float64)
     np.testing.assert_allclose(noise.numpy(), float64_normals(philox_integers(key, 64, 12)), rtol=1e-13, atol=1e-15)
@@ -161,7 +161,7 @@ def test_kolmogorov_smirnov_and_anderson_darling(draws: Tensor) -> None:
     assert math.sqrt(3) * stats.chi2.sf(2 * a2, 1) > 1e-6
 
 
-def test_normals_into_a_tensor_that_is_there() -> None:
+def test_normals_are_written_into_a_given_tensor() -> None:
     out = torch.full((33, 51), torch.nan)
     assert philox_normal(noise_key(1, 2, 3), 33, 51, stream=4, out=out) is out
     assert torch.equal(out, philox_normal(noise_key(1, 2, 3), 33, 51, stream=4))
@@ -182,7 +182,7 @@ def test_normals_into_a_tensor_that_is_there() -> None:
         (torch.zeros(3, 4).requires_grad_(), ValueError, "out is overwritten and gets no gradient; give out.detach()"),
     ],
 )
-def test_a_wrong_tensor_to_write_into(out: Tensor, error: type[Exception], message: str) -> None:
+def test_an_invalid_output_tensor_is_refused(out: Tensor, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as caught:
         philox_normal(noise_key(1), 3, 4, out=out)
     assert str(caught.value).startswith(f"philox_normal: {message}")
@@ -209,7 +209,7 @@ class TestEveryDraw:
         assert draw(noise_key(1), 0, 5).shape == (0, 5)
         assert draw(noise_key(1), 5, 0).shape == (5, 0)
 
-    def test_a_key_with_strides(self, draw) -> None:
+    def test_a_strided_key_is_accepted(self, draw) -> None:
         key = torch.tensor([1, 99, 2, 99, 3, 99])[::2]
         assert torch.equal(draw(key, 3, 5), draw(noise_key(1, 2, 3), 3, 5))
 
@@ -261,14 +261,14 @@ class TestEveryDraw:
             ),
         ],
     )
-    def test_wrong_input(self, draw, arguments: tuple, error: type[Exception], message: str) -> None:
+    def test_invalid_input_is_refused(self, draw, arguments: tuple, error: type[Exception], message: str) -> None:
         key, rows, columns, stream = arguments
         with pytest.raises(error) as caught:
             draw(key, rows, columns, stream=stream)
         assert str(caught.value) == f"{draw.__name__}: {message}"
 
 
-def test_uniforms_of_single_elements_are_those_of_the_whole() -> None:
+def test_uniforms_of_single_elements_equal_those_of_all() -> None:
     key = noise_key(7, 3, 2**32 - 2)  # the rows pass a word's end
     rows, columns = torch.tensor([0, 4, 2, 2, 1]), torch.tensor([0, 9, 3, 6, 8], dtype=torch.int32)
     whole = philox_uniform(key, 5, 10, stream=9)

@@ -1,4 +1,4 @@
-"""`fastvae export`: a part of a run in other programs gives what the run gives."""
+"""`fastvae export`: an exported part of a run gives the results of the run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import fastvae
 from fastvae import cli
 from fastvae.run import LoadedRun, export_program
 
-# What torch.export itself uses.
+# Warnings of torch.export itself.
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning")
 
 OPTIONS = "--train.steps 20 --train.final-samples 1 --model.hidden-dim 16 --model.latent-dim 3 --data.condition label"
@@ -35,7 +35,7 @@ def run(run_dir: Path) -> LoadedRun:
 
 
 def inputs(run: LoadedRun) -> dict[str, Tensor]:
-    """Test examples from FIRST on, the key that evaluation gives them, latents, and their condition."""
+    """Return test examples from FIRST on, their key in evaluation, latents, and their condition."""
     batch = run.batch(torch.arange(FIRST, FIRST + NUM))
     assert batch.condition is not None
     return {
@@ -74,7 +74,7 @@ def assert_same(found: list[Tensor], wanted: list[Tensor]) -> None:
         torch.testing.assert_close(f, w, rtol=1e-5, atol=2e-5)
 
 
-def test_a_program_has_no_operator_of_fastvae_and_takes_any_batch(run: LoadedRun) -> None:
+def test_an_exported_program_has_standard_operators_and_a_dynamic_batch(run: LoadedRun) -> None:
     program = export_program(run, "encoder")
     assert program.inputs == ("x", "key", "condition")
     assert not [node for node in program.exported.graph.nodes if "fastvae" in str(node.target)]
@@ -82,7 +82,7 @@ def test_a_program_has_no_operator_of_fastvae_and_takes_any_batch(run: LoadedRun
     assert all(p.requires_grad for p in run.model.parameters())
 
 
-def test_weights_of_a_part_say_what_they_are(run_dir: Path, tmp_path: Path) -> None:
+def test_exported_weights_have_a_description(run_dir: Path, tmp_path: Path) -> None:
     from safetensors import safe_open
 
     assert cli.main(["export", str(run_dir), f"--to={tmp_path / 'all'}"]) == 0
@@ -95,7 +95,7 @@ def test_weights_of_a_part_say_what_they_are(run_dir: Path, tmp_path: Path) -> N
             assert file.metadata() == {"format": "pt", "fastvae_version": fastvae.__version__, **about}
 
 
-def test_what_cannot_be_exported_is_refused(
+def test_unsupported_exports_are_refused(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*options: str) -> str:
@@ -112,7 +112,7 @@ def test_what_cannot_be_exported_is_refused(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
-def test_a_pt2_file_gives_what_the_run_gives(run: LoadedRun, run_dir: Path, tmp_path: Path, part: str) -> None:
+def test_a_pt2_file_agrees_with_the_run(run: LoadedRun, run_dir: Path, tmp_path: Path, part: str) -> None:
     file = tmp_path / f"{part}.pt2"
     words = ["export", str(run_dir), f"--to={file}", "--format", "pt2", "--part", part, "--num", str(NUM)]
     assert cli.main(words) == 0
@@ -126,7 +126,7 @@ def test_a_pt2_file_gives_what_the_run_gives(run: LoadedRun, run_dir: Path, tmp_
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("part", PARTS)
-def test_an_onnx_file_gives_what_the_run_gives(run: LoadedRun, run_dir: Path, tmp_path: Path, part: str) -> None:
+def test_an_onnx_file_agrees_with_the_run(run: LoadedRun, run_dir: Path, tmp_path: Path, part: str) -> None:
     pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")
     file = tmp_path / f"{part}.onnx"

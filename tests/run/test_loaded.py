@@ -1,4 +1,4 @@
-"""One interface to a finished run: a class-conditional VAE on digits, trained for a moment."""
+"""The interface of a finished run: a class-conditional VAE on digits, trained briefly."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(run_dir: Path) -> LoadedRun:
     return fastvae.load(run_dir)
 
 
-def test_scores_are_the_evaluations_and_the_same_at_every_call(run: LoadedRun) -> None:
+def test_scores_agree_with_the_evaluation_and_are_deterministic(run: LoadedRun) -> None:
     scores = run.score()
     assert scores.shape == (360,)
     assert torch.equal(scores, run.score())
@@ -40,15 +40,15 @@ def test_scores_are_the_evaluations_and_the_same_at_every_call(run: LoadedRun) -
     assert run.score("train").shape == (1437,)
 
 
-def test_scores_of_a_file_of_test_examples_are_the_test_sets(run: LoadedRun, tmp_path: Path) -> None:
+def test_scores_of_a_file_equal_those_of_the_test_set(run: LoadedRun, tmp_path: Path) -> None:
     images = run.data.test[torch.arange(360)].numpy()
     np.savez(tmp_path / "mine.npz", x=images, y=run.data.test.labels.numpy())  # type: ignore[union-attr]
     torch.testing.assert_close(run.score(tmp_path / "mine.npz"), run.score())
     np.save(tmp_path / "few.npy", images[:, :, :5])
-    with pytest.raises(ValueError, match=r"examples must be like the run's, \[1, 8, 8\].* got \[1, 5, 8\]"):
+    with pytest.raises(ValueError, match=r"examples .*\[1, 8, 8\].* got \[1, 5, 8\]"):
         run.score(tmp_path / "few.npy")
     np.save(tmp_path / "unlabelled.npy", images)
-    with pytest.raises(ValueError, match="told the label of each example, and these examples have none"):
+    with pytest.raises(ValueError, match="conditioned on label, which these examples do not have"):
         run.score(tmp_path / "unlabelled.npy")
 
 
@@ -62,7 +62,7 @@ def test_samples_follow_seed_and_condition(run: LoadedRun) -> None:
     assert not torch.allclose(in_turn[2], threes[2])
 
 
-def test_an_interpolation_begins_and_ends_at_reconstructions(run: LoadedRun) -> None:
+def test_an_interpolation_starts_and_ends_at_reconstructions(run: LoadedRun) -> None:
     row = run.interpolate(4, 9, steps=5)
     originals, reconstructions = run.reconstruct(10)
     assert originals.shape == reconstructions.shape == (10, 1, 8, 8)
@@ -70,14 +70,17 @@ def test_an_interpolation_begins_and_ends_at_reconstructions(run: LoadedRun) -> 
     assert not torch.allclose(row[2], row[0])
 
 
-def test_what_cannot_be_is_refused_in_one_line(run: LoadedRun) -> None:
+def test_impossible_requests_are_one_line_errors(run: LoadedRun) -> None:
     for call, words in (
         (lambda: run.vary(0, 0), "vary: num must be at least 1, got 0"),
         (
             lambda: run.decode(torch.zeros(2, 9)),
-            r"decode: z: must have the model's 4 latent dimensions, got .*\[2, 9\]",
+            r"decode: z: must have the model's latent shape \[4\], got \[9\]",
         ),
-        (lambda: run.sample(2, shift=torch.zeros(99)), r"sample: shift: must have the model's 4 .*\[99\]"),
+        (
+            lambda: run.sample(2, shift=torch.zeros(99)),
+            r"sample: shift: must have the model's latent shape \[4\], got \[99\]",
+        ),
         (lambda: run.traverse(start=3, label="4"), "start takes the example's own condition; leave out label"),
         (lambda: run.attribute_direction("label"), "label needs a value, such as label=0"),
     ):
@@ -85,21 +88,21 @@ def test_what_cannot_be_is_refused_in_one_line(run: LoadedRun) -> None:
             call()
 
 
-def test_no_way_has_a_length_that_is_no_number(run: LoadedRun) -> None:
+def test_lengths_and_strengths_must_be_finite(run: LoadedRun) -> None:
     with pytest.raises(ValueError, match="span must be a finite number, got nan"):
         run.traverse(2, span=math.nan)
     with pytest.raises(ValueError, match="strength must be a finite number, got inf"):
         run.vary(0, strength=math.inf)
 
 
-def test_variations_spread_with_their_strength(run: LoadedRun) -> None:
+def test_variations_differ_more_with_a_larger_strength(run: LoadedRun) -> None:
     _, reconstructions = run.reconstruct(3)
     torch.testing.assert_close(run.vary(2, 4, strength=0.0), reconstructions[2].expand(4, -1, -1, -1))
     near, far = (run.vary(2, 4, strength=s).sub(reconstructions[2]).square().sum() for s in (0.1, 1.0))
     assert 0 < near < far
 
 
-def test_traversals_change_one_thing_at_a_time(run: LoadedRun) -> None:
+def test_traversals_change_one_dimension_at_a_time(run: LoadedRun) -> None:
     rows = run.traverse(3, steps=5, span=2.0, start=7)
     assert rows.examples.shape == (3, 5, 1, 8, 8)
     assert len(set(rows.names)) == 3
@@ -139,12 +142,12 @@ def test_an_attribute_is_a_difference_of_means(run: LoadedRun) -> None:
         (lambda run: run.score(num_samples=0), "num_samples must be at least 1"),
     ],
 )
-def test_wrong_requests_are_named(run: LoadedRun, call: object, words: str) -> None:
+def test_invalid_requests_are_refused_by_name(run: LoadedRun, call: object, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         call(run)  # type: ignore[operator]
 
 
-def test_a_run_outlives_its_data(tmp_path: Path) -> None:
+def test_a_run_works_without_its_data(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     source = tmp_path / "mine.npz"
     np.savez(source, x=generator.integers(0, 256, (60, 4, 4), dtype=np.uint8), y=np.arange(60) % 3)
@@ -163,13 +166,13 @@ def test_a_run_outlives_its_data(tmp_path: Path) -> None:
         fastvae.load(directory)
 
 
-def test_examples_by_number_are_the_evaluations(run: LoadedRun) -> None:
+def test_examples_by_index_are_those_of_the_evaluation(run: LoadedRun) -> None:
     whole = next(iter(run.batches())).batch
     picked = load_examples(run.data.test, run.data.preprocess, torch.tensor([5, 2]), seed=run.config.seed)
     assert torch.equal(picked.x, whole.x[[5, 2]])
 
 
-def test_the_commands_write_files(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_write_files(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "new"
     commands = {
         "samples.png": ["sample", "--num=4", "--label=3"],
@@ -200,14 +203,14 @@ def test_the_commands_write_files(run_dir: Path, tmp_path: Path, capsys: pytest.
         (["--label=3", "--condition", "label=4"], "label is named twice, as 3 and 4; remove one"),
         (["--like=1", "--num=0"], "num must be at least 1, got 0"),
         (["--out=samples.txt"], "examples of digits become a file .png, got samples.txt; name one, or a folder"),
-        (["--temperature=0.5"], "only a model of sentences draws at a temperature, not VAE"),
+        (["--temperature=0.5"], "temperature requires a model of sentences, got VAE"),
         (["--strength=2"], "requires --like or --attribute"),
         (["--like=1", "--strength=nan"], "--strength: must be a finite number, got nan"),
         (["--attribute=3", "--strength=inf"], "--strength: must be a finite number, got inf"),
         (["--like=1", "--label=2"], "takes the example's own condition"),
     ],
 )
-def test_wrong_words_get_one_line(
+def test_invalid_arguments_are_one_line_errors(
     run_dir: Path, words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["sample", str(run_dir), *words]) == 2
@@ -216,7 +219,7 @@ def test_wrong_words_get_one_line(
     assert error.count("\n") == 1
 
 
-def test_a_run_goes_on_with_the_file_that_it_began_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_resumed_with_its_own_file_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, other = (np.random.default_rng(seed).integers(0, 256, (60, 4, 4), dtype=np.uint8) for seed in (0, 1))
     words = ["train", "mnist", f"--run-dir={tmp_path / 'run'}", f"--data.path={tmp_path / 'mine.npy'}"]
     words += ["--train.final-samples=1", "--train.global-batch-size=8", "--train.checkpoint-every=2"]
@@ -226,6 +229,6 @@ def test_a_run_goes_on_with_the_file_that_it_began_with(tmp_path: Path, capsys: 
     capsys.readouterr()
     assert cli.main([*words, "--train.steps=6"]) == 2
     error = capsys.readouterr().err
-    assert "began with another file: mine.npy has other content, 60 examples where it had 60" in error
+    assert "started with another file: mine.npy has other contents, 60 examples instead of 60" in error
     np.save(tmp_path / "mine.npy", source)
     assert cli.main([*words, "--train.steps=6"]) == 0

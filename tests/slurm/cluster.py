@@ -1,8 +1,8 @@
-"""A real Slurm on this machine: every host in network, PID, UTS, mount and IPC namespaces of its own.
+"""A real Slurm on this machine: every host has its own network, PID, UTS, mount and IPC namespaces.
 
-The hosts (a controller and the nodes) share a bridge, which is in the controller's namespace: nothing of this machine's
-network is touched, and several clusters may run side by side. Killing a host's first process kills all others of
-that host at once, as a power cut does.
+The hosts (a controller and the nodes) share a bridge in the controller's namespace: this machine's network does not
+change, and several clusters may run at the same time. Killing a host's first process kills all other processes of the
+host at once, like a power failure.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PROGRAMS = (
     "nsenter",
     "ip",
 )
-FREEZER = Path("/sys/fs/cgroup/freezer")  # Slurm follows a job's processes in cgroups
+FREEZER = Path("/sys/fs/cgroup/freezer")  # Slurm tracks a job's processes in cgroups
 _TIMEOUT_S = 30
 _COMMAND_TIMEOUT_S = 120
 
@@ -70,7 +70,7 @@ PartitionName=main Nodes=ALL Default=YES State=UP
 
 
 def obstacle() -> str | None:
-    """Why no cluster can be brought up here, or None."""
+    """Return the reason why a cluster cannot be started here, or None."""
     if os.geteuid() != 0:
         return "a Slurm cluster in namespaces needs root"
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
@@ -84,7 +84,7 @@ def obstacle() -> str | None:
 
 
 def wait_for(what: str, done: Callable[[], object], timeout_s: float = _TIMEOUT_S, every_s: float = 0.25) -> None:
-    """Look again and again until ``done()`` is true."""
+    """Wait until ``done()`` is true."""
     deadline = time.monotonic() + timeout_s
     while not done():
         if time.monotonic() > deadline:
@@ -99,7 +99,7 @@ class Host:
         self.name, self.address = name, address
         boot = (
             f"hostname {name} && mount --bind {hosts_file} /etc/hosts && ip link set lo up && echo up && "
-            "{ sleep infinity & wait; }"  # bash, as the first process, reaps what daemons leave behind
+            "{ sleep infinity & wait; }"  # bash, as the first process, reaps processes that daemons leave
         )
         namespaces = ["--net", "--pid", "--uts", "--mount", "--ipc", "--fork", "--kill-child", "--mount-proc"]
         self._unshare = subprocess.Popen(
@@ -116,18 +116,18 @@ class Host:
         self.first_process = int(children.read_text().split()[0])
 
     def command(self, words: Sequence[str], *namespaces: str, cwd: Path | None = None) -> list[str]:
-        """The command line that runs ``words`` on this host."""
+        """Return the command line that runs ``words`` on this host."""
         chosen = namespaces or ("--net", "--pid", "--uts", "--mount", "--ipc")
         return ["nsenter", f"--target={self.first_process}", *chosen, f"--wd={cwd or Path.cwd()}", "--", *words]
 
     def run(self, *words: str) -> str:
-        """Run to the end; returns what it printed."""
+        """Run a command to its end and return its output."""
         result = subprocess.run(self.command(words), capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
         assert result.returncode == 0, f"{self.name}: {words}: {result.stderr}"
         return result.stdout
 
     def kill(self) -> None:
-        """Cut the power."""
+        """Kill all processes of the host."""
         os.kill(self.first_process, 9)
         self._unshare.communicate(timeout=_TIMEOUT_S)
 
@@ -166,7 +166,7 @@ class Cluster:
         return self.hosts[self._controller]
 
     def environment(self, variables: Mapping[str, str] | None = None) -> dict[str, str]:
-        """What a user of the cluster has in the environment; one thread a process, so that results are bit-equal."""
+        """The environment of the cluster's users; one thread per process, so that results are bit-equal."""
         return {
             **launching.environment(),
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
@@ -177,7 +177,7 @@ class Cluster:
         }
 
     def start(self) -> None:
-        """Boot the controller and the nodes, and wait until the nodes are idle."""
+        """Start the controller and the nodes, and wait until the nodes are idle."""
         self._boot(self._controller)
         self.controller.run("ip", "link", "add", "bridge", "type", "bridge")
         self.controller.run("ip", "addr", "add", f"{self.controller.address}/24", "dev", "bridge")
@@ -187,7 +187,7 @@ class Cluster:
             self.controller,
             "munged",
             "--foreground",
-            "--force",  # the folder of a test may be open to all
+            "--force",  # the folder of a test may be accessible to all
             f"--socket={paths['socket']}",
             f"--key-file={paths['key']}",
             f"--log-file={paths['log']}",
@@ -201,7 +201,7 @@ class Cluster:
         wait_for("nodes are idle", lambda: self.node_states() == ["idle", "idle"])
 
     def stop(self) -> None:
-        """Kill every host and remove what they leave on this machine."""
+        """Kill every host and remove its files and interfaces from this machine."""
         for host in self.hosts.values():
             host.kill()
         for daemon in self._daemons:
@@ -211,12 +211,12 @@ class Cluster:
                 group.rmdir()
 
     def power_on(self, name: str) -> None:
-        """Boot a node, plug it in and start its slurmd."""
+        """Start a node, connect it and start its slurmd."""
         node = self._boot(name)
         self._cables += 1
         cable = f"cable{self._cables}"
         plug = f"ip link add {cable} type veth peer name eth0 netns {node.first_process}".split()
-        # Only the network namespace is entered: process ids are this machine's.
+        # Only the network namespace is entered: process IDs are this machine's.
         subprocess.run(self.controller.command(plug, "--net"), check=True, timeout=_TIMEOUT_S)
         self.controller.run("ip", "link", "set", cable, "master", "bridge", "up")
         node.run("ip", "addr", "add", f"{node.address}/24", "dev", "eth0")
@@ -228,7 +228,7 @@ class Cluster:
         self.hosts.pop(name).kill()
 
     def run(self, *words: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the folder ``work`` of the controller's host, as a user of the cluster does."""
+        """Run a command as a user in the folder ``work`` of the controller's host."""
         result = subprocess.run(
             self.controller.command(words, cwd=self.work),
             env=self.environment(variables),
@@ -241,13 +241,13 @@ class Cluster:
         return result
 
     def trainers(self, job_id: str) -> dict[int, dict[str, str]]:
-        """The environments of a job's training processes, by their process ids on this machine."""
+        """Return the environments of a job's training processes, by their process IDs on this machine."""
         marks = {"SLURM_JOB_ID": job_id, "SLURM_CLUSTER_NAME": self.tag}
         found = {}
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 variables = (entry / "environ").read_text(errors="replace").split("\0")
-            except OSError:  # it has just ended, or is none of ours (another user's, a sandbox's)
+            except OSError:  # it has just ended, or belongs to another user or a sandbox
                 continue
             environment = dict(variable.split("=", 1) for variable in variables if "=" in variable)
             if "LOCAL_RANK" in environment and marks.items() <= environment.items():
@@ -255,11 +255,11 @@ class Cluster:
         return found
 
     def node_states(self) -> list[str]:
-        """What Slurm says of the nodes: idle, alloc, down ..."""
+        """The states of the nodes according to Slurm: idle, alloc, down ..."""
         return self.run("sinfo", "--noheader", "--Node", "--format=%T", check=False).stdout.split()
 
     def job(self, job_id: str) -> dict[str, str]:
-        """The fields of ``scontrol show job``."""
+        """Return the fields of ``scontrol show job``."""
         shown = self.run("scontrol", "--oneliner", "show", "job", job_id).stdout
         return dict(word.split("=", 1) for word in shown.split() if "=" in word)
 

@@ -1,4 +1,4 @@
-"""One cluster for all tests of a pytest process; several processes (pytest -n) may have one each, side by side."""
+"""One cluster for all tests of a pytest process; several processes (pytest -n) each have their own cluster."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.slurm.cluster import Cluster, obstacle
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of this folder first, so that one process has them all.
+    """Put the tests of this folder first, so that one process runs them all.
 
     ``--dist worksteal`` cuts the list into one piece for each process, and an idle process takes from another's end.
     """

@@ -1,7 +1,7 @@
 """The shipped batch scripts on a real Slurm: two nodes, stops, a power cut, a sweep.
 
-All jobs are submitted at once, since most of their time is waiting. Those that a test disturbs are held at their first
-checkpoint (their training processes are stopped), so that no test depends on the machine's speed.
+All jobs are submitted at once because they mostly wait. Jobs that a test disturbs are held at their first checkpoint
+(their training processes are stopped), so that no test depends on the machine's speed.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Jobs:
             os.kill(pid, number)
 
     def have_pending(self, name: str, number: int) -> bool:
-        """Whether a signal has come to a job's training processes, which are held: they do not know it yet."""
+        """Whether a signal is pending for a job's training processes, which are held."""
         found = [Path(f"/proc/{pid}/status").read_text() for pid in self.cluster.trainers(self.ids[name])]
         pending = [int(line.split()[1], 16) for text in found for line in text.splitlines() if line[:6] == "ShdPnd"]
         return bool(pending) and all(mask >> (number - 1) & 1 for mask in pending)
@@ -95,7 +95,7 @@ class Jobs:
 
 @pytest.fixture(scope="module")
 def jobs(cluster: Cluster) -> Jobs:
-    """Every job submitted, those that are to be disturbed held at their first checkpoint, and disturbed."""
+    """Submit every job; hold those with a disturbance at their first checkpoint, and disturb them."""
     jobs = Jobs(cluster)
     jobs.train("limit", "--time=10", "--signal=B:USR1@120")
     jobs.train("two", "--nodes=2")
@@ -116,7 +116,7 @@ def jobs(cluster: Cluster) -> Jobs:
 
 
 def hold(jobs: Jobs, names: set[str]) -> None:
-    """Stop the training processes of each job when its first checkpoint is there."""
+    """Stop the training processes of each job after its first checkpoint."""
 
     def all_held() -> bool:
         for name in [name for name in names if jobs.has_checkpoint(name)]:
@@ -128,7 +128,7 @@ def hold(jobs: Jobs, names: set[str]) -> None:
 
 
 def submit_sweep(jobs: Jobs) -> None:
-    """Two settings, one at a time, in a container image that a stand-in for Apptainer runs."""
+    """Submit two settings, one at a time, in a container image that a fake Apptainer runs."""
     work = jobs.cluster.work
     (work / "settings.txt").write_text("\n".join(SWEEP) + "\n")
     (work / "bin").mkdir()
@@ -163,8 +163,8 @@ def assert_bit_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None
     assert all(torch.equal(ours[name], weight) for name, weight in theirs.items())
 
 
-def test_the_time_limit(jobs: Jobs, alone: Path) -> None:
-    """The early warning stops the run at a step's end; the job queues itself again and ends as a run left alone."""
+def test_the_time_limit_stops_and_requeues_a_run(jobs: Jobs, alone: Path) -> None:
+    """The early warning stops the run at a step's end; the job is requeued and ends like an uninterrupted run."""
     jobs.wait("limit", "is warned", lambda: "early warning, passed on" in jobs.log("limit"))
     jobs.cluster.run("scontrol", "update", f"JobId={jobs.ids['limit']}", "TimeLimit=20")
     jobs.signal("limit", signal.SIGCONT)
@@ -182,8 +182,8 @@ def test_status_of_a_running_job(jobs: Jobs) -> None:
     assert f"{jobs.ids['power']} RUNNING on {jobs.cluster.tag}n[1-2]" in shown
 
 
-def test_requeue(jobs: Jobs, alone: Path) -> None:
-    """`scontrol requeue` saves, and the next start goes on from there."""
+def test_a_requeued_run_resumes(jobs: Jobs, alone: Path) -> None:
+    """`scontrol requeue` saves, and the next start resumes from that checkpoint."""
     log = jobs.cluster.work / "requeue" / f"slurm-{jobs.ids['requeue']}.out"
     assert jobs.wait_for_end("requeue")["Restarts"] == "1"
     assert "SIGTERM: saved step" in log.read_text()
@@ -191,7 +191,7 @@ def test_requeue(jobs: Jobs, alone: Path) -> None:
     assert_bit_equal(jobs.weights("requeue"), safetensors.torch.load_file(alone / "model.safetensors"))
 
 
-def test_two_nodes(jobs: Jobs, alone: Path) -> None:
+def test_a_run_on_two_nodes_equals_one_process(jobs: Jobs, alone: Path) -> None:
     """Ranks 0 and 1 are on different nodes, and their weights are those of one process."""
     assert sorted(jobs.ranks["two"]) == ["0", "1"]
     assert sorted(jobs.ranks["two"].values()) == jobs.cluster.node_names
@@ -203,8 +203,8 @@ def test_two_nodes(jobs: Jobs, alone: Path) -> None:
         torch.testing.assert_close(ours[name], weight, atol=1e-4, rtol=1e-3)
 
 
-def test_a_node_loses_power(jobs: Jobs) -> None:
-    """The other node's rank fails, the job is queued again, and once the node is back it ends as a run left alone."""
+def test_a_run_resumes_after_a_node_loses_power(jobs: Jobs) -> None:
+    """The other node's rank fails, the job is requeued, and after the node's restart ends like an uninterrupted run."""
     cluster = jobs.cluster
     jobs.wait_for_end("two")
     batch_host = jobs.fields("power")["BatchHost"]
@@ -218,8 +218,8 @@ def test_a_node_loses_power(jobs: Jobs) -> None:
     assert_bit_equal(jobs.weights("power"), jobs.weights("two"))
 
 
-def test_a_sweep(jobs: Jobs) -> None:
-    """Each task has its line's settings and its directory; %1 keeps them apart; they run in the image."""
+def test_a_sweep_runs_each_line_in_its_directory(jobs: Jobs) -> None:
+    """Each task has the settings of its line and its own directory; %1 runs one at a time; they run in the image."""
     cluster = jobs.cluster
 
     def tasks() -> list[dict[str, str]]:

@@ -34,7 +34,7 @@ def test_posterior_collapse_is_reported_once_and_counted_across_a_resume(
     assert (warning["step"], warning["active_units"], warning["latent_units"]) == (60, 0, 20)
 
 
-def test_a_run_without_evaluations_says_at_its_end_that_it_has_collapsed(
+def test_a_run_without_evaluations_reports_collapse_at_its_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = {"lr": 1e-2, "global_batch_size": 64, "objective": fastvae.ObjectiveConfig(kl_weight=1000.0)}

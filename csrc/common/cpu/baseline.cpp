@@ -1,4 +1,4 @@
-// The CPU kernels for any machine: 16-byte vectors (SSE2 on x86-64, whatever the compiler has elsewhere).
+// The CPU kernels for any machine: 16-byte vectors (SSE2 on x86-64, the compiler's default elsewhere).
 #include <cmath>
 #include <cstdint>
 #include <cstring>

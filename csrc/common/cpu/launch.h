@@ -25,8 +25,8 @@ inline Dtype dtype_of(const Tensor& x) {
   }
 }
 
-// Ask for huge pages under a large fresh output, before anything touches it: zeroing 4 KiB pages one fault at a time costs more than
-// the kernels themselves. Where the system refuses, nothing changes.
+// Request huge pages for a large new output before its first access: zeroing 4 KiB pages one fault at a time costs more than
+// the kernels themselves. If the system refuses, nothing changes.
 inline Tensor with_huge_pages(Tensor x) {
 #if defined(__linux__)
   constexpr uintptr_t kHugePage = uintptr_t{1} << 21;
@@ -78,12 +78,12 @@ inline void add_blocks(const Tensor& partial, int64_t blocks, int64_t columns, T
   torch::stable::copy_(out, torch::stable::view(sums, out.sizes()));
 }
 
-// A gradient like x, or an empty tensor where nobody needs it.
+// A gradient like x, or an empty tensor if it is not needed.
 inline Tensor empty_gradient(const Tensor& x, bool needed) {
   return needed ? with_huge_pages(empty_contiguous_like(x)) : empty_on(x, {0}, x.scalar_type());
 }
 
-// Run kernel(arguments, begin, end) over the units in parallel, where there are enough elements to pay for waking a thread.
+// Run kernel(arguments, begin, end) over the units in parallel, if there are enough elements to amortise waking a thread.
 template <class Arguments>
 void run_parallel(void (*kernel)(const Arguments&, int64_t, int64_t), const Arguments& arguments, int64_t units, int64_t elements_per_unit) {
   constexpr int64_t kElementsPerThread = 8192;

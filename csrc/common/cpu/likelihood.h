@@ -12,7 +12,7 @@
 
 namespace fastvae {
 
-// A sum as the type can hold it: fill_ refuses a finite number that overflows, and takes an infinity.
+// A sum in the range of the type: fill_ refuses a finite number that overflows, and accepts an infinity.
 inline double or_infinity(double sum, ScalarType type) {
   const double largest = type == ScalarType::Half ? 65504.0 : type == ScalarType::BFloat16 ? 3.3895313892515355e38 : FLT_MAX;
   return type != ScalarType::Double && std::fabs(sum) > largest ? std::copysign(HUGE_VAL, sum) : sum;
@@ -39,7 +39,7 @@ inline Tensor likelihood_forward(const char* where, Likelihood which, Likelihood
   return sums_of_rows(kernels().likelihood[which][dtype_of(in.output)], a, in.output, shape);
 }
 
-// (grad_output, grad_parameter), each empty where it is not needed.
+// (grad_output, grad_parameter), each empty if it is not needed.
 inline std::tuple<Tensor, Tensor> likelihood_gradient(const char* where, Likelihood which, Tensor grad_nll, LikelihoodInput in,
                                                       int64_t num_levels, Storage byte, bool need_output, bool need_parameter) {
   LikelihoodShape shape;

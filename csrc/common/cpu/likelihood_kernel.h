@@ -1,4 +1,4 @@
-// Kernels of the likelihoods, forward and backward: one pass over the decoder's output, whatever the types of data and parameter.
+// Kernels of the likelihoods, forward and backward: one pass over the decoder's output, for all types of data and parameter.
 #pragma once
 
 #include "common/cpu/kernels.h"
@@ -45,7 +45,7 @@ FASTVAE_INLINE Real load_parameter(const CpuLikelihood& a, int64_t at, int64_t c
   return x;
 }
 
-// x where the mask and the row's end let it count, else 0.
+// x, or 0 if it is masked or beyond the row's end.
 template <class Real>
 FASTVAE_INLINE Real masked(Real x, const uint8_t* mask, int64_t at, int64_t count) {
   if (mask) {
@@ -56,14 +56,14 @@ FASTVAE_INLINE Real masked(Real x, const uint8_t* mask, int64_t at, int64_t coun
   return count < kWidthOf<Real> ? replace_after(x, count, 0) : x;
 }
 
-// body(c, count) for each vector of the columns [c, stop): whole ones with a count that the compiler knows, then the rest.
+// body(c, count) for each vector of the columns [c, stop): full ones with a compile-time count, then the rest.
 template <int64_t kWidth, class Body>
 FASTVAE_INLINE void for_each_vector(int64_t c, int64_t stop, const Body& body) {
   for (; c + kWidth <= stop; c += kWidth) body(c, kWidth);
   if (c < stop) body(c, stop - c);
 }
 
-// The most common arguments, float32 targets without a mask, are a case of their own, in which no vector asks what it is.
+// The most common arguments, float32 targets without a mask, are a separate case without a test per vector.
 template <class Walk, class Kernel>
 FASTVAE_INLINE void with_common_case(const CpuLikelihood& arguments, const Kernel& kernel) {
   CpuLikelihood a = arguments;  // a copy: no store can be to it, so its fields stay in registers
@@ -75,7 +75,7 @@ FASTVAE_INLINE void with_common_case(const CpuLikelihood& arguments, const Kerne
   kernel(a);
 }
 
-// The sums of the values, and, where kGradient is set, each value's derivative by the output beside them.
+// The sums of the values, and with kGradient also each value's derivative with respect to the output.
 template <class T, template <class, class> class Formula, bool kGradient = false>
 FASTVAE_INLINE void likelihood_rows(const CpuLikelihood& a, int64_t begin, int64_t end) {
   using Real = typename Walk<T>::Real;

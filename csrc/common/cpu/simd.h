@@ -27,7 +27,7 @@ FASTVAE_INLINE U widen(H x) { return __builtin_convertvector(x, U); }
 FASTVAE_INLINE H narrow(U x) { return __builtin_convertvector(x, H); }
 #endif
 
-// Minimum and maximum give their second operand where one is NaN, which is what not_above and not_below want.
+// Minimum and maximum return their second operand if one is NaN, as not_above and not_below require.
 #if FASTVAE_SIMD_BYTES == 64
 FASTVAE_INLINE W multiply_words(W a, uint32_t b) { return (W)_mm512_mul_epu32((__m512i)a, _mm512_set1_epi64(b)); }
 FASTVAE_INLINE F square_root(F x) { return (F)_mm512_sqrt_ps((__m512)x); }
@@ -177,7 +177,7 @@ FASTVAE_INLINE double replace_after(double x, int64_t, double) { return x; }
 FASTVAE_INLINE float first_lane(F x) { return x[0]; }
 FASTVAE_INLINE double first_lane(double x) { return x; }
 
-// The largest lane; NaN where a lane is NaN.
+// The largest lane; NaN if a lane is NaN.
 FASTVAE_INLINE float largest_lane(F x) {
   float largest = x[0];
   for (int i = 1; i < kLanes; ++i) largest = x[i] > largest || x[i] != x[i] ? x[i] : largest;

@@ -1,4 +1,4 @@
-// Where a thread stands in the grid, and what it can say to its warp. Kernel bodies are templates over this, so that the tests can run
+// A thread's position in the grid, and its communication within the warp. Kernel bodies are templates over this, so that the tests can run
 // them on the host with an emulated grid (tests/csrc/emulated_grid.h); here is the real one.
 #pragma once
 
@@ -30,7 +30,7 @@ FASTVAE_INLINE int64_t quotient(int64_t n, int64_t d) {
 }
 
 // A team of lanes (a power of two, at most a warp) that shares one unit of work, and the units it takes. Every team of a warp goes
-// through the same number of turns, so that all lanes meet in the shuffles; a team without a unit idles:
+// through the same number of iterations, so that all lanes take part in the shuffles; a team without a unit idles:
 //     for (int64_t unit = team.first; unit < team.turns(units); unit += team.step) if (unit < units) ...
 template <class Grid>
 struct Team {
@@ -59,7 +59,7 @@ struct Team {
     return value;
   }
 
-  // The largest over the team's lanes, the same on each; NaN where a lane has NaN.
+  // The maximum over the team's lanes, the same on each; NaN if a lane has NaN.
   template <class Real>
   FASTVAE_INLINE Real largest(Real value) const {
     FASTVAE_UNROLL(5)

@@ -50,7 +50,7 @@ __global__ void FASTVAE_LAUNCH_BOUNDS add_blocks_kernel(const Real* partial, int
   add_blocks_body(DeviceGrid{}, partial, blocks, columns, out);
 }
 
-// Where the rows' segments are summed: in `sums` itself where each row is one segment.
+// Where the rows' segments are summed: in `sums` itself if each row is one segment.
 inline Tensor partial_rows(const Tensor& like, const DeviceRows& shape, const Tensor& sums) {
   return shape.segments == 1 ? sums : empty_on(like, {shape.rows, shape.segments}, sums.scalar_type());
 }
@@ -78,7 +78,7 @@ void add_blocks(Tensor partial, int64_t blocks, int64_t columns, const Tensor& s
   }
 }
 
-// A gradient like x, or an empty tensor where nobody needs it.
+// A gradient like x, or an empty tensor if it is not needed.
 inline Tensor empty_gradient(const Tensor& x, bool needed) {
   return needed ? empty_contiguous_like(x) : empty_on(x, {0}, x.scalar_type());
 }

@@ -62,7 +62,7 @@ Tensor likelihood_forward(const char* where, LikelihoodInput in, int64_t num_lev
   return nll;
 }
 
-// The gradients where all rows share the parameter.
+// The gradients if all rows share the parameter.
 template <bool kAligned, class T, TargetKind kTarget, template <class, class> class Formula>
 void shared_parameter_gradient(DeviceLikelihood& a, Tensor& grad_parameter, cudaStream_t queue) {
   using Real = typename Compute<T>::Real;
@@ -81,7 +81,7 @@ void shared_parameter_gradient(DeviceLikelihood& a, Tensor& grad_parameter, cuda
   torch::stable::copy_(grad_parameter, torch::stable::view(sums, grad_parameter.sizes()));
 }
 
-// (grad_output, grad_parameter), each empty where it is not needed.
+// (grad_output, grad_parameter), each empty if it is not needed.
 template <template <class, class> class Formula>
 std::tuple<Tensor, Tensor> likelihood_gradient(const char* where, Tensor grad_nll, LikelihoodInput in, int64_t num_levels, Storage byte,
                                                bool need_output, bool need_parameter) {

@@ -13,7 +13,7 @@ FASTVAE_INLINE int64_t data_row(int64_t row, int64_t data_rows) {
   return row < data_rows ? row : row - quotient(row, data_rows) * data_rows;  // one sample: no division
 }
 
-// A row of the output from a column on, with what lies beside it.
+// A row of the output from a column on, with the target, mask and parameter of these columns.
 template <bool kAligned, bool kMasked, class T, TargetKind kTarget, template <class, class> class Formula>
 struct LikelihoodRow {
   using Real = typename Compute<T>::Real;
@@ -46,7 +46,7 @@ struct LikelihoodRow {
   // The pack that starts c columns on, of which `count` columns are left.
   struct Values {
     Real output[kPack<T>], target[kPack<T>], parameter[kPack<T>] = {};
-    uint32_t counts = (1u << kPack<T>) - 1;  // a bit for each column that counts; all do where not kMasked
+    uint32_t counts = (1u << kPack<T>) - 1;  // a bit for each unmasked column; all bits are set without kMasked
   };
   FASTVAE_INLINE Values load(int c, int count) const {
     Values pack;
@@ -73,7 +73,7 @@ struct LikelihoodRow {
   }
 };
 
-// Call run(masked): the code without a mask, and without a row's end within a pack, does not ask for either.
+// Call run(masked): the code without a mask, and without a row's end within a pack, tests for neither.
 template <bool kAligned, class Run>
 FASTVAE_INLINE void with_mask(const DeviceLikelihood& a, const Run& run) {
   if (kAligned && !a.mask) return run(std::false_type{});
@@ -154,7 +154,7 @@ FASTVAE_INLINE void likelihood_backward_body(const Grid& grid, const DeviceLikel
   });
 }
 
-// The same where all rows share the parameter: a thread goes down a pack of columns of a block of rows, and sums its gradient in registers.
+// The same if all rows share the parameter: a thread iterates over the rows of a block for a pack of columns, and sums its gradient in registers.
 template <bool kAligned, class T, TargetKind kTarget, template <class, class> class Formula, class Grid>
 FASTVAE_INLINE void likelihood_columns_body(const Grid& grid, const DeviceLikelihood& a) {
   using Row = LikelihoodRow<kAligned, true, T, kTarget, Formula>;

@@ -1,4 +1,4 @@
-// The tensors beside a decoder's output: targets, parameters and masks, whose storage is known at run time. A pack of them is loaded at
+// The tensors used together with a decoder's output: targets, parameters and masks, whose storage is known at run time. A pack of them is loaded at
 // once: 16 bytes at a time, or the 4 or 8 bytes of uint8 and bool.
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace fastvae {
 
-// What a kernel knows of its target when it is compiled; kAnyTarget looks at the storage for each pack.
+// The compile-time knowledge of a kernel's target; with kAnyTarget the storage is read for each pack.
 enum TargetKind { kSameTarget, kFloatTarget, kByteTarget, kAnyTarget, kNoTarget };
 
 template <class T>
@@ -17,7 +17,7 @@ inline TargetKind target_kind(Storage storage) {
   return storage == kAsFloat32 && sizeof(T) != 4 ? kFloatTarget : kSameTarget;
 }
 
-// Call run(aligned, target) with both as types: a kernel of its own for each kind of target where the formula is so short that the choice
+// Call run(aligned, target) with both as types: a separate kernel for each kind of target if the formula is so short that the choice
 // would cost as much as the formula, and one that looks at the storage for all else. Bytes that the operator does not take, but that must
 // not be read as something else, are left to the latter too.
 template <class T, bool kOwnKernels, bool kTakesBytes, class Run>

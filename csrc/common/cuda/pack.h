@@ -1,4 +1,4 @@
-// A thread's share of a row: the columns of one or two Philox blocks, moved in 16-byte accesses where that is possible.
+// A thread's part of a row: the columns of one or two Philox blocks, moved in 16-byte accesses where that is possible.
 #pragma once
 
 #include <type_traits>
@@ -58,7 +58,7 @@ struct alignas(16) Pack {
   T values[kPack<T>];
 };
 
-// Two values that lie beside each other: one instruction converts both.
+// Two adjacent values: one instruction converts both.
 template <class T, class Real>
 FASTVAE_INLINE void from_real_pair(T* to, Real first, Real second) {
 #if defined(__CUDA_ARCH__)

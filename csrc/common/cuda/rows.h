@@ -16,7 +16,7 @@ struct DeviceRows {
 };
 
 // How a row is shared out, by its length alone: segments of a long row, and enough lanes that each has two packs of it, or four of a
-// long one. What a row costs beside its packs (addresses, the sum over lanes) is then spread over them.
+// long one. The overhead of a row (addresses, the sum over lanes) is then amortised over its packs.
 template <class T>
 inline DeviceRows share_rows(int64_t rows, int64_t columns) {
   const int64_t packs = (columns + kPack<T> - 1) / kPack<T>, each = packs < 64 ? 2 : 4;
@@ -92,7 +92,7 @@ constexpr int64_t kDeviceRowBlock = 16;
 
 FASTVAE_INLINE int64_t row_blocks(int64_t rows) { return (rows + kDeviceRowBlock - 1) / kDeviceRowBlock; }
 
-// out[i] = the sum of row i's segments. A team takes a row; its lanes' sums are added by halves.
+// out[i] = the sum of row i's segments. A team processes a row; its lanes' sums are added pairwise.
 template <class Real, class Grid>
 FASTVAE_INLINE void add_segments_body(const Grid& grid, const Real* partial, int64_t rows, int64_t segments, int log2_team, Real* out) {
   const Team<Grid> team(grid, log2_team);
@@ -112,7 +112,7 @@ inline int log2_of_segments(int64_t segments) {
 }
 
 // One level of a tree of sums over the blocks of partial [blocks, columns]: out[g, c] = the sum of kFanIn blocks of column c, in order.
-// The host goes on until one block is left: however many there are, no thread adds more than kFanIn a level.
+// The host repeats until one block remains: no thread adds more than kFanIn values per level.
 constexpr int64_t kFanIn = 64;
 
 FASTVAE_INLINE int64_t groups_of(int64_t blocks) { return (blocks + kFanIn - 1) / kFanIn; }

@@ -1,4 +1,4 @@
-"""What a recommender is compared with: the items' popularity, and EASE, a linear model in closed form."""
+"""Baselines of recommenders: the items' popularity, and EASE, a linear model in closed form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _USERS_AT_A_TIME = 512
 
 
 class Popularity:
-    """Every user gets the items that most users have.
+    """Recommend the most popular items to every user.
 
     Args:
         source: training users.
@@ -23,17 +23,17 @@ class Popularity:
         self.counts = _gram_diagonal(source)
 
     def __call__(self, fold_in: Tensor) -> Tensor:
-        """The score of each item, [B, V], the same for everybody."""
+        """The score of each item, [B, V], the same for all users."""
         return self.counts.expand(fold_in.shape[0], -1)
 
 
 class EASE:
     """EASE (Steck 2019, arXiv 1905.03375): ridge regression of each item on all others, in closed form.
 
-    ``B = I - P / diag(P)`` with ``P = (X^T X + l2 I)^-1`` (equation 8); it takes V x V floats.
+    ``B = I - P / diag(P)`` with ``P = (X^T X + l2 I)^-1`` (equation 8); it needs V x V floats.
 
     Args:
-        gram: how many training users have both items, [V, V], see `gram`.
+        gram: number of training users with both items, [V, V], see `gram`.
         l2: the only hyperparameter.
     """
 
@@ -41,7 +41,7 @@ class EASE:
         regularised = gram.to(torch.float64, copy=True)
         regularised.diagonal().add_(l2)
         precision = torch.linalg.inv(regularised)
-        del regularised  # V x V floats decide which catalogues fit
+        del regularised  # V x V floats limit the size of catalogues
         precision /= -precision.diagonal()
         self.weights = precision.fill_diagonal_(0).float()  # [V, V]
 
@@ -52,12 +52,12 @@ class EASE:
 
 
 def ease_gib(num_items: int) -> float:
-    """About the most memory that `gram` and `EASE` take, in GiB: four matrices V x V of float64."""
+    """Return the approximate peak memory of `gram` and `EASE` in GiB: four matrices V x V of float64."""
     return 4 * 8 * num_items**2 / 2**30
 
 
 def gram(source: Source) -> Tensor:
-    """How many users have both items, float64 [V, V]."""
+    """Return the number of users with both items, float64 [V, V]."""
     total = torch.zeros(2 * source.event_shape, dtype=torch.float64)
     for first in range(0, len(source), _USERS_AT_A_TIME):
         rows = source[torch.arange(first, min(first + _USERS_AT_A_TIME, len(source)))].to_dense()
@@ -66,7 +66,7 @@ def gram(source: Source) -> Tensor:
 
 
 def choose_l2(train: Source, validation: Source, candidates: tuple[float, ...], *, seed: int = 0) -> float:
-    """The candidate with which EASE ranks the validation users' held-out items best, by NDCG@100."""
+    """Return the candidate of best NDCG@100 of EASE on the validation users' held-out items."""
     counts = gram(train)
     return max(candidates, key=lambda l2: evaluate_ranking(EASE(counts, l2), validation, seed=seed).ndcg_100.mean)
 

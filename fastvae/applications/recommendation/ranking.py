@@ -1,4 +1,4 @@
-"""How well a recommender ranks held-out items: the published protocol, on users who are not in the training set."""
+"""Ranking metrics of recommenders by the published protocol, on users who are not in the training set."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Recall@20, Recall@50 and NDCG@100 over the users that have items held out."""
+    """Recall@20, Recall@50 and NDCG@100 over the users with held-out items."""
 
     recall_20: Figure
     recall_50: Figure
@@ -41,17 +41,17 @@ class Ranking:
 def evaluate_ranking(
     score: Scorer, source: Source, *, share: float = 0.2, seed: int = 0, batch_size: int = 500
 ) -> Ranking:
-    """Fold in most of each user's items, rank the rest among all others (Liang et al. 2018, section 4.2).
+    """Fold in most of each user's items, rank the remaining ones among all others (Liang et al. 2018, section 4.2).
 
     Args:
         score: the recommender.
         source: held-out users, an `InteractionSource`.
-        share: part of each user's items that is held out.
-        seed: which items; a function of user and item, so that the split is the same for every recommender.
-        batch_size: users at a time; no result depends on it.
+        share: fraction of each user's items that is held out.
+        seed: seed of the split, which is a function of user and item and thus the same for every recommender.
+        batch_size: number of users at a time; results do not depend on it.
 
     Raises:
-        ValueError: no user has enough items for one to be held out.
+        ValueError: no user has enough items to hold one out.
     """
     parts = []
     for first in range(0, len(source), batch_size):
@@ -62,19 +62,19 @@ def evaluate_ranking(
     figures = torch.cat(parts)
     figures = figures[~figures[:, 0].isnan()]
     if not len(figures):
-        raise ValueError(f"evaluate_ranking: no user has {math.ceil(1 / share)} items, so that one could be held out")
+        raise ValueError(f"evaluate_ranking: no user has {math.ceil(1 / share)} items, as needed to hold one out")
     error = figures.std(0, correction=0) / math.sqrt(len(figures))
     recall_20, recall_50, ndcg_100 = map(Figure, figures.mean(0).tolist(), error.tolist())
     return Ranking(recall_20, recall_50, ndcg_100, len(figures))
 
 
 def ranking_figures(scores: Tensor, fold_in: Tensor, held_out: Tensor) -> Tensor:
-    """Recall@20, Recall@50 and NDCG@100 of each user, float64 [B, 3]; NaN for one who has nothing held out.
+    """Recall@20, Recall@50 and NDCG@100 of each user, float64 [B, 3]; NaN for a user without held-out items.
 
     Recall is divided by ``min(k, number held out)``; NDCG has gains of 0 and 1 and a discount of 1 / log2(rank + 1).
 
     Args:
-        scores: [B, V], larger is better; what was folded in is not ranked.
+        scores: [B, V], larger is better; items that were folded in are not ranked.
         fold_in: ``torch.sparse_csr`` [B, V].
         held_out: ``torch.sparse_csr`` [B, V].
     """
@@ -89,12 +89,12 @@ def ranking_figures(scores: Tensor, fold_in: Tensor, held_out: Tensor) -> Tensor
 
 
 def top_items(scores: Tensor, known: Tensor, num: int) -> Tensor:
-    """The best items that a user does not have yet, int64 [B, min(num, V)], best first; of equal ones the first item.
+    """Return the best items that a user does not have, int64 [B, min(num, V)], best first; ties by index.
 
     Args:
         scores: [B, V].
-        known: ``torch.sparse_csr`` [B, V], what each user has; those items come last.
-        num: how many, at least 1.
+        known: ``torch.sparse_csr`` [B, V], items of each user, which come last.
+        num: number of items, at least 1.
 
     Raises:
         ValueError: a score is NaN.
@@ -107,9 +107,9 @@ def top_items(scores: Tensor, known: Tensor, num: int) -> Tensor:
     items = items[:, :num]
     if bool(best.isnan().any()):
         raise ValueError("top_items: scores must be numbers to be ranked, got NaN; did the training fail?")
-    # Of equal scores topk takes any; so that one order comes on every machine, the first items are taken.
+    # topk breaks ties arbitrarily; for the same order on every machine, the first items are used.
     worst = best[:, num - 1 : num]
-    is_cut = (best[:, num:] == worst).any(1)  # some items of the last score are left out
+    is_cut = (best[:, num:] == worst).any(1)  # some items with the last score are omitted
     items[is_cut] = _first_of_equals(scores[is_cut], worst[is_cut], num)
     items = items.sort(dim=1).values
     order = scores.gather(1, items).sort(dim=1, descending=True, stable=True).indices
@@ -117,7 +117,7 @@ def top_items(scores: Tensor, known: Tensor, num: int) -> Tensor:
 
 
 def _first_of_equals(scores: Tensor, worst: Tensor, num: int) -> Tensor:
-    """The items [B, num] above the worst score [B, 1], and as many of those that have it as are left, ascending."""
+    """The items [B, num] above the worst score [B, 1], and as many of those equal to it as fit, ascending."""
     above, equal = scores > worst, scores == worst
     taken = above | (equal & (equal.cumsum(1) <= num - above.sum(1, keepdim=True)))
     return taken.nonzero()[:, 1].view(-1, num)

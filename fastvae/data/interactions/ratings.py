@@ -100,7 +100,7 @@ def read_ratings(path: Path, min_rating: float | None = None, names: RatingColum
         user_ids=tuple(user_numbers),
         item_ids=tuple(item_numbers),
         has_ratings=columns.rating is not None,
-        notes=(f"{path}: {num_lines:,} interactions, {columns.words()}; {len(users):,} are used",),
+        notes=(f"{path}: {num_lines:,} interactions, {columns.describe()}; {len(users):,} are used",),
     )
 
 
@@ -164,7 +164,7 @@ class _Columns:
             return user, item, number > 0 or self.names[self.rating or 0] != _LABEL
         return user, item, number >= min_rating
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """Describe how the columns were interpreted."""
         places = {"users": self.user, "items": self.item, "ratings": self.rating, "times": self.time}
         taken = ", ".join(f"{what} from {self.names[at]}" for what, at in places.items() if at is not None)

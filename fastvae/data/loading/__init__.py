@@ -1,1 +1,1 @@
-"""From a source to the batches of a step: order, micro-batches, loading ahead, copies to a device."""
+"""Loading batches from a source: order, micro-batches, prefetching, copies to a device."""

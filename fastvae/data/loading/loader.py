@@ -16,7 +16,7 @@ from fastvae.data.source import Source
 from fastvae.ops import noise_key
 from fastvae.records import Batch
 
-_ORDER_BLOCK = 8192  # positions put in order at once: fills NumPy's loops, and is 64 KiB
+_ORDER_BLOCK = 8192  # positions that are ordered at once: fills NumPy's loops, and is 64 KiB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,27 +25,27 @@ class MicroBatch:
 
     batch: Batch
     key: Tensor  # int64 [3]: (seed, step, first_row)
-    first_row: int  # place of the first example in the global batch (in evaluation: in the data set)
+    first_row: int  # index of the first example in the global batch (in evaluation: in the data set)
     size: int  # number of examples; may be 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class RawMicroBatch:
-    """The same before preprocessing: what was read for it."""
+    """A micro-batch before preprocessing."""
 
     raw: Any
-    """What the source gave for the examples."""
+    """Raw examples of the source."""
     condition: Tensor | None
-    """float32 ``[B, C]``, where the source has conditions."""
+    """float32 ``[B, C]``, if the source has conditions."""
     indices: Tensor
-    """int64 ``[B]``, the examples in their source."""
+    """int64 ``[B]``, indices of the examples in their source."""
     key: Tensor
-    """int64 ``[3]``, of their noise."""
+    """int64 ``[3]``, key of their noise."""
     first_row: int
-    """Place of the first example in the global batch."""
+    """Index of the first example in the global batch."""
 
     def to(self, device: torch.device) -> RawMicroBatch:
-        """The same on ``device``, but for the indices."""
+        """Move it to ``device``, except the indices."""
         condition = None if self.condition is None else self.condition.to(device)
         return replace(self, raw=self.raw.to(device), condition=condition, key=self.key.to(device))
 
@@ -55,20 +55,20 @@ class Loader:
 
     Step ``s`` takes the positions ``[s * global_batch_size, (s + 1) * global_batch_size)`` of the endless stream that
     ``order_index`` defines; rank ``rank`` takes its contiguous share of them, cut into ``accumulation`` micro-batches.
-    Where examples differ in length, those of 64 global batches are sorted by it first, see ``bucketed_order``.
-    Nothing is remembered between steps but a table of indices, so any step can be loaded at any time.
+    If examples differ in length, those of 64 global batches are sorted by it first, see ``bucketed_order``.
+    The only state between steps is a cache of indices, so any step can be loaded at any time.
 
     Args:
         source: the training examples.
-        preprocess: makes the batch of raw examples.
+        preprocess: converts raw examples to a batch.
         global_batch_size: examples per step over all ranks, at most ``len(source)``.
-        seed: the run's seed, ``0 .. 2**32 - 1``: of the order, and of the noise keys.
-        rank, world_size: this process among all.
+        seed: the run's seed, ``0 .. 2**32 - 1``: for the order and the noise keys.
+        rank, world_size: rank of this process and number of processes.
         accumulation: micro-batches per step and rank.
-        device: where the batches go; preprocessing runs there.
+        device: device of the batches, on which preprocessing runs.
 
     Raises:
-        ValueError: a number is out of its range; the rule and the value are named.
+        ValueError: a number is out of its range; the message states the rule and the value.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Loader:
         self._block, self._block_number = torch.empty((0, 0), dtype=torch.int64), -1
 
     def load(self, step: int) -> list[MicroBatch]:
-        """The micro-batches of ``step``: exactly ``accumulation``, in order; some are empty when the shares are small.
+        """The micro-batches of ``step``: exactly ``accumulation``, in order; some are empty if there are few examples.
 
         Raises:
             ValueError: ``step`` is not in ``0 .. 2**32 - 1``.
@@ -113,7 +113,7 @@ class Loader:
         return [self.prepare(raw) for raw in raws]
 
     def read(self, step: int) -> list[RawMicroBatch]:
-        """What ``load`` preprocesses, in the host's memory.
+        """Read the raw examples of a step into host memory.
 
         Raises:
             ValueError: ``step`` is not in ``0 .. 2**32 - 1``.
@@ -121,7 +121,7 @@ class Loader:
         return self._read(self.indices(step), [noise_key(self._seed, step, first) for first in self.first_rows])
 
     def prepare(self, raw: RawMicroBatch) -> MicroBatch:
-        """The micro-batch of what was read, where it lies now."""
+        """Preprocess raw examples on their device."""
         return _prepare(self._preprocess, raw, evaluation=False)
 
     def make(self, indices: Tensor, keys: Sequence[Tensor]) -> list[MicroBatch]:
@@ -135,10 +135,10 @@ class Loader:
         ]
 
     def resident(self) -> Loader:
-        """The same loader with its examples on its device, where ``make`` takes indices that are there.
+        """Return a loader whose examples are stored on its device, so that ``make`` accepts indices there.
 
         Raises:
-            ValueError: the examples cannot be held there.
+            ValueError: the examples cannot be stored there.
         """
         moved = copy.copy(self)
         moved._source = self._source.to(self._device)
@@ -146,12 +146,12 @@ class Loader:
 
     @property
     def first_rows(self) -> list[int]:
-        """Where each micro-batch's first example lies in the global batch."""
+        """The index in the global batch of each micro-batch's first example."""
         return [first for first, _ in self._micro_shares]
 
     @property
     def device(self) -> torch.device:
-        """Where the batches go."""
+        """Device of the batches."""
         return self._device
 
     @property
@@ -169,7 +169,7 @@ class Loader:
         return self._block[place]
 
     def _order_block(self, number: int) -> Tensor:
-        """Indices ``[steps, local batch]`` of a block of steps: one long call in place of many short ones."""
+        """Indices ``[steps, local batch]`` of a block of steps: one long call instead of many short ones."""
         if self._source.lengths is not None:
             batches = bucketed_order(number, self._source.lengths, self._global_batch_size, self._seed)
             return batches[:, self._start : self._stop]
@@ -188,14 +188,14 @@ def evaluation_batches(
     world_size: int = 1,
     device: torch.device | str = "cpu",
 ) -> Iterator[MicroBatch]:
-    """This rank's contiguous share of the whole source, in order, with the keys of evaluation.
+    """Yield this rank's contiguous share of the source, in order, with keys of evaluation.
 
     The key of a batch is ``(seed, 0, index of its first example)`` and preprocessing sets the evaluation bit, so that
     no score depends on batch size, rank or training step. Every rank gets the same number of batches, because wrapped
-    models may talk to each other in forward; the last may be empty.
+    models may communicate in forward; the last may be empty.
 
     Raises:
-        ValueError: a number is out of its range; the rule and the value are named.
+        ValueError: a number is out of its range; the message states the rule and the value.
     """
     _check_world(rank, world_size, seed)
     if batch_size < 1:
@@ -206,10 +206,10 @@ def evaluation_batches(
 def load_examples(
     source: Source, preprocess: Preprocessor, indices: Tensor, *, seed: int, device: torch.device | str = "cpu"
 ) -> Batch:
-    """Some examples of a source, named by their indices int64 ``[B]``, as evaluation sees them.
+    """Return examples of a source at indices int64 ``[B]``, as in evaluation.
 
     Raises:
-        ValueError: an index is not one of the source's.
+        ValueError: an index is out of range.
     """
     outside = indices[(indices < 0) | (indices >= len(source))]
     if len(outside):

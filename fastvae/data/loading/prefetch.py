@@ -1,4 +1,4 @@
-"""Batches that are ready before the step that takes them."""
+"""Prefetching of batches."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ Ready = Callable[[], list[MicroBatch]]
 
 
 class LoadError(ValueError):
-    """The examples of a step could not be read; the message names the step and says why."""
+    """The examples of a step could not be read; the message names the step and the reason."""
 
 
 class Prefetcher(Iterator[list[MicroBatch]]):
-    """The micro-batches of one step after the other, those of the next steps already on their way to the GPU.
+    """Yields the micro-batches of consecutive steps, while those of the next steps are copied to the GPU.
 
-    On a GPU each call reads the examples of a later step, copies them into pinned memory and starts one copy to the
-    device on a stream of its own; what the step itself asked for has arrived by then. Preprocessing runs on the GPU
-    when the step is handed out. There is no thread: work on a GPU is queued much faster than it is done, so that the
-    host has the time, and a second Python thread would only hold up the one that queues. On a CPU nothing could be
-    done meanwhile, and each call makes the batch that it gives.
+    On a GPU, each call reads the examples of a later step, copies them into pinned memory and starts one asynchronous
+    copy on a separate stream; the data of the current step have arrived by then. Preprocessing runs on the GPU when the
+    step is returned. There is no thread: work on a GPU is queued much faster than it runs, so the host has time, and a
+    second Python thread would only delay the one that queues. On a CPU nothing could overlap, and each call loads its
+    own batch.
 
     Args:
-        loader: makes the batches, on its device.
+        loader: loader of the batches, on its device.
         start, stop: the steps ``start .. stop - 1``.
-        depth: steps that are loaded ahead.
-        copies: how examples come to the device; None: pinned copies to a GPU, none on a CPU.
+        depth: number of steps to prefetch.
+        copies: copies of examples to the device; None: pinned copies to a GPU, none on a CPU.
 
     Raises:
-        LoadError: when the step is asked for whose examples could not be read: a ValueError, TypeError or OSError.
-        RuntimeError: another error came up there, which is its cause.
+        LoadError: at the step whose examples could not be read: a ValueError, TypeError or OSError.
+        RuntimeError: another error occurred, which is its cause.
     """
 
     def __init__(self, loader: Loader, start: int, stop: int, *, depth: int = 2, copies: Copies | None = None) -> None:
@@ -66,12 +66,12 @@ class Prefetcher(Iterator[list[MicroBatch]]):
         self.close()
 
     def close(self) -> None:
-        """Forget what was loaded ahead; there are no more steps."""
+        """Drop the prefetched batches after the last step."""
         self._steps = iter(range(0))
         self._ahead.clear()
 
     def _start(self, step: int) -> Ready:
-        """Begin to load a step; an error is that step's, and is raised when it is asked for."""
+        """Start loading a step; an error is raised when that step is requested."""
         if self._copies is None:
             return partial(self._loader.load, step)
         try:

@@ -1,4 +1,4 @@
-"""From the host's memory to a GPU without waiting: many tensors as one pinned copy, on a stream of its own."""
+"""Asynchronous copies from host memory to a GPU: many tensors as one pinned copy on a separate stream."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _ALIGNMENT = 256  # bytes: wide loads need 16, whole cache lines 128
 
 @dataclass(frozen=True)
 class Layout:
-    """Where some tensors lie in one buffer of bytes."""
+    """Layout of tensors in one buffer of bytes."""
 
     places: tuple[tuple[int, int, torch.dtype, torch.Size], ...]
-    """Of each tensor: its first byte and the one after its last, its dtype and its shape."""
+    """Start and end in bytes, dtype and shape of each tensor."""
     num_bytes: int
-    """Of the buffer."""
+    """Size of the buffer."""
 
     @classmethod
     def of(cls, tensors: Sequence[Tensor]) -> Layout:
-        """One after the other, each on a boundary of 256 bytes."""
+        """Lay out tensors one after the other, each aligned to 256 bytes."""
         places, first = [], 0
         for tensor in tensors:
             stop = first + tensor.numel() * tensor.element_size()
@@ -34,31 +34,31 @@ class Layout:
         return cls(tuple(places), first)
 
     def views(self, buffer: Tensor) -> list[Tensor]:
-        """The tensors in ``buffer``, uint8 ``[num_bytes]``; they share its memory."""
+        """Return the tensors in ``buffer``, uint8 ``[num_bytes]``; they share its memory."""
         return [buffer[first:stop].view(dtype).view(shape) for first, stop, dtype, shape in self.places]
 
 
 class Copies(Protocol):
-    """How tensors come to a device."""
+    """Copies of tensors to a device."""
 
     def send(self, tensors: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
-        """Start to copy tensors of the host's memory, which may change once this returns.
+        """Start to copy tensors in host memory, which may be changed once this returns.
 
         Returns:
-            A function that gives the copies, to be called once: what is then queued on the current stream finds them
-            complete.
+            A function that returns the copies, to be called once: work that is then queued on the current stream waits
+            for them.
         """
 
 
 class PinnedCopies:
-    """Copies to a GPU on a stream of their own, beside what it computes; the host waits for nothing."""
+    """Copies to a GPU on a separate stream, concurrent with its computation; the host never waits."""
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._stream = device, torch.cuda.Stream(device)
 
     def send(self, tensors: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
         layout = Layout.of(tensors)
-        # PyTorch keeps pinned memory for the next call, and hands it out again only when the copy from it is done.
+        # PyTorch caches pinned memory, and reuses it only when the copy from it is complete.
         staging = torch.empty(layout.num_bytes, dtype=torch.uint8, pin_memory=True)
         for place, tensor in zip(layout.views(staging), tensors, strict=True):
             place.copy_(tensor)
@@ -76,7 +76,7 @@ class PinnedCopies:
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """The dense tensors in the order in which `each_tensor` meets them."""
+    """Return the dense tensors in the order of `each_tensor`."""
     found: list[Tensor] = []
 
     def keep(tensor: Tensor) -> Tensor:
@@ -88,10 +88,10 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 
 def each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A tensor, or a record, tuple, list or mapping of them, with each dense tensor changed, in a fixed order.
+    """Map every dense tensor in a tensor, record, tuple, list or mapping, in a fixed order.
 
     Raises:
-        TypeError: it holds something else that would have to be moved to a device.
+        TypeError: it contains something else that would have to be moved to a device.
     """
     if isinstance(value, Tensor):
         if value.layout == torch.sparse_csr:
@@ -114,7 +114,7 @@ def each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def csr(crow: Tensor, columns: Tensor, values: Tensor, num_columns: int) -> Tensor:
-    """A ``torch.sparse_csr`` tensor [B, V] of offsets int64 [B + 1], columns int64 [N] and values [N]."""
+    """A ``torch.sparse_csr`` tensor [B, V] from offsets int64 [B + 1], columns int64 [N] and values [N]."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
         size = (len(crow) - 1, num_columns)

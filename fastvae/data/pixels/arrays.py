@@ -37,16 +37,16 @@ def as_data(
     """``Data`` of anything that ``as_source`` takes, or of a DataFrame; a ``Data`` is returned unchanged.
 
     Args:
-        train: the training examples. A DataFrame of pandas or polars, or an Arrow table, is read as a table in a file
-            is: numbers are scaled, categories become one-hot, missing values are masked. Of arrays, uint8 are pixels
-            (binary ones if none is above 1), floats are continuous. A pair ``(train, test)`` of data sets is taken
-            apart; a pair of arrays is that if both hold examples of one shape, else it is ``(examples, labels)``.
+        train: the training examples. A DataFrame of pandas or polars, or an Arrow table, is read like a table in a
+            file: numbers are scaled, categories become one-hot, missing values are masked. Of arrays, uint8 are pixels
+            (binary ones if none is above 1), floats are continuous. A pair ``(train, test)`` of data sets is
+            split; so is a pair of arrays if both contain examples of one shape, else it is ``(examples, labels)``.
         test: the test examples; without them every ``test_every``-th example of ``train`` is one.
-        binarize, dequantize, seed: what is done to the pixels, see ``DataConfig``; the seed of static binarisation.
+        binarize, dequantize, seed: preprocessing of the pixels, see ``DataConfig``; the seed of static binarisation.
         test_every: see ``test``.
-        name: how messages call the data.
-        label_names: what the labels 0, 1, ... stand for.
-        table: for a DataFrame: which columns are what.
+        name: name of the data in messages.
+        label_names: names of the labels 0, 1, ...
+        table: for a DataFrame: the roles of its columns.
 
     Raises:
         ValueError, TypeError: as ``as_source``; binarisation of data outside [0, 1]; or a label without a name.
@@ -91,7 +91,7 @@ def _check_names(names: tuple[str, ...] | None, parts: Sequence[Source], name: s
 
 
 def prepare(data: Data, binarize: Binarize, dequantize: bool, seed: int) -> Data:
-    """``data`` with the transformation of its pixels chosen; static binarisation is carried out here, once.
+    """``data`` with the transformation of its pixels chosen; static binarisation is performed here, once.
 
     Raises:
         ValueError: the transformation does not suit the data.
@@ -109,8 +109,8 @@ def prepare(data: Data, binarize: Binarize, dequantize: bool, seed: int) -> Data
         return _with(data, replace(pixels, binarize=True))
     if not data.train.in_memory:
         raise ValueError(
-            f"{data.name}: binarize=static draws every example once and keeps it, and these are read as they are "
-            "needed; use binarize=dynamic"
+            f"{data.name}: binarize=static samples every example once and stores it, but these are read on "
+            "demand; use binarize=dynamic"
         )
     train, test = (
         _binarize_once(source, seed, pixels.levels, evaluation=source is data.test)
@@ -146,17 +146,19 @@ def _is_train_and_test(data: Any) -> bool:
         return False
     first, second = (part.shape if isinstance(part, (np.ndarray, Tensor)) else None for part in data)
     if first is None or second is None:
-        return True  # not two arrays: two data sets, or an array and its labels in a list, which as_source refuses
+        return True  # not two arrays: two data sets, or an array and its labels in a list, which as_source rejects
     return len(second) > 1 and first[1:] == second[1:]
 
 
 def _levels(train: Source, test: Source) -> int | None:
-    """The levels that both parts need: a test set of 0/1 images among grey ones is not binary."""
+    """Return the number of levels of both parts: a 0/1 test set of grey images is not binary."""
     return None if train.levels is None or test.levels is None else max(train.levels, test.levels)
 
 
 def _binarize_once(source: Source, seed: int, levels: int | None, *, evaluation: bool) -> Source:
-    """Binary examples, uint8 in memory: each drawn by key ``(seed, 0, index)``, so the order of reading is free."""
+    """Binary examples, uint8 in memory: each sampled by key ``(seed, 0, index)``, independently of the order of
+    reading.
+    """
     drawn = torch.empty((len(source), *source.event_shape), dtype=torch.uint8)
     for indices in chunks(len(source)):
         raw, first = source[indices], int(indices[0])

@@ -16,7 +16,7 @@ def load_digits() -> tuple[Source, Source]:
 
     The test set is the rows whose index is divisible by 5.
     """
-    from sklearn import datasets  # here: the import takes a second, and other data do not need it
+    from sklearn import datasets  # imported here: it takes a second, and other data do not need it
 
     bunch = datasets.load_digits()
     images = torch.from_numpy(bunch.images).to(torch.uint8).unsqueeze(1)

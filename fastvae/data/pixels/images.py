@@ -28,20 +28,20 @@ def load_folder(
 ) -> TensorSource:
     """All images of a folder and its sub-folders, uint8 ``[N, C, H, W]``, sorted by path.
 
-    C is 1 if all images are grey, else 3. Images are turned upright as their EXIF data say, transparent pixels lie on
-    a background, and images of several sizes become squares of one where the configuration has a size. If the images
-    lie in sub-folders, each folder's place among the classes is the label. Files that do not end like an image, or
-    whose name begins with a dot, are passed over, and counted in the source's ``notes``.
+    C is 1 if all images are grey, else 3. Images are rotated according to their EXIF data, transparent pixels are put
+    on a background, and images of several sizes are resized to squares if the configuration has a size. If the images
+    are in sub-folders, the index of the folder is the label. Files without the suffix of an image, or whose name starts
+    with a dot, are skipped, and counted in the source's ``notes``.
 
     Args:
         folder: the folder.
-        max_bytes: the most bytes that all pixels together may take.
-        classes: the names that sub-folders may have; None takes those that `folder_classes` finds.
+        max_bytes: largest allowed size of all pixels together.
+        classes: the names that sub-folders may have; None uses those of `folder_classes`.
         config: how images are read; the defaults where None.
 
     Raises:
-        ValueError: no images; one that is damaged, too large, of another size or not 8 bits deep (it is named); or a
-            sub-folder that is none of the classes.
+        ValueError: no images; one that is damaged, too large, of another size or not 8 bits deep (the message names
+            it); or a sub-folder that is not one of the classes.
     """
     config = config or ImagesConfig()
     listing = _images_of(folder)
@@ -69,7 +69,7 @@ def load_folder(
 
 
 def folder_classes(folder: Path) -> tuple[str, ...] | None:
-    """The names of the sub-folders that hold images, sorted; None where images lie in the folder itself.
+    """Return the sorted names of the sub-folders with images; None if images are in the folder itself.
 
     Raises:
         ValueError: no images.
@@ -83,14 +83,15 @@ def _images_of(folder: Path) -> Listing:
     if not listing.paths:
         empty = Listing(folder, (), listing.num_hidden, listing.others).line("images").partition("; ")[2]
         raise ValueError(
-            f"{folder}: holds no images; looked for {', '.join(image_extensions()[:10])} and what else Pillow reads, in"
+            f"{folder}: contains no images; searched for {', '.join(image_extensions()[:10])} and other formats of "
+            "Pillow,"
             f" sub-folders too{f'; {empty}' if empty else ''}"
         )
     return listing
 
 
 def _common_size(paths: Sequence[Path], headers: Sequence[Header]) -> tuple[int, int]:
-    """Width and height of all images."""
+    """Return the width and height of all images."""
     size = headers[0].size
     for path, header in zip(paths, headers, strict=True):
         if header.size != size:
@@ -102,7 +103,7 @@ def _common_size(paths: Sequence[Path], headers: Sequence[Header]) -> tuple[int,
 
 
 def _details(listing: Listing, headers: Sequence[Header], config: ImagesConfig) -> list[str]:
-    """What was done to some of the images, in words."""
+    """Describe the conversions of images."""
     counted = (
         (sum(header.is_turned for header in headers), "turned upright"),
         (
@@ -119,7 +120,7 @@ def _details(listing: Listing, headers: Sequence[Header], config: ImagesConfig) 
     names = {path.relative_to(listing.folder).parts[0] for path in listing.paths if path.parent != listing.folder}
     num_loose = sum(path.parent == listing.folder for path in listing.paths)
     if names and num_loose:
-        details.append(f"no classes, since {num_loose:,} lie beside the sub-folders")
+        details.append(f"no classes, since {num_loose:,} are next to the sub-folders")
     empty = sorted(
         child.name
         for child in listing.folder.iterdir()
@@ -131,7 +132,7 @@ def _details(listing: Listing, headers: Sequence[Header], config: ImagesConfig) 
 
 
 def _sub_folders(folder: Path, paths: Sequence[Path]) -> list[str] | None:
-    """Of each image the sub-folder that it lies in; None where some lie in the folder itself: there are no classes."""
+    """Return the sub-folder of each image; None if some are in the folder itself: there are no classes."""
     names = [path.relative_to(folder).parts[0] for path in paths if len(path.relative_to(folder).parts) > 1]
     return names if len(names) == len(paths) else None
 
@@ -143,5 +144,5 @@ def _labels(folder: Path, paths: Sequence[Path], classes: Sequence[str] | None) 
     known = {name: number for number, name in enumerate(classes or sorted(set(names)))}
     unknown = sorted(set(names) - set(known))
     if unknown:
-        raise ValueError(f"{folder}: sub-folder {unknown[0]!r} is none of the training classes {list(known)}")
+        raise ValueError(f"{folder}: sub-folder {unknown[0]!r} is not one of the training classes {list(known)}")
     return torch.tensor([known[name] for name in names])

@@ -22,9 +22,9 @@ class PublishedSet:
 
     name: str
     folders: tuple[str, ...]
-    """Its folder below a data directory; the first is the one that downloads go to."""
+    """Folder names in a data directory; downloads are written to the first."""
     system_folders: tuple[Path, ...] = ()
-    """Places where distributions install it."""
+    """Folders in which distributions install it."""
     train: tuple[RemoteFile, RemoteFile]
     test: tuple[RemoteFile, RemoteFile]
     num_train: int = 60_000
@@ -37,9 +37,9 @@ def load_published(
 ) -> tuple[TensorSource, TensorSource]:
     """Train and test images ``[N, 1, 28, 28]`` uint8 with labels.
 
-    Looked for, in this order: in ``directory``, in ``$FASTVAE_DATA``, in the cache directory
-    (``$XDG_CACHE_HOME/fastvae``, by default ``~/.cache/fastvae``), where distributions install it. What is missing is
-    downloaded to ``directory`` if that was given, else to the cache directory.
+    Searched for, in this order: in ``directory``, in ``$FASTVAE_DATA``, in the cache directory
+    (``$XDG_CACHE_HOME/fastvae``, by default ``~/.cache/fastvae``), in system folders of distributions. Missing files
+    are downloaded to ``directory`` if that was given, else to the cache directory.
 
     Raises:
         ValueError: a file is missing and cannot be downloaded, or it is not the published one.
@@ -58,7 +58,7 @@ def load_published(
 
 
 def _locate(published: PublishedSet, file: RemoteFile, directory: Path | None, download: bool, progress: bool) -> Path:
-    beside = [] if directory is None else [directory]  # the files themselves, without a folder of their own
+    beside = [] if directory is None else [directory]  # the files themselves, without a sub-folder
     candidates = [*beside, *data_places(published.folders, directory), *published.system_folders]
     for folder in candidates:
         for name in (file.name, file.name.removesuffix(".gz")):
@@ -135,7 +135,7 @@ MNIST = PublishedSet(
     ),
 )
 
-# The sha256 belong to the files whose md5 the authors publish (8d4fb7e6..., 25c81989..., bef4ecab..., bb300cfd...).
+# The sha256 are those of the files whose md5 the authors publish (8d4fb7e6..., 25c81989..., bef4ecab..., bb300cfd...).
 FASHION_MNIST = PublishedSet(
     name="fashion-mnist",
     folders=("fashion-mnist", "fashion_mnist", "FashionMNIST/raw"),

@@ -13,7 +13,7 @@ from fastvae.data.dataset import Data
 
 
 class NumberRenderer:
-    """Plain numbers: CSV, one example a line."""
+    """Plain numbers: CSV, one example per line."""
 
     suffix = ".csv"
 
@@ -22,7 +22,7 @@ class NumberRenderer:
         self._write(path, [], [], examples, data)
 
     def write_pairs(self, path: Path, originals: Tensor, reconstructions: Tensor, data: Data, *, title: str) -> None:
-        """Two lines for each example; the first column says which is which."""
+        """Two lines for each example; the first column distinguishes them."""
         both = torch.stack((originals, reconstructions), dim=1).flatten(0, 1)
         self._write(path, ["of"], ["data", "model"] * len(originals), both, data)
 
@@ -31,7 +31,7 @@ class NumberRenderer:
         self._write(path, ["row"], [name for name in names for _ in range(rows.shape[1])], rows.flatten(0, 1), data)
 
     def texts(self, examples: Tensor, data: Data) -> tuple[list[str], list[list[str]]]:
-        """The names of the columns, and of each example [N, P] its values as text."""
+        """Return the names of the columns and the values of each example [N, P] as text."""
         numbers = [[f"{number:.6g}" for number in example] for example in examples.tolist()]
         return [f"x{place}" for place in range(examples.shape[1])], numbers
 

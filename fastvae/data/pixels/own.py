@@ -27,7 +27,7 @@ CLASSES_FILE = "classes.json"
 
 def load_own_arrays(config: DataConfig, seed: int, state: State) -> Data:
     """An ``.npy`` or ``.npz`` file."""
-    assert config.path is not None  # build_data saw to it
+    assert config.path is not None  # checked by build_data
     train, test = load_arrays(config.path.expanduser(), max_bytes=config.max_bytes)
     check_varied(train, str(config.path))
     data = pixel_data(config, seed, *(split_every(train, config.test_every) if test is None else (train, test)))
@@ -36,7 +36,7 @@ def load_own_arrays(config: DataConfig, seed: int, state: State) -> Data:
 
 def load_own_images(config: DataConfig, seed: int, state: State) -> Data:
     """A folder of images."""
-    assert config.path is not None  # build_data saw to it
+    assert config.path is not None  # checked by build_data
     folder = config.path.expanduser()
     classes = _kept_classes(state) or folder_classes(folder)
     images = load_folder(folder, max_bytes=config.max_bytes, classes=classes, config=config.images)
@@ -49,14 +49,14 @@ def load_own_images(config: DataConfig, seed: int, state: State) -> Data:
 
 
 def load_npy_shards(config: DataConfig, seed: int, state: State) -> Data:
-    """A folder of ``.npy`` shards, which stay where they are."""
-    assert config.path is not None  # build_data saw to it
+    """A folder of ``.npy`` shards, which are read on demand."""
+    assert config.path is not None  # checked by build_data
     return _shard_data(read_npy_shards(config.path.expanduser(), config, state), config, seed)
 
 
 def load_tar_shards(config: DataConfig, seed: int, state: State) -> Data:
-    """A folder of ``.tar`` shards, which stay where they are."""
-    assert config.path is not None  # build_data saw to it
+    """A folder of ``.tar`` shards, which are read on demand."""
+    assert config.path is not None  # checked by build_data
     return _shard_data(read_tar_shards(config.path.expanduser(), config, state), config, seed)
 
 
@@ -71,13 +71,13 @@ def read_tar_shards(path: Path, config: DataConfig, state: State) -> Source:
 
 
 def read_arrays(path: Path, config: DataConfig, state: State) -> Source:
-    """The examples of an ``.npy`` or ``.npz`` file; the test examples of one that holds them apart."""
+    """The examples of an ``.npy`` or ``.npz`` file; the test examples if it has separate ones."""
     examples, test = load_arrays(path, max_bytes=config.max_bytes)
     return examples if test is None else test
 
 
 def read_images(path: Path, config: DataConfig, state: State) -> Source:
-    """A folder of images, whose sub-folders are classes that the run knows."""
+    """A folder of images, whose sub-folders are classes of the run."""
     return load_folder(path, max_bytes=config.max_bytes, classes=_kept_classes(state), config=config.images)
 
 
@@ -108,27 +108,27 @@ def read_objects(examples: Any, name: str, config: DataConfig, data: Data) -> So
 
 
 def _kept_classes(state: State) -> tuple[str, ...] | None:
-    """The names of a run's sub-folders of images; None where it has none."""
+    """Return the names of a run's sub-folders of images, or None."""
     return tuple(json.loads(state[CLASSES_FILE])) if CLASSES_FILE in state else None
 
 
 def is_array_file(path: Path) -> bool:
-    """Whether a file is ``.npy`` or ``.npz`` by name, and no sparse matrix."""
+    """Whether a file is ``.npy`` or ``.npz`` by name, and not a sparse matrix."""
     return path.suffix.lower() in (".npy", ".npz") and not is_sparse_file(path)
 
 
 def holds_npy_shards(path: Path) -> bool:
-    """Whether a folder itself holds ``.npy`` files."""
+    """Whether a folder itself contains ``.npy`` files."""
     return _holds_shards(path, ".npy")
 
 
 def holds_tar_shards(path: Path) -> bool:
-    """Whether a folder itself holds ``.tar`` files."""
+    """Whether a folder itself contains ``.tar`` files."""
     return _holds_shards(path, ".tar")
 
 
 def holds_images(path: Path) -> bool:
-    """Whether a folder holds an image, in sub-folders too."""
+    """Whether a folder or a sub-folder contains an image."""
     return path.is_dir() and any(file.suffix.lower() in image_extensions() for file in visible_files(path))
 
 

@@ -1,4 +1,4 @@
-"""Pictures made of images: pairs of an example and its reconstruction, grids of samples."""
+"""Figures of images: pairs of an example and its reconstruction, grids of samples."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _GAP = 1 / 8  # between two images, in image widths
 def save_reconstructions(
     path: Path, originals: Tensor, reconstructions: Tensor, *, title: str = "Reconstructions", columns: int = 12
 ) -> None:
-    """Draw pairs: each example above what the model makes of it.
+    """Draw pairs: each example above its reconstruction.
 
     Args:
         path: the PNG to write.
         originals: [N, H, W], [N, 1 or 3, H, W], or [N, P] with P a square, in [0, 1].
         reconstructions: as ``originals``.
-        title: stands above the picture.
-        columns: pairs in a row.
+        title: title of the figure.
+        columns: number of pairs per row.
 
     Raises:
         ValueError: the shapes differ or are no images.
@@ -51,7 +51,7 @@ def save_reconstructions(
     rows = [
         (i * period + at, name) for i in range(len(pairs)) for at, name in ((quarter, "data"), (3 * quarter, "model"))
     ]
-    _save_image(path, image, title, "examples, and what the model makes of their mean latents (no noise drawn)", rows)
+    _save_image(path, image, title, "examples, and reconstructions from their mean latents (without noise)", rows)
 
 
 def save_samples(
@@ -62,11 +62,11 @@ def save_samples(
     Args:
         path: the PNG to write.
         samples: [N, H, W], [N, 1 or 3, H, W], or [N, P] with P a square, in [0, 1].
-        title: stands above the picture.
-        columns: images in a row; None makes the grid about square.
+        title: title of the figure.
+        columns: number of images per row; None makes the grid about square.
 
     Raises:
-        ValueError: the shape is no image's.
+        ValueError: the shape is not that of images.
     """
     images = _images(samples)
     columns = columns or max(1, math.ceil(math.sqrt(len(images))))
@@ -78,17 +78,17 @@ def save_samples(
 def save_rows(
     path: Path, rows: Tensor, names: Sequence[str], *, title: str = "Rows", note: str = "from left to right"
 ) -> None:
-    """Draw one row of images for each name: a traversal of a latent dimension, or a way from one example to another.
+    """Draw one row of images for each name: a traversal of a latent dimension, or a path from one example to another.
 
     Args:
         path: the PNG to write.
         rows: [R, S, H, W], [R, S, 1 or 3, H, W], or [R, S, P] with P a square, in [0, 1].
         names: R names, left of the rows; an empty one shows nothing.
-        title: stands above the picture.
-        note: stands below it.
+        title: title of the figure.
+        note: note below it.
 
     Raises:
-        ValueError: not one name for each row, or no images.
+        ValueError: not one name for each row, or the rows are not images.
     """
     if len(names) != len(rows):
         raise ValueError(f"save_rows: names must be one for each of {len(rows)} rows, got {len(names)}")
@@ -163,7 +163,7 @@ def _save_image(path: Path, image: Array, title: str, note: str, rows: Sequence[
     shown_width = _GRID_WIDTH_IN - left - right
     shown_height = shown_width * image.shape[0] / image.shape[1]
     height = shown_height + top + bottom
-    from matplotlib.figure import Figure  # here: the import takes half a second
+    from matplotlib.figure import Figure  # imported here: it takes half a second
 
     figure = Figure(figsize=(_GRID_WIDTH_IN, height), dpi=150)
     place = (left / _GRID_WIDTH_IN, bottom / height, shown_width / _GRID_WIDTH_IN, shown_height / height)

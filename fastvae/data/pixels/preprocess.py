@@ -1,4 +1,4 @@
-"""From pixels to what a model reads: scaling, dequantisation, binarisation; all noise by the counters."""
+"""Preprocessing of pixels: scaling, dequantisation, binarisation; all noise is counter-based."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LARGEST_BELOW_ONE = 1 - 2**-24  # in float32
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """How raw examples become floats, a batch at a time.
+    """Conversion of raw examples to floats, by batches.
 
     Discrete pixels ``v`` in ``0 .. levels - 1`` become one of
 
@@ -24,21 +24,21 @@ class Preprocess:
     - with ``dequantize``: ``(v + u) / levels`` in (0, 1), u uniform (Theis et al. 2016, arXiv:1511.01844, eq. 1);
     - with ``binarize``: 1 with probability ``v / (levels - 1)``, else 0 (Burda et al. 2016, arXiv:1509.00519, sec. 5).
 
-    Continuous data (``levels = None``) stay as they are; with ``binarize`` they are the probabilities.
+    Continuous data (``levels = None``) are unchanged; with ``binarize`` they are the probabilities.
     """
 
     levels: int | None = None
     """Number of values that a pixel can take: 256 for ordinary images; None for continuous data."""
     dequantize: bool = False
-    """Spread each pixel evenly over its cell, so that densities have bits per dimension."""
+    """Add uniform noise within each pixel's quantisation step, so that densities have bits per dimension."""
     binarize: bool = False
-    """Draw every pixel anew from its grey value, in each training step."""
+    """Sample every pixel from its grey value in each training step."""
 
     def __post_init__(self) -> None:
         if self.levels is not None and self.levels < 2:
             raise ValueError(f"Preprocess: levels must be at least 2, or None for continuous data, got {self.levels}")
         if self.dequantize and self.levels is None:
-            raise ValueError("Preprocess: dequantize needs discrete pixels, got continuous data (levels=None)")
+            raise ValueError("Preprocess: dequantize requires discrete pixels, got continuous data (levels=None)")
         if self.dequantize and self.binarize:
             raise ValueError("Preprocess: dequantize and binarize exclude each other, got both; choose one")
 
@@ -46,11 +46,12 @@ class Preprocess:
         """The batch that a model reads.
 
         Args:
-            raw: ``[B, *event_shape]`` uint8 or float, as a source gives it; not changed.
+            raw: ``[B, *event_shape]`` uint8 or float, as returned by a source; not changed.
             key: noise key, int64 ``[3]`` on the device of ``raw``. In training, row ``i`` of the noise is row
-                ``key[2] + i`` of the global batch. In evaluation it is the example's index, whatever ``key[2]`` says.
+                ``key[2] + i`` of the global batch. In evaluation it is the example's index, independently of
+                ``key[2]``.
             indices: int64 ``[B]``, each example's index in its source; on the CPU in evaluation.
-            evaluation: which of the two, and the evaluation bit of the noise stream.
+            evaluation: whether this is evaluation; also the evaluation bit of the noise stream.
 
         Returns:
             ``Batch`` with ``x`` (= ``target``) float32 ``[B, *event_shape]`` and ``rows`` = ``indices``.
@@ -70,19 +71,19 @@ class Preprocess:
 
     @property
     def exact_levels(self) -> int | None:
-        """How many values ``x`` can take where it holds the pixels themselves; None where noise is added to them."""
+        """Number of values of ``x`` if it is the pixels themselves; None if noise is added to them."""
         return None if self.dequantize or self.binarize else self.levels
 
     @property
     def describe(self) -> str:
-        """The transformation in words, for logs."""
+        """Description of the transformation, for logs."""
         if self.dequantize:
             return f"{self.levels} levels, dequantised to (0, 1)"
         if self.binarize:
-            return "binarised anew each step"
+            return "binarised in every step"
         if self.levels == 2:
             return "binary"
-        return "continuous, as they are" if self.levels is None else f"{self.levels} levels, scaled to [0, 1]"
+        return "continuous, unchanged" if self.levels is None else f"{self.levels} levels, scaled to [0, 1]"
 
     def mean(self, raw: Tensor) -> Tensor:
         """The expectation of ``x`` over the noise, float64 ``[*event_shape]``, averaged over ``raw`` ``[B, ...]``."""
@@ -96,7 +97,7 @@ class Preprocess:
 
         Args:
             raw: ``[B, *event_shape]``, as above.
-            key: as above; it may be None where no noise is drawn.
+            key: as above; it may be None if no noise is used.
             evaluation: the evaluation bit of the noise stream.
         """
         if not (self.dequantize or self.binarize):

@@ -30,7 +30,7 @@ def load_published_images(published: PublishedSet, config: DataConfig, seed: int
 
 
 def load_photographs(config: DataConfig, seed: int, state: State) -> Data:
-    """CIFAR-10, in colour, with its labels where the files have them."""
+    """CIFAR-10, in colour, with its labels if the files have them."""
     data = pixel_data(config, seed, *load_cifar10(config.dir, test_every=config.test_every))
     return data if data.train.labels is None else replace(data, label_names=CIFAR10_LABELS)
 

@@ -1,4 +1,4 @@
-"""Which of two renderers shows an example of pixels: one for images, one for plain numbers."""
+"""The choice between the renderers of images and of plain numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastvae.data.pixels.pictures import ImageRenderer
 
 
 def renderer_of(data: Data) -> Renderer:
-    """The renderer of images where the examples can be drawn, else that of plain numbers."""
+    """Return the renderer of images if the examples can be drawn, else that of plain numbers."""
     return ImageRenderer() if is_image(data.event_shape) else NumberRenderer()
 
 

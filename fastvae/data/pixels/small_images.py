@@ -25,11 +25,11 @@ def load_cifar10(directory: Path | None, *, test_every: int) -> tuple[Source, So
     """CIFAR-10 (Krizhevsky 2009), uint8 ``[N, 3, 32, 32]``: the published binary files with their labels, else sheets.
 
     The "binary version" is five files of 10 000 records for training and one for the test; a record is a label's byte
-    and 3072 bytes of pixels. The Python version is pickled, and not read. A sheet is a PNG of one image a row; without
-    labels or a test set of their own, every ``test_every``-th image is a test image.
+    and 3072 bytes of pixels. The Python version is pickled, and not read. A sheet is a PNG with one image per row;
+    without labels or a test set of their own, every ``test_every``-th image is a test image.
 
     Raises:
-        ValueError: the files are nowhere, or are not such files.
+        ValueError: the files are missing or invalid.
     """
     first = find_file(
         "cifar10",
@@ -51,7 +51,7 @@ def load_frey_faces(directory: Path | None, *, max_bytes: int, test_every: int) 
     """Frey faces (B. Frey and S. Roweis), uint8 ``[N, 1, 28, 20]``; every ``test_every``-th face is a test example.
 
     Raises:
-        ValueError: the file is nowhere, or holds no such images.
+        ValueError: the file is missing or invalid.
     """
     path = find_file(
         "frey-faces",
@@ -69,7 +69,7 @@ def load_frey_faces(directory: Path | None, *, max_bytes: int, test_every: int) 
 
 def _read_records(path: Path) -> tuple[Tensor, Tensor]:
     if not path.is_file():
-        raise ValueError(f"{path}: missing beside the other files of CIFAR-10's binary version")
+        raise ValueError(f"{path}: missing from the files of CIFAR-10's binary version")
     content = path.read_bytes()
     if not content or len(content) % _CIFAR_RECORD:
         raise ValueError(f"{path}: must hold records of {_CIFAR_RECORD} bytes, got {len(content)} bytes")

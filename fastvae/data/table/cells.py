@@ -16,7 +16,7 @@ MISSING = frozenset(
     "na n/a nan -nan null none ? <na> nat \\n (null) #na #n/a #div/0! #value! #ref! #num! #name? #null!"
     " 1.#ind -1.#ind 1.#qnan -1.#qnan".split()
 ) | {"", "#n/a n/a"}
-# Missing where the column's other values are numbers; among words they are words.
+# Missing if the column's other values are numbers; in a column of words they are words.
 _MISSING_AMONG_NUMBERS = frozenset(("-", "--", "---", "\u2013", "\u2014", ".", ".."))
 
 _CURRENCY = r"[$\u20ac\u00a3\u00a5\u20b9\u20bd\u20a9\u20ba\u20aa\u20ab\u20b4\u20a6\u0e3f\u00a2\u20bf]|[A-Z]{0,2}\$"
@@ -41,20 +41,20 @@ _NOT_A_DIGIT = re.compile(r"\D")
 
 @dataclass(frozen=True)
 class Reading:
-    """How the texts of one column are read as numbers; a run keeps it."""
+    """How the texts of one column are parsed as numbers; stored in a run."""
 
     kind: str = "number"
-    """number (as programming languages write it), local (as people do, with marks and units), truth (True and False),
+    """number (as programming languages write it), local (with thousands separators and units), truth (True and False),
     date (seconds from 1970) or time (seconds from midnight)."""
     decimal: str = "."
     """The decimal mark of a local number."""
     unit: str = ""
-    """What stands before or after every local number, such as $ or %."""
+    """Prefix or suffix of every local number, such as $ or %."""
     order: str = ""
-    """Of year, month and day in a date: ymd, dmy, mdy; with z where there are time zones."""
+    """Order of year, month and day in a date: ymd, dmy, mdy; with z if there are time zones."""
 
     def number(self, text: str) -> float | None:
-        """The number that a text is; None where it is none of this kind."""
+        """Parse a text as a number; None if it is not of this kind."""
         if self.kind == "truth":
             return _TRUTHS.get(text.lower())
         if self.kind == "date":
@@ -67,13 +67,13 @@ class Reading:
         return found[0] if found is not None and found[1] == self.unit else None
 
     def spell(self, number: float) -> str:
-        """A number as people read it: a date as a date, anything else as a plain number."""
+        """Format a number: a date as a date, anything else as a plain number."""
         spellings = {"date": spell_date, "time": spell_time}
         return spellings[self.kind](number) if self.kind in spellings else f"{number:.6g}"
 
     @property
-    def words(self) -> str:
-        """The reading as the schema has it."""
+    def description(self) -> str:
+        """Description of the reading in the schema."""
         if self.kind not in ("number", "local"):
             return {"truth": "True/False as 1/0", "date": f"date ({self.order})", "time": "time of the day"}[self.kind]
         details = [f"in {self.unit}"] if self.unit else []
@@ -86,7 +86,7 @@ _TRUTHS = {"true": 1.0, "false": 0.0}
 
 
 def as_number(text: str) -> float | None:
-    """The number that a text is in the notation of programming languages, or None."""
+    """Parse a text in the notation of programming languages; None if it is not a number."""
     try:
         return None if "_" in text else float(text)
     except ValueError:
@@ -94,7 +94,7 @@ def as_number(text: str) -> float | None:
 
 
 def local_number(text: str, decimal: str) -> tuple[float, str] | None:
-    """A number with its thousands marks and its unit, such as 1,234.50 $ or (12) %; None where the text is none."""
+    """Parse a number with thousands separators and a unit, such as 1,234.50 $ or (12) %; None if it is not one."""
     match = _NUMBERS[decimal].fullmatch(text.replace("\u2212", "-"))
     if match is None or not (match["whole"] or match["part"]):
         return None
@@ -108,17 +108,17 @@ def local_number(text: str, decimal: str) -> tuple[float, str] | None:
 
 
 def is_missing(text: str) -> bool:
-    """Whether a cell holds one of the markers of a missing value."""
+    """Whether a cell contains a marker of a missing value."""
     return text.lower() in MISSING
 
 
 def is_missing_number(text: str) -> bool:
-    """The same for a cell of a column of numbers, where a dash or a dot stands for nothing too."""
+    """The same for a cell of a column of numbers, in which a dash or a dot also means missing."""
     return text in _MISSING_AMONG_NUMBERS or text.lower() in MISSING
 
 
 def numbers_of(texts: Sequence[str], reading: Reading) -> NDArray[np.float64] | int:
-    """The column's numbers [N], NaN where one is missing; or the place of the first text that is no such number."""
+    """The column's numbers [N], NaN where one is missing; or the index of the first text that is not such a number."""
     numbers = np.empty(len(texts))
     for place, text in enumerate(texts):
         number = np.nan if text == "" else reading.number(text)

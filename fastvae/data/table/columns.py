@@ -1,4 +1,4 @@
-"""Tables of numbers and categories: columns are scaled robustly, categories become one-hot, gaps are masked out."""
+"""Tables of numbers and categories: numbers are scaled robustly, categories are one-hot, missing values are masked."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ _NORMAL_SPREAD = 4.6527  # between those quantiles of a standard normal
 
 @dataclass(frozen=True)
 class RawTable:
-    """A table as it was read: columns of floats (NaN where a value is missing) or of texts (empty where missing)."""
+    """A table as read: columns of floats (NaN where a value is missing) or of texts (empty where missing)."""
 
     columns: Mapping[str, Values]
     labels: NDArray[np.int64] | None
-    numbers: NDArray[np.int64] | None = None  # [N] of the rows in their file, from 1; None: they are the whole file
-    readings: Mapping[str, Reading] = field(default_factory=dict)  # how texts became the numbers of a column
+    numbers: NDArray[np.int64] | None = None  # [N] row numbers in their file, from 1; None: all rows of the file
+    readings: Mapping[str, Reading] = field(default_factory=dict)  # how the texts of a column were parsed as numbers
     ids: NDArray[np.str_] | None = None  # [N] names of the rows
-    left_out: tuple[SchemaColumn, ...] = ()  # columns of the file that are no input
+    excluded: tuple[SchemaColumn, ...] = ()  # columns of the file that are not inputs
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -61,23 +61,23 @@ class RawTable:
         return replace(self, columns=columns, labels=labels, numbers=self.row_numbers()[indices], ids=ids)
 
     def row_numbers(self) -> NDArray[np.int64]:
-        """Places of the rows in their file [N]: 1 is the first below the header."""
+        """Row numbers in their file [N]: 1 is the first below the header."""
         return np.arange(1, len(self) + 1) if self.numbers is None else self.numbers
 
 
 @dataclass(frozen=True)
 class Column:
-    """How one column becomes numbers that a model reads; learned from the training rows."""
+    """Encoding of one column as numbers that a model reads; fitted to the training rows."""
 
     name: str
     center: float = 0.0
     scale: float = 1.0
     categories: tuple[str, ...] | None = None  # None for a number
-    reading: Reading = PLAIN  # how its texts are numbers
+    reading: Reading = PLAIN  # how its texts are parsed as numbers
 
     @property
     def width(self) -> int:
-        """Places in the model's row."""
+        """Number of elements in the model's row."""
         return 1 if self.categories is None else len(self.categories)
 
     def encode(self, values: Values, clip: float) -> NDArray[np.float32]:
@@ -94,7 +94,7 @@ class Column:
         return encoded
 
     def decode(self, encoded: NDArray[np.float32]) -> list[str]:
-        """The inverse of ``encode``, as texts; of probabilities [N, width] the most probable category."""
+        """The inverse of ``encode``, as texts; for probabilities [N, width], the most probable category."""
         if self.categories is None:
             numbers = encoded[:, 0].astype(np.float64) * self.scale + self.center
             return ["" if math.isnan(number) else self.reading.spell(number) for number in numbers.tolist()]
@@ -103,7 +103,7 @@ class Column:
         return ["" if gap else self.categories[place] for gap, place in zip(missing, best.tolist(), strict=True)]
 
     def _place(self, text: str) -> int:
-        """The category's place: that of the same text, else of the one category that is the same number."""
+        """Return the index of the category with the same text, else of the only one that is the same number."""
         assert self.categories is not None
         if text in self.categories:
             return self.categories.index(text)
@@ -115,10 +115,10 @@ class Column:
 
 
 def learn_column(name: str, values: Values, reading: Reading = PLAIN) -> Column:
-    """The column's scaling, which a few wild values do not move, or its categories.
+    """Fit the column's scaling, which is robust to outliers, or its categories.
 
-    A number's center is the median, its scale the distance between the 1 % and the 99 % quantile in units of a
-    normal's: the outermost values may be anything. Where most values are equal and this is 0, the deviation serves.
+    For a number, the centre is the median, and the scale is the distance between the 1 % and the 99 % quantiles
+    relative to a standard normal's. If most values are equal and this is 0, the standard deviation is used.
 
     Raises:
         ValueError: the numbers are infinite, or so large that they have no finite scale.
@@ -143,15 +143,15 @@ def learn_column(name: str, values: Values, reading: Reading = PLAIN) -> Column:
 
 
 def columns_to_bytes(columns: Sequence[Column]) -> bytes:
-    """As JSON, which a run keeps."""
+    """Return JSON, which is stored in a run."""
     return json.dumps([asdict(column) for column in columns], ensure_ascii=False).encode()
 
 
 def columns_from_bytes(content: bytes) -> tuple[Column, ...]:
-    """What `columns_to_bytes` made.
+    """Read the result of `columns_to_bytes`.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is not valid.
     """
     try:
         return tuple(
@@ -165,9 +165,7 @@ def columns_from_bytes(content: bytes) -> tuple[Column, ...]:
             for fields in json.loads(content)
         )
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(
-            f"{TABLE_FILE} of the run does not describe its columns ({error!r}); was it changed?"
-        ) from None
+        raise ValueError(f"{TABLE_FILE} of the run does not describe its columns ({error!r}); was it edited?") from None
 
 
 class TableSource(Source):
@@ -175,9 +173,9 @@ class TableSource(Source):
 
     Args:
         table: the rows.
-        columns: how its columns are encoded; a column that the table lacks is missing from every row.
+        columns: how its columns are encoded; a column that is not in the table is missing in every row.
         clip: see `TableConfig.clip`.
-        name: how error messages call it.
+        name: name in error messages.
 
     Raises:
         ValueError: no rows, none of the columns, or words where numbers are expected.
@@ -215,23 +213,23 @@ class TableSource(Source):
 
 @dataclass(frozen=True)
 class MaskGaps:
-    """What a batch of rows becomes: missing values are 0 (the median, or no category) and masked out of the target."""
+    """Preprocessing of rows: missing values are 0 (the median, or no category) and masked in the target."""
 
     def __call__(self, raw: Tensor, key: Tensor, *, indices: Tensor, evaluation: bool) -> Batch:
-        """The batch of raw rows [B, P]; no noise is drawn."""
+        """The batch of raw rows [B, P]; no noise is used."""
         is_missing = raw.isnan()
         x = raw.masked_fill(is_missing, 0.0)
-        # A device would have to be waited for to know that nothing is missing: there is a mask then, too.
+        # On a device, checking for missing values would synchronise, so there is always a mask.
         is_whole = raw.device.type == "cpu" and not bool(is_missing.any())
         mask = None if is_whole else ~is_missing
         return Batch(x=x, target=x, mask=mask, rows=indices.to(raw.device))
 
     def log_jacobian_nats(self, event_numel: int) -> float | None:
-        """None: a density of scaled measurements has no bits."""
+        """None: bits are not defined for a density of scaled measurements."""
         return None
 
     def mean(self, raw: Tensor) -> Tensor | None:
-        """None: scaled columns begin at their median, which is 0."""
+        """None: scaled columns start at their median, which is 0."""
         return None
 
 
@@ -246,7 +244,7 @@ def _encoded(column: Column, table: RawTable, clip: float, name: str) -> NDArray
 
 
 def as_texts(values: Values) -> NDArray[np.str_]:
-    """Numbers as categories: whole ones without a point; empty where missing. Texts stay as they are."""
+    """Convert numbers to categories: whole ones without a point; empty if missing. Texts are unchanged."""
     if values.dtype.kind == "U":
         return values.astype(np.str_)
     return np.array(["" if math.isnan(value) else _spelled(value) for value in values.tolist()], dtype=np.str_)

@@ -1,4 +1,4 @@
-"""The cells of a table as a file has them: CSV and TSV, Parquet, Arrow, Excel; names, texts, and their lines."""
+"""The cells of a table file (CSV and TSV, Parquet, Arrow, Excel): names, texts, and their lines."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from fastvae.data.table.schema import SchemaColumn
 
 Values = NDArray[np.float64] | NDArray[np.str_]  # a column: NaN, or an empty text, where a value is missing
 
-_INDEX_NAMES = ("", "unnamed: 0")  # what pandas leaves of an index
+_INDEX_NAMES = ("", "unnamed: 0")  # how pandas writes an index
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cells:
-    """The columns of a file, in its order, before it is decided what they are."""
+    """The columns of a file, in its order, before their types are inferred."""
 
     columns: dict[str, Values]
-    """Texts, empty where one is missing, or numbers."""
+    """Texts, empty if missing, or numbers."""
     readings: dict[str, Reading] = field(default_factory=dict)
-    """Of columns that the file itself has as numbers."""
+    """Readings of columns that are stored as numbers."""
     lines: Sequence[int] | None = None
     """The first line of each row in the file; None: rows are counted."""
     delimiter: str = ","
-    """What parts the fields."""
-    left_out: tuple[SchemaColumn, ...] = ()
-    """Columns that are no data."""
+    """Delimiter of the fields."""
+    excluded: tuple[SchemaColumn, ...] = ()
+    """Columns that are not data."""
     dropped: tuple[str, ...] = ()
-    """Columns that were ignored as asked, of a file that is read by columns."""
+    """Ignored columns of a file that is read by columns."""
     categorical: tuple[str, ...] = ()
-    """Columns whose type in a DataFrame is that of categories."""
+    """Columns with a categorical type in a DataFrame."""
 
     def where(self, row: int) -> str:
-        """The place of a row in its file."""
+        """Position of a row in its file, for messages."""
         return f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
 
 
@@ -51,7 +51,7 @@ def read_cells(path: Path, max_bytes: float, ignored: Collection[str] = ()) -> C
 
     Args:
         path: the file.
-        max_bytes: the most bytes that its texts may take.
+        max_bytes: largest allowed size of its texts.
         ignored: columns that are not read.
 
     Raises:
@@ -66,8 +66,8 @@ def read_cells(path: Path, max_bytes: float, ignored: Collection[str] = ()) -> C
         first = next((number for number, row in enumerate(rows) if any(row)), 0)
         names = rows[first] if rows else []
         cells = _from_rows(path, names, enumerate(rows[first + 1 :], start=first + 2), "\t", max_bytes, ragged=True)
-        left_out = (*cells.left_out, SchemaColumn(name="(sheets)", part="left out", note=note)) if note else ()
-        return Cells(columns=cells.columns, lines=cells.lines, left_out=left_out or cells.left_out)
+        excluded = (*cells.excluded, SchemaColumn(name="(sheets)", part="excluded", note=note)) if note else ()
+        return Cells(columns=cells.columns, lines=cells.lines, excluded=excluded or cells.excluded)
     with open_text(path) as file:
         delimiter, _ = find_delimiter(file)
         fields = fields_of(file, path)
@@ -96,13 +96,13 @@ def _arrow_cells(path: Path, max_bytes: float, found: Mapping[str, FrameColumn],
         if reading is not None:
             readings[name] = reading
     if not columns or not len(next(iter(columns.values()))):
-        raise ValueError(f"{path}: holds no rows")
+        raise ValueError(f"{path}: contains no rows")
     index = [name for name in columns if name.startswith("__index_level_")]
-    left_out = tuple(_index_column(name) for name in index)
+    excluded = tuple(_index_column(name) for name in index)
     return Cells(
         columns={name: column for name, column in columns.items() if name not in index},
         readings=readings,
-        left_out=left_out,
+        excluded=excluded,
         dropped=dropped,
     )
 
@@ -116,7 +116,7 @@ def _from_rows(
     *,
     ragged: bool = False,
 ) -> Cells:
-    """The columns of rows of texts; rows of a sheet are ragged: what they lack at their end is empty."""
+    """The columns of rows of texts; rows of a sheet may be shorter: missing cells at their end are empty."""
     names = [name.strip() for name in header]
     lines, cells, num_bytes = array("q"), [], 0
     for line, row in rows:
@@ -135,9 +135,9 @@ def _from_rows(
     columns = [[row[place].strip() for row in cells] for place in range(len(names))]
     _check_names(path, names, columns)
     if not cells:
-        raise ValueError(f"{path}: holds a header and no rows")
-    left_out = [place for place, name in enumerate(names) if name.lower() in _INDEX_NAMES]
-    index = [place for place in left_out if any(columns[place])]
+        raise ValueError(f"{path}: contains a header but no rows")
+    excluded = [place for place, name in enumerate(names) if name.lower() in _INDEX_NAMES]
+    index = [place for place in excluded if any(columns[place])]
     for place in index:
         if not _is_index(columns[place]):
             raise ValueError(f"{path}: column {place + 1} has no name; name it in the first line")
@@ -145,16 +145,16 @@ def _from_rows(
         columns={
             name: _texts(path, name, columns[place], max_bytes)
             for place, name in enumerate(names)
-            if place not in left_out
+            if place not in excluded
         },
         lines=lines,
         delimiter=delimiter,
-        left_out=tuple(_index_column(names[place] or "(no name)") for place in index),
+        excluded=tuple(_index_column(names[place] or "(no name)") for place in index),
     )
 
 
 def _check_names(path: Path, names: Sequence[str], columns: Sequence[Sequence[str]]) -> None:
-    """ValueError unless the first line has a name for each column, once, and is no row itself."""
+    """ValueError unless the first line has a name for each column, once, and is not a data row."""
     shown = ", ".join(names[:8])
     if not any(names):
         raise ValueError(f"{path}: the first line must name each column once, got nothing")
@@ -174,7 +174,7 @@ def _check_names(path: Path, names: Sequence[str], columns: Sequence[Sequence[st
 
 
 def _is_row(names: Sequence[str], columns: Sequence[Sequence[str]]) -> bool:
-    """Whether the first line is one of the rows: names are values of their column, or broken numbers over numbers."""
+    """Whether the first line is a data row: names that are values of their column, or damaged numbers."""
     pairs = [(name, column) for name, column in zip(names, columns, strict=True) if name and any(column)]
     are_numbers = [_is_local(name) and all(_is_local(text) or is_missing(text) for text in col) for name, col in pairs]
     are_values = [name in column for name, column in pairs]
@@ -196,7 +196,7 @@ def _is_index(texts: Sequence[str]) -> bool:
 
 
 def _index_column(name: str) -> SchemaColumn:
-    return SchemaColumn(name=name, part="left out", note="it numbers the rows")
+    return SchemaColumn(name=name, part="excluded", note="it numbers the rows")
 
 
 def _texts(path: Path, name: str, texts: list[str], max_bytes: float) -> NDArray[np.str_]:

@@ -22,7 +22,7 @@ _EPOCH = datetime.datetime(1970, 1, 1)
 
 
 def date_seconds(text: str, order: str) -> float | None:
-    """Seconds from 1970 of a date with or without a time; None where the text is none in that order.
+    """Parse a date with or without a time as seconds from 1970; None if it is not one in that order.
 
     Args:
         text: such as 2026-01-31, 31.01.2026 14:05 or 2026-01-31T14:05:00+01:00; a year has four digits.
@@ -43,13 +43,13 @@ def date_seconds(text: str, order: str) -> float | None:
 
 
 def time_seconds(text: str) -> float | None:
-    """Seconds from midnight of a time of the day, such as 14:05 or 2:05 PM; None where the text is none."""
+    """Parse a time of the day, such as 14:05 or 2:05 PM, as seconds from midnight; None if it is not one."""
     match = _TIME.fullmatch(text)
     return None if match is None else _clock_seconds(match)
 
 
 def possible_orders(texts: Sequence[str]) -> tuple[str, ...]:
-    """The orders in which every one of the texts is a date."""
+    """Return the orders in which all texts are dates."""
     return tuple(
         order + zone
         for order in ORDERS
@@ -59,7 +59,7 @@ def possible_orders(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def spell_date(seconds: float) -> str:
-    """A date, with its time unless that is midnight, as ISO 8601 writes it; the nearest that the calendar has."""
+    """Format a date, with its time unless that is midnight, in ISO 8601; clipped to the calendar's range."""
     first, last = (datetime.datetime(year, 1, 1) - _EPOCH for year in (1, 9999))
     held = min(max(round(seconds), first.total_seconds()), last.total_seconds())
     moment = _EPOCH + datetime.timedelta(seconds=held)

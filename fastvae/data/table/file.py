@@ -1,4 +1,6 @@
-"""Reading tables: CSV, TSV, Parquet, Arrow, Excel and npz files become columns of numbers and texts, maybe labels."""
+"""Reading tables: CSV, TSV, Parquet, Arrow, Excel and npz files as columns of numbers and texts, with optional
+labels.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ _NPZ_ERRORS = (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, 
 def is_table_file(path: Path) -> bool:
     """Whether it is a CSV, Parquet, Arrow or Excel file, or a TSV file whose second line has two numbers.
 
-    One number may be a sentence's label.
+    A single number may be the label of a sentence.
     """
     if not path.is_file():
         return False
@@ -48,14 +50,15 @@ def is_table_file(path: Path) -> bool:
 def read_table(
     path: Path, config: TableConfig, columns: Sequence[Column] = (), *, max_bytes: float = math.inf
 ) -> RawTable:
-    """The columns of a CSV, TSV, Parquet, Arrow or Excel file with a header, or of an npz file with X [N, D], maybe y.
+    """Read the columns of a CSV, TSV, Parquet, Arrow or Excel file with a header, or of an npz file with X [N, D],
+    maybe y.
 
     Args:
         path: the file.
-        config: which columns are what, and the notation where a file leaves it in doubt.
-        columns: those of a finished run. They then say what is a category, and the file may lack any of them, and
+        config: roles of the columns, and the notation if it is ambiguous in the file.
+        columns: columns of a finished run. They then determine the categories, and the file may omit any of them, and
             the label too.
-        max_bytes: the most bytes that the texts may take.
+        max_bytes: largest allowed size of the texts.
 
     Raises:
         ValueError: not such a file; the message names the line, the column or the array.
@@ -89,12 +92,12 @@ def read_frame_table(
 def _table_of(path: Path, cells: Cells, config: TableConfig, columns: Sequence[Column]) -> RawTable:
     known = {column.name: column for column in columns}
     left = dict(cells.columns)
-    taken = list(cells.left_out)
+    taken = list(cells.excluded)
     if not known:
         _check_named(path, config, left, cells)
     for name in set(config.ignore) & set(left):
         del left[name]
-    taken += [SchemaColumn(name=name, part="left out", note="as asked") for name in config.ignore if not known]
+    taken += [SchemaColumn(name=name, part="excluded", note="as asked") for name in config.ignore if not known]
     ids = left.pop(config.id, None) if config.id is not None else None
     if ids is not None:
         taken.append(SchemaColumn(name=str(config.id), part="id"))
@@ -104,20 +107,20 @@ def _table_of(path: Path, cells: Cells, config: TableConfig, columns: Sequence[C
         labels = labels_of(path, label, values := left.pop(label), config, cells.where, may_lack=bool(known))
         taken.append(_label_column(label, labels, values, config))
     if not left:
-        raise ValueError(f"{path}: no column is left beside the label")
+        raise ValueError(f"{path}: no column is left besides the label")
     values_of, readings = _understood(path, left, cells, config, known)
     return RawTable(
         values_of,
         labels,
         readings=readings,
         ids=None if ids is None else as_texts(ids),
-        left_out=tuple(taken),
+        excluded=tuple(taken),
     )
 
 
 def _check_named(path: Path, config: TableConfig, columns: Mapping[str, Values], cells: Cells) -> None:
-    """ValueError unless every column that the configuration names is there."""
-    there = {*columns, *cells.dropped, *(column.name for column in cells.left_out)}
+    """ValueError unless every column in the configuration exists."""
+    there = {*columns, *cells.dropped, *(column.name for column in cells.excluded)}
     for name in (*config.categorical, *config.ignore, *([config.id] if config.id is not None else [])):
         if name not in there:
             raise ValueError(f"{path}: no column is named {name!r}; there are {', '.join(list(columns)[:12])}")
@@ -133,7 +136,7 @@ def _label_column(name: str, labels: NDArray[np.int64] | None, values: Values, c
 def _understood(
     path: Path, columns: Mapping[str, Values], cells: Cells, config: TableConfig, known: Mapping[str, Column]
 ) -> tuple[dict[str, Values], dict[str, Reading]]:
-    """Each column's values, and how they were read: as the run's column of that name, or by what they are."""
+    """Return each column's values and readings: as the run's column of that name, or inferred."""
     if known:
         categorical = {name for name, column in known.items() if column.categories is not None}
     else:
@@ -167,7 +170,7 @@ def _understood(
 
 
 def _check_alike(column: Column, values: Values, reading: Reading, notation: Notation) -> None:
-    """ValueError where a run's column of numbers holds words, or another kind of number."""
+    """ValueError if a run's column of numbers contains words, or another kind of number."""
     where = f"{notation.name}: column {column.name}"
     if values.dtype.kind == "U":
         row = next(row for row, text in enumerate(values.tolist()) if text and column.reading.number(text) is None)
@@ -176,7 +179,7 @@ def _check_alike(column: Column, values: Values, reading: Reading, notation: Not
         )
     old, new = (each.kind if each.kind in ("date", "time") else "number" for each in (column.reading, reading))
     if old != new:
-        raise ValueError(f"{where} must hold {column.reading.words}, as in training, got {reading.words}")
+        raise ValueError(f"{where} must hold {column.reading.description}, as in training, got {reading.description}")
 
 
 def _read_npz(path: Path, config: TableConfig) -> Cells:

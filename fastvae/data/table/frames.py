@@ -23,7 +23,7 @@ FrameColumn = tuple[NDArray[np.float64] | list[str], Reading | None]  # texts ha
 def read_arrow(
     path: Path, max_bytes: float, ignored: Collection[str] = ()
 ) -> tuple[dict[str, FrameColumn], tuple[str, ...]]:
-    """The columns of a Parquet, Arrow or Feather file, and the names of those that it has and that are ignored.
+    """The columns of a Parquet, Arrow or Feather file, and the names of its ignored columns.
 
     Raises:
         ValueError: a damaged file, or a column that holds no numbers, texts, truth values or dates.
@@ -93,10 +93,10 @@ def _columns_of(
 
 
 def read_excel(path: Path) -> tuple[list[list[str]], str]:
-    """The cells of a workbook's first sheet, as texts, and a line on its other sheets where there are any.
+    """The cells of a workbook's first sheet, as texts, and a note on its other sheets, if any.
 
     Raises:
-        ValueError: it is no workbook, or a damaged one.
+        ValueError: it is not a workbook, or is damaged.
         ModuleNotFoundError: openpyxl is missing.
     """
     try:
@@ -153,7 +153,8 @@ def _arrow_column(arrow: Any, path: Path, name: str, column: Any) -> FrameColumn
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
         return _floats(arrow, column), PLAIN
     raise ValueError(
-        f"{path}: column {name} holds {kind}, which is no number, text or date; name it in --data.table.ignore, or"
+        f"{path}: column {name} contains {kind}, which is not a number, text or date; name it in --data.table.ignore, "
+        "or"
         " drop it"
     )
 

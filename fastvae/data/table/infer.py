@@ -1,4 +1,4 @@
-"""What each column of a table is: numbers in which notation, dates, True and False, or categories."""
+"""Infer the type of each column of a table: numbers and their notation, dates, True and False, or categories."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from fastvae.data.table.cells import (
 )
 from fastvae.data.table.dates import possible_orders, time_seconds
 
-_NEARLY_ALL = 0.8  # share of a column's values from which the others are odd
-_FEW = 20  # distinct texts that are categories however few the rows
+_NEARLY_ALL = 0.8  # fraction of a column's values above which the others are anomalous
+_FEW = 20  # number of distinct texts that are always categories
 _HINT = "or name it in --data.table.categorical or --data.table.ignore"
 
 Texts = NDArray[np.str_]
@@ -28,36 +28,36 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Notation:
-    """What a file and its reader's settings say of numbers and dates."""
+    """Notation of numbers and dates, from a file and the settings."""
 
     name: str
-    """How error messages call the file."""
+    """Name of the file in error messages."""
     delimiter: str = ","
-    """What parts its fields."""
+    """Delimiter of its fields."""
     decimal: str = "auto"
     """See `TableConfig.decimal`."""
     dates: str = "auto"
     """See `TableConfig.dates`."""
     where: Callable[[int], str] = lambda row: f"row {row + 1}"
-    """The place of a row in the file, in words."""
+    """Position of a row in the file, for messages."""
     is_new: bool = True
-    """Whether a run begins: then a column of words must be one of categories."""
+    """Whether this is a new run, in which a column of words must contain categories."""
 
 
 def infer_columns(columns: Mapping[str, Texts], notation: Notation) -> dict[str, tuple[Numbers | Texts, Reading]]:
-    """Each column as numbers, with how they were read, or as the texts that it holds.
+    """Return each column as numbers with their reading, or as texts.
 
-    A column of numbers in the notation of programming languages is one. Of the others the decimal mark is that in
-    which all values of the column are numbers; where both are possible, that of the file's other columns decides,
-    then its delimiter.
+    A column of numbers in the notation of programming languages is read as such. Otherwise the decimal mark is the one
+    with which all values of the column are numbers; if both are possible, that of the file's other columns decides,
+    then the delimiter.
 
     Raises:
         ValueError: a column is nearly all numbers, can be read in two ways, or holds another text in nearly every
-            row; the message names its first odd line and what to do.
+            row; the message names its first anomalous line and the remedy.
     """
     found: dict[str, tuple[Numbers | Texts, Reading]] = {}
     undecided: dict[str, Texts] = {}
-    marks: set[str] = set()  # decimal marks of which the file leaves no doubt
+    marks: set[str] = set()  # decimal marks that are unambiguous in the file
     for name, texts in columns.items():
         numbers = numbers_of(texts.tolist(), PLAIN)
         if not isinstance(numbers, int):
@@ -79,7 +79,7 @@ def _present(texts: Texts) -> list[str]:
 
 
 def _certain_marks(present: Sequence[str]) -> set[str]:
-    """The one decimal mark in which every value is a number, where there is one only."""
+    """Return the decimal mark with which every value is a number, if it is unique."""
     possible = {mark for mark in ".," if all(local_number(text, mark) is not None for text in present)}
     return possible if present and len(possible) == 1 else set()
 
@@ -111,12 +111,12 @@ def _infer(name: str, texts: Texts, notation: Notation, marks: set[str]) -> tupl
 
 def _read(texts: Texts, reading: Reading) -> tuple[Numbers, Reading]:
     numbers = numbers_of(texts.tolist(), reading)
-    assert not isinstance(numbers, int)  # every text was looked at
+    assert not isinstance(numbers, int)  # every text was checked
     return numbers, reading
 
 
 def _choose_mark(name: str, texts: Texts, notation: Notation, marks: set[str]) -> str:
-    """The decimal mark of a column that is numbers by either: 1,234 is a thousand, or little more than 1."""
+    """Return the decimal mark of an ambiguous column, in which 1,234 may mean 1234 or 1.234."""
     unsure = next((text for text in _present(texts) if local_number(text, ".") != local_number(text, ",")), None)
     if unsure is None:
         return "."
@@ -138,7 +138,7 @@ def _regroup(
     notation: Notation,
     marks: set[str],
 ) -> None:
-    """In a file with decimal commas 1.234 is a thousand, in a column where every point can be that."""
+    """In a file with decimal commas, 1.234 means 1234 if every point of the column can be a separator."""
     for name, (_, reading) in found.items():
         texts = [text for text in columns[name].tolist() if text]
         if reading == PLAIN and any("." in text for text in texts):
@@ -156,7 +156,7 @@ def _order(name: str, texts: Texts, orders: tuple[str, ...], notation: Notation)
     first = _present(texts)[0]
     if chosen:
         return chosen[0]
-    if wanted is None and "." in first.split()[0]:  # 01.02.2026 is the day first wherever it is written
+    if wanted is None and "." in first.split()[0]:  # 01.02.2026 always has the day first
         return next(order for order in orders if order[:3] == "dmy")
     raise ValueError(
         f"{place_of(name, texts, first, notation)}: is that the day or the month first? set --data.table.dates"
@@ -165,7 +165,7 @@ def _order(name: str, texts: Texts, orders: tuple[str, ...], notation: Notation)
 
 
 def check_words(name: str, texts: Texts, notation: Notation) -> None:
-    """ValueError where texts are no categories: nearly all of them are numbers, or nearly all of them differ."""
+    """ValueError if texts are not categories: nearly all of them are numbers, or nearly all of them differ."""
     present = _present(texts)
     best = max(("plain", ".", ","), key=lambda mark: sum(_is_number(text, mark) for text in present))
     odd = [text for text in present if not _is_number(text, best)]
@@ -178,7 +178,7 @@ def check_words(name: str, texts: Texts, notation: Notation) -> None:
     if num_distinct > max(_FEW, len(present) / 2):
         raise ValueError(
             f"{place_of(name, texts, present[0], notation)}, and {num_distinct:,} of the column's {len(present):,}"
-            f" values differ: an identifier or free text is no category; name it in --data.table.id {name} or"
+            f" values differ: an identifier or free text is not a category; name it in --data.table.id {name} or"
             f" --data.table.ignore {name}"
         )
 
@@ -188,6 +188,6 @@ def _is_number(text: str, mark: str) -> bool:
 
 
 def place_of(name: str, texts: Texts, text: str, notation: Notation) -> str:
-    """Where a text stands first, as the start of an error message."""
+    """Position of the first occurrence of a text, as the start of an error message."""
     row = texts.tolist().index(text)
     return f"{notation.name}: column {name} holds {text[:60]!r} in {notation.where(row)}"

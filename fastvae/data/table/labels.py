@@ -1,4 +1,4 @@
-"""The column of a table that says which rows are anomalies."""
+"""The label column of a table, which marks anomalies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastvae.data.table.config import TableConfig
 from fastvae.data.table.csv_file import Values
 
 _NAMES = ("label", "anomaly", "is_anomaly", "outlier", "is_outlier", "y")
-_MAY_BE_A_FEATURE = "y"  # where it holds numbers of more than two values
+_MAY_BE_A_FEATURE = "y"  # if it contains numbers with more than two values
 
 
 def find_label(
@@ -23,10 +23,10 @@ def find_label(
     known: Collection[str],
     where: Callable[[int], str],
 ) -> str | None:
-    """The label's column: the one that is named, else one of the usual name that marks anomalies.
+    """Find the label column: the named one, else one with a usual name that marks anomalies.
 
     Raises:
-        ValueError: it is not there; or, where a run begins, one of the usual name holds other values than 0 and 1.
+        ValueError: it does not exist; or, in a new run, one with a usual name has values other than 0 and 1.
     """
     if config.label is not None:
         if config.label not in columns and not known:
@@ -52,10 +52,10 @@ def labels_of(
     *,
     may_lack: bool = False,
 ) -> NDArray[np.int64] | None:
-    """0 and 1 of each row; None for a column without a value, and for one with gaps where labels may lack.
+    """Return 0 or 1 of each row; None for an empty column, or one with gaps if labels are optional.
 
     Raises:
-        ValueError: other values, or gaps where there may be none; the message has the first.
+        ValueError: other values, or gaps that are not allowed; the message has the first.
     """
     numbers = _marked(values, config.anomaly) if config.anomaly else _numbers(values)
     wrong = None if isinstance(numbers, int) else next(iter(np.flatnonzero(~_are_marks(numbers))), None)
@@ -63,8 +63,9 @@ def labels_of(
     if odd is not None:
         value = _spelled(values[odd])
         raise ValueError(
-            f"{path}: column {name}, {where(int(odd))}: marks anomalies and must hold 0 and 1 only, got {value}; if it"
-            " is no label, set --data.table.no-find-label or --data.table.label to another column; if it is one, say"
+            f"{path}: column {name}, {where(int(odd))}: marks anomalies and must contain 0 and 1 only, got {value}; "
+            "if it"
+            " is not a label, set --data.table.no-find-label or --data.table.label to another column; if it is one, say"
             f" which values mark anomalies, such as --data.table.anomaly={value}"
         )
     assert not isinstance(numbers, int)
@@ -77,7 +78,7 @@ def labels_of(
     if may_lack or len(empty) == len(numbers):
         return None
     raise ValueError(
-        f"{path}: column {name} marks anomalies and must hold 0 or 1 in every row, got nothing in"
+        f"{path}: column {name} marks anomalies and must contain 0 or 1 in every row, got nothing in"
         f" {where(int(empty[0]))}; fill it or drop the column"
     )
 
@@ -93,7 +94,7 @@ def _are_marks(numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _numbers(values: Values) -> NDArray[np.float64] | int:
-    """0 and 1, or True and False, as numbers; else the place of the first value that is neither."""
+    """0 and 1, or True and False, as numbers; else the index of the first value that is neither."""
     if values.dtype.kind != "U":
         return values.astype(np.float64)
     texts = values.tolist()

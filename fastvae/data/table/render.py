@@ -1,4 +1,4 @@
-"""Rows of a table as CSV, in its own units and words."""
+"""Rows of a table as CSV, in its original units and categories."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from fastvae.data.table.columns import TABLE_FILE, columns_from_bytes
 
 
 class TableRenderer(NumberRenderer):
-    """Rows of a table: CSV, one row a line."""
+    """Rows of a table: CSV, one row per line."""
 
     def texts(self, examples: Tensor, data: Data) -> tuple[list[str], list[list[str]]]:
-        """The names of the columns, and of each row [N, P] its values in the table's own units and words."""
+        """Return the names of the columns and the values of each row [N, P] in original units and categories."""
         columns = columns_from_bytes(data.state[TABLE_FILE])
         parts = examples.split([column.width for column in columns], dim=1)
         decoded = [column.decode(part.numpy()) for column, part in zip(columns, parts, strict=True)]

@@ -1,4 +1,4 @@
-"""What training understood of a table: each column's name, part, type, range or categories, and gaps."""
+"""The inferred schema of a table: each column's name, part, type, range or categories, and gaps."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ _SHOWN_CATEGORIES = 6
 
 @dataclass(frozen=True, kw_only=True)
 class SchemaColumn:
-    """One column of a table as it was understood."""
+    """One column of a table in the schema."""
 
     name: str
     """Its name in the file."""
     part: str
-    """input, label, id, or left out."""
+    """input, label, id, or excluded."""
     type: str = ""
-    """number, date, categories and the like, in words."""
+    """Type, such as number, date or categories."""
     low: str = ""
-    """The smallest value of a number."""
+    """Smallest value of a number."""
     high: str = ""
     """The largest."""
     categories: tuple[str, ...] = ()
-    """The values of a category."""
+    """Values of a category."""
     missing: int = 0
-    """Rows without a value."""
+    """Number of rows without a value."""
     note: str = ""
-    """What else should be known, such as why it was left out."""
+    """Further notes, such as why it was omitted."""
 
     def line(self, width: int) -> str:
-        """The column on one line; ``width`` is that of the names."""
+        """Describe the column on one line; ``width`` is that of the names."""
         parts = [f"{self.part}, {self.type}" if self.type else self.part]
         if self.low:
             parts.append(f"{self.low} .. {self.high}")
@@ -47,7 +47,7 @@ class SchemaColumn:
 
 
 def schema_lines(name: str, num_rows: int, columns: Sequence[SchemaColumn]) -> tuple[str, ...]:
-    """The schema as training prints it."""
+    """Return the schema as it is printed by training."""
     shown = columns[:_SHOWN_COLUMNS]
     width = max((len(column.name) for column in shown), default=0)
     more = len(columns) - len(shown)
@@ -59,5 +59,5 @@ def schema_lines(name: str, num_rows: int, columns: Sequence[SchemaColumn]) -> t
 
 
 def schema_to_bytes(columns: Sequence[SchemaColumn]) -> bytes:
-    """As JSON, which a run keeps."""
+    """Return JSON, which is stored in a run."""
     return (json.dumps([asdict(column) for column in columns], indent=1, ensure_ascii=False) + "\n").encode()

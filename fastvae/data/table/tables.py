@@ -39,8 +39,8 @@ _ID_NAME = re.compile(r"(?i:id|.*[_ ]id|uuid|guid|index|row)|.*[a-z]I[dD]")
 
 
 def load_table(config: DataConfig, seed: int, state: State) -> Data:
-    """A CSV, TSV or npz file of measurements, some of them maybe marked as anomalies."""
-    assert config.path is not None  # build_data saw to it
+    """A CSV, TSV or npz file of measurements, optionally with anomaly labels."""
+    assert config.path is not None  # checked by build_data
     path = config.path.expanduser()
     max_bytes = config.max_bytes
     table = read_table(path, config.table, _kept(state), max_bytes=max_bytes)
@@ -49,7 +49,7 @@ def load_table(config: DataConfig, seed: int, state: State) -> Data:
 
 def load_breast_cancer(config: DataConfig, seed: int, state: State) -> Data:
     """scikit-learn's breast cancer data as an anomaly table: 357 benign rows and, as anomalies, 21 malignant ones."""
-    from sklearn import datasets  # here: the import takes a second, and other data do not need it
+    from sklearn import datasets  # imported here: it takes a second, and other data do not need it
 
     bunch = datasets.load_breast_cancer()
     benign, malignant = (np.flatnonzero(bunch.target == target) for target in (1, 0))
@@ -131,15 +131,15 @@ def _table_of_array(rows: Any, name: str, columns: Sequence[Column]) -> RawTable
 def split_table(
     table: RawTable, config: TableConfig, *, seed: int, state: State, name: str, max_bytes: float = math.inf
 ) -> Data:
-    """Training and test rows of a table, its columns learned from the training rows alone, or from what a run kept.
+    """Training and test rows of a table, with columns fitted to the training rows, or from a run's state.
 
-    Each label gives the same share of its rows to the test; which ones is a function of the seed.
+    The split is stratified by label and is a function of the seed.
 
     Raises:
         ValueError: fewer than two rows.
     """
     if len(table) < 2:
-        raise ValueError(f"{name}: at least two rows must be there, got {len(table)}")
+        raise ValueError(f"{name}: at least two rows are required, got {len(table)}")
     train, test = (table.rows(rows) for rows in _split(table, config.test_share, seed))
     data = table_data(train, test, config, state=state, name=name, max_bytes=max_bytes)
     return data if TABLE_FILE in state else described(data, table)
@@ -164,7 +164,7 @@ def table_data(
     name: str = "table",
     max_bytes: float = math.inf,
 ) -> Data:
-    """The data of training and test rows that are apart already; see `split_table`."""
+    """Build data from separate training and test rows; see `split_table`."""
     columns = _kept(state or {}) or learn_columns(train, config, name)
     check_size(len(train) + len(test), columns, max_bytes, name)
     sources = [TableSource(part, columns, config.clip, name=name) for part in (train, test)]
@@ -179,13 +179,13 @@ def check_size(num_rows: int, columns: Sequence[Column], max_bytes: float, name:
         raise ValueError(
             f"{name}: {num_rows:,} rows become {num_bytes / 2**30:.2f} GiB, the limit is {max_bytes / 2**30:.2f}"
             f" (--data.max-gib); column {widest.name} alone has {widest.width} of the {num_bytes // (4 * num_rows)}"
-            " places of a row"
+            " elements of a row"
         )
 
 
 def describe_table(table: RawTable, columns: Sequence[Column]) -> tuple[SchemaColumn, ...]:
-    """What each column of a table was taken for, and those that are no input."""
-    return (*(_described(column, table) for column in columns if column.name in table.columns), *table.left_out)
+    """Return the schema of each column of a table, including those that are not inputs."""
+    return (*(_described(column, table) for column in columns if column.name in table.columns), *table.excluded)
 
 
 def _described(column: Column, table: RawTable) -> SchemaColumn:
@@ -198,11 +198,11 @@ def _described(column: Column, table: RawTable) -> SchemaColumn:
         )
     present = values.astype(np.float64)[~np.isnan(values.astype(np.float64))]
     is_id = bool(_ID_NAME.fullmatch(column.name)) and len(np.unique(present)) == len(present) > 1
-    note = f"is it an identifier? --data.table.id {column.name} leaves it out" if is_id else ""
+    note = f"is it an identifier? then exclude it with --data.table.id {column.name}" if is_id else ""
     return SchemaColumn(
         name=column.name,
         part="input",
-        type=column.reading.words,
+        type=column.reading.description,
         low=column.reading.spell(present.min()) if len(present) else "",
         high=column.reading.spell(present.max()) if len(present) else "",
         missing=len(values) - len(present),
@@ -255,5 +255,5 @@ def _split(table: RawTable, test_share: float, seed: int) -> tuple[NDArray[np.in
 
 
 def _kept(state: State) -> tuple[Column, ...]:
-    """The columns that a run kept; none where it begins."""
+    """Return the columns in a run's state; empty for a new run."""
     return columns_from_bytes(state[TABLE_FILE]) if TABLE_FILE in state else ()

@@ -1,4 +1,4 @@
-"""Sentences as text files that a person reads."""
+"""Sentences as text files."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from fastvae.data.text.sentences import tokenizer_of
 
 
 class TextRenderer:
-    """Token ids: one sentence a line, under a line that says what they are."""
+    """Token ids: one sentence per line, below a title."""
 
     suffix = ".txt"
 
     def write_examples(self, path: Path, examples: Tensor, data: Data, *, title: str) -> None:
-        """Sentences [N, T], one a line."""
+        """Write sentences [N, T], one per line."""
         _write(path, [f"# {title}", *_sentences(examples, data)])
 
     def write_pairs(self, path: Path, originals: Tensor, reconstructions: Tensor, data: Data, *, title: str) -> None:
-        """Each sentence [N, T], and below it what the model makes of it."""
-        lines = [f"# {title}: a sentence, and below it what the model makes of it"]
+        """Write each sentence [N, T] followed by its reconstruction."""
+        lines = [f"# {title}: each sentence is followed by its reconstruction"]
         for original, made in zip(_sentences(originals, data), _sentences(reconstructions, data), strict=True):
             lines += ["", original, f"-> {made}"]
         _write(path, lines)
 
     def write_rows(self, path: Path, rows: Tensor, names: Sequence[str], data: Data, *, title: str) -> None:
-        """R groups of S sentences each, [R, S, T], under their names."""
+        """R groups of S sentences each, [R, S, T], with their names."""
         lines = [f"# {title}"]
         for name, row in zip(names, rows, strict=True):
             lines += ["", *([f"{name}:"] if name else []), *_sentences(row, data)]

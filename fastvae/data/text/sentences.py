@@ -30,13 +30,13 @@ _LABEL_COLUMN = "label"
 
 @dataclass(frozen=True)
 class Corpus:
-    """Sentences and, where they have any, their labels as a file spells them."""
+    """Sentences and their labels, if any, as in the file."""
 
     sentences: tuple[str, ...]
     labels: tuple[str, ...] | None = None
 
     def take(self, rows: Sequence[int]) -> Corpus:
-        """The sentences of those rows."""
+        """Select rows."""
         labels = None if self.labels is None else tuple(self.labels[row] for row in rows)
         return Corpus(tuple(self.sentences[row] for row in rows), labels)
 
@@ -49,7 +49,7 @@ class TextSource(Source):
     Args:
         ids: the token ids of each sentence, none empty.
         labels: int64 ``[N]``, or None.
-        max_length: tokens that a sentence is cut to, its end not counted.
+        max_length: largest number of tokens per sentence, not counting its end.
 
     Raises:
         ValueError: no sentences, or an empty one.
@@ -60,7 +60,7 @@ class TextSource(Source):
         if not len(lengths) or int(lengths.min()) < 1:
             raise ValueError("TextSource: there must be sentences of at least one token each; drop the empty ones")
         self.event_shape, self.dtype, self.levels = (max_length + 1,), torch.int64, None
-        self.lengths: Tensor = lengths  # [N] tokens of each sentence, its end not counted
+        self.lengths: Tensor = lengths  # [N] tokens of each sentence, not counting its end
         self._labels = labels
         self._first = torch.cat((torch.zeros(1, dtype=torch.int64), (lengths + 1).cumsum(0)))
         flat = [number for row in ids for number in (*row[:max_length], END)]
@@ -81,13 +81,13 @@ class TextSource(Source):
         return self._labels
 
     def attribute(self, name: str) -> Tensor | None:
-        """The labels under "label", and under "length" the place of the length among 1, 2, ..."""
+        """The labels under "label", and under "length" the index of the length among 1, 2, ..."""
         return self.lengths - 1 if name == "length" else super().attribute(name)
 
 
 @dataclass(frozen=True)
 class TextPreprocess:
-    """Token ids as a batch: input and target, the mask that leaves the padding out, and the lengths."""
+    """Token ids as a batch: input and target, the mask that excludes padding, and the lengths."""
 
     tokenizer: Tokenizer
 
@@ -97,7 +97,7 @@ class TextPreprocess:
         return Batch(x=raw, target=raw, mask=mask, lengths=mask.sum(1), rows=indices.to(raw.device))
 
     def log_jacobian_nats(self, event_numel: int) -> float | None:
-        """None: sentences differ in length, so there is no number of dimensions to divide by."""
+        """None: sentences differ in length, so bits per dimension are not defined."""
         return None
 
     def mean(self, raw: Tensor) -> Tensor | None:
@@ -106,12 +106,12 @@ class TextPreprocess:
 
 
 def load_sentences(config: DataConfig, seed: int, state: State) -> Data:
-    """Your own sentences, one a line, or a TSV of them with a header; every ``test_every``-th is a test sentence.
+    """Load a user's sentences, one per line or in a TSV with a header; every ``test_every``-th is for testing.
 
     Raises:
-        ValueError: the file is no such text, or too short.
+        ValueError: the file is not such text, or too short.
     """
-    assert config.path is not None  # build_data saw to it
+    assert config.path is not None  # checked by build_data
     corpus = read_sentences(config.path.expanduser())
     rows = range(len(corpus.sentences))
     if len(rows) < 2:
@@ -125,7 +125,7 @@ def load_sst2(config: DataConfig, seed: int, state: State) -> Data:
     """The phrases and sentences of SST-2 (Socher et al. 2013), labelled negative or positive.
 
     Raises:
-        ValueError: the files are in none of the folders.
+        ValueError: the files are not found in any of the folders.
     """
     folder = _find_folder(config.dir, ("sst2_glue", "SST-2"), "train.tsv")
     train, test = (read_sentences(folder / f"{part}.tsv") for part in ("train", "test"))
@@ -139,7 +139,7 @@ def read_text(path: Path, config: DataConfig, state: State) -> TextSource:
     """All sentences of a file in its order, as tokens of a finished run.
 
     Raises:
-        ValueError: the file is no text, has labels that the run does not know, or a blank line: numbers must be lines.
+        ValueError: the file is not text, has unknown labels or a blank line (examples are numbered by line).
     """
     tokenizer = Tokenizer.from_bytes(state[TOKENIZER_FILE])
     names = json.loads(state[LABELS_FILE])
@@ -166,7 +166,7 @@ def read_texts(texts: Any, name: str, config: DataConfig, data: Data) -> TextSou
 
 
 def restored_preprocess(state: State) -> TextPreprocess:
-    """The preprocessing of a run, from the tokenizer that it kept."""
+    """Restore the preprocessing of a run from its tokenizer."""
     return TextPreprocess(Tokenizer.from_bytes(state[TOKENIZER_FILE]))
 
 
@@ -188,7 +188,7 @@ def text_data(name: str, train: Corpus, test: Corpus, config: TextDataConfig, st
     notes = () if kept is not None else (_check_known(name, train, tokenizer, config),)
     source = _source(f"{name} (train)", train, tokenizer, names, config.max_length)
     lengths = tuple(str(length + 1) for length in range(config.max_length))
-    # An odd number of them, so that in turn they meet both of two labels.
+    # An odd number of them, so that cycling through them meets both of two labels.
     usual = source.lengths.to(torch.float32).quantile(torch.linspace(0.3, 0.9, 7)).long().tolist()
     return Data(
         name=name,
@@ -205,7 +205,7 @@ def text_data(name: str, train: Corpus, test: Corpus, config: TextDataConfig, st
 
 
 def _check_known(name: str, corpus: Corpus, tokenizer: Tokenizer, config: TextDataConfig) -> str:
-    """How many tokens the tokenizer knows, in words; ValueError where too many are unknown."""
+    """Describe the vocabulary and unknown tokens; ValueError if too many are unknown."""
     ids = tokenizer.encode(corpus.sentences)
     num_tokens = sum(map(len, ids))
     num_unknown = sum(row.count(UNKNOWN) for row in ids)
@@ -215,7 +215,7 @@ def _check_known(name: str, corpus: Corpus, tokenizer: Tokenizer, config: TextDa
         raise ValueError(
             f"{name}: {num_unknown / num_tokens:.0%} of the {num_tokens:,} training tokens are unknown, the limit is"
             f" {config.max_unknown:.0%} (--data.text.max-unknown); the first is in {corpus.sentences[first][:60]!r};"
-            " use byte pairs (--data.text.tokenizer bpe --model.text.cutoffs), which know every text, or lower"
+            " use byte pairs (--data.text.tokenizer bpe --model.text.cutoffs), which have no unknown tokens, or lower"
             " --data.text.min-frequency"
         )
     cut = f", {num_cut:,} sentences cut to {config.max_length} (--data.text.max-length)" if num_cut else ""
@@ -237,17 +237,19 @@ def tokenizer_of(data: Data) -> Tokenizer:
 
 
 def read_sentences(path: Path, *, blank_lines: bool = True) -> Corpus:
-    """The sentences of a text file, one a line, or of a TSV whose first line names the columns; blank lines are none.
+    """The sentences of a text file, one per line, or of a TSV with a header; blank lines are skipped.
 
     Args:
         path: the file.
-        blank_lines: whether there may be any, but at the end.
+        blank_lines: whether they are allowed before the end.
 
     Raises:
         ValueError: no such file, not UTF-8, no sentences, or a TSV without the columns; the message names the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")  # splitlines knows ends that are none
+        lines = (
+            path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
+        )  # splitlines would split at other characters too
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -260,10 +262,10 @@ def read_sentences(path: Path, *, blank_lines: bool = True) -> Corpus:
     filled = [row for row, sentence in enumerate(corpus.sentences) if sentence]
     blank = next((row for row, sentence in enumerate(corpus.sentences) if not sentence), None)
     if blank is not None and filled and not blank_lines:
-        raise ValueError(f"{path}, line {blank + first}: has no sentence; remove it, so that every example is a line")
+        raise ValueError(f"{path}, line {blank + first}: is blank; remove it, so that every line is an example")
     corpus = corpus.take(filled)
     if not corpus.sentences:
-        raise ValueError(f"{path}: there must be at least one sentence, one a line, found none")
+        raise ValueError(f"{path}: at least one sentence is required, one per line, got none")
     return corpus
 
 

@@ -1,4 +1,4 @@
-"""Tokenizers: between sentences and token ids, trained on the corpus and saved with the run as JSON."""
+"""Tokenizers: conversion between sentences and token IDs, trained on the corpus and saved with the run as JSON."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 _SPECIAL = {PAD: "<pad>", BEGIN: "<begin>", END: "<end>", UNKNOWN: "<unknown>"}
 
-# Scripts that part no words: each of their letters, with its marks, is a token.
+# Scripts that do not separate words: each of their letters, with its marks, is a token.
 _SCRIPTS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
 _LETTER = rf"[\w&&[^{_SCRIPTS}]]"
 # One of those letters; a word with its inner hyphens, dots and apostrophes (k-19, n't, u.s); a clitic ('ve); or a run
 # of punctuation.
 _WORD = rf"[{_SCRIPTS}][\p{{M}}\u30fc]*|{_LETTER}+(?:[-.'\u2019&]{_LETTER}+)*|['\u2019]{_LETTER}+|[^\w\s]+"
-# The same scripts and their punctuation, in Python's words: between two of these a sentence has no space.
+# The same scripts and their punctuation, as a Python pattern: no space between two of these.
 _UNSPACED = (
     "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u2fdf\u3001-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
     "\u4e00-\u9fff\uf900-\ufaff\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\U00020000-\U0003ffff"
@@ -30,10 +30,10 @@ _GAP = re.compile(rf"(?<=[{_UNSPACED}]) (?=[{_UNSPACED}])")
 
 
 class Tokenizer:
-    """Sentences to token ids and back.
+    """Convert sentences to token IDs and back.
 
-    Ids 0 to 3 are ``PAD``, ``BEGIN``, ``END`` and ``UNKNOWN`` of `fastvae.records`; the others go from frequent to
-    rare where the tokens are words.
+    IDs 0 to 3 are ``PAD``, ``BEGIN``, ``END`` and ``UNKNOWN`` of `fastvae.records`; the others are in decreasing order
+    of rare where the tokens are words.
 
     Args:
         backend: a tokenizer of the ``tokenizers`` library whose first ids are those four.
@@ -62,10 +62,10 @@ class Tokenizer:
 
         Args:
             sentences: the corpus.
-            kind: "words" and punctuation marks; or "bpe", pieces of words down to bytes, which know every text.
-            vocab_size: the most tokens, the four special ones included.
-            min_frequency: words or pairs that are rarer are left out.
-            lowercase: whether upper and lower case are one.
+            kind: "words" and punctuation marks; or "bpe", byte pairs, which have no unknown tokens.
+            vocab_size: largest number of tokens, including the four special ones.
+            min_frequency: smallest number of occurrences of a word or pair.
+            lowercase: whether to convert text to lower case.
 
         Raises:
             ValueError: an unknown kind, a vocabulary without room for text, or a corpus without a word.
@@ -85,17 +85,17 @@ class Tokenizer:
         backend.train_from_iterator(sentences, trainer)
         if backend.get_vocab_size() == len(_SPECIAL):
             raise ValueError(
-                f"Tokenizer: the corpus must hold a word that occurs {min_frequency} times, found none;"
+                f"Tokenizer: the corpus must contain a word that occurs {min_frequency} times, found none;"
                 " lower min_frequency or give more text"
             )
         return cls(backend)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Tokenizer:
-        """What `to_bytes` gave.
+        """Read the result of `to_bytes`.
 
         Raises:
-            ValueError: it is no tokenizer's JSON.
+            ValueError: it is not the JSON of a tokenizer.
         """
         try:
             return cls(_library().Tokenizer.from_buffer(data))
@@ -103,20 +103,20 @@ class Tokenizer:
             raise ValueError(f"Tokenizer: the data must be a tokenizer's JSON: {error}") from None
 
     def to_bytes(self) -> bytes:
-        """The whole tokenizer as JSON."""
+        """Return the tokenizer as JSON."""
         return self._backend.to_str(pretty=True).encode()
 
     def __len__(self) -> int:
-        """Number of ids, V."""
+        """Number of IDs, V."""
         return self._backend.get_vocab_size()
 
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
-        """The ids of each sentence, without begin and end."""
+        """Return the token IDs of each sentence, without begin and end."""
         return [encoding.ids for encoding in self._backend.encode_batch(list(sentences), add_special_tokens=False)]
 
     def decode(self, ids: Iterable[Sequence[int]]) -> list[str]:
-        """The sentence of each row of ids: what stands before its first ``END``, without ``PAD`` and ``BEGIN``."""
-        # Unknown words are kept: a reader should see that there is one.
+        """Decode each row of IDs: the tokens before its first ``END``, without ``PAD`` and ``BEGIN``."""
+        # Unknown words are kept, so that they are visible.
         texts = (self._backend.decode(_content(row), skip_special_tokens=False) for row in ids)
         return list(texts) if self._backend.decoder is not None else [_GAP.sub("", text) for text in texts]
 
@@ -142,7 +142,7 @@ def _library() -> ModuleType:
     try:
         import tokenizers
     except ModuleNotFoundError:
-        raise ModuleNotFoundError("text needs the tokenizers library: pip install 'fastvae[text]'") from None
+        raise ModuleNotFoundError("text requires the tokenizers library: pip install 'fastvae[text]'") from None
     return tokenizers
 
 

@@ -1,4 +1,4 @@
-"""The deterministic autoencoder: what a VAE is compared with."""
+"""The deterministic autoencoder: a baseline for VAEs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class AutoEncoder(nn.Module):
     each example, summed over its pixels. It estimates no ELBO.
 
     Args:
-        encoder: from x [B, ...] to a code [B, D], such as `fastvae.nn.MLP`. Of a pair (mu, logvar) the mean is the
-            code, but the other head then gets no gradient, and DDP wants one for every parameter.
+        encoder: from x [B, ...] to a code [B, D], such as `fastvae.nn.MLP`. The mean of a pair (mu, logvar) is the
+            code, but the other head then has no gradient, and DDP requires one for every parameter.
         decoder: from the code [B, D] to a reconstruction [B, ...].
     """
 
@@ -45,14 +45,14 @@ class AutoEncoder(nn.Module):
 
     @torch.no_grad()
     def generate(self, z: Tensor, condition: Tensor | None = None, noise_key: Tensor | None = None) -> Tensor:
-        """The reconstruction [N, ...] of each code [N, D]; no noise is drawn."""
+        """The reconstruction [N, ...] of each code [N, D]; no noise is used."""
         return self.decode(z, condition=None if condition is None else condition.expand(len(z), -1))
 
     def forward(self, batch: Batch | Tensor, noise_key: Tensor | None = None, draw: Draw = Draw()) -> VAETerms:
         """The code, a rate of 0 and the squared error, each [B]; the noise key is not read.
 
         Raises:
-            ValueError: more than one sample, or a rate per dimension, is asked for: the model draws nothing.
+            ValueError: several samples or a rate per dimension are requested; the model is deterministic.
         """
         self.refuse_draws(draw)
         batch = as_batch(batch)
@@ -70,19 +70,19 @@ class AutoEncoder(nn.Module):
         )
 
     def refuse_draws(self, draw: Draw) -> None:
-        """Check that one sample is asked for and no rate per dimension.
+        """Check that one sample and no rate per dimension are requested.
 
         Raises:
-            ValueError: more is asked for, of a model that draws nothing.
+            ValueError: they are, of a deterministic model.
         """
         if draw.num_samples != 1 or draw.per_dimension:
             raise ValueError(
-                f"{type(self).__name__}: draws nothing and has no rate, got num_samples={draw.num_samples},"
+                f"{type(self).__name__}: is deterministic and has no rate, got num_samples={draw.num_samples},"
                 f" per_dimension={draw.per_dimension}; use num_samples=1 and no free bits, or a VAE"
             )
 
     @torch.no_grad()
     def reconstruct(self, batch: Batch | Tensor) -> Tensor:
-        """Each example through code and back, [B, ...]."""
+        """Encode and decode each example, [B, ...]."""
         batch = as_batch(batch)
         return self.generate(self.encode(batch), batch.condition)

@@ -1,4 +1,4 @@
-"""The VAE of two stochastic layers of Burda et al. 2016 (arXiv 1509.00519)."""
+"""The VAE with two stochastic layers of Burda et al. 2016 (arXiv 1509.00519)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastvae.records import Batch, Draw, VAETerms
 class HierarchicalVAE(VAE):
     """``p(z2) p(z1|z2) p(x|z1)`` with ``q(z1|x) q(z2|z1)``: the prior of the lower layer is learned.
 
-    What `encode` gives and `generate` takes is the lower layer z1 [B, D1].
+    `encode` returns and `generate` accepts the lower layer z1 [B, D1].
 
     Args:
         encoder: from x to mu and logvar of q(z1|x), [B, D1].
@@ -37,19 +37,19 @@ class HierarchicalVAE(VAE):
         top_decoder: MLPEncoder,
     ) -> None:
         super().__init__(encoder, decoder, likelihood, latent_dim)
-        self.prior = StandardNormal(top_encoder.latent_dim)  # of z2
+        self.prior = StandardNormal(top_encoder.latent_dim)  # prior of z2
         self.top_encoder = top_encoder
         self.top_decoder = top_decoder
 
     def forward(self, batch: Batch | Tensor, noise_key: Tensor, draw: Draw = Draw()) -> VAETerms:
-        """As `VAE.forward`; the rate is ``log q(z1|x) q(z2|z1) - log p(z1|z2) p(z2)`` of each draw, also with K = 1,
-        where it is an unbiased estimate: no closed form exists, because z2 depends on z1.
+        """As `VAE.forward`; the rate is ``log q(z1|x) q(z2|z1) - log p(z1|z2) p(z2)`` of each sample, also for K = 1,
+        as an unbiased estimate: there is no closed form, because z2 depends on z1.
 
         Raises:
-            ValueError: a rate per dimension is asked for, which a learned prior does not have.
+            ValueError: a rate per dimension is requested, which a learned prior does not have.
         """
         if draw.per_dimension:
-            raise ValueError("HierarchicalVAE: has no rate per dimension; use no free bits")
+            raise ValueError("HierarchicalVAE: the rate per dimension is not defined; do not use free bits")
         batch = as_batch(batch)
         posterior = self.encode(batch)
         draws = {"num_samples": draw.num_samples, "first_sample": draw.first_sample}
@@ -74,7 +74,7 @@ class HierarchicalVAE(VAE):
     def kl_per_dimension(self, posterior: DiagonalGaussian) -> Tensor:
         """KL to N(0, I) of each dimension of z1, summed over the examples, [D1] nats.
 
-        It shows which dimensions are used. It is no share of the rate, whose prior p(z1|z2) is learned.
+        It shows which dimensions are used. It is not a term of the rate, whose prior p(z1|z2) is learned.
         """
         return posterior.kl_per_dimension()
 
@@ -86,7 +86,7 @@ class HierarchicalVAE(VAE):
         return mu + torch.exp(0.5 * logvar) * noise
 
     def _top_noise(self, like: Tensor, noise_key: Tensor, *, evaluation: bool, **draws: int) -> Tensor:
-        """Standard normal noise [K, B, D2]: a draw of the operator around N(0, I), whose rows are examples."""
+        """Standard normal noise [K, B, D2]: a sample of the operator for N(0, I), whose rows are examples."""
         zeros = like.new_zeros(like.shape[0], self.top_encoder.latent_dim)
         stream = ops.stream(ops.Use.LATENT, ops.LatentSite.TOP_Z, evaluation=evaluation)
         return DiagonalGaussian(zeros, zeros).rsample_log_ratio(noise_key, stream=stream, **draws)[0]

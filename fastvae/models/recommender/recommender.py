@@ -1,4 +1,4 @@
-"""Recommenders: Mult-VAE, and its deterministic twin Mult-DAE, on the counts of what users chose."""
+"""Recommenders: Mult-VAE, and its deterministic twin Mult-DAE, on counts of items."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastvae.records import Batch, DistortionUnit, Draw, VAETerms
 class MultVAE(VAE):
     """Mult-VAE (Liang et al. 2018, arXiv 1802.05814): a VAE with a multinomial likelihood and input dropout.
 
-    In training the batch's key decides which items of x the encoder does not see; the likelihood scores all of them.
+    In training the batch's key decides which items of x are dropped for the encoder; the likelihood scores all.
     In evaluation nothing is dropped.
 
     Args:
@@ -27,7 +27,7 @@ class MultVAE(VAE):
     """
 
     def encode(self, batch: Batch | Tensor) -> DiagonalGaussian:
-        """The posterior of each example; in training, of the example without its dropped items."""
+        """The posterior of each example; in training without the dropped items."""
         batch = as_batch(batch)
         mu, logvar = self.encoder(batch.x, batch.condition, batch.dropout_key)
         return DiagonalGaussian(mu, logvar)
@@ -36,12 +36,12 @@ class MultVAE(VAE):
 class MultDAE(AutoEncoder):
     """Mult-DAE (Liang et al. 2018, section 2.3): code and decoder without noise or prior, the same likelihood.
 
-    Its distortion is in nats, but no bound on a likelihood: nothing is paid for the code.
+    Its distortion is in nats, but not a bound on a likelihood, which would include a rate.
 
     Args:
         encoder: `fastvae.nn.BagEncoder` with one head.
         decoder, likelihood: as of `MultVAE`.
-        latent_dim: not used; a builder gives it to every model.
+        latent_dim: not used; builders pass it to every model.
     """
 
     distortion_unit: DistortionUnit = "nats"
@@ -59,7 +59,7 @@ class MultDAE(AutoEncoder):
 
     @torch.no_grad()
     def generate(self, z: Tensor, condition: Tensor | None = None, noise_key: Tensor | None = None) -> Tensor:
-        """The probability of each item [N, V] for each code [N, D]; no noise is drawn."""
+        """The probability of each item [N, V] for each code [N, D]; no noise is used."""
         return self.likelihood(self.decoder(z, *given(condition))).mean
 
     def forward(self, batch: Batch | Tensor, noise_key: Tensor | None = None, draw: Draw = Draw()) -> VAETerms:

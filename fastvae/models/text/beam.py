@@ -1,4 +1,4 @@
-"""Beam search: the most probable sentences of a decoder that writes token after token."""
+"""Beam search: the most probable sentences of an autoregressive decoder."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 from fastvae.records import BEGIN, END, PAD
 
-_REPEATED = 1e4  # nats: more than any sentence costs, so that a run of tokens is repeated only where nothing is left
+_REPEATED = 1e4  # nats: more than any sentence's -log p, so that n-grams repeat only without alternatives
 
 
 class DecoderState(Protocol):
-    """Where a decoder stands in N sentences."""
+    """State of a decoder of N sentences."""
 
     def select(self: _State, rows: Tensor) -> _State:
-        """The state of other sentences: of these rows [M] int64, which may occur more than once."""
+        """Select the state of rows [M] int64, which may repeat."""
 
 
 _State = TypeVar("_State", bound=DecoderState)
@@ -35,21 +35,21 @@ def beam_search(
     most: int,
     device: torch.device | None = None,
 ) -> Tensor:
-    """For each of N latents the sentence that is the most probable per token, of those that the search finds.
+    """For each of N latents, return the sentence with the highest probability per token that the search finds.
 
-    The ``width`` best beginnings of each sentence are kept from token to token (Graves 2012, arXiv 1211.3711; Sutskever
-    et al. 2014, arXiv 1409.3215). The most probable sentences of a language model repeat themselves; a run of
-    ``no_repeat`` tokens is therefore written once (Paulus et al. 2017, arXiv 1705.04304, section 2.5).
+    The ``width`` best prefixes of each sentence are kept at each token (Graves 2012, arXiv 1211.3711; Sutskever
+    et al. 2014, arXiv 1409.3215). The most probable sentences of a language model are repetitive; an n-gram of
+    ``no_repeat`` tokens therefore occurs at most once (Paulus et al. 2017, arXiv 1705.04304, section 2.5).
 
     Args:
-        scores: from the state, the last token [N * width] and the place of the next one to the log probabilities
-            [N * width, V] of the next token, -inf where it may not stand, and the state there.
+        scores: from the state, the last token [N * width] and the position of the next one to the log probabilities
+            [N * width, V] of the next token, -inf if not allowed, and the next state.
         state: before the first token, rows i * width up to (i + 1) * width of sentence i.
         num: N.
-        width: beginnings kept.
+        width: number of prefixes to keep.
         no_repeat: 0 allows every repetition.
-        most: places, the end's included; the scores allow nothing but `END` at the last one.
-        device: where the state is; None is the default device.
+        most: largest number of tokens, including the end; the scores allow only `END` at the last position.
+        device: device of the state; None is the default device.
 
     Returns:
         int64 [N, T]: each sentence, `END`, then `PAD` up to the longest.
@@ -58,7 +58,7 @@ def beam_search(
     tokens = torch.full((rows,), BEGIN, device=device)
     written = torch.empty(rows, 0, dtype=torch.int64, device=device)
     totals = torch.full((num, width), -torch.inf, device=device)
-    totals[:, 0] = 0.0  # all beginnings of a sentence are the same at first
+    totals[:, 0] = 0.0  # all prefixes of a sentence are equal at first
     for place in range(most):
         log_probs, state = scores(state, tokens, place)
         log_probs = log_probs - _REPEATED * _repeats(written, no_repeat, log_probs.shape[1])
@@ -80,7 +80,7 @@ def beam_search(
 
 
 def _repeats(written: Tensor, run: int, num_tokens: int) -> Tensor:
-    """Which next tokens would end a run that the row [M, t] has already, [M, V] of 0 and at least 1."""
+    """Count, [M, V], how often each next token would complete an n-gram that is already in the row [M, t]."""
     counts = torch.zeros(len(written), num_tokens, device=written.device)
     if run == 0 or written.shape[1] < run:
         return counts

@@ -12,16 +12,16 @@ from fastvae.nn import Cell, RecurrentDecoder, RecurrentEncoder, TransformerDeco
 
 
 def build(config: ModelConfig, inputs: ModelInputs) -> Networks:
-    """The networks that ``config.network`` names.
+    """Build the networks of ``config.network``.
 
     Raises:
-        ValueError: the data are no token ids, or the model has several widths.
+        ValueError: the data are not token IDs, or the model has several widths.
     """
     return _build_transformer(config, inputs) if config.network == "transformer" else _build_recurrent(config, inputs)
 
 
 def _build_recurrent(config: ModelConfig, inputs: ModelInputs) -> Networks:
-    """A GRU or LSTM, as ``config.network`` says."""
+    """Build a GRU or LSTM."""
     num_tokens, text = _num_tokens(inputs), config.text
     sizes = (num_tokens, text.embedding_dim, _width(config), config.latent_dim)
     cell: Cell = "lstm" if config.network == "lstm" else "gru"
@@ -56,11 +56,11 @@ def _model(config: ModelConfig, inputs: ModelInputs) -> Callable[..., TextVAE]:
 
 def _num_tokens(inputs: ModelInputs) -> int:
     if inputs.num_tokens is None:
-        raise ValueError("model.family=text: the data must be token ids, got others; use family vae for numbers")
+        raise ValueError("model.family=text: the data must be token IDs, got others; use family vae for numbers")
     return inputs.num_tokens
 
 
 def _width(config: ModelConfig) -> int:
     if len(config.hidden_dim) != 1:
-        raise ValueError(f"model.hidden_dim: network {config.network} takes one width, got {list(config.hidden_dim)}")
+        raise ValueError(f"model.hidden_dim: network {config.network} needs one width, got {list(config.hidden_dim)}")
     return config.hidden_dim[0]

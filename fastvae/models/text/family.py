@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def _build(config: ModelConfig, inputs: ModelInputs) -> Networks:
-    from fastvae.models.text.build import build  # here: it imports PyTorch
+    from fastvae.models.text.build import build  # imported here: it imports PyTorch
 
     return build(config, inputs)
 

@@ -1,4 +1,4 @@
-"""VAEs of sentences: an encoder that reads tokens, a decoder that predicts each from those before it and from z."""
+"""VAEs of sentences: an encoder of tokens, and an autoregressive decoder given z."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastvae.records import BEGIN, END, PAD, UNKNOWN, Batch
 class TextVAE(VAE):
     """A VAE of token sequences with an autoregressive decoder (Bowman et al. 2016, arXiv 1511.06349).
 
-    A batch's x and target are ids [B, T]: a sentence, `END`, then `PAD`, which its mask leaves out.
+    A batch's x and target are IDs [B, T]: a sentence, `END`, then `PAD`, which its mask excludes.
 
     Args:
         encoder: from (ids [B, T], condition) to mu and logvar [B, D].
@@ -27,16 +27,16 @@ class TextVAE(VAE):
             `fastvae.nn.RecurrentDecoder`.
         likelihood: `fastvae.likelihoods.Categorical` over the decoder's features.
         latent_dim: D.
-        max_length: tokens after which a sentence is ended, its end not counted.
-        length_columns: first and last column + 1 of the condition that say the length, one-hot from 1 on; None where
-            the condition does not say it.
-        word_dropout: share of the tokens that the decoder does not see in training.
-        temperature: of the draws of `generate`: 1 draws from the model, below 1 prefers likely tokens.
-        beam_width: beginnings that `generate` keeps where it draws nothing; 1 takes the most probable token each time.
-        no_repeat: length of the runs of tokens that such a sentence has once at most; 0 allows every repetition.
+        max_length: largest number of tokens of a sentence, not counting its end.
+        length_columns: first and last column + 1 of the length in the condition, one-hot from 1 on; None if the
+            condition has no length.
+        word_dropout: fraction of the decoder's input tokens that are masked in training.
+        temperature: temperature of samples of `generate`: 1 samples from the model, less than 1 prefers likely tokens.
+        beam_width: number of hypotheses of `generate` without sampling; 1 is greedy search.
+        no_repeat: length of the n-grams that such a sentence never repeats; 0 allows repetition.
 
     Raises:
-        ValueError: a rate, the temperature or one of the search's numbers is out of its range.
+        ValueError: a setting is out of its range.
     """
 
     draws_at_temperature = True
@@ -73,13 +73,13 @@ class TextVAE(VAE):
     def decode(
         self, z: Tensor, batch: Batch | Tensor | None = None, *, condition: Tensor | None = None
     ) -> BoundCategorical:
-        """The distribution of each token of the batch given z [B, D] or [K, B, D] and the tokens before it.
+        """Return the distribution of each token of the batch given z [B, D] or [K, B, D] and the tokens before it.
 
         Raises:
-            ValueError: there is no batch to read the tokens from.
+            ValueError: there is no batch with tokens.
         """
         if batch is None:
-            raise ValueError("TextVAE.decode: batch must be given, its tokens are read; generate(z) needs none")
+            raise ValueError("TextVAE.decode: batch is required, since its tokens are read; generate(z) needs none")
         batch = as_batch(batch)
         condition = batch.condition if condition is None else condition
         if condition is not None:
@@ -97,16 +97,16 @@ class TextVAE(VAE):
         *,
         temperature: float | None = None,
     ) -> Tensor:
-        """Sentences: the most probable one that a beam search finds or, with a key, one drawn token after token.
+        """Generate sentences: the most probable one by beam search or, with a key, a sample.
 
-        Where the condition says a length, a sentence ends there and not before (a mixture of two conditions says the
-        length between theirs); unknown words are not written.
+        If the condition contains a length, the sentence has this length (a mixture of two conditions has the length
+        between theirs); unknown words are not generated.
 
         Args:
             z: [N, D].
-            condition: [N, C], or [C] for all; None for a model that takes none.
-            noise_key: int64 [3]; row i has the noise of row first_row + i. None draws nothing.
-            temperature: of the draws; None takes the model's own.
+            condition: [N, C], or [C] for all; None for a model without conditions.
+            noise_key: int64 [3]; row i has the noise of row first_row + i. None uses beam search.
+            temperature: temperature of samples; None is the model's.
 
         Returns:
             int64 [N, T]: each sentence, `END`, then `PAD` up to the longest.
@@ -130,7 +130,7 @@ class TextVAE(VAE):
         return torch.stack(written, 1)
 
     def _search(self, z: Tensor, condition: Tensor | None, lengths: Tensor | None) -> Tensor:
-        """The sentence of each latent that a beam search finds."""
+        """Return the sentence of each latent by beam search."""
         each = partial(torch.repeat_interleave, repeats=self.beam_width, dim=0)
         state = self.decoder.start(each(z), None if condition is None else each(condition))
         return beam_search(
@@ -144,7 +144,7 @@ class TextVAE(VAE):
         )
 
     def _next(self, state: Any, tokens: Tensor, place: int, lengths: Tensor | None) -> tuple[Tensor, Any]:
-        """Log probabilities [N, V] of the token at a place, -inf where it may not stand, and the state there."""
+        """Return log probabilities [N, V] of the token at a position, -inf if not allowed, and the next state."""
         features, state = self.decoder.step(state, tokens)
         scores = self.likelihood.log_probs(features)
         shortest, longest = (1, self.max_length) if lengths is None else (lengths, lengths)
@@ -156,19 +156,19 @@ class TextVAE(VAE):
         return scores, state
 
     def _seen(self, batch: Batch) -> Tensor:
-        """What the decoder reads before it predicts each token: the target shifted, in training with words lost."""
+        """Return the decoder's input: the shifted target, in training with word dropout."""
         tokens = batch.target
         if batch.dropout_key is not None:
             tokens = drop_tokens(tokens, self.word_dropout, UNKNOWN, batch.dropout_key)
         return torch.cat((torch.full_like(tokens[:, :1], BEGIN), tokens[:, :-1]), 1)
 
     def _uniform(self, noise_key: Tensor, num: int) -> Tensor:
-        """The uniform numbers [num, T] that tokens are drawn by."""
+        """The uniform numbers [num, T] from which tokens are sampled."""
         stream = ops.stream(ops.Use.GENERATION, ops.GenerationSite.EVENT)
         return ops.philox_uniform(noise_key, num, self.max_length + 1, stream=stream)
 
     def _with_whole_length(self, condition: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """The condition and the lengths [N] that it says; between two conditions lies the length between theirs."""
+        """Return the condition and its lengths [N]; a mixture of two conditions has the length between theirs."""
         if condition is None or self.length_columns is None:
             return condition, None
         first, stop = self.length_columns

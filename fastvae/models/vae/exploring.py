@@ -31,7 +31,7 @@ class Explored(Protocol):
     def __call__(self, batch: Batch, noise_key: Tensor, draw: Draw) -> VAETerms: ...
 
 
-def between(first: Tensor, second: Tensor, steps: int) -> Tensor:
+def points_between(first: Tensor, second: Tensor, steps: int) -> Tensor:
     """Evenly spaced points from ``first`` to ``second``, of one shape [...], both included: [steps, ...].
 
     Raises:
@@ -43,7 +43,7 @@ def between(first: Tensor, second: Tensor, steps: int) -> Tensor:
     return first + places.view(-1, *(1 for _ in first.shape)) * (second - first)
 
 
-def along(start: Tensor, directions: Tensor, steps: int, span: float) -> Tensor:
+def points_along(start: Tensor, directions: Tensor, steps: int, span: float) -> Tensor:
     """From ``start - span * direction`` to ``start + span * direction`` for each direction [R, ...]: [R, steps, ...].
 
     Raises:
@@ -63,8 +63,8 @@ def interpolate(model: Explored, first: Batch, second: Batch, steps: int) -> Ten
     ends = [model.encode(batch).mu[0] for batch in (first, second)]
     condition = None
     if first.condition is not None and second.condition is not None:
-        condition = between(first.condition[0], second.condition[0], steps)
-    return model.generate(between(ends[0], ends[1], steps), condition)
+        condition = points_between(first.condition[0], second.condition[0], steps)
+    return model.generate(points_between(ends[0], ends[1], steps), condition)
 
 
 @torch.no_grad()
@@ -92,7 +92,7 @@ def traverse(model: Explored, batch: Batch, dims: Sequence[int] | None, steps: i
         raise ValueError(f"traverse: dims must be in 0 .. {mu.numel() - 1}, at least one, got {wrong or list(dims)}")
     directions = torch.zeros(len(dims), mu.numel(), dtype=mu.dtype, device=mu.device)
     directions[torch.arange(len(dims)), torch.tensor(dims)] = 1
-    z = along(mu, directions.view(-1, *mu.shape), steps, span)
+    z = points_along(mu, directions.view(-1, *mu.shape), steps, span)
     condition = None if batch.condition is None else batch.condition.expand(len(dims) * steps, -1)
     return model.generate(z.flatten(0, 1), condition).unflatten(0, (len(dims), steps))
 

@@ -20,7 +20,7 @@ from fastvae.records import Batch, DistortionUnit, Draw, VAETerms
 
 @runtime_checkable
 class _NamesLatentDim(Protocol):
-    """An encoder that says how many latent dimensions it gives."""
+    """An encoder with an attribute for its number of latent dimensions."""
 
     latent_dim: int
 
@@ -30,17 +30,17 @@ class VAE(nn.Module):
 
     Args:
         encoder: from x [B, ...] to the pair (mu, logvar), each [B, D] or of another shape [B, ...]. It is called with
-            (x, condition [B, C]) where the batch has a condition.
+            (x, condition [B, C]) if the batch has a condition.
         decoder: from z [N, ...] to the likelihood's parameters [N, ...]; K samples arrive as N = K * B rows, and with
             them, where there is one, the condition [N, C].
         likelihood: from those parameters to p(x|z), such as `fastvae.Bernoulli()` or `fastvae.Gaussian()`.
-        latent_dim: D, or the shape of one latent such as (4, 8, 8), which `sample` needs; taken from the prior, or from
-            ``encoder.latent_dim``, where one of them has it. Latents of more than one dimension must have it here or in
-            the prior.
+        latent_dim: D, or the shape of one latent such as (4, 8, 8), which `sample` requires; by default that of the
+            prior, or of ``encoder.latent_dim``, where one of them has it. Latents of more than one dimension must have
+            it here or in the prior.
         prior: p(z), see `fastvae.distributions.Prior`: both the KL and samples follow it; None is N(0, I).
 
     Raises:
-        TypeError: the prior is no `Prior`.
+        TypeError: the prior is not a `Prior`.
         ValueError: prior and ``latent_dim`` have different shapes.
     """
 
@@ -78,10 +78,10 @@ class VAE(nn.Module):
         self.latent_shape: tuple[int, ...] | None = shape
 
     def __init_subclass__(cls) -> None:
-        """Refuse a prior that samples would follow and the KL would not.
+        """Check that a subclass does not override the prior of samples but not of the KL.
 
         Raises:
-            TypeError: the class overrides `draw_prior` alone.
+            TypeError: the class overrides `draw_prior` only.
         """
         super().__init_subclass__()
         if "draw_prior" in cls.__dict__ and cls.forward is VAE.forward:
@@ -92,7 +92,7 @@ class VAE(nn.Module):
 
     @property
     def latent_dim(self) -> int | None:
-        """D, the number of latent dimensions: the elements of one latent; None where it is not known."""
+        """D, the number of latent dimensions: the elements of one latent; None if unknown."""
         return None if self.latent_shape is None else math.prod(self.latent_shape)
 
     def set_latent_shape(self, shape: tuple[int, ...]) -> None:
@@ -121,8 +121,8 @@ class VAE(nn.Module):
 
         Args:
             z: [B, ...], or [K, B, ...], which the decoder reads as [K * B, ...].
-            batch: what the decoder may read with z: this one reads its condition, a subclass's may read more.
-            condition: [B, C], where there is no batch to take it from.
+            batch: batch with the condition that the decoder reads; a subclass may read more.
+            condition: [B, C], if there is no batch.
 
         Returns:
             The bound likelihood: its ``mean`` is [B, ...] or [K, B, ...].
@@ -139,12 +139,12 @@ class VAE(nn.Module):
         """The rate and the distortion of each example, in nats: the one entry that DDP and the like wrap.
 
         Args:
-            batch: a record, or x [B, ...] itself, which then is the target too.
+            batch: a record, or x [B, ...] itself, which is then also the target.
             noise_key: int64 [3], see `fastvae.noise_key`.
-            draw: how many samples, of which noise, and what else is given, see `fastvae.Draw`.
+            draw: samples, noise and additional outputs, see `fastvae.Draw`.
 
         Returns:
-            With K = 1 the rate [B], in closed form where the prior has one; with more the rate of each draw,
+            With K = 1 the rate [B], in closed form if the prior has one; with more the rate of each draw,
             log q - log p, [K, B].
 
         Raises:
@@ -178,12 +178,12 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def generate(self, z: Tensor, condition: Tensor | None = None, noise_key: Tensor | None = None) -> Tensor:
-        """What a person would look at: the mean of p(x|z) for each latent; a subclass may decode otherwise.
+        """Return the mean of p(x|z) for each latent; a subclass may decode in another way.
 
         Args:
             z: [N, ...].
-            condition: [N, C], or [C] for all; None for a model that takes none.
-            noise_key: int64 [3], for a subclass that draws; this one draws nothing.
+            condition: [N, C], or [C] for all; None for a model without conditions.
+            noise_key: int64 [3], for a subclass that samples; not used here.
 
         Returns:
             [N, ...], as examples are.
@@ -192,7 +192,7 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def reconstruct(self, batch: Batch | Tensor) -> Tensor:
-        """What `generate` makes of the posterior's mean, [B, ...]; no noise is drawn."""
+        """Return `generate` of the posterior mean, [B, ...]; no noise is used."""
         batch = as_batch(batch)
         return self.generate(self.encode(batch).mu, batch.condition)
 
@@ -200,7 +200,7 @@ class VAE(nn.Module):
         """Latents from the prior, [num, ...].
 
         Raises:
-            ValueError: the model does not know the latents' shape.
+            ValueError: the latent shape is unknown.
         """
         return self.prior.rsample(num, noise_key)
 
@@ -217,7 +217,7 @@ class VAE(nn.Module):
         """New examples: z from the prior, then `generate`, [num, ...].
 
         Args:
-            num: the number of examples.
+            num: number of examples.
             noise_key: int64 [3], see `fastvae.noise_key`; row i has the noise of row first_row + i. None makes one
                 from the seed.
             seed: which examples, if there is no key; the same ones as ``LoadedRun.sample(num, seed=seed)``.

@@ -73,7 +73,7 @@ class RunLock:
 
 
 @contextmanager
-def hold(run_dir: Path, *, say: Callable[[str], None]) -> Iterator[RunLock]:
+def hold(run_dir: Path, *, report: Callable[[str], None]) -> Iterator[RunLock]:
     """Hold the run directory's lock while the block runs.
 
     Raises:
@@ -91,7 +91,7 @@ def hold(run_dir: Path, *, say: Callable[[str], None]) -> Iterator[RunLock]:
                     f"{run_dir} is in use by {describe(holder)}, last sign of life {_age_s(path):.0f} s ago; stop that "
                     "run, or choose another --run-dir"
                 )
-            say(f"took over {run_dir} from {describe(holder)}: {stale}")
+            report(f"took over {run_dir} from {describe(holder)}: {stale}")
         write_atomic(path, dump_json(owner))
     lock = RunLock(run_dir, owner)
     lock.start()
@@ -112,7 +112,7 @@ def hold_together(run_dir: Path, world: World) -> Iterator[RunLock | None]:
         lock, error = None, None
         if world.is_main:
             try:
-                lock = stack.enter_context(hold(run_dir, say=_say))
+                lock = stack.enter_context(hold(run_dir, report=_report))
             except (ValueError, OSError) as problem:
                 error = str(problem)
         error = world.broadcast_text(error)
@@ -121,7 +121,7 @@ def hold_together(run_dir: Path, world: World) -> Iterator[RunLock | None]:
         yield lock
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     print(f"fastvae: {text}", file=sys.stderr, flush=True)
 
 

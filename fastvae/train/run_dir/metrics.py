@@ -122,7 +122,7 @@ class MetricsLog:
             fields = {name: text for name, text in (("rate", rate), ("numbers", numbers)) if text}
             self._progress.update(self._task, completed=step, **fields)  # type: ignore[arg-type]
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print a line on the terminal."""
         self._lines.line(text)
         if self._active and self._is_shown:

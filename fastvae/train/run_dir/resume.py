@@ -21,6 +21,7 @@ Resume: TypeAlias = bool | Literal["must"]
 
 # These may differ in a resumed run. More steps continue a run: the schedules then span the new number.
 _CONFIGS: dict[str, type[Settings]] = {"model": ModelConfig, "data": DataConfig, "train": TrainConfig}
+_ALWAYS_FREE = {"module.file"}  # the file of a user's model may be moved; its digest is compared
 
 
 def plain(value: Any) -> Any:
@@ -73,7 +74,7 @@ def check_same_run(checkpoint: Checkpoint, resolved: Mapping[str, Any], run_dir:
     Raises:
         ValueError: settings differ; the message names each with both values.
     """
-    without_effect = {
+    without_effect = _ALWAYS_FREE | {
         name for prefix, kind in _CONFIGS.items() for name in settings_without_effect(extended(kind), prefix)
     }
     without_effect.add("module.file")  # the file of a user's model may be moved; its digest is compared

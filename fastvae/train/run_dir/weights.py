@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import safetensors
@@ -75,10 +76,26 @@ def _weights_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return model | averages
 
 
+def sort_metadata(path: Path) -> None:
+    """Sort the metadata in a safetensors file, so that equal weights are equal files.
+
+    The library writes the entries in another order each time.
+    """
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header = {"__metadata__": dict(sorted(header.pop("__metadata__").items())), **header}
+        content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(content) <= size, f"{path}: the header grew from {size} to {len(content)} bytes"
+        file.seek(8)
+        file.write(content.ljust(size))
+
+
 def write_weights(path: Path, model: nn.Module) -> None:
     """Write a model's weights to a safetensors file atomically."""
     with replacing(path) as temporary:
         safetensors.torch.save_model(model, str(temporary), METADATA)
+        sort_metadata(temporary)
 
 
 def export_weights(run_dir: str | Path, to: Path, *, step: int | None = None) -> int:
@@ -90,6 +107,7 @@ def export_weights(run_dir: str | Path, to: Path, *, step: int | None = None) ->
     step, tensors = read_weights(Path(run_dir), step)
     with replacing(to) as temporary:
         safetensors.torch.save_file(tensors, str(temporary), METADATA)
+        sort_metadata(temporary)
     return step
 
 

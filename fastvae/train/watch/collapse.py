@@ -14,7 +14,7 @@ def is_collapsed(config: CollapseConfig, evaluation: Evaluation) -> bool:
 
 
 def advice(config: CollapseConfig, evaluation: Evaluation, *, is_final: bool = False) -> str:
-    """The line that a run prints once its posterior has collapsed.
+    """Return the warning for a collapsed run.
 
     Args:
         config: the limits.

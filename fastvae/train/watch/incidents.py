@@ -49,7 +49,7 @@ class Incidents:
         config = self._config.collapse
         state.collapsed_evaluations = state.collapsed_evaluations + 1 if is_collapsed(config, evaluation) else 0
         if state.collapsed_evaluations == config.evaluations:
-            self._log.say(advice(config, evaluation))
+            self._log.print_line(advice(config, evaluation))
             units = {"active_units": evaluation.active_units, "latent_units": evaluation.latent_units}
             self._log.write("posterior_collapse", state.step, units)
 
@@ -57,7 +57,7 @@ class Incidents:
         """Warn at the end of a run that has collapsed and has not said so during training."""
         config = self._config.collapse
         if is_collapsed(config, evaluation) and state.collapsed_evaluations < config.evaluations:
-            self._log.say(advice(config, evaluation, is_final=True))
+            self._log.print_line(advice(config, evaluation, is_final=True))
 
     def _write(self, player: str, skip: Skip) -> None:
         kind = column(player, "skipped_spike" if skip.finite else "skipped_not_finite")
@@ -66,12 +66,12 @@ class Incidents:
         if self._count <= _SAID:
             why = "far above their usual level" if skip.finite else "not finite"
             whose = "" if player == GENERATOR else f" of the {player}"
-            self._log.say(
+            self._log.print_line(
                 f"step {skip.step}{whose} skipped on all ranks: loss {skip.loss_nats:.4g} nats or gradient norm "
                 f"{skip.grad_norm:.4g} {why}"
             )
         if self._count == _SAID:
-            self._log.say("further skipped steps are in metrics.jsonl only")
+            self._log.print_line("further skipped steps are in metrics.jsonl only")
 
     def _explain(self, player: Player, skip: Skip) -> str:
         step = skip.step - 1
