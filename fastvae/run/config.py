@@ -91,7 +91,6 @@ def read_config(directory: Path) -> RunConfig:
             message states the reason.
     """
     path, record = RunDir(directory).config, read_record(directory)
-    _check_plugins(directory, record)
     fields = read_fields(directory)
     if fields.get("model") is None or fields.get("data") is None:
         raise ValueError(_of_a_users_model(directory, fields))
@@ -102,26 +101,13 @@ def read_config(directory: Path) -> RunConfig:
         raise ValueError(f"{path}: {' '.join(str(error).split())[:_MAX_MESSAGE]}") from None
 
 
-def _check_plugins(directory: Path, record: dict[str, Any] | None) -> None:
-    """Check that the plugins of a run are loaded; plugins with other source files are reported on stderr.
-
-    Raises:
-        ValueError: a plugin is not loaded.
-    """
-    need, differ = why_other_plugins(directory, record)
-    if need is not None:
-        raise ValueError(need)
-    if differ is not None:
-        print(f"warning: {differ}; results can differ", file=sys.stderr, flush=True)
-
-
 def read_users_config(directory: Path) -> RunConfig:
     """The configuration of a run of a user's model: model and data are defaults, which nothing reads.
 
     Raises:
         ValueError: the directory does not contain a run, or ``config.yaml`` is not one of this version.
     """
-    _check_plugins(directory, read_record(directory))
+    read_record(directory)
     fields = read_fields(directory)
     try:
         rules = dacite.Config(cast=[Path, tuple], strict=True)

@@ -77,7 +77,6 @@ def check_same_run(checkpoint: Checkpoint, resolved: Mapping[str, Any], run_dir:
     without_effect = _ALWAYS_FREE | {
         name for prefix, kind in _CONFIGS.items() for name in settings_without_effect(extended(kind), prefix)
     }
-    without_effect.add("module.file")  # the file of a user's model may be moved; its digest is compared
     saved, asked = _flatten(checkpoint.scalars["config"]), _flatten(resolved)
     differences = [
         f"{name} was {saved.get(name)!r}, now {asked.get(name)!r}"
