@@ -49,7 +49,9 @@ def test_a_nonfinite_gradient_changes_nothing(strategy, bad: float, max_grad_nor
 
 
 def test_the_world_is_read_from_torchruns_environment() -> None:
-    world = world_from_environment("cpu", {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"})
+    world = world_from_environment(
+        "cpu", {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    )
     assert (world.rank, world.local_rank, world.world_size, world.is_main) == (3, 1, 4, False)
     assert world_from_environment("cpu", {}).is_main
 
@@ -79,7 +81,7 @@ def test_a_checksum_computed_in_chunks_equals_that_of_the_whole(
     places = torch.arange(tensor.numel() * tensor.element_size()) * 2 + 1
     whole = (tensor.flatten().view(torch.uint8).to(torch.int64) * places).sum()
     monkeypatch.setattr(
-        "fastvae.distributed.strategy._CHECKSUM_BYTES", 10
+        "fastvae.distributed.replicas._CHECKSUM_BYTES", 10
     )  # smaller than the tensor's size, and not a divisor of it
     assert torch.equal(checksum(tensor), whole)
     if tensor.dim() > 1:

@@ -81,8 +81,8 @@ def test_impossible_requests_are_one_line_errors(run: LoadedRun) -> None:
             lambda: run.sample(2, shift=torch.zeros(99)),
             r"sample: shift: must have the model's latent shape \[4\], got \[99\]",
         ),
-        (lambda: run.traverse(start=3, label="4"), "start takes the example's own condition; leave out label"),
-        (lambda: run.attribute_direction("label"), "label needs a value, such as label=0"),
+        (lambda: run.traverse(start=3, label="4"), "start uses the example's own condition; leave out label"),
+        (lambda: run.attribute_direction("label"), "label requires a value, such as label=0"),
     ):
         with pytest.raises(ValueError, match=words):
             call()
@@ -200,14 +200,14 @@ def test_commands_write_files(run_dir: Path, tmp_path: Path, capsys: pytest.Capt
         (["--label=ten"], "label must be one of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, got 'ten'"),
         (["--length=4"], "conditioned on label, not on length"),
         (["--condition", "speaker"], "must be NAME=VALUE, such as speaker=george, got 'speaker'"),
-        (["--label=3", "--condition", "label=4"], "label is named twice, as 3 and 4; remove one"),
+        (["--label=3", "--condition", "label=4"], "label is given twice, as 3 and 4; remove one"),
         (["--like=1", "--num=0"], "num must be at least 1, got 0"),
-        (["--out=samples.txt"], "examples of digits become a file .png, got samples.txt; name one, or a folder"),
+        (["--out=samples.txt"], "--out: examples of digits are written to a file .png, got samples.txt"),
         (["--temperature=0.5"], "temperature requires a model of sentences, got VAE"),
         (["--strength=2"], "requires --like or --attribute"),
-        (["--like=1", "--strength=nan"], "--strength: must be a finite number, got nan"),
-        (["--attribute=3", "--strength=inf"], "--strength: must be a finite number, got inf"),
-        (["--like=1", "--label=2"], "takes the example's own condition"),
+        (["--like=1", "--strength=nan"], "--strength must be a finite number, got nan"),
+        (["--attribute=3", "--strength=inf"], "--strength must be a finite number, got inf"),
+        (["--like=1", "--label=2"], "uses the example's own condition"),
     ],
 )
 def test_invalid_arguments_are_one_line_errors(

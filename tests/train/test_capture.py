@@ -106,9 +106,9 @@ class Kernels(TorchDispatchMode):
 class WithCritic(ELBOTask):
     """The VAE's step and a step of a linear model that learns the sum of the pixels."""
 
-    columns = ("loss_nats", "elbo_nats", "rate_nats", "distortion_nats", "squared_error")
-
-    def __init__(self, critic: nn.Module) -> None:
+    def __init__(self, model: nn.Module, critic: nn.Module) -> None:
+        super().__init__(model)
+        self.columns = ("loss_nats", "elbo_nats", "rate_nats", "distortion_nats", "squared_error")
         self.opponents = (PlayerSpec(name="critic", model=critic, optim=OptimConfig(lr=2.0**-6), ema=0.5),)
 
     def numbers(self, config: TrainConfig, step: int) -> dict[str, float]:
@@ -125,7 +125,7 @@ class WithCritic(ELBOTask):
                 player.backward(losses)
             errors += losses.detach().sum()
         others, report = super().step(players, micro_batches, numbers), player.step(errors)
-        sums = torch.cat([others.sums[-4:], errors.view(1)])
+        sums = torch.cat([others.sums[:4], errors.view(1)])
         return StepResult(reports={**others.reports, "critic": report}, sums=sums)
 
 
@@ -150,7 +150,7 @@ class Trained:
             critic = nn.Linear(6, 1)
         self.config = config
         model = fastvae.VAE(encoder, decoder, fastvae.Bernoulli())
-        self.task: Task = WithCritic(critic) if with_critic else ELBOTask(model)
+        self.task: Task = WithCritic(model, critic) if with_critic else ELBOTask(model)
         specs = all_specs(model, config, self.task.opponents)
         strategies = build_strategies(specs, World(device=device), config)
         averages = set_up(specs, strategies, config, ())
