@@ -81,7 +81,7 @@ def test_impossible_requests_are_one_line_errors(run: LoadedRun) -> None:
             lambda: run.sample(2, shift=torch.zeros(99)),
             r"sample: shift: must have the model's latent shape \[4\], got \[99\]",
         ),
-        (lambda: run.traverse(start=3, label="4"), "start uses the example's own condition; leave out label"),
+        (lambda: run.traverse(start=3, label="4"), "start takes the example's own condition; leave out label"),
         (lambda: run.attribute_direction("label"), "label requires a value, such as label=0"),
     ):
         with pytest.raises(ValueError, match=words):
