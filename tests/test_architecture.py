@@ -39,3 +39,8 @@ def test_the_levels_are_those_of_the_import_test() -> None:
     rows = re.findall(r"^\| (\d+) \| (.+) \|$", PAGE, re.M)
     levels = [set(re.findall(r"`(\w+)`", cell)) for _, cell in rows]
     assert levels == [level for level in LEVELS if level != {"__main__"}]
+
+
+def test_the_core_of_data_knows_no_kind() -> None:
+    """A new kind is a folder: at most 14 files are at the top of data/."""
+    assert len(list((ROOT / "fastvae" / "data").glob("*.py"))) <= 14

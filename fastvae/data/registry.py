@@ -11,11 +11,11 @@ from fastvae.data.condition import conditioned
 from fastvae.data.config import DataConfig
 from fastvae.data.dataset import Data, State, condition_on
 from fastvae.data.files.foreign import check_not_foreign, what_a_folder_holds
+from fastvae.data.files.stamp import STAMP_FILE, stamp_of, why_unreadable
 from fastvae.data.kind import Form, Renderer
 from fastvae.data.kinds import ANY, KINDS, dataset_names, kind_of_dataset, resolve
 from fastvae.data.restore import examples_missing, kept_kind, restore
 from fastvae.data.source import Source
-from fastvae.data.stamp import STAMP_FILE, stamp_of, why_unreadable
 from fastvae.data.views import looked_at
 
 

@@ -16,11 +16,11 @@ from PIL import Image, features
 
 from fastvae.data import DataConfig, build_data
 from fastvae.data.files.image_files import decode_image, image_extensions
+from fastvae.data.files.stamp import stamp_of, why_unreadable
 from fastvae.data.files.tar import TarShards
 from fastvae.data.pixels.config import ImagesConfig
 from fastvae.data.pixels.images import load_folder
 from fastvae.data.pixels.own import holds_images
-from fastvae.data.stamp import stamp_of, why_unreadable
 
 LIMIT = 2**24
 ORIENTATION = 0x0112

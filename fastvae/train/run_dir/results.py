@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fastvae import figures
 from fastvae.data import DESCRIPTION, Data, Source, describe, evaluation_batches
-from fastvae.data.stamp import why_changed
+from fastvae.data.files.stamp import why_changed
 from fastvae.generative import AnyModel, mean_of
 from fastvae.ops import noise_key
 from fastvae.records import Batch
