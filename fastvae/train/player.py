@@ -72,7 +72,15 @@ class Player:
 
         Args:
             losses: [B] in nats per example, or their sum []; the mean over the GLOBAL batch is minimised.
+
+        Raises:
+            ValueError: the losses have another shape, such as [B, B] by broadcasting.
         """
+        if losses.dim() > 1:
+            raise ValueError(
+                f"Player.backward: losses must be [B] or their sum [], got {list(losses.shape)}; squeeze a network's"
+                " scores [B, 1] before they are added to [B]"
+            )
         self.strategy.backward(losses.sum() * (self.strategy.world.world_size / self.config.global_batch_size))
 
     def global_mean(self, local_sum: Tensor) -> Tensor:

@@ -15,10 +15,10 @@
             for index, micro in enumerate(micro_batches):
                 last = index == len(micro_batches) - 1
                 with generator.strategy.accumulate(last), discriminator.strategy.accumulate(last):
-                    terms = generator.strategy.module(micro.batch, micro.key)
-                    fake = ...                                             # with the gradient of the generator
+                    terms = generator.strategy.module(micro.batch, micro.key, Draw(reconstruction=True))
+                    fake = terms.reconstruction                            # with the gradient of the generator
                     verdicts = discriminator.strategy.module(torch.cat([micro.batch.target, fake.detach()]))
-                    real_part, fake_part = verdicts.chunk(2)
+                    real_part, fake_part = verdicts.chunk(2)                                   # [B] each
                     discriminator_loss = (1 - real_part).relu() + (1 + fake_part).relu()        # [B]
                     discriminator.backward(discriminator_loss)
                     with discriminator.strategy.frozen() as frozen:
