@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 import threading
@@ -92,9 +93,25 @@ class Saver:
         return self._error is not None
 
     def identify(self, models: Mapping[str, nn.Module], data: Data) -> None:
-        """Record each player's model and the data on rank 0, before a strategy wraps the models."""
+        """Record each player's model and the data on rank 0, before a strategy wraps the models.
+
+        Raises:
+            ValueError: on all ranks: some of them have other models or other data than rank 0.
+        """
+        found = identify(models, data)
+        self._require_equal_on_all_ranks(found)
         if self._world.is_main:
-            self._data, self._belongs_to = data, identify(models, data)
+            self._data, self._belongs_to = data, found
+
+    def _require_equal_on_all_ranks(self, found: Mapping[str, Any]) -> None:
+        own = json.dumps(found, sort_keys=True, default=str)
+        differs = torch.tensor(float(own != self._world.broadcast_text(own)), device=self._world.device)
+        num_others = int(next(iter(self._strategies.values())).all_reduce_sum(differs))
+        if num_others:
+            raise ValueError(
+                f"train: model and data must be equal on all ranks, {num_others} of {self._world.world_size} ranks have"
+                " others than rank 0; seed the code that makes them, or read the data from a file"
+            )
 
     def resume(self, averages: Mapping[str, dict[str, Tensor]]) -> TrainState:
         """Return the state to resume from: the newest valid checkpoint of this run, or step 0.
