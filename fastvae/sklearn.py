@@ -24,7 +24,7 @@ from fastvae.data.table.tables import learn_columns, table_data
 from fastvae.distributed import world_from_environment
 from fastvae.models import VAE, ModelConfig, build_model
 from fastvae.objective import ObjectiveConfig
-from fastvae.ops import Use, noise_key, philox_normal, stream
+from fastvae.ops import LatentSite, Use, noise_key, philox_normal, stream
 from fastvae.records import Batch
 from fastvae.train import TrainConfig, train
 
@@ -232,7 +232,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """Standard normal numbers [K, 1, D], from the noise of evaluation."""
         if self.num_samples < 1:
             raise ValueError(f"VAETransformer: num_samples must be at least 1, got {self.num_samples}")
-        key, use = noise_key(self._seed), stream(Use.LATENT, evaluation=True)
+        key, use = noise_key(self._seed), stream(Use.LATENT, LatentSite.Z, evaluation=True)
         return philox_normal(key, self.num_samples, self._n_features_out, stream=use).double().unsqueeze(1)
 
     def _bounds(self, batch: Batch, noise: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ def test_ratings_below_the_minimum_are_ignored(run_dir: Path, tmp_path: Path) ->
     assert len(low) == len(same) + GENRES * PER_GENRE  # bob, without any items, gets recommendations too
     assert run.source(tmp_path / "low.csv")[torch.arange(2)].to_dense().sum(1).tolist() == [1, 0]
     (tmp_path / "low.csv").write_text("user,item,rating\nann,g0-1,1\n")
-    with pytest.raises(ValueError, match=r"low\.csv.* 1 items .*rating of at least 4"):
+    with pytest.raises(ValueError, match=r"low\.csv.* 1 item .*rating of at least 4"):
         run.score(tmp_path / "low.csv")
 
 

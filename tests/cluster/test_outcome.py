@@ -64,7 +64,7 @@ def test_an_end_without_a_status_counts_as_a_failure(say: Say, tmp_path: Path) -
     say("running", start=1)
     outcome, reason = judge(tmp_path, "7.1", warned=False)
     assert outcome is Outcome.FAILED
-    assert "without a word" in reason
+    assert "without a recorded reason" in reason
 
 
 def test_a_job_that_never_trains_is_not_retried_indefinitely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

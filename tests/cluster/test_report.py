@@ -72,7 +72,9 @@ def test_without_slurm_the_status_of_the_directory_is_shown(
     assert "job         31: scontrol is not on PATH" in status(capsys, str(run_dir))
 
 
-@pytest.mark.parametrize(("words", "expected"), [([], "no runs below runs"), (["nowhere"], "nowhere must hold a run")])
+@pytest.mark.parametrize(
+    ("words", "expected"), [([], "no runs below runs"), (["nowhere"], "nowhere must contain a run")]
+)
 def test_a_missing_run_is_a_one_line_error(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -92,4 +94,4 @@ def test_a_run_of_another_format_does_not_hide_the_others(run_dir: Path, capsys:
     write_status(old, World(), "done", 500)
     first, second = status(capsys).splitlines()
     assert first.startswith("runs/digits  running, step 200 of 500")
-    assert second.startswith("runs/old     holds a run of format 0, written by an older fastvae")
+    assert second.startswith("runs/old     contains a run of format 0, written by an older fastvae")

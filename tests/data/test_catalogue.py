@@ -56,7 +56,7 @@ def test_an_ambiguous_or_unknown_name_lists_the_closest_items(name: str, message
 def test_case_resolves_otherwise_equal_titles() -> None:
     catalogue = Catalogue(("a", "A", "b"), ("a", "A", "b"))
     assert [catalogue.find(name) for name in ("a", "A", "B", "id=A")] == [0, 1, 2, 1]
-    with pytest.raises(ValueError, match=r"'it' can be several items: iT \| IT;"):
+    with pytest.raises(ValueError, match=r"'it' matches several items: iT \| IT;"):
         Catalogue(("1", "2"), ("iT", "IT")).find("it")
 
 

@@ -43,7 +43,7 @@ def test_the_error_for_an_unusable_folder_lists_its_content(tmp_path: Path) -> N
         build_data(config)
     (tmp_path / "a.dat").write_bytes(bytes(9))
     (tmp_path / ".hidden.png").write_bytes(b"?")
-    with pytest.raises(ValueError, match=r"it holds 1 .dat"):
+    with pytest.raises(ValueError, match=r"it contains 1 .dat"):
         build_data(config)
     with tarfile.open(tmp_path / "shard.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "a.dat", "a.npy")

@@ -82,7 +82,7 @@ def test_an_image_of_another_size_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds no images; looked for .png"):
+    with pytest.raises(ValueError, match=r"contains no images; searched for .png"):
         every(tmp_path)
 
 
@@ -110,9 +110,7 @@ def test_huge_dimensions_are_refused_before_they_are_decoded(tmp_path: Path, wid
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
-    with pytest.raises(
-        ValueError, match=r"a.png: (not an image that Pillow reads .*exceeds limit|.*more than the limit)"
-    ):
+    with pytest.raises(ValueError, match=r"a.png: (not an image that Pillow reads .*exceeds limit|.*exceed the limit)"):
         every(tmp_path)
 
 

@@ -164,7 +164,7 @@ def test_training_and_test_rows_may_be_two_dataframes() -> None:
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"x": [[1.0], [2.0]]}, "column x holds list"),
+        ({"x": [[1.0], [2.0]]}, "column x contains list"),
         ({"x": ["1", "2", "3", "4", "five"] * 8}, "column x holds 'five' in row 5"),
     ],
 )

@@ -63,7 +63,7 @@ def test_every_conflict_is_named_with_both_values(tmp_path: Path) -> None:
     [
         ('{"zero_optimization": {"stage": 2},}', r"mine\.json is not JSON: .* line 1"),
         ("", r"mine\.json is not JSON"),
-        ("[1, 2]", r"mine\.json must hold a JSON object, got list"),
+        ("[1, 2]", r"mine\.json must contain a JSON object, got list"),
         ('{"zero_optimization": 2}', r"zero_optimization must be an object, got 2"),
         ('{"zero_optimization": {"stage": 7}}', r"stage must be 0, 1, 2 or 3, got 7"),
     ],

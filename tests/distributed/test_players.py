@@ -140,7 +140,7 @@ def test_the_weights_of_a_run_are_those_of_the_generator(runs: Path, tmp_path: P
 
 def test_unsuitable_settings_and_players_are_refused(tmp_path: Path) -> None:
     options = StrategyOptions(ddp=DDPConfig(static_graph=True), num_players=2)
-    with pytest.raises(ValueError, match=r"train\.ddp\.static_graph is not for a task that trains two models"):
+    with pytest.raises(ValueError, match=r"train\.ddp\.static_graph does not support a task that trains two models"):
         build_strategy("ddp", World(world_size=2), options)
     with pytest.raises(ValueError, match=r"PlayerSpec: name must be letters, digits and underscores, got 'a\.b'"):
         PlayerSpec(name="a.b", model=nn.Identity())

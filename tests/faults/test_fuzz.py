@@ -36,6 +36,7 @@ from fastvae.ops import backend
 from fastvae.recipes import digits
 from fastvae.run.config import read_config
 from fastvae.train.run_dir.checkpoint import CheckpointError, read_checkpoint
+from fastvae.train.run_dir.record import write_record
 from fastvae.train.run_dir.resume import plain
 from tests import launching
 from tests.faults.table import Fault
@@ -91,6 +92,11 @@ def read_sound(path: Path) -> object:
     return [read_recording(path, 400, 100, silence=silence) for silence in ("auto", "keep", "skip")]
 
 
+def read_run_config(path: Path) -> object:
+    write_record(path.parent, {})  # a run directory has this file beside config.yaml
+    return read_config(path.parent)
+
+
 PARSERS: dict[str, tuple[str, Callable[[], bytes], Callable[[Path], object]]] = {
     "idx": ("own.idx", idx_file, lambda path: read_idx(path, max_bytes=MAX_BYTES)),
     "npy": ("own.npy", lambda: as_bytes(np.save, PIXELS), lambda path: load_arrays(path, max_bytes=MAX_BYTES)),
@@ -121,7 +127,7 @@ PARSERS: dict[str, tuple[str, Callable[[], bytes], Callable[[Path], object]]] = 
     "jpeg": ("own.jpg", lambda: as_bytes(Image.fromarray(PIXELS[0]).save, format="jpeg"), read_folder),
     "wav": ("own.wav", lambda: sound_file("WAV"), read_sound),
     "aiff": ("own.aiff", lambda: sound_file("AIFF"), read_sound),
-    "config.yaml": ("config.yaml", config_file, lambda path: read_config(path.parent)),
+    "config.yaml": ("config.yaml", config_file, read_run_config),
     "data.json": ("data.json", data_file, lambda path: restore({"data.json": path.read_bytes()}, "fuzz")),
 }
 

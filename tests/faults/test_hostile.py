@@ -135,7 +135,7 @@ ARRAYS: dict[str, tuple[Callable[[Path], object], str]] = {
         "not a readable .npz archive",
     ),
     "truncated array": (lambda d: npz(d, x=npy(EXAMPLES)[:-100]), "truncated: 6400 bytes of numbers expected"),
-    "a header that lies": (lambda d: npz(d, x=header((2**40, 8))), "the limit is 0.05 GiB (--data.max-gib)"),
+    "a header that lies": (lambda d: npz(d, x=header((2**40, 8))), "more than the limit of 0.05 GiB (--data.max-gib)"),
     "a zip bomb": (lambda d: npz(d, x=header((8, 8)) + bytes(2**28)), "longer than the 256"),
     "NaN": (lambda d: npz(d, x=bad_value(np.nan)), "got NaN or infinity in example 77"),
     "infinity": (lambda d: npz(d, x=bad_value(np.inf)), "got NaN or infinity in example 77"),
@@ -216,7 +216,7 @@ IDX: dict[str, tuple[bytes, str]] = {
     "wrong sizes": (gzip.compress(idx(100, 28, 28), 1), "images-idx3-ubyte.gz"),
     "sizes that lie": (gzip.compress(idx(60000, 28, 28, content=b"abc"), 1), "truncated: 47040000 bytes expected"),
     "a gzip bomb": (gzip.compress(idx(60000, 28, 28) + bytes(2**28), 1), "longer than"),
-    "huge sizes": (gzip.compress(idx(2**31, 28, 28, content=b"")), "the limit is"),
+    "huge sizes": (gzip.compress(idx(2**31, 28, 28, content=b"")), "than the limit of"),
     "other pixels": (gzip.compress(idx(60000, 28, 28), 1), "not the published file"),
 }
 
@@ -312,7 +312,7 @@ def test_weights(name: str, program: Program, finished: Path, tmp_path: Path, fa
         (tmp_path / "other" / kept).write_bytes((finished / kept).read_bytes())
     (tmp_path / "other" / "model.safetensors").write_bytes(WEIGHTS[name])
     line = one_line(refusal(program, tmp_path, "evaluate", str(tmp_path / "other")))
-    assert "model.safetensors is no safetensors file" in line or "model.safetensors does not fit the model" in line
+    assert "model.safetensors is not a safetensors file" in line or "model.safetensors does not fit the model" in line
     assert len(line) < 2000
     fault.row(24, f"weights: {name}", injected=1)
 

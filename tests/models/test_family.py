@@ -35,8 +35,8 @@ def registries() -> Iterator[None]:
             "gru is a network of family text, and the family is vae; choose mlp, conv or linear",
         ),
         ({"family": "autoencoder", "network": "conv"}, None, "conv is a network of family vae"),
-        ({"likelihood": "tokens"}, None, "family vae needs bernoulli, .* or table, got tokens"),
-        ({"family": "text", "network": "gru"}, None, "family text needs tokens, got bernoulli"),
+        ({"likelihood": "tokens"}, None, "family vae requires bernoulli, .* or table, got tokens"),
+        ({"family": "text", "network": "gru"}, None, "family text requires tokens, got bernoulli"),
         ({"network": "conv", "conditioning": "film"}, None, "film: network conv of family vae has no FiLM"),
         ({"hidden_dim": (), "conditioning": "film"}, None, r"at least one hidden layer, got model.hidden_dim=\(\)"),
         ({}, "text", "network mlp of family vae reads pixels, audio or table data, got text; set model.family to text"),
@@ -119,7 +119,7 @@ def test_a_users_family_and_likelihood_are_built() -> None:
         models.register_likelihood("shifted", Shifted)
     with pytest.raises(ValueError, match="no family is named 'tin'; did you mean tiny"):
         models.register_likelihood("other", Shifted, families=("tin",))
-    with pytest.raises(ValueError, match="family hierarchical needs"):
+    with pytest.raises(ValueError, match="family hierarchical requires"):
         check_model(replace(config, family="hierarchical", network="mlp"))
 
 

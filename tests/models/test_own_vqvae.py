@@ -136,7 +136,7 @@ def test_samples_and_free_bits_require_a_forward_with_a_draw(digits: Data, tmp_p
 def test_contradictory_declarations_are_refused() -> None:
     model = VQVAE()
     model.estimates_elbo = True
-    with pytest.raises(ValueError, match=r"a squared error must say estimates_elbo = False"):
+    with pytest.raises(ValueError, match=r"a squared error must set estimates_elbo = False"):
         AnyModel(model)
     model.distortion_unit = "furlongs"
     with pytest.raises(ValueError, match=r"distortion_unit must be 'nats' or 'squared error', got 'furlongs'"):

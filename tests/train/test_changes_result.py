@@ -24,6 +24,7 @@ train.deepspeed.stage train.deepspeed.offload_optimizer train.deepspeed.offload_
 train.log_every train.eval_every train.eval_batch_size train.final_samples
 train.checkpoint_every train.keep_checkpoints train.keep_every train.save_in_background train.on_save_error
 train.grace_seconds train.guard.stop_after train.collapse.min_active train.collapse.evaluations train.debug_numerics
+train.progress train.pictures
 """.split()
 
 

@@ -70,7 +70,7 @@ def test_the_decoder_is_reinitialised_and_the_encoder_is_kept(tmp_path: Path) ->
 
 
 def test_pretraining_is_refused_under_deepspeed() -> None:
-    with pytest.raises(ValueError, match="autoencoder_steps is not for strategy deepspeed"):
+    with pytest.raises(ValueError, match="autoencoder_steps is not supported by strategy deepspeed"):
         TrainConfig(strategy="deepspeed", objective=ObjectiveConfig(autoencoder_steps=5))
     with pytest.raises(ValueError, match="must be numbers >= 0"):
         ObjectiveConfig(autoencoder_steps=-1)
