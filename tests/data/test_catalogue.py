@@ -40,7 +40,7 @@ def test_titles_match_before_ids_and_ids_before_parts_of_titles(name: str, ident
     ("name", "message"),
     [
         ("star", r"'star' can be several items: Star Wars \(1977\) | Star Trek \(1979\); give the whole title of one"),
-        ("sabrina", r"'sabrina' can be several items: Sabrina \(1995\) \| Sabrina \(1954\); give the whole title"),
+        ("sabrina", r"'sabrina' matches several items: Sabrina \(1995\) \| Sabrina \(1954\); give the whole title"),
         ("Chasing Amy (1997)", r"Chasing Amy \(1997\) \(id=8\) \| .* \(id=9\); use an ID, as in id=8"),
         ("Aliens", r"no item has 'Aliens' in its title; did you mean Alien \(1979\)"),
         ("id=77", "no item has the id '77'"),

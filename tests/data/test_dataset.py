@@ -132,11 +132,9 @@ def test_lazy_data_sets_are_accepted() -> None:
 
 
 def test_different_train_and_test_shapes_are_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"mine: train and test examples must have the same shape and type, got \[2\].*\[3\]"
-    ):
+    with pytest.raises(ValueError, match=r"mine: .* the same shape and type, got \[2\].*\[3\]"):
         as_data(torch.zeros(4, 2), torch.zeros(4, 3), name="mine")
-    with pytest.raises(ValueError, match="must be alike"):
+    with pytest.raises(ValueError, match="must have the same shape and type"):
         as_data(np.zeros((4, 2)), np.zeros((4, 2), dtype=np.uint8))
 
 

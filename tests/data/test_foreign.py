@@ -16,7 +16,7 @@ from fastvae.data import DataConfig, build_data
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("x.h5ad", b"\x89HDF\r\n\x1a\n" + bytes(40), "is an HDF5 file .*save its array as .npy"),
+        ("x.h5ad", b"\x89HDF\r\n\x1a\n" + bytes(40), "is an HDF5 file .*save the array as .npy"),
         ("x.csv", b"\x89HDF\r\n\x1a\n" + bytes(40), "is an HDF5 file"),
         ("x.mat", b"MATLAB 5.0 MAT-file, Platform", "is a MATLAB file"),
         ("x.db", b"SQLite format 3\0", "is an SQLite database"),
@@ -25,7 +25,7 @@ from fastvae.data import DataConfig, build_data
         ("x.zip", b"PK\x03\x04" + bytes(30), "is a compressed archive"),
         ("x.tar.gz", gzip.compress(b"tar", mtime=0), "is a compressed archive"),
         ("x.csv", gzip.compress(b"a,b\n1,2\n", mtime=0), "is a gzip file by its content; rename it to end with .gz"),
-        ("data", b"PAR1" + bytes(30), "is a parquet file by its content; give its name the ending .parquet"),
+        ("data", b"PAR1" + bytes(30), "is a parquet file by its content; rename it to end with .parquet"),
     ],
 )
 def test_files_of_other_programs_are_identified(

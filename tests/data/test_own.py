@@ -105,7 +105,7 @@ def test_an_audio_model_works_without_its_training_files(tmp_path: Path, capsys:
         ({"X": rows(30), "y": np.zeros(5)}, "y must have one label for each of 30 rows, got shape [5]"),
         ({"X": rows(30), "y": np.array(["a"] * 30)}, "not a table: y must hold numbers, got <U1"),
         ({"X": rows(30).astype(str)}, "not a table: X must hold numbers, got <U"),
-        ({"X": rows(30), "y": np.arange(30)}, "must hold 0 and 1 only, got 2; if it is not a label, set"),
+        ({"X": rows(30), "y": np.arange(30)}, "must contain 0 and 1 only, got 2; if it is not a label, set"),
     ],
 )
 def test_an_invalid_npz_table_is_a_one_line_error(

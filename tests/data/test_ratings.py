@@ -87,8 +87,8 @@ def test_columns_without_a_header_are_selected_by_number(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("user,item\nu1,B1\n,B2\n", "line 3 .*user must name somebody or something, got ''; remove the line"),
-        ("user,item\nu1,  \n", "line 2 .*item must name somebody"),
+        ("user,item\nu1,B1\n,B2\n", "line 3 .*user must not be empty, got ''; remove the line"),
+        ("user,item\nu1,  \n", "line 2 .*item must not be empty"),
         ("user,item\nu1,B1\nnan,B1\n", "line 3 .*got 'nan'"),
         ("user,item\nu1,B1\nu1,\\N\n", "line 3"),
         ('user,item,note\nu1,B1,"two\nlines"\n,B1,x\n', "line 4 "),
@@ -121,6 +121,6 @@ def test_the_recognised_columns_are_reported(tmp_path: Path) -> None:
     data = build_data(DataConfig(name="interactions", path=path, interactions=InteractionsConfig(min_rating=1.0)))
     printed = "\n".join(data.notes)
     taken = "127 interactions, users from visitorid, items from sku, ratings from rating, not used: event"
-    for words in (f"{taken}; 105 count", "5 are repeated and count once"):
+    for words in (f"{taken}; 105 are used", "5 are repeated and count once"):
         assert words in printed
     assert read_interactions(path).rows.columns.numel() == 120

@@ -124,7 +124,7 @@ def test_breast_cancer_is_read_from_scikit_learn() -> None:
         ("a,b\n", TableConfig(), "no rows"),
         ("1,2\n3,4\n", TableConfig(), "first line must name each column"),
         ("a,a\n3,4\n", TableConfig(), "first line must name each column"),
-        ("a,bad\n3,2\n", TableConfig(label="bad"), "must hold 0 and 1 only"),
+        ("a,bad\n3,2\n", TableConfig(label="bad"), "must contain 0 and 1 only"),
         ("a,b\n3,4\n", TableConfig(label="c"), "no column is named 'c'; there are a, b"),
         ("a,b\n3,4\n", TableConfig(categorical=("c",)), "no column is named 'c'"),
         ("label\n1\n", TableConfig(), "no column is left"),

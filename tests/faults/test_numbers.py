@@ -87,7 +87,7 @@ def test_several_nonfinite_steps_in_a_row_stop_all_ranks_with_the_reason(
     [message] = messages
     assert message.startswith("train: loss or gradient was not finite at the last 3 steps, up to step 8, ")
     assert ("rank 1: " in message) == (strategy != "one process")
-    assert "the first module to produce it was decoder." in message
+    assert "the first module to produce it was module decoder." in message
     assert "(FaultyLinear) in its forward; not finite: distortion, loss, gradient of encoder." in message
     assert "lower --train.lr" in message
     for seen in results(run):

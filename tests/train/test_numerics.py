@@ -63,7 +63,7 @@ def test_the_first_module_that_made_a_nan_is_named(tmp_path: Path, kind: str, ac
         train(broken_vae(kind, "middle"), tmp_path, debug_numerics=True, accumulation=accumulation)
     message = str(caught.value)
     assert "at step 6, and no weight was changed" in message
-    assert f"the first module to produce it was decoder.middle.1 (Faulty) in its {kind}" in message
+    assert f"the first module to produce it was module decoder.middle.1 (Faulty) in its {kind}" in message
     assert "gradient of encoder" in message
     assert ("distortion" in message) == (kind == "forward")
     assert "lower --train.lr" in message
