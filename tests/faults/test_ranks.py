@@ -20,7 +20,7 @@ from tests.faults.program import OPTIONS, Process, Program, logged_step, wait_un
 from tests.faults.table import Fault
 from tests.runs import metrics
 
-STEP = "fastvae.train.stepping:train_step"
+STEP = "fastvae.train.task:train_step"
 STEPS = ("--train.steps=300", "--train.checkpoint-every=10")
 
 
