@@ -186,11 +186,11 @@ class Roster:
     def _record(self, store: dist.Store, failure: Failure, num_alive: int | None = None) -> Failure:
         """Return the first failure that any rank recorded, which may be this one; every other rank reads it."""
         first = _parse(store.compare_set("first", "", json.dumps(asdict(failure))))
-        self._settle(first)  # remains the verdict here if the rank that serves the store leaves earlier
         store.add("trouble", 1)
         if first == failure:  # let the others read it before this process ends, and the store with it
             readers = num_alive or self._world_size
-            _wait_for(lambda: store.add("has read", 0) >= readers, _NEWS_S)
+            # The rank that serves the store may leave before this one: that does not change the verdict.
+            if_in_reach(lambda: _wait_for(lambda: store.add("has read", 0) >= readers, _NEWS_S))
         return first
 
     def _ask(self, store: dist.Store, own: Failure) -> Failure:
