@@ -119,14 +119,14 @@ def _import(name: str, folder: Path | None) -> ModuleType:
         if isinstance(error, ModuleNotFoundError) and error.name == name:
             places += "; other words of the command line come before --plugin"
         raise ValueError(
-            f"plugin {name} cannot be imported: {type(error).__name__}: {reason}{_place(error)}; searched {places}"
+            f"plugin {name} cannot be imported: {type(error).__name__}: {reason}{place_of(error)}; searched {places}"
         ) from error
     if module.__file__ is None:
         raise ValueError(f"plugin {name} must be a file {name}.py or a folder with an __init__.py, got {module!r}")
     return module
 
 
-def _place(error: Exception) -> str:
+def place_of(error: Exception) -> str:
     """The file and line of the user's code that raised an error; empty if the module was not found."""
     frames = [each for each in traceback.extract_tb(error.__traceback__) if not _is_machinery(each.filename)]
     frames = [each for each in frames if "site-packages" not in each.filename] or frames

@@ -13,7 +13,7 @@ import fastvae
 from fastvae.train.run_dir.run_dir import RunDir
 
 SMALL = {"final_samples": 1, "global_batch_size": 16, "device": "cpu"}
-"""Settings of a short run, beside its steps."""
+"""Settings of a short run, except its steps."""
 
 
 def digits() -> fastvae.Data:

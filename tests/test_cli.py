@@ -123,6 +123,7 @@ def test_latents_that_cannot_be_decoded_are_refused(
         np.save(path, latents)
     assert cli.main(["decode", str(run_dir), "--data", str(path)]) == 2
     error = capsys.readouterr().err
+    assert "pickle" not in error
     assert expected in error
     assert error.count("\n") == 1
 

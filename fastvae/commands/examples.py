@@ -122,8 +122,13 @@ def read_latents(path: Path) -> Tensor:
                 found = [loaded[name] for name in ("mu", "z") if name in loaded.files]
         else:
             found = [loaded]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except OSError as error:
         raise ValueError(f"--data: {path} cannot be read as a .npz or .npy file: {error}") from None
+    except (ValueError, EOFError, zipfile.BadZipFile):  # the text of these errors is about pickles, which are not read
+        raise ValueError(
+            f"--data: {path} cannot be read as a .npz or .npy file of numbers: it is another file, or damaged;"
+            " `fastvae encode` writes one"
+        ) from None
     if not found or found[0].ndim != 2 or not len(found[0]) or found[0].dtype.kind not in "fiu":
         has = f"{found[0].dtype} of shape {list(found[0].shape)}" if found else "neither"
         raise ValueError(f"--data: {path} must contain mu or z, numbers [N, D], got {has}; see `fastvae encode`")

@@ -30,7 +30,7 @@ PRESET = "--model.preset"
 
 
 def parse_run(command: str, recipe: str, words: Sequence[str], other_kinds: Sequence[type] = ()) -> RunConfig:
-    """A recipe's run with the options in ``words``; ``beside`` has the kinds whose options were taken out before.
+    """A recipe's run with the options in ``words``; ``other_kinds`` are the kinds whose options were removed before.
 
     A recipe binarises its own data as a paper did. A path brings other data, which are binarised only where the words
     ask for that. Another family brings its own defaults, and a preset its sizes; the other words change those.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from fastvae import ops
 from fastvae.distributions.gaussian import DiagonalGaussian, kl_divergence
 
 
-class Prior(nn.Module):
+class Prior(nn.Module, ABC):
     """A prior p(z) over latents of one shape.
 
     A subclass defines `log_prob` and `rsample`, and `kl` where the KL divergence has a closed form. Without one the
@@ -27,13 +28,13 @@ class Prior(nn.Module):
         super().__init__()
         self.latent_shape = as_shape(latent_shape)
 
+    @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
         """Log density of latents [..., *latent_shape]: [...] nats."""
-        raise NotImplementedError(f"{type(self).__name__} must define log_prob(z)")
 
+    @abstractmethod
     def rsample(self, num: int, noise_key: Tensor) -> Tensor:
         """Latents [num, *latent_shape], a function of the key (`fastvae.noise_key`) alone."""
-        raise NotImplementedError(f"{type(self).__name__} must define rsample(num, noise_key)")
 
     def kl(self, posterior: DiagonalGaussian) -> Tensor | None:
         """KL(posterior || p) in closed form, [B] nats; None where there is no closed form."""

@@ -70,7 +70,7 @@ def multinomial_nll(logits: Tensor, counts: Tensor) -> Tensor:
 
     nll = -sum_v counts_v log softmax(logits)_v (Liang et al. 2018, arXiv:1802.05814, equation 2), computed in float32
     (float64 for float64). For the backward, counts_sum softmax(logits) - counts, one logsumexp and one sum for each row
-    are kept beside the input. A count of 0 ignores its logit, even -inf; a logit of -inf with a count gives inf.
+    are kept with the input. A count of 0 ignores its logit, even -inf; a logit of -inf with a count gives inf.
 
     Args:
         logits: ``[B, V]``, or ``[K, B, V]`` of K importance samples; float32, bfloat16, float16 or float64.

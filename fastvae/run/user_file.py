@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastvae.plugins import place_of
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -72,7 +74,8 @@ class UserFile:
         seed and equal in all processes; afterwards it is as before.
 
         Raises:
-            ValueError: the file has no such function, or the function returns something else.
+            ValueError: the file has no such function, it or the function raised an exception, or the function returns
+                something else.
         """
         import torch  # imported here: it takes a second
 
@@ -80,7 +83,13 @@ class UserFile:
 
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
-            found = self._function()()
+            try:
+                found = self._function()()
+            except Exception as error:  # a user's code may raise anything
+                reason = " ".join(str(error).split())
+                raise ValueError(
+                    f"{self.path}:{self.function} raised {type(error).__name__}: {reason}{place_of(error)}"
+                ) from error
         is_tuple = isinstance(found, tuple) and len(found) in (2, 3) and isinstance(found[0], torch.nn.Module)
         if not is_tuple or (len(found) == 3 and not isinstance(found[2], TrainConfig)):
             kinds = [type(item).__name__ for item in found] if isinstance(found, tuple) else type(found).__name__

@@ -144,7 +144,21 @@ def _problems(model: nn.Module, keyed: KeyedBatch, config: TrainConfig, *, is_bo
             problems += _terms_problems(able, keyed, draw, "evaluation")
         if able.estimates_elbo and able.can("encode"):
             problems += _encode_problems(able, keyed.batch)
+        if isinstance(model, VAE):
+            problems += _prior_problems(model, keyed.key)
     return list(dict.fromkeys(problems))
+
+
+def _prior_problems(model: VAE, key: Tensor) -> list[str]:
+    """The broken contracts of `Prior.rsample`, which draws the latents of new examples."""
+    if type(model).draw_prior is not VAE.draw_prior or model.latent_shape is None:
+        return []
+    name = type(model.prior).__name__
+    z = _call(f"rsample(num, noise_key) of the prior {name}", lambda: model.prior.rsample(_NUM, key))
+    shape = (_NUM, *model.latent_shape)
+    if isinstance(z, Tensor) and tuple(z.shape) == shape:
+        return []
+    return [f"rsample of the prior {name} must return latents {list(shape)} for num = {_NUM}, got {_words(z)}"]
 
 
 def _check_parts(model: VAE, batch: Batch) -> None:

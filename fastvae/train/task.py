@@ -40,7 +40,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -64,6 +64,7 @@ class StepResult:
     """float32: the sum of each column over this rank's examples; the log divides by their number."""
 
 
+@runtime_checkable
 class Task(Protocol):
     """What a step does."""
 

@@ -17,6 +17,7 @@ from fastvae.data import Data, Loader, as_data
 from fastvae.distributed import Strategy, enter_world
 from fastvae.distributed.stop import StopRequest, exit_code
 from fastvae.evaluate import Evaluation, check_support
+from fastvae.train.arguments import check_types
 from fastvae.train.config import GENERATOR, TrainConfig
 from fastvae.train.contract import check_contract
 from fastvae.train.deterministic import deterministic_algorithms, fixed_workspace
@@ -96,10 +97,13 @@ def train(
 
     Raises:
         ValueError: a setting, the data or the run directory break a rule; the message names it and the remedy.
+        TypeError: model, config or task is of another type.
         TrainingDiverged: loss or gradient was not finite at too many steps.
         PeerFailed: another rank failed first or does not respond; the message names it and its host.
     """
-    config, data = config or TrainConfig(), as_data(data)
+    config = TrainConfig() if config is None else config
+    check_types(model, config, task)
+    data = as_data(data)
     if task is not None and config.task != TrainConfig.task:
         raise ValueError(f"train: give task or config.task, got {type(task).__name__} and {config.task!r}")
     own_task = task or build_task(config, model, data, seed)

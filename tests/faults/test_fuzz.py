@@ -93,7 +93,7 @@ def read_sound(path: Path) -> object:
 
 
 def read_run_config(path: Path) -> object:
-    write_record(path.parent, {})  # a run directory has this file beside config.yaml
+    write_record(path.parent, {})  # every run directory contains this file
     return read_config(path.parent)
 
 

@@ -202,6 +202,24 @@ def test_wrong_functions_are_named(
     assert re.search(words, capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('def build():\n    return int("abc")\n', "ValueError: invalid literal .*own.py, line 2"),
+        ("import no_such_package\n", "ModuleNotFoundError: .*no_such_package.*own.py, line 1"),
+        ("def build(:\n", "SyntaxError: .*line 1"),
+    ],
+)
+def test_an_error_in_the_file_is_one_line_with_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, words: str
+) -> None:
+    (tmp_path / "own.py").write_text(content)
+    assert cli.main(["train", f"{tmp_path / 'own.py'}:build", f"--run-dir={tmp_path / 'run'}"]) == 2
+    printed = capsys.readouterr().err.strip()
+    assert "\n" not in printed
+    assert re.search(rf"own.py:build raised {words}", printed), printed
+
+
 def test_a_batch_job_and_its_outcome_take_a_users_file(
     file_run: tuple[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

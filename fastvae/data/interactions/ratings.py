@@ -124,7 +124,7 @@ def read_titles(path: Path) -> dict[str, str]:
         return found
 
 
-def titles_beside(path: Path) -> Path | None:
+def find_titles(path: Path) -> Path | None:
     """Return the usual file of titles in the same folder: ``x.item`` for ``x.inter``, or movies or items in CSV."""
     suffix = ".csv" if path.suffix == ".npz" else path.suffix
     names = (path.with_suffix(".item"), *(path.with_name(f"{stem}{suffix}") for stem in ("movies", "items")))

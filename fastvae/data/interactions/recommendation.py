@@ -15,7 +15,7 @@ from fastvae.data.dataset import Data, State
 from fastvae.data.interactions.catalogue import CATALOGUE_FILE, Catalogue
 from fastvae.data.interactions.config import InteractionsConfig
 from fastvae.data.interactions.files import MAX_BYTES, Interactions, read_interactions
-from fastvae.data.interactions.ratings import read_titles, titles_beside
+from fastvae.data.interactions.ratings import find_titles, read_titles
 from fastvae.data.interactions.source import Counts, InteractionSource
 from fastvae.data.order import order_index
 from fastvae.data.source import CHUNK_ROWS, Source
@@ -98,7 +98,7 @@ def _catalogue(interactions: Interactions, users: Tensor, path: Path, config: In
     has = torch.zeros(len(interactions.item_ids), dtype=torch.bool)
     for chunk in users.split(CHUNK_ROWS):
         has[interactions.rows[chunk].col_indices()] = True
-    file = config.titles if config.titles is not None else titles_beside(path)
+    file = config.titles if config.titles is not None else find_titles(path)
     titles = {} if file is None else read_titles(file)
     if config.titles is not None and not titles:
         raise ValueError(f"{file}: the first line must name a column of items and one of titles")

@@ -58,8 +58,8 @@ def load_published(
 
 
 def _locate(published: PublishedSet, file: RemoteFile, directory: Path | None, download: bool, progress: bool) -> Path:
-    beside = [] if directory is None else [directory]  # the files themselves, without a sub-folder
-    candidates = [*beside, *data_places(published.folders, directory), *published.system_folders]
+    given = [] if directory is None else [directory]  # the files themselves, without a sub-folder
+    candidates = [*given, *data_places(published.folders, directory), *published.system_folders]
     for folder in candidates:
         for name in (file.name, file.name.removesuffix(".gz")):
             if (folder / name).is_file():

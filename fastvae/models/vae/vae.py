@@ -60,6 +60,8 @@ class VAE(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
+        if not isinstance(likelihood, nn.Module):
+            raise TypeError(f"VAE: likelihood must be a module, such as fastvae.Gaussian(), got {likelihood!r:.60}")
         self.likelihood = likelihood
         shape = as_shape(latent_dim)
         if prior is not None and not isinstance(prior, Prior):

@@ -109,7 +109,7 @@ def discretized_logistic_nll_backward(
 
 
 def multinomial_nll(logits: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """-sum_v counts_v log softmax(logits)_v; beside it, for the backward, the logits' logsumexp and the counts' sum."""
+    """-sum_v counts_v log softmax(logits)_v; and, for the backward, the logits' logsumexp and the counts' sum."""
     lg, c = _as_samples(logits, counts), _as_data(counts, compute_dtype(logits), whole_numbers=True)
     largest = lg.amax(dim=2, keepdim=True)
     shifted = lg - largest

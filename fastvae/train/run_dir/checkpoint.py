@@ -79,9 +79,9 @@ def publish(temporary: Path, scalars: Mapping[str, Any]) -> Path:
 
 def remove(path: Path) -> None:
     """Remove a checkpoint; it is renamed first, so that a partly removed one has no checkpoint's name."""
-    doomed = path.with_name(f".{path.name}.old")
-    path.rename(doomed)
-    shutil.rmtree(doomed)
+    obsolete = path.with_name(f".{path.name}.old")
+    path.rename(obsolete)
+    shutil.rmtree(obsolete)
 
 
 def prune(root: Path, *, keep: int, keep_every: int | None) -> None:
@@ -91,11 +91,11 @@ def prune(root: Path, *, keep: int, keep_every: int | None) -> None:
     The newest one is verified again, on the disk, before any other is removed.
     """
     paths = checkpoint_paths(root)
-    doomed = [path for path in paths[keep:] if keep_every is None or step_of(path) % keep_every]
-    if not doomed:
+    obsolete = [path for path in paths[keep:] if keep_every is None or step_of(path) % keep_every]
+    if not obsolete:
         return
     survivor = newest_valid(root, on_invalid=lambda error: None)
-    for path in doomed:
+    for path in obsolete:
         if survivor is not None and path != survivor.path:
             remove(path)
 

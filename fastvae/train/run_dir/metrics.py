@@ -37,7 +37,16 @@ class Window:
         self._started = time.perf_counter()
 
     def add(self, reports: Mapping[str, StepReport], sums: Tensor) -> None:
-        """Add a step, on the device only, so that it can be captured."""
+        """Add a step, on the device only, so that it can be captured.
+
+        Raises:
+            ValueError: the sums are not those of the task's columns.
+        """
+        if sums.dim() != 1 or len(sums) > len(self._sums):
+            raise ValueError(
+                f"a task's step must return sums with a number for each of its {len(self._sums)} columns, got shape"
+                f" {list(sums.shape)}; see fastvae.train.task.StepResult"
+            )
         self._num_columns = len(sums)
         self._sums[: self._num_columns] += sums
         self.grad_norms |= {name: report.grad_norm for name, report in reports.items()}
