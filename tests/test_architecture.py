@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,13 @@ def test_the_levels_are_those_of_the_import_test() -> None:
 def test_the_core_of_data_knows_no_kind() -> None:
     """A new kind is a folder: at most 14 files are at the top of data/."""
     assert len(list((ROOT / "fastvae" / "data").glob("*.py"))) <= 14
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
+def test_the_top_level_contains_what_the_page_names_and_no_other_files() -> None:
+    command = ["git", "-C", str(ROOT), "ls-tree", "--name-only", "HEAD"]
+    names = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    folders = {"csrc", "fastvae", "launch", "tests", "benchmarks", "docs", ".ci"}
+    files = {"setup.py", "pyproject.toml", "constraints.txt", "Makefile", "MANIFEST.in", ".gitignore", "LICENSE"}
+    pages = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md"}
+    assert set(names) == folders | files | pages
