@@ -47,8 +47,8 @@ def train_run(recipe: str, directory: Path, seed: int, scale: float) -> LoadedRu
         final_samples=1,
         objective=replace(
             objective,
-            autoencoder_steps=steps(objective.autoencoder_steps),
-            kl_warmup_steps=steps(objective.kl_warmup_steps),
+            autoencoder_phase=steps(objective.autoencoder_phase),
+            kl_warmup=steps(objective.kl_warmup),
         ),
     )
     start(replace(config, run_dir=directory, seed=seed, train=settings))

@@ -15,6 +15,18 @@ _CHANGES_RESULT = "changes_result"
 _ADVANCED = "advanced"
 
 
+class Rule:
+    """An annotation of a type, ``Annotated[TYPE, rule]``, that checks and converts the values of its fields."""
+
+    def check(self, value: Any, where: str) -> Any:
+        """Return the converted value.
+
+        Raises:
+            ValueError: the value breaks the rule; ``where`` names the field.
+        """
+        raise NotImplementedError
+
+
 class _CheckedArguments(type):
     """Checks and converts the arguments of a configuration before it is made, so that it never changes itself."""
 
@@ -53,7 +65,8 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
     """Validate and convert a value for a field of that type."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return _checked(arguments[0], value, where)
+        rules = [each for each in arguments[1:] if isinstance(each, Rule)]
+        return rules[0].check(value, where) if rules else _checked(arguments[0], value, where)
     if origin is Literal:
         if not any(value == known and type(value) is type(known) for known in arguments):
             raise ValueError(f"{where} must be one of {', '.join(map(str, arguments))}, got {value!r}")
@@ -90,6 +103,11 @@ def _checked_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any,
         raise ValueError(f"{where} must have {len(kinds)} values, got {value!r}")
     checked = tuple(_checked(kind, item, where) for kind, item in zip(kinds, value, strict=True))
     return value if isinstance(value, tuple) and all(a is b for a, b in zip(checked, value, strict=True)) else checked
+
+
+def has_rule(kind: type[Settings], name: str, rule: type[Rule]) -> bool:
+    """Whether the type of a field has an annotation of this class."""
+    return any(isinstance(each, rule) for each in get_args(_hints(kind)[name])[1:])
 
 
 def setting(default: Any, *, changes_result: bool = True, advanced: bool = False) -> Any:

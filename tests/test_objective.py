@@ -113,9 +113,9 @@ def test_the_config_selects_the_objective():
     ("config", "weights"),
     [
         (ObjectiveConfig(kl_weight=0.3), {0: 0.3, 1000: 0.3}),
-        (ObjectiveConfig(kl_schedule="linear", kl_warmup_steps=10), {0: 0.0, 1: 0.1, 5: 0.5, 10: 1.0, 99: 1.0}),
+        (ObjectiveConfig(kl_schedule="linear", kl_warmup=10), {0: 0.0, 1: 0.1, 5: 0.5, 10: 1.0, 99: 1.0}),
         (
-            ObjectiveConfig(kl_schedule="cyclical", kl_warmup_steps=5, kl_cycle_steps=10, kl_weight=2.0),
+            ObjectiveConfig(kl_schedule="cyclical", kl_warmup=5, kl_cycle=10, kl_weight=2.0),
             {0: 0.0, 4: 1.6, 5: 2.0, 9: 2.0, 10: 0.0, 12: 0.8, 20: 0.0},
         ),
     ],
@@ -129,9 +129,9 @@ def test_kl_weight_schedules(config, weights):
     [
         ({"num_samples": 0}, "num_samples .*got 0"),
         ({"kl_weight": -1.0}, "kl_weight.*got -1.0"),
-        ({"kl_schedule": "linear"}, "kl_schedule='linear'.*kl_warmup_steps"),
-        ({"kl_schedule": "cyclical", "kl_warmup_steps": 5}, "kl_cycle_steps .*5.* got None"),
-        ({"kl_schedule": "cyclical", "kl_warmup_steps": 5, "kl_cycle_steps": 4}, "kl_cycle_steps .*got 4"),
+        ({"kl_schedule": "linear"}, "kl_schedule='linear'.*kl_warmup"),
+        ({"kl_schedule": "cyclical", "kl_warmup": 5}, "kl_cycle .*5.* got None"),
+        ({"kl_schedule": "cyclical", "kl_warmup": 5, "kl_cycle": 4}, "kl_cycle .*got 4"),
         ({"free_bits": -0.1}, "free_bits=-0.1"),
         ({"free_bits": 0.5, "num_samples": 5}, "free_bits=0.5.*num_samples=5"),
     ],

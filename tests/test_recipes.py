@@ -30,7 +30,7 @@ def test_linear_vae_reaches_probabilistic_pca(tmp_path: Path, num_processes: int
 
 
 def test_digits_has_active_latents(tmp_path: Path) -> None:
-    options = ["--train.steps=1500", "--train.objective.kl-warmup-steps=1000", "--train.final-samples=20"]
+    options = ["--train.steps=1500", "--train.objective.kl-warmup=1000", "--train.final-samples=20"]
     launching.fastvae("train", "digits", f"--run-dir={tmp_path}", *options)
     evaluation = json.loads((tmp_path / "evaluation.json").read_text())
     assert evaluation["active_units"] >= 8

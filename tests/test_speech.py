@@ -25,7 +25,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             tone = 0.4 * torch.sin(2 * math.pi * (100 * digit + take) * torch.arange(4000) / 8000)
             write_waveform(folder / f"{digit}_{('ann', 'bob')[take % 2]}_{take}.wav", tone, 8000)
     options = ["--train.steps=12", "--train.global-batch-size=8", "--train.final-samples=2", "--model.hidden-dim", "32"]
-    own = ["--data.name=file", f"--data.path={folder}", "--train.objective.kl-warmup-steps=4"]
+    own = ["--data.name=file", f"--data.path={folder}", "--train.objective.kl-warmup=4"]
     assert cli.main(["train", "spoken-digits", f"--run-dir={directory}", *own, *options]) == 0
     shutil.rmtree(folder)
     return directory

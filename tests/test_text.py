@@ -19,8 +19,8 @@ from tests import corpus, launching
 OPTIONS = (
     "train sst2-sentences --data.name file --data.text.max-length 8 --data.text.min-frequency 1 --train.steps 300"
     " --train.global-batch-size 32 --train.lr 0.01 --train.final-samples 2 --model.hidden-dim 32 --model.latent-dim 4"
-    " --model.text.embedding-dim 16 --model.text.cutoffs 8 --train.objective.autoencoder-steps 50"
-    " --train.objective.kl-warmup-steps 50 --train.log-every 50 --train.device cpu"
+    " --model.text.embedding-dim 16 --model.text.cutoffs 8 --train.objective.autoencoder-phase 50"
+    " --train.objective.kl-warmup 50 --train.log-every 50 --train.device cpu"
 ).split()
 
 
@@ -152,7 +152,7 @@ def test_a_run_generates_samples_without_its_training_file(run_dir: Path, tmp_pa
 def test_two_processes_train_like_one(tmp_path: Path) -> None:
     """Word dropout, batches by length and the decoder's reset depend on the global batch only."""
     path = corpus.write(tmp_path / "moods.tsv", 200)
-    words = [*OPTIONS, "--data.path", str(path), "--train.steps=12", "--train.objective.autoencoder-steps=6"]
+    words = [*OPTIONS, "--data.path", str(path), "--train.steps=12", "--train.objective.autoencoder-phase=6"]
     words += ["--train.precision=fp32", "--train.log-every=1", "--model.text.word-dropout=0.3"]
     found = []
     for processes in (1, 2):

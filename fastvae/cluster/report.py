@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fastvae.cluster.client import ask_slurm, job_of, queued_jobs
 from fastvae.train.run_dir.record import read_record
 from fastvae.train.run_dir.run_dir import RunDir
@@ -102,9 +100,7 @@ def _summary(run_dir: Path) -> str:
     status = read_status(run_dir)
     if status is None:
         return "not begun"
-    config = RunDir(run_dir).config
-    total = yaml.safe_load(config.read_text(encoding="utf-8"))["train"]["steps"] if config.is_file() else "?"
-    return f"{status['state']}, step {status['step']} of {total}"
+    return f"{status['state']}, step {status['step']} of {status.get('num_steps', '?')}"
 
 
 def _last_metrics(run_dir: Path) -> str | None:

@@ -82,7 +82,9 @@ def verify_resume(words: Sequence[str]) -> int:
     recipe, given = words[0], [*_SHORT, *words[1:]]
     own, theirs = _split(given)
     options = parse(VerifyOptions, own, f"verify-resume {recipe}")
-    config = parse_run_or_file("train", recipe, theirs)
+    if any(word.partition("=")[0] in ("--train.epochs", "--epochs") for word in theirs):
+        raise ValueError("verify-resume: a run's length must be in steps, got --train.epochs; use --train.steps")
+    num_steps = parse_run_or_file("train", recipe, theirs).train.num_steps
     if options.kills < 1 or options.nproc < 1:
         raise ValueError(f"verify-resume: kills and nproc must be at least 1, got {options.kills} and {options.nproc}")
     program = verify.Program((recipe, *theirs, *plugin_words()), options.nproc)
@@ -90,16 +92,16 @@ def verify_resume(words: Sequence[str]) -> int:
         root = options.keep if options.keep is not None else Path(scratch)
         if options.keep is not None and root.exists():
             raise ValueError(f"verify-resume: --keep {root} exists already; name a new directory")
-        print(f"{options.kills} kills of `fastvae train {recipe}`, {config.train.steps} steps, in {root}", flush=True)
+        print(f"{options.kills} kills of `fastvae train {recipe}`, {num_steps} steps, in {root}", flush=True)
         verdict = verify.verify_resume(
             program,
             root,
             kills=options.kills,
-            steps=config.train.steps,
+            steps=num_steps,
             seed=options.kill_seed,
             report=lambda text: print(text, flush=True),
         )
-    print(verify.text_table(verdict, config.train.steps))
+    print(verify.text_table(verdict, num_steps))
     return 0 if verdict.holds else 1
 
 

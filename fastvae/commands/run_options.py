@@ -21,6 +21,7 @@ from fastvae.train.run_dir.record import read_record
 ALIASES = {
     "--lr": "--train.lr",
     "--batch-size": "--train.global-batch-size",
+    "--epochs": "--train.epochs",
     "--beta": "--train.objective.kl-weight",
 }
 """Short names of options, as people type them."""
@@ -44,6 +45,10 @@ def parse_run(command: str, recipe: str, words: Sequence[str], other_kinds: Sequ
     asks = {"-h", "--help", "--help-all"} & set(words)
     words = [word for word in words if word not in asks]
     given = {word.partition("=")[0].replace("_", "-"): None for word in words if word.startswith("--")}
+    if "--train.epochs" in given:
+        if "--train.steps" in given:
+            raise UsageError("--train.steps and --train.epochs are both the length of the run; give one")
+        default = replace(default, train=replace(default.train, steps=None))
     if "--data.path" in given and "--data.binarize" not in given:
         default = replace(default, data=replace(default.data, binarize="none"))
     try:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from fastvae.data.audio.preprocess import LogMelPreprocess
     from fastvae.data.condition import ConditionField, Conditions, Field, NumberField
     from fastvae.data.config import DataConfig
-    from fastvae.data.dataset import Data, State, condition_on
+    from fastvae.data.dataset import VALIDATION_SHARE, Data, State, condition_on, hold_out
     from fastvae.data.kind import Form, Handlers, Kind, Renderer
     from fastvae.data.kinds import KINDS, kind_of, kind_options, register_kind, resolve
     from fastvae.data.loading.loader import Loader, MicroBatch, evaluation_batches, load_examples
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DESCRIPTION",
     "KINDS",
+    "VALIDATION_SHARE",
     "AudioConfig",
     "ConditionField",
     "Conditions",
@@ -60,6 +61,7 @@ __all__ = [
     "describe",
     "evaluation_batches",
     "find_renderer",
+    "hold_out",
     "kind_of",
     "kind_options",
     "load_examples",
@@ -78,7 +80,7 @@ __getattr__, __dir__ = lazy_names(
         "audio.config": ("AudioConfig",),
         "config": ("DataConfig",),
         "text.config": ("TextDataConfig",),
-        "dataset": ("Data", "State", "condition_on"),
+        "dataset": ("VALIDATION_SHARE", "Data", "State", "condition_on", "hold_out"),
         "kind": ("Form", "Handlers", "Kind", "Renderer"),
         "kinds": ("KINDS", "kind_of", "kind_options", "register_kind", "resolve"),
         "loading.loader": ("Loader", "MicroBatch", "evaluation_batches", "load_examples"),

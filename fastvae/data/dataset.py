@@ -11,12 +11,17 @@ import torch
 from torch import Tensor
 
 from fastvae.data.condition import ConditionField, Conditions, Field, choose_fields, conditioned
+from fastvae.data.order import order_index
 from fastvae.data.preprocess import Preprocessor
 from fastvae.data.source import Source
-from fastvae.data.views import looked_at
+from fastvae.data.views import looked_at, take
 from fastvae.model_inputs import ModelInputs
 
 State = Mapping[str, bytes]  # files, by name, that a run keeps of its data
+
+VALIDATION_SHARE = 0.05
+"""Share of the training examples that is held out if a run needs a validation set and its data have none."""
+_SPLIT_SEED = 0  # not the run's: all runs on the same data have the same validation set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +32,8 @@ class Data:
     train: Source
     test: Source
     preprocess: Preprocessor
+    validation: Source | None = None
+    """Examples for decisions during training, such as early stopping; training does not use them. None for none."""
     kind: str = "pixels"
     """The name of a kind of `fastvae.data.KINDS`, which determines how examples are rendered; pixels: also plain
     numbers."""
@@ -44,11 +51,12 @@ class Data:
     """Lines that training prints at its start: what was read, what was skipped, how each column was interpreted."""
 
     def __post_init__(self) -> None:
-        if self.train.event_shape != self.test.event_shape or self.train.dtype != self.test.dtype:
+        for what, other in (("test", self.test), ("validation", self.validation)):
+            if other is None or (self.train.event_shape == other.event_shape and self.train.dtype == other.dtype):
+                continue
             raise ValueError(
-                f"{self.name}: train and test examples must have the same shape and type, got "
-                f"{list(self.train.event_shape)} "
-                f"{self.train.dtype} and {list(self.test.event_shape)} {self.test.dtype}"
+                f"{self.name}: train and {what} examples must have the same shape and type, got "
+                f"{list(self.train.event_shape)} {self.train.dtype} and {list(other.event_shape)} {other.dtype}"
             )
 
     @property
@@ -116,4 +124,34 @@ def condition_on(data: Data, names: Sequence[str]) -> Data:
         return data
     conditions = choose_fields(data.known_fields(), names, data.name)
     train, test = (conditioned(source, conditions) for source in (data.train, data.test))
-    return replace(data, train=train, test=test, conditions=conditions)
+    validation = None if data.validation is None else conditioned(data.validation, conditions)
+    return replace(data, train=train, test=test, validation=validation, conditions=conditions)
+
+
+def hold_out(data: Data, share: float) -> Data:
+    """Return data whose validation set is a share of the training examples, which are removed from them.
+
+    The examples are chosen by a keyed permutation of their indices. The choice depends on nothing else, so runs with
+    other seeds or numbers of processes have the same validation set.
+
+    Args:
+        data: data without a validation set.
+        share: share of the training examples, in (0, 1); at least one example is held out.
+
+    Raises:
+        ValueError: the share is out of its range, or there are fewer than two examples.
+    """
+    num_all = len(data.train)
+    if not 0 < share < 1:
+        raise ValueError(f"hold_out: share must be in (0, 1), got {share}")
+    if num_all < 2:
+        raise ValueError(f"hold_out: {data.name} has {num_all} training example, and a validation set needs one of two")
+    num_held = min(max(round(share * num_all), 1), num_all - 1)
+    order = order_index(torch.arange(num_all), num_all, _SPLIT_SEED)
+    held, rest = order[:num_held].sort().values, order[num_held:].sort().values
+    note = (
+        f"validation: {num_held:,} of the {num_all:,} training examples ({num_held / num_all:.1%}); the other "
+        f"{num_all - num_held:,} are trained on"
+    )
+    train, validation = take(data.train, rest), take(data.train, held)
+    return replace(data, train=train, validation=validation, notes=(*data.notes, note))

@@ -21,6 +21,7 @@ class SubsetSource(Source):
         self.conditions = None if source.conditions is None else source.conditions.index_select(0, indices)
         self.lengths = None if source.lengths is None else source.lengths[indices]
         self.ids = None if source.ids is None else source.ids[indices.numpy()]
+        self.in_memory = source.in_memory
 
     def __len__(self) -> int:
         return self._indices.numel()

@@ -22,7 +22,7 @@ from torch.distributed.tensor import DTensor
 
 from fastvae.distributed.config import FSDPConfig
 from fastvae.distributed.replicas import broadcast_from_first, compare_replicas
-from fastvae.distributed.strategy import BuildOptimizer, TorchStrategy
+from fastvae.distributed.strategy import BuildOptimizer, Copies, TorchStrategy
 from fastvae.distributed.world import World
 
 
@@ -142,9 +142,12 @@ class FSDPStrategy(TorchStrategy):
         parameters = self.full_precision_parameters()
         compare_replicas({name: parameters[name] for name in parameters if name in self._unsplit}, self.world)
 
-    def _tensors(self, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _tensors(self, copies: Copies, replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
         parameters = dict(self.trained.named_parameters())
-        sharded = {name: _as_sharded(share, parameters[name]) for name, share in averages.items()}
+        sharded = {
+            group: {name: _as_sharded(share, parameters[name]) for name, share in values.items()}
+            for group, values in copies.items()
+        }
         return super()._tensors(sharded, replicated)
 
     def close(self) -> None:

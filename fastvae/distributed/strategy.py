@@ -26,6 +26,8 @@ from fastvae.distributed.world import World
 BuildOptimizer = Callable[[Iterable[tuple[str, nn.Parameter]]], torch.optim.Optimizer]
 # From the norm of the global batch's gradient, []: may this step change the parameters, [] bool, equal on all ranks?
 Accept = Callable[[Tensor], Tensor]
+# Tensors by the name of a copy, as in a checkpoint, and by parameter.
+Copies = Mapping[str, Mapping[str, Tensor]]
 
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 
@@ -101,19 +103,18 @@ class Strategy(Protocol):
     def close(self) -> None:
         """Release all references to the process group before it is destroyed; the model stays usable."""
 
-    def snapshot(self, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def snapshot(self, copies: Copies, replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Copy weights, optimizer state and the arguments to host memory, for ``write_tensors``.
 
         Called by all ranks together. Later training does not change the copy.
 
         Args:
-            averages: averages by parameter name, sharded as ``full_precision_parameters``.
+            copies: further values of parameters, such as moving averages: by the name of the copy and that of the
+                parameter, sharded as ``full_precision_parameters``.
             replicated: any other tensors, whole and equal on all ranks.
         """
 
-    def load(
-        self, directory: Path, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor], prefix: str = ""
-    ) -> None:
+    def load(self, directory: Path, copies: Copies, replicated: Mapping[str, Tensor], prefix: str = "") -> None:
         """Set weights, optimizer state and the tensors of the arguments, in place, to those of a snapshot.
 
         Called by all ranks together. Only tensors whose names start with ``prefix`` are read, without it.
@@ -183,7 +184,7 @@ class TorchStrategy(ABC):
         """Return the optimizer's state by parameter name: tensors, and hyper-parameters as plain values."""
         return dict(get_optimizer_state_dict(self.trained, self.optimizer, options=_FLAT))
 
-    def _tensors(self, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _tensors(self, copies: Copies, replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
         optimizer = self._optimizer_values().items()
         return {
             **{f"model.{name}": tensor for name, tensor in self.trained.state_dict().items()},
@@ -193,17 +194,15 @@ class TorchStrategy(ABC):
                 for name, value in optimizer
                 if name.startswith("state.") and isinstance(value, Tensor)
             },
-            **{f"averages.{name}": tensor for name, tensor in averages.items()},
+            **{f"{group}.{name}": tensor for group, values in copies.items() for name, tensor in values.items()},
             **{f"replicated.{name}": tensor for name, tensor in replicated.items()},
         }
 
-    def snapshot(self, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return copy_to_host(self._tensors(averages, replicated))
+    def snapshot(self, copies: Copies, replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return copy_to_host(self._tensors(copies, replicated))
 
-    def load(
-        self, directory: Path, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor], prefix: str = ""
-    ) -> None:
-        tensors = self._tensors(averages, replicated)
+    def load(self, directory: Path, copies: Copies, replicated: Mapping[str, Tensor], prefix: str = "") -> None:
+        tensors = self._tensors(copies, replicated)
         read_tensors(directory, tensors, self.world, prefix)
         # All but the optimizer's state was filled in place. Hyper-parameters stay those of this run's configuration.
         values = self._optimizer_values()

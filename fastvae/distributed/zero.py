@@ -18,7 +18,7 @@ from fastvae.distributed.deepspeed import DeepSpeedStrategy, import_deepspeed
 from fastvae.distributed.deepspeed_settings import engine_settings
 from fastvae.distributed.replicas import compare_replicas
 from fastvae.distributed.snapshot import copy_to_host
-from fastvae.distributed.strategy import Accept, BuildOptimizer, StepReport
+from fastvae.distributed.strategy import Accept, BuildOptimizer, Copies, StepReport
 from fastvae.distributed.tensors import read_tensors
 from fastvae.distributed.world import World
 
@@ -180,7 +180,7 @@ class ZeROStrategy(DeepSpeedStrategy):
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(flat.data), torch.zeros_like(flat.data)
         return dict(state)
 
-    def _tensors(self, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _tensors(self, copies: Copies, replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return every tensor of the checkpoint, whole and new: reading into them does not change the engine."""
         tensors = {f"model.{name}": buffer.clone() for name, buffer in self.trained.named_buffers()}
         shares = self.full_precision_parameters()
@@ -194,21 +194,20 @@ class ZeROStrategy(DeepSpeedStrategy):
             step = step.detach().clone()
             dist.all_reduce(step, op=dist.ReduceOp.MAX)
             tensors[f"optimizer.state.{name}.step"] = step
-        for name, share_of_average in averages.items():
-            tensors[f"averages.{name}"] = self._gather(name, share_of_average)
+        for group, values in copies.items():
+            for name, share_of_value in values.items():
+                tensors[f"{group}.{name}"] = self._gather(name, share_of_value)
         for name, tensor in replicated.items():
             tensors[f"replicated.{name}"] = tensor.clone()
         return tensors
 
-    def snapshot(self, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        tensors = {name: tensor.detach() for name, tensor in self._tensors(averages, replicated).items()}  # new ones
+    def snapshot(self, copies: Copies, replicated: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        tensors = {name: tensor.detach() for name, tensor in self._tensors(copies, replicated).items()}  # new ones
         return tensors if self.world.device.type == "cpu" else copy_to_host(tensors)
 
     @torch.no_grad()
-    def load(
-        self, directory: Path, averages: Mapping[str, Tensor], replicated: Mapping[str, Tensor], prefix: str = ""
-    ) -> None:
-        tensors = self._tensors(averages, replicated)
+    def load(self, directory: Path, copies: Copies, replicated: Mapping[str, Tensor], prefix: str = "") -> None:
+        tensors = self._tensors(copies, replicated)
         read_tensors(directory, tensors, self.world, prefix)
         for name, buffer in self.trained.named_buffers():
             buffer.copy_(tensors[f"model.{name}"])
@@ -227,8 +226,9 @@ class ZeROStrategy(DeepSpeedStrategy):
                 value = tensors[f"optimizer.state.{name}.{key}"]
                 self._shares[name].of(moments[key]).copy_(self._part(name, value))
             moments["step"].copy_(tensors[f"optimizer.state.{name}.step"])
-        for name, share in averages.items():
-            share.copy_(self._part(name, tensors[f"averages.{name}"]))
+        for group, values in copies.items():
+            for name, share_of_value in values.items():
+                share_of_value.copy_(self._part(name, tensors[f"{group}.{name}"]))
         for name, tensor in replicated.items():
             tensor.copy_(tensors[f"replicated.{name}"])
 

@@ -58,6 +58,15 @@ class Evaluation:
     penalty: float | None = None
     """Penalty in the units of the loss; None for a model without one."""
 
+    def loss(self, kl_weight: float = 1.0) -> float:
+        """Return distortion + kl_weight * rate + penalty, in nats or the model's own units: what training minimises.
+
+        For a model without a rate it is distortion + penalty.
+        """
+        distortion = self.squared_error if self.distortion_nats is None else self.distortion_nats
+        assert distortion is not None, "evaluate sets one of them"
+        return distortion + kl_weight * (self.rate_nats or 0.0) + (self.penalty or 0.0)
+
     def known(self) -> dict[str, Any]:
         """Return the numbers that are defined for the model and the data, by name."""
         return {name: value for name, value in asdict(self).items() if value is not None}

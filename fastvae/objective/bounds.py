@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fastvae.durations import steps_of
 from fastvae.objective.config import ObjectiveConfig
 from fastvae.records import VAETerms
 
@@ -41,19 +42,19 @@ class FreeBits:
 def kl_weight_at(config: ObjectiveConfig, step: int) -> float:
     """Return the weight on the rate at training step ``step``, counted from 0.
 
-    A linear warm-up goes from ``kl_weight_start`` to ``kl_weight`` in ``kl_warmup_steps`` (Bowman et al. 2016, arXiv
-    1511.06349); the cyclical schedule starts it again every ``kl_cycle_steps`` (Fu et al. 2019, arXiv 1903.10145).
-    Both count from the end of the autoencoder steps, whose weight is ``kl_weight_start`` (Li et al. 2019, arXiv
-    1909.00868).
+    A linear warm-up goes from ``kl_weight_start`` to ``kl_weight`` in ``kl_warmup`` (Bowman et al. 2016, arXiv
+    1511.06349); the cyclical schedule starts it again every ``kl_cycle`` (Fu et al. 2019, arXiv 1903.10145).
+    Both count from the end of the autoencoder phase, whose weight is ``kl_weight_start`` (Li et al. 2019, arXiv
+    1909.00868). The durations of ``config`` must be in steps.
     """
-    if step < config.autoencoder_steps:
+    step -= steps_of(config.autoencoder_phase)
+    if step < 0:
         return config.kl_weight_start
-    step -= config.autoencoder_steps
     if config.kl_schedule == "constant":
         return config.kl_weight
-    if config.kl_schedule == "cyclical" and config.kl_cycle_steps is not None:
-        step %= config.kl_cycle_steps
-    done = min(1.0, step / config.kl_warmup_steps)
+    if config.kl_schedule == "cyclical" and config.kl_cycle is not None:
+        step %= steps_of(config.kl_cycle)
+    done = min(1.0, step / steps_of(config.kl_warmup))
     return (1 - done) * config.kl_weight_start + done * config.kl_weight
 
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from fastvae.durations import Duration, DurationOrNone, is_shorter
 from fastvae.settings import Settings
 
 
@@ -19,14 +20,14 @@ class ObjectiveConfig(Settings):
     """Final weight of the rate (the KL term); 1 is the ELBO."""
     kl_schedule: Literal["constant", "linear", "cyclical"] = "constant"
     """Schedule of the weight: constant, a linear warm-up, or a linear warm-up at the start of every cycle."""
-    kl_warmup_steps: int = 0
-    """Number of steps of the linear warm-up, of the run or of each cycle."""
-    kl_cycle_steps: int | None = None
-    """Number of steps of one cycle of the cyclical schedule, including its warm-up."""
+    kl_warmup: Duration = 0
+    """Duration of the linear warm-up, of the run or of each cycle."""
+    kl_cycle: DurationOrNone = None
+    """Duration of one cycle of the cyclical schedule, including its warm-up."""
     kl_weight_start: float = 0.0
     """Weight at the start of a warm-up and during autoencoder pre-training; above 0 it limits the information in z."""
-    autoencoder_steps: int = 0
-    """Number of steps of autoencoder pre-training at weight kl_weight_start; then the decoder is re-initialised and the
+    autoencoder_phase: Duration = 0
+    """Duration of autoencoder pre-training at weight kl_weight_start; then the decoder is re-initialised and the
     schedule begins."""
     free_bits: float | None = None
     """Free bits: KL in nats per latent dimension that the loss does not penalise; None for off."""
@@ -35,17 +36,16 @@ class ObjectiveConfig(Settings):
         if self.num_samples < 1:
             raise ValueError(f"ObjectiveConfig: num_samples must be at least 1, got {self.num_samples}")
         weights = (self.kl_weight, self.kl_weight_start)
-        if not all(map(math.isfinite, weights)) or min(*weights, self.kl_warmup_steps, self.autoencoder_steps) < 0:
+        if not all(map(math.isfinite, weights)) or min(weights) < 0:
             raise ValueError(
-                "ObjectiveConfig: kl_weight, kl_weight_start, kl_warmup_steps, autoencoder_steps must be numbers >= 0,"
-                f" got {self.kl_weight}, {self.kl_weight_start}, {self.kl_warmup_steps} and {self.autoencoder_steps}"
+                "ObjectiveConfig: kl_weight and kl_weight_start must be numbers >= 0, got"
+                f" {self.kl_weight} and {self.kl_weight_start}"
             )
-        if self.kl_schedule != "constant" and self.kl_warmup_steps < 1:
-            raise ValueError(f"ObjectiveConfig: kl_schedule={self.kl_schedule!r} requires kl_warmup_steps >= 1, got 0")
-        if self.kl_schedule == "cyclical" and (self.kl_cycle_steps or 0) < self.kl_warmup_steps:
+        if self.kl_schedule != "constant" and self.kl_warmup == 0:
+            raise ValueError(f"ObjectiveConfig: kl_schedule={self.kl_schedule!r} requires a kl_warmup, got 0")
+        if self.kl_schedule == "cyclical" and is_shorter(self.kl_cycle or 0, self.kl_warmup):
             raise ValueError(
-                f"ObjectiveConfig: kl_cycle_steps must be at least its warm-up of {self.kl_warmup_steps} steps,"
-                f" got {self.kl_cycle_steps}"
+                f"ObjectiveConfig: kl_cycle must be at least its warm-up of {self.kl_warmup}, got {self.kl_cycle}"
             )
         if self.free_bits is not None and (not 0 <= self.free_bits < math.inf or self.num_samples > 1):
             raise ValueError(

@@ -21,13 +21,13 @@ def digits() -> RunConfig:
             steps=6000,
             global_batch_size=128,
             lr=2e-3,
-            warmup_steps=100,
+            warmup=100,
             weight_decay=0.05,
             ema=0.999,
             eval_every=500,
             checkpoint_every=1000,
             final_samples=500,
-            objective=ObjectiveConfig(kl_schedule="linear", kl_warmup_steps=5000),
+            objective=ObjectiveConfig(kl_schedule="linear", kl_warmup=5000),
         ),
     )
 

@@ -76,7 +76,7 @@ def mnist_conv() -> RunConfig:
         base,
         recipe="mnist-conv",
         model=ModelConfig(network="conv", conv=ConvConfig(channels=(32, 64)), latent_dim=32),
-        train=replace(base.train, steps=4690, warmup_steps=200, max_grad_norm=100.0, eval_every=None),
+        train=replace(base.train, steps=4690, warmup=200, max_grad_norm=100.0, eval_every=None),
     )
 
 

@@ -34,7 +34,7 @@ def movielens_100k() -> RunConfig:
             lr=2e-3,
             checkpoint_every=500,
             final_samples=1,
-            objective=ObjectiveConfig(kl_weight=0.2, kl_schedule="linear", kl_warmup_steps=1000),
+            objective=ObjectiveConfig(kl_weight=0.2, kl_schedule="linear", kl_warmup=1000),
         ),
     )
 

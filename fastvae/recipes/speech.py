@@ -28,6 +28,6 @@ def spoken_digits() -> RunConfig:
             checkpoint_every=2100,
             final_samples=1000,
             # A weight above 1 keeps the latents closer to the prior, from which samples are drawn.
-            objective=ObjectiveConfig(kl_weight=1.3, kl_schedule="linear", kl_warmup_steps=840),
+            objective=ObjectiveConfig(kl_weight=1.3, kl_schedule="linear", kl_warmup=840),
         ),
     )

@@ -34,7 +34,7 @@ def sst2_sentences() -> RunConfig:
             steps=7 * _STEPS_PER_EPOCH,
             global_batch_size=64,
             lr=2e-3,
-            warmup_steps=100,
+            warmup=100,
             max_grad_norm=5.0,
             precision="bf16",
             log_every=100,
@@ -43,10 +43,10 @@ def sst2_sentences() -> RunConfig:
             eval_batch_size=64,
             final_samples=10,
             objective=ObjectiveConfig(
-                autoencoder_steps=_STEPS_PER_EPOCH,
+                autoencoder_phase=_STEPS_PER_EPOCH,
                 kl_weight_start=0.001,
                 kl_schedule="linear",
-                kl_warmup_steps=2 * _STEPS_PER_EPOCH,
+                kl_warmup=2 * _STEPS_PER_EPOCH,
                 free_bits=0.25,
             ),
         ),
@@ -59,7 +59,5 @@ def sst2_collapsed() -> RunConfig:
     return replace(
         base,
         recipe="sst2-collapsed",
-        train=replace(
-            base.train, objective=ObjectiveConfig(kl_schedule="linear", kl_warmup_steps=3 * _STEPS_PER_EPOCH)
-        ),
+        train=replace(base.train, objective=ObjectiveConfig(kl_schedule="linear", kl_warmup=3 * _STEPS_PER_EPOCH)),
     )

@@ -11,27 +11,38 @@ from typing import TYPE_CHECKING, Any
 from fastvae.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from fastvae.train.config import GuardConfig, OptimConfig, TrainConfig
+    from fastvae.train.callbacks import BestWeights, Callback, EarlyStopping, Pictures, Plateau, RunView
+    from fastvae.train.config import TrainConfig, in_steps
+    from fastvae.train.optim_config import OptimConfig
     from fastvae.train.player import Player, PlayerSpec
+    from fastvae.train.run import Run
     from fastvae.train.run_dir.weights import export_weights, load_weights
     from fastvae.train.task import ELBOTask, StepResult, Task
     from fastvae.train.tasks import TASKS, register_task
-    from fastvae.train.trainer import Run, train
+    from fastvae.train.trainer import train
+    from fastvae.train.watch.config import GuardConfig
     from fastvae.train.watch.incidents import TrainingDiverged
 
 __all__ = [
     "TASKS",
+    "BestWeights",
+    "Callback",
     "ELBOTask",
+    "EarlyStopping",
     "GuardConfig",
     "OptimConfig",
+    "Pictures",
+    "Plateau",
     "Player",
     "PlayerSpec",
     "Run",
+    "RunView",
     "StepResult",
     "Task",
     "TrainConfig",
     "TrainingDiverged",
     "export_weights",
+    "in_steps",
     "load_weights",
     "register_task",
     "train",
@@ -40,12 +51,16 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "config": ("GuardConfig", "OptimConfig", "TrainConfig"),
+        "callbacks": ("BestWeights", "Callback", "EarlyStopping", "Pictures", "Plateau", "RunView"),
+        "config": ("TrainConfig", "in_steps"),
+        "optim_config": ("OptimConfig",),
+        "watch.config": ("GuardConfig",),
         "player": ("Player", "PlayerSpec"),
         "task": ("ELBOTask", "StepResult", "Task"),
         "tasks": ("TASKS", "register_task"),
         "watch.incidents": ("TrainingDiverged",),
-        "trainer": ("Run", "train"),
+        "run": ("Run",),
+        "trainer": ("train",),
         "run_dir.weights": ("export_weights", "load_weights"),
     },
 )

@@ -230,7 +230,8 @@ class CapturedStep:
         floats = list(self._task.numbers(config, step).values())
         ema_weights = self._totals.ema_weights_at(step)
         for name, player in self._players.items():
-            floats += [lr_at(player.optim, step, config.steps), ema_weights[name], *player.guard.limits]
+            lr = lr_at(player.optim, step, config.num_steps) * self._totals.state.lr_factor
+            floats += [lr, ema_weights[name], *player.guard.limits]
         keys = [(loader.seed, step, row) for row in loader.first_rows]
         slot.fill(loader.indices(step).numpy(), keys, step % _SLOTS, floats)
 

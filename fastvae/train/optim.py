@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from fastvae.train.config import OptimConfig
+from fastvae.durations import steps_of
+from fastvae.train.optim_config import OptimConfig
 
 
 def build_optimizer(
@@ -49,11 +50,12 @@ def lr_at(config: OptimConfig, step: int, num_steps: int) -> float:
         step: optimizer step, 0-based.
         num_steps: number of steps of the run, at whose end the cosine is zero.
     """
-    if step < config.warmup_steps:
-        return config.lr * (step + 1) / config.warmup_steps
+    warmup = steps_of(config.warmup)
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
     if config.schedule == "constant":
         return config.lr
-    progress = (step - config.warmup_steps) / max(1, num_steps - config.warmup_steps)
+    progress = (step - warmup) / max(1, num_steps - warmup)
     return config.lr * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -11,10 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from fastvae.distributed import StepReport, Strategy, World, build_strategy
-from fastvae.train.config import GENERATOR, GuardConfig, OptimConfig, TrainConfig
+from fastvae.durations import Clock
+from fastvae.train.config import GENERATOR, TrainConfig
 from fastvae.train.optim import build_optimizer
+from fastvae.train.optim_config import OptimConfig
 from fastvae.train.state import EMA, TrainState
 from fastvae.train.step import Judge, autocast
+from fastvae.train.watch.config import GuardConfig
 from fastvae.train.watch.guard import Guard
 
 
@@ -97,14 +100,17 @@ class Player:
         return self.strategy.step(self.optim.max_grad_norm, partial(judge.accept, loss))
 
 
-def all_specs(model: nn.Module, config: TrainConfig, opponents: tuple[PlayerSpec, ...]) -> dict[str, PlayerSpec]:
-    """Return the specifications of the generator and of the task's other models, by name.
+def all_specs(
+    model: nn.Module, config: TrainConfig, opponents: tuple[PlayerSpec, ...], clock: Clock
+) -> dict[str, PlayerSpec]:
+    """Return the specifications of the generator and of the task's other models, by name, with durations in steps.
 
     Raises:
         ValueError: two models have the same name.
     """
     generator = PlayerSpec(name=GENERATOR, model=model, optim=config, guard=config.guard, ema=config.ema)
-    specs = {spec.name: spec for spec in (generator, *opponents)}
+    others = (replace(spec, optim=clock.convert(spec.optim)) for spec in opponents)
+    specs = {spec.name: spec for spec in (generator, *others)}
     if len(specs) != 1 + len(opponents):
         names = [GENERATOR, *(spec.name for spec in opponents)]
         raise ValueError(f"train: the players of a task must have different names, got {', '.join(names)}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fastvae.data import Data, evaluation_batches
+from torch import Tensor
+
+from fastvae.data import Data, Source, evaluation_batches
 from fastvae.distributed import Strategy
 from fastvae.evaluate import Evaluation, evaluate
 from fastvae.ops import backend
@@ -18,27 +20,33 @@ from fastvae.train.step import autocast
 from fastvae.train.task import Task
 
 
-def headline(strategy: Strategy, data: Data, config: TrainConfig, step: int, run_dir: Path) -> str:
+def headline(strategy: Strategy, data: Data, config: TrainConfig, state: TrainState, run_dir: Path) -> str:
     """Return the first line of a run: data, model size, devices, settings and first step."""
     world = strategy.world
     where = f"{world.world_size} x {world.device.type}, {strategy.name}, {config.precision}"
     if world.backend is not None:
         where += f", messages over {world.backend}"
+    step = state.step
     origin = f"from the checkpoint of step {step}" if step else "from the start"
-    if step >= config.steps:
-        origin = f"already at step {step}; for a new run remove {run_dir} or choose another"
+    if step >= config.num_steps or state.stopped is not None:
+        why = "" if state.stopped is None else f" ({state.stopped})"
+        origin = f"already at step {step}{why}; for a new run remove {run_dir} or choose another"
+    epochs = config.num_steps * config.global_batch_size / len(data.train)
     count = sum(p.numel() for p in strategy.model.parameters())
     found = {(b.name, b.reason) for b in backend() if b.device == world.device.type}
     operators = ", ".join(f"{name} ({reason})" for name, reason in sorted(found))
     return (
         f"{data.name}: {len(data.train):,} examples, {count:,} parameters, {where}, "
-        f"global batch {config.global_batch_size}, {config.steps:,} steps, {origin}; operators: {operators}"
+        f"global batch {config.global_batch_size}, {config.num_steps:,} steps = {epochs:.4g} epochs, {origin}; "
+        f"operators: {operators}"
     )
 
 
-def scheduled(task: Task, specs: Mapping[str, PlayerSpec], config: TrainConfig, step: int) -> dict[str, float]:
+def scheduled(
+    task: Task, specs: Mapping[str, PlayerSpec], config: TrainConfig, step: int, lr_factor: float
+) -> dict[str, float]:
     """Return the values of all schedules at a step by name: those of the task, and learning rates."""
-    rates = {column(name, "lr"): lr_at(spec.optim, step, config.steps) for name, spec in specs.items()}
+    rates = {column(name, "lr"): lr_at(spec.optim, step, config.num_steps) * lr_factor for name, spec in specs.items()}
     return {**task.numbers(config, step), **rates}
 
 
@@ -49,8 +57,8 @@ def log_window(
     players: Mapping[str, Player],
     state: TrainState,
     window: Window,
-) -> None:
-    """Write the means over the global batches since the last call; called by all ranks together.
+) -> dict[str, float | int | None]:
+    """Write and return the means over the global batches since the last call; called by all ranks together.
 
     Args:
         log: log that they are written to.
@@ -74,6 +82,7 @@ def log_window(
     log.write("train", state.step, values)
     shown = "elbo_nats" if "elbo_nats" in means_by_name else columns[0]
     log.advance(state.step, f"{examples / seconds:,.0f} examples/s", f"{shown} {means_by_name[shown]:.4g}")
+    return values
 
 
 def log_evaluation(log: MetricsLog, kind: str, step: int, evaluation: Evaluation) -> None:
@@ -83,20 +92,27 @@ def log_evaluation(log: MetricsLog, kind: str, step: int, evaluation: Evaluation
     log.write(kind, step, values, lists)
 
 
-def evaluate_test_set(
-    strategy: Strategy, data: Data, config: TrainConfig, state: TrainState, *, seed: int, num_samples: int
+def evaluate_set(
+    strategy: Strategy,
+    data: Data,
+    source: Source,
+    weights: dict[str, Tensor],
+    config: TrainConfig,
+    *,
+    seed: int,
+    num_samples: int,
 ) -> Evaluation:
-    """Evaluate the test set, with the averaged weights if the run has any; called by all ranks together."""
+    """Evaluate examples of the data, with these weights instead of the present ones; called by all ranks together."""
     world = strategy.world
     with (
-        averaged_weights(strategy, state.players[GENERATOR].ema),
+        averaged_weights(strategy, weights),
         strategy.whole_model() as model,
         autocast(world.device, config.precision),
     ):
         return evaluate(
             model,
             evaluation_batches(
-                data.test,
+                source,
                 data.preprocess,
                 batch_size=config.eval_batch_size,
                 seed=seed,

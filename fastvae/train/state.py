@@ -13,6 +13,8 @@ from torch import Tensor
 from fastvae.distributed import Strategy
 from fastvae.train.watch.guard import GuardState
 
+_PLAIN = ("best_step", "collapsed_evaluations", "lr_factor", "stopped", "callbacks")  # fields that are JSON values
+
 
 @dataclass
 class PlayerState:
@@ -45,18 +47,33 @@ class TrainState:
     """Number of completed optimizer steps; the data position is ``step * global_batch_size``."""
     players: dict[str, PlayerState]
     """States of the players by name; see `fastvae.train.player`."""
+    best: dict[str, Tensor]
+    """Weights of the generator at the best evaluation by name; empty unless the run keeps them."""
+    best_step: int | None = None
+    """Step of the best evaluation."""
     collapsed_evaluations: int = 0
     """Number of consecutive evaluations with too few active units."""
+    lr_factor: float = 1.0
+    """Factor of all learning rates."""
+    stopped: str | None = None
+    """The reason why the run ended before its last step; None if it did not."""
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    """State of each callback by its name, at the last save."""
 
     @classmethod
     def start(
-        cls, device: torch.device, averages: Mapping[str, dict[str, Tensor]], saved: Mapping[str, Any] | None = None
+        cls,
+        device: torch.device,
+        averages: Mapping[str, dict[str, Tensor]],
+        best: dict[str, Tensor],
+        saved: Mapping[str, Any] | None = None,
     ) -> TrainState:
         """Return the state before the first step, or the one whose ``counters`` were saved.
 
         Args:
             device: device of the models.
             averages: averaged weights by player; the keys are the players.
+            best: best weights.
             saved: result of ``counters``.
         """
         players = {
@@ -64,15 +81,15 @@ class TrainState:
             for name, ema in averages.items()
         }
         if saved is None:
-            return cls(0, players)
-        return cls(saved["step"], players, saved["collapsed_evaluations"])
+            return cls(0, players, best)
+        return cls(saved["step"], players, best, **{name: saved[name] for name in _PLAIN})
 
     def counters(self) -> dict[str, Any]:
         """Return the state without tensors as JSON values; ``start`` restores it."""
         return {
             "step": self.step,
             "players": {name: player.counters() for name, player in self.players.items()},
-            "collapsed_evaluations": self.collapsed_evaluations,
+            **{name: getattr(self, name) for name in _PLAIN},
         }
 
 
@@ -103,7 +120,7 @@ class EMA:
 
 @contextmanager
 def averaged_weights(strategy: Strategy, ema: dict[str, Tensor]) -> Iterator[None]:
-    """Replace the weights of the model by their averages (if there are any) inside the block."""
+    """Replace the weights of the model by these (averages, or best ones; none if empty) inside the block."""
     parameters = strategy.full_precision_parameters()
     own = {name: parameters[name].clone() for name in ema}
     try:

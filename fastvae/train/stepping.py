@@ -46,12 +46,13 @@ class EagerStep:
         totals: Totals,
     ) -> None:
         self._task, self._players, self._config, self._totals = task, players, config, totals
-        self._batches = Prefetcher(loader, first_step, config.steps)
+        self._batches = Prefetcher(loader, first_step, config.num_steps)
 
     def __call__(self, step: int) -> None:
         """Run one step."""
         for player in self._players.values():
-            set_lr(player.strategy.optimizer, lr_at(player.optim, step, self._config.steps))
+            lr = lr_at(player.optim, step, self._config.num_steps) * self._totals.state.lr_factor
+            set_lr(player.strategy.optimizer, lr)
             player.guard.begin(step + 1)
         result = self._task.step(self._players, next(self._batches), self._task.numbers(self._config, step))
         self._totals.add(result, self._totals.ema_weights_at(step))

@@ -307,7 +307,7 @@ def test_train_compress_and_decompress_commands(tmp_path: Path) -> None:
 
     run, data, file, back = (str(tmp_path / name) for name in ("run", "x.npy", "x.fvc", "back.npy"))
     np.save(data, digits("gaussian")[1].numpy())
-    options = ("--train.steps=3", "--train.objective.kl-warmup-steps=1", "--train.final-samples=1")
+    options = ("--train.steps=3", "--train.objective.kl-warmup=1", "--train.final-samples=1")
     assert fastvae("train", "digits", f"--run-dir={run}", *options).returncode == 0
     done = fastvae("compress", run, "--data", data, "--out", file, "--json")
     assert done.returncode == 0, done.stderr

@@ -113,7 +113,7 @@ def test_sentences_are_compared_with_their_token_counts(tmp_path: Path, capsys: 
     words = (
         "train sst2-sentences --data.name file --data.text.max-length 8 --data.text.min-frequency 1 --train.steps 2"
         " --data.condition length --train.final-samples 1 --model.hidden-dim 8 --model.latent-dim 4"
-        " --model.text.embedding-dim 8 --model.text.cutoffs 8 --train.objective.autoencoder-steps 0"
+        " --model.text.embedding-dim 8 --model.text.cutoffs 8 --train.objective.autoencoder-phase 0"
     )
     assert cli.main([*words.split(), f"--data.path={path}", f"--run-dir={tmp_path / 'run'}"]) == 0
     capsys.readouterr()

@@ -42,7 +42,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     launching.fastvae(
         "train", "movielens-100k", f"--run-dir={folder / 'run'}", "--data.name=file", f"--data.path={path}",
         "--data.interactions.min-rating=None", "--train.steps=150", "--train.global-batch-size=32", "--train.lr=3e-3",
-        "--model.hidden-dim", "32", "--model.latent-dim=8", "--train.objective.kl-warmup-steps=150",
+        "--model.hidden-dim", "32", "--model.latent-dim=8", "--train.objective.kl-warmup=150",
     )  # fmt: skip
     return folder / "run"
 

@@ -130,8 +130,8 @@ class WithCritic(ELBOTask):
 
 
 def settings(**changes: object) -> TrainConfig:
-    objective = ObjectiveConfig(kl_schedule="linear", kl_warmup_steps=5)
-    options = {"lr": 2.0**-8, "warmup_steps": 4, "schedule": "constant", "global_batch_size": 30, "ema": 0.75}
+    objective = ObjectiveConfig(kl_schedule="linear", kl_warmup=5)
+    options = {"lr": 2.0**-8, "warmup": 4, "schedule": "constant", "global_batch_size": 30, "ema": 0.75}
     return TrainConfig(steps=100, objective=objective, **{**options, **changes})  # type: ignore[arg-type]
 
 

@@ -16,7 +16,7 @@ from fastvae.train.state import EMA, averaged_weights
 
 
 def test_warm_up_then_half_a_cosine() -> None:
-    config = OptimConfig(lr=2.0, warmup_steps=10)
+    config = OptimConfig(lr=2.0, warmup=10)
     assert lr_at(config, 0, 110) == pytest.approx(0.2)
     assert lr_at(config, 9, 110) == pytest.approx(2.0)
     assert lr_at(config, 60, 110) == pytest.approx(1.0)
@@ -69,7 +69,7 @@ def test_optimizer_settings_of_a_second_player_are_checked() -> None:
         ("lr", float("nan")),
         ("ema", 1.0),
         ("max_grad_norm", -1.0),
-        ("warmup_steps", -1),
+        ("warmup", -1),
         ("checkpoint_every", 0),
         ("beta1", 1.0),
     ],

@@ -32,18 +32,18 @@ def start(run_dir: Path, *, steps: int = 40, schedule: Literal["cosine", "consta
         device="cpu",
         checkpoint_every=10,
         keep_checkpoints=9,
-        objective=ObjectiveConfig(autoencoder_steps=20),
+        objective=ObjectiveConfig(autoencoder_phase=20),
     )
     fastvae.train(model, X, config, run_dir=run_dir)
     return model.state_dict()
 
 
 def test_the_kl_schedule_starts_after_autoencoder_pretraining() -> None:
-    config = ObjectiveConfig(kl_schedule="linear", kl_warmup_steps=10, autoencoder_steps=30)
+    config = ObjectiveConfig(kl_schedule="linear", kl_warmup=10, autoencoder_phase=30)
     assert [kl_weight_at(config, step) for step in (0, 29, 30, 35, 40, 99)] == [0, 0, 0, 0.5, 1, 1]
     raised = replace(config, kl_weight=2.0, kl_weight_start=0.5)
     assert [kl_weight_at(raised, step) for step in (0, 29, 30, 35, 40)] == [0.5, 0.5, 0.5, 1.25, 2.0]
-    cyclical = ObjectiveConfig(kl_schedule="cyclical", kl_warmup_steps=5, kl_cycle_steps=10, autoencoder_steps=3)
+    cyclical = ObjectiveConfig(kl_schedule="cyclical", kl_warmup=5, kl_cycle=10, autoencoder_phase=3)
     assert [kl_weight_at(cyclical, step) for step in (3, 8, 13, 14)] == pytest.approx([0, 1, 0, 0.2])
 
 
@@ -70,7 +70,7 @@ def test_the_decoder_is_reinitialised_and_the_encoder_is_kept(tmp_path: Path) ->
 
 
 def test_pretraining_is_refused_under_deepspeed() -> None:
-    with pytest.raises(ValueError, match="autoencoder_steps is not supported by strategy deepspeed"):
-        TrainConfig(strategy="deepspeed", objective=ObjectiveConfig(autoencoder_steps=5))
+    with pytest.raises(ValueError, match="autoencoder_phase is not supported by strategy deepspeed"):
+        TrainConfig(strategy="deepspeed", objective=ObjectiveConfig(autoencoder_phase=5))
     with pytest.raises(ValueError, match="must be numbers >= 0"):
-        ObjectiveConfig(autoencoder_steps=-1)
+        ObjectiveConfig(autoencoder_phase=-1)

@@ -34,6 +34,7 @@ def identify(models: Mapping[str, nn.Module], data: Data) -> dict[str, Any]:
             "description": hashlib.sha256(describe(data)).hexdigest(),
             "train": _describe_source(data.train),
             "test": _describe_source(data.test),
+            "validation": None if data.validation is None else _describe_source(data.validation),
         },
     }
 

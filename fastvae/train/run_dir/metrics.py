@@ -1,4 +1,4 @@
-"""Output of a run: ``metrics.jsonl``, TensorBoard, and a line or a bar on the terminal."""
+"""Output of a run: ``metrics.jsonl``, loggers, and a line or a bar on the terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from fastvae.distributed import StepReport, World
+from fastvae.durations import Clock
+from fastvae.train.config import TrainConfig
 from fastvae.train.run_dir.files import write_atomic
+from fastvae.train.run_dir.loggers import build_logger
 from fastvae.train.run_dir.logs import RankLog
 from fastvae.train.run_dir.run_dir import RunDir
 
@@ -68,24 +71,22 @@ class MetricsLog:
         run_dir: Path,
         world: World,
         *,
-        total_steps: int,
+        config: TrainConfig,
+        num_examples: int,
         first_step: int,
         lines: RankLog,
-        is_shown: bool = True,
     ) -> None:
-        self._lines, self._is_shown = lines, is_shown
+        self._lines, self._is_shown = lines, config.progress
+        self._clock = Clock(num_examples=num_examples, global_batch_size=config.global_batch_size)
         self._active = world.is_main
         if not self._active:
             return
         self._path = RunDir(run_dir).metrics
         _drop_after(self._path, first_step)
         self._file = self._path.open("a", encoding="utf-8")
-        # Steps after the checkpoint that this run resumes from are logged again: TensorBoard drops the old ones.
-        from torch.utils.tensorboard import SummaryWriter  # imported here: only the writing process needs it
-
-        self._board = SummaryWriter(str(RunDir(run_dir).tensorboard), purge_step=first_step + 1)
+        self._loggers = [build_logger(name, run_dir, first_step) for name in config.loggers]
         self._console = Console(stderr=True)
-        self._total_steps = total_steps
+        self._total_steps = config.num_steps
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -94,9 +95,9 @@ class MetricsLog:
             TimeRemainingColumn(),
             TextColumn("{task.fields[numbers]}"),
             console=self._console,
-            disable=not (is_shown and self._console.is_terminal),
+            disable=not (config.progress and self._console.is_terminal),
         )
-        self._task = self._progress.add_task("train", total=total_steps, completed=first_step, rate="", numbers="")
+        self._task = self._progress.add_task("train", total=config.num_steps, completed=first_step, rate="", numbers="")
         self._progress.start()
 
     def write(
@@ -106,21 +107,23 @@ class MetricsLog:
         values: Mapping[str, float | int | None],
         lists: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
-        """Append one record; a value that is not finite is written as null, since JSON has no NaN.
+        """Append one record with the examples and epochs seen; a value that is not finite is written as null, since
+        JSON has no NaN.
 
         ``lists`` are written to ``metrics.jsonl`` only.
         """
         if not self._active:
             return
-        record: dict[str, Any] = {name: _finite(value) for name, value in values.items()}
+        seen = {"epoch": self._clock.epochs(step), "examples": self._clock.examples(step)}
+        record: dict[str, Any] = {**seen} | {name: _finite(value) for name, value in values.items()}
         record |= {name: [_finite(value) for value in items] for name, items in (lists or {}).items()}
         self._file.write(json.dumps({"kind": kind, "step": step, **record}) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            if value is not None:
-                self._board.add_scalar(f"{kind}/{name}", value, step)
-        numbers = "  ".join(f"{name} {value:.5g}" for name, value in values.items() if value is not None)
-        line = f"{kind} {step}/{self._total_steps}  {numbers}"
+        known = {name: value for name, value in values.items() if value is not None}
+        for logger in self._loggers:
+            logger.scalars(kind, step, {"epoch": seen["epoch"], **known})
+        numbers = "  ".join(f"{name} {value:.5g}" for name, value in known.items())
+        line = f"{kind} {step}/{self._total_steps}  epoch {seen['epoch']:.4g}  examples {seen['examples']}  {numbers}"
         self._lines.line(line)
         if self._is_shown and not self._console.is_terminal:
             print(line, file=sys.stderr, flush=True)
@@ -137,12 +140,19 @@ class MetricsLog:
         if self._active and self._is_shown:
             self._console.print(text, highlight=False, soft_wrap=True)
 
+    def show(self, name: str, path: Path, step: int) -> None:
+        """Show a picture or a text in the loggers."""
+        if self._active:
+            for logger in self._loggers:
+                logger.show(name, path, step)
+
     def close(self) -> None:
         """Stop the progress bar and close the files."""
         if self._active:
             self._progress.stop()
             self._file.close()
-            self._board.close()
+            for logger in self._loggers:
+                logger.close()
 
 
 def _finite(value: float | None) -> float | None:

@@ -68,8 +68,8 @@ def check_resume(run_dir: Path, resume: Resume) -> None:
         raise ValueError(f"train: {differ}; restore those files, or choose another --run-dir")
 
 
-def check_same_run(checkpoint: Checkpoint, resolved: Mapping[str, Any], run_dir: Path) -> None:
-    """Check that a checkpoint belongs to a run with the same settings.
+def check_same_run(checkpoint: Checkpoint, resolved: Mapping[str, Any], run_dir: Path, num_steps: int) -> None:
+    """Check that a checkpoint belongs to a run with the same settings, of at most that many steps.
 
     Raises:
         ValueError: settings differ; the message names each with both values.
@@ -88,8 +88,8 @@ def check_same_run(checkpoint: Checkpoint, resolved: Mapping[str, Any], run_dir:
             f"train: {run_dir} contains a run with other settings ({'; '.join(differences)}); "
             "choose another --run-dir, remove that one, or use the same settings"
         )
-    if checkpoint.step > asked["train.steps"]:
+    if checkpoint.step > num_steps:
         raise ValueError(
-            f"train: {run_dir} is at step {checkpoint.step}, past the {asked['train.steps']} requested steps; "
-            "increase --train.steps, or choose another --run-dir"
+            f"train: {run_dir} is at step {checkpoint.step}, past the {num_steps} requested steps; "
+            "increase --train.steps or --train.epochs, or choose another --run-dir"
         )

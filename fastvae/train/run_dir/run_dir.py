@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+BEST = "best"
+"""The copy of the generator's weights in a checkpoint that has those of the best evaluation."""
+
 
 @dataclass(frozen=True)
 class RunDir:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from fastvae._version import __version__
 from fastvae.data import Data
 from fastvae.distributed import SideGroup, Strategy, is_peer_error, write_tensors
-from fastvae.train.config import TrainConfig
+from fastvae.durations import steps_of
+from fastvae.train.config import GENERATOR, TrainConfig
 from fastvae.train.run_dir.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -36,7 +37,7 @@ from fastvae.train.run_dir.lock import RunLock, this_launch
 from fastvae.train.run_dir.record import read_record, write_record
 from fastvae.train.run_dir.results import check_same_data
 from fastvae.train.run_dir.resume import Resume, check_resume, check_same_run
-from fastvae.train.run_dir.run_dir import RunDir
+from fastvae.train.run_dir.run_dir import BEST, RunDir
 from fastvae.train.state import TrainState
 
 _CLOSING_S = 10.0
@@ -58,7 +59,7 @@ class Saver:
         config: the settings of the run.
         resolved: contents of ``config.yaml``.
         lock: held while a checkpoint is published.
-        scheduled: values of the schedules at a step, for ``state.json``.
+        scheduled: values of the schedules at a step and factor of the learning rates, for ``state.json``.
         replicated: tensors that belong to no player, equal on all ranks; they are saved with the first.
     """
 
@@ -71,7 +72,7 @@ class Saver:
         lock: RunLock | None,
         resume: Resume = True,
         *,
-        scheduled: Callable[[int], Mapping[str, float]],
+        scheduled: Callable[[int, float], Mapping[str, float]],
         replicated: Mapping[str, Tensor],
     ) -> None:
         self._run_dir, self._root = run_dir, RunDir(run_dir).checkpoints
@@ -113,11 +114,12 @@ class Saver:
                 " others than rank 0; seed the code that makes them, or read the data from a file"
             )
 
-    def resume(self, averages: Mapping[str, dict[str, Tensor]]) -> TrainState:
+    def resume(self, averages: Mapping[str, dict[str, Tensor]], best: dict[str, Tensor]) -> TrainState:
         """Return the state to resume from: the newest valid checkpoint of this run, or step 0.
 
         Args:
             averages: averaged weights by player; filled in place.
+            best: best weights of the generator, or empty; filled in place.
 
         Raises:
             ValueError: on all ranks: the directory contains another run or one of another format, contains a run
@@ -126,15 +128,16 @@ class Saver:
         self._check(partial(check_resume, self._run_dir, self._resume))
         checkpoint = self._newest()
         if checkpoint is not None:
-            check_same_run(checkpoint, self._resolved, self._run_dir)
+            check_same_run(checkpoint, self._resolved, self._run_dir, self._config.num_steps)
             self._require_same_players(checkpoint)
         self._check(partial(self._begin, checkpoint is not None))
         if checkpoint is None:
-            return TrainState.start(self._world.device, averages)
+            return TrainState.start(self._world.device, averages, best)
         for name, strategy in self._strategies.items():
-            strategy.load(checkpoint.path, averages[name], self._replicated_with(name), prefix=f"{name}.")
+            copies = _copies(name, averages[name], best)
+            strategy.load(checkpoint.path, copies, self._replicated_with(name), prefix=f"{name}.")
         self.saved_step = checkpoint.step
-        return TrainState.start(self._world.device, averages, checkpoint.scalars)
+        return TrainState.start(self._world.device, averages, best, checkpoint.scalars)
 
     def _begin(self, is_resumed: bool) -> None:
         """Initialise the run directory."""
@@ -192,7 +195,7 @@ class Saver:
         self.finish()
         tensors: dict[str, Tensor] = {}
         for name, strategy in self._strategies.items():
-            own = strategy.snapshot(state.players[name].ema, self._replicated_with(name))
+            own = strategy.snapshot(_copies(name, state.players[name].ema, state.best), self._replicated_with(name))
             tensors |= {f"{name}.{key}": tensor for key, tensor in own.items()}
         write = partial(self._attempt, tensors, self._scalars(state))
         self._writing = threading.Thread(target=write, name="fastvae-save", daemon=True)
@@ -231,7 +234,7 @@ class Saver:
             **state.counters(),
             "position": state.step * config.global_batch_size,
             "seed": self._resolved["seed"],
-            **self._scheduled(state.step),
+            **self._scheduled(state.step, state.lr_factor),
             "world_size": self._world.world_size,
             "strategy": next(iter(self._strategies.values())).name,
             "config": self._resolved,
@@ -275,11 +278,17 @@ class Saver:
         if self._lock is not None:
             self._lock.check()
         publish(temporary, scalars)
-        prune(self._root, keep=self._config.keep_checkpoints, keep_every=self._config.keep_every)
+        every = None if self._config.keep_every is None else steps_of(self._config.keep_every)
+        prune(self._root, keep=self._config.keep_checkpoints, keep_every=every)
 
     def _clear(self, temporary: Path) -> None:
         if self._world.is_main and temporary.exists():
             shutil.rmtree(temporary)
+
+
+def _copies(player: str, averages: dict[str, Tensor], best: dict[str, Tensor]) -> Mapping[str, dict[str, Tensor]]:
+    """The copies of a player's parameters that are saved: only the generator has best ones."""
+    return {"averages": averages, BEST: best} if player == GENERATOR else {"averages": averages}
 
 
 def _warn_of(error: CheckpointError) -> None:

@@ -24,11 +24,15 @@ def write_status(run_dir: Path, world: World, state: str, step: int, **details: 
     """Write the state of the run (running, preempted, done or failed) with its step and reason.
 
     The ``failure`` of a failed run contains the fingerprint of its reason and the number of consecutive failures with
-    it without a newer checkpoint; it is kept while the run is tried again, until the run is done.
+    it without a newer checkpoint; it is kept while the run is tried again, until the run is done. So is the number of
+    steps of the run, ``num_steps``.
     """
     if not world.is_main:
         return
-    failure = _last_failure(run_dir) if state != "done" else None
+    last = _last(run_dir)
+    failure = _last_failure(last) if state != "done" else None
+    if "num_steps" in last:
+        details.setdefault("num_steps", last["num_steps"])
     if state == "failed":
         failure = _count_failure(run_dir, failure, str(details.get("reason")), step)
     record = {"state": state, "step": step, "time": time.time(), "attempt": os.environ.get(ATTEMPT), **details}
@@ -59,11 +63,15 @@ def fingerprint(reason: str) -> str:
     return hashlib.sha256(_NUMBERS.sub("#", first_line).encode()).hexdigest()[:12]
 
 
-def _last_failure(run_dir: Path) -> dict[str, Any] | None:
+def _last(run_dir: Path) -> dict[str, Any]:
     try:
-        failure = (read_status(run_dir) or {}).get("failure")
+        return read_status(run_dir) or {}
     except ValueError:  # an unreadable file is about to be replaced
-        return None
+        return {}
+
+
+def _last_failure(last: dict[str, Any]) -> dict[str, Any] | None:
+    failure = last.get("failure")
     return failure if isinstance(failure, dict) else None
 
 

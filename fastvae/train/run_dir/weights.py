@@ -18,7 +18,7 @@ from fastvae.train.run_dir.checkpoint import (
     read_checkpoint,
 )
 from fastvae.train.run_dir.files import replacing
-from fastvae.train.run_dir.run_dir import RunDir, checkpoint_paths, step_of
+from fastvae.train.run_dir.run_dir import BEST, RunDir, checkpoint_paths, step_of
 
 METADATA = {"format": "pt", "fastvae_version": __version__}
 """Metadata of every safetensors file of weights; other libraries read the format."""
@@ -28,7 +28,8 @@ _ATTEMPTS = 20  # a running run may remove a checkpoint while it is read; then t
 def read_weights(run_dir: Path, step: int | None = None) -> tuple[int, dict[str, Tensor]]:
     """Read the weights of a run's newest valid checkpoint, or of one step; the averaged ones if the run has EMA.
 
-    They are those of the evaluated model, not of a task's other models. The run may still be running.
+    Without a step, and if the run keeps its best weights, they are the best so far. They are those of the evaluated
+    model, not of a task's other models. The run may still be running.
 
     Returns:
         The step, and the tensors by name.
@@ -42,7 +43,9 @@ def read_weights(run_dir: Path, step: int | None = None) -> tuple[int, dict[str,
         checkpoint = _find(root, step)
         if checkpoint is not None:
             try:
-                return checkpoint.step, _weights_of(checkpoint)
+                best_step = checkpoint.scalars["best_step"] if step is None else None
+                copy = "averages" if best_step is None else BEST
+                return checkpoint.step if best_step is None else best_step, _weights_of(checkpoint, copy)
             except Exception:
                 if checkpoint.path.exists():
                     raise
@@ -65,15 +68,16 @@ def _find(root: Path, step: int | None) -> Checkpoint | None:
     return None
 
 
-def _weights_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
+def _weights_of(checkpoint: Checkpoint, copy: str) -> dict[str, Tensor]:
+    """Read the generator's weights, replaced by those of a copy where it has them."""
     from fastvae.distributed import read_whole  # imported here: a finished run is read without PyTorch's checkpoints
 
-    kinds = (f"{GENERATOR}.model.", f"{GENERATOR}.averages.")
+    kinds = (f"{GENERATOR}.model.", f"{GENERATOR}.{copy}.")
     tensors = read_whole(checkpoint.path, lambda name: name.startswith(kinds))
-    model, averages = (
+    model, copied = (
         {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)} for kind in kinds
     )
-    return model | averages
+    return model | copied
 
 
 def sort_metadata(path: Path) -> None:

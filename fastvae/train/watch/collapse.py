@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastvae.evaluate import Evaluation
-from fastvae.train.config import CollapseConfig
+from fastvae.train.watch.config import CollapseConfig
 
 
 def is_collapsed(config: CollapseConfig, evaluation: Evaluation) -> bool:
@@ -26,6 +26,6 @@ def advice(config: CollapseConfig, evaluation: Evaluation, *, is_final: bool = F
     return (
         f"posterior collapse: {active} of {units} latent units were active at {when}, fewer than the"
         f" fraction --train.collapse.min-active {config.min_active:g} requires; raise the KL weight slowly"
-        " (--train.objective.kl-schedule linear --train.objective.kl-warmup-steps N), give each unit free bits"
+        " (--train.objective.kl-schedule linear --train.objective.kl-warmup N), give each unit free bits"
         " (--train.objective.free-bits 0.1), or use a weaker decoder"
     )

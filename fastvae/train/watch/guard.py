@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastvae.train.config import GuardConfig
+from fastvae.train.watch.config import GuardConfig
 
 _LARGEST = torch.finfo(torch.float32).max  # a limit that NaN and infinity exceed, and no other number
 _LAG = 4  # steps between a step on a GPU and the host's reading of its verdict

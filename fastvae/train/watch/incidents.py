@@ -38,8 +38,8 @@ class Incidents:
                 cause.
         """
         for player in self._players.values():
-            stop_after = 1 if self._config.debug_numerics else min(player.guard.stop_after, self._config.steps)
-            for skip in player.guard.settle(step, wait=step == self._config.steps):
+            stop_after = 1 if self._config.debug_numerics else min(player.guard.stop_after, self._config.num_steps)
+            for skip in player.guard.settle(step, wait=step == self._config.num_steps):
                 self._write(player.name, skip)
                 if not skip.finite and skip.not_finite_in_a_row >= stop_after:
                     raise TrainingDiverged(self._explain(player, skip))

@@ -23,21 +23,21 @@ class DecoderRestart:
 
     Args:
         strategy: strategy of the player whose decoder is reset; contains the model as it was built.
-        config: ``objective.autoencoder_steps`` is the step of the restart; 0 for never.
+        config: ``objective.autoencoder_phase`` is the step of the restart; 0 for never.
 
     Raises:
         ValueError: the model has no part named encoder.
     """
 
     def __init__(self, strategy: Strategy, config: TrainConfig) -> None:
-        self._strategy, self._step = strategy, config.objective.autoencoder_steps
+        self._strategy, self._step = strategy, config.objective.autoencoder_phase
         self._first: dict[str, Tensor] = {}
         if not self._step:
             return
         parameters = strategy.full_precision_parameters()
         self._first = {name: p.clone() for name, p in parameters.items() if not name.startswith("encoder.")}
         if len(self._first) == len(parameters):
-            raise ValueError("train.objective.autoencoder_steps: the model must have a part named encoder; set it to 0")
+            raise ValueError("train.objective.autoencoder_phase: the model must have a part named encoder; set it to 0")
 
     @torch.no_grad()
     def __call__(self, step: int, player: PlayerState) -> None:

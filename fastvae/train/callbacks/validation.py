@@ -1,0 +1,126 @@
+"""Callbacks that follow the loss on the validation set: early stopping, best weights, learning-rate plateau."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from fastvae.durations import steps_of
+from fastvae.evaluate import Evaluation
+from fastvae.objective import ObjectiveConfig
+from fastvae.train.callbacks.callback import Callback, RunView
+
+_STOPPED = "stopped early"
+
+
+class _Follower(Callback):
+    """Follows the lowest loss, and counts the evaluations since then.
+
+    The loss is distortion + kl_weight * rate + penalty at the final weight, so evaluations before the schedule of the
+    weight has reached it do not count.
+    """
+
+    needs_validation = True
+
+    def __init__(self, min_delta: float = 0.0) -> None:
+        self._min_delta = min_delta
+        self._lowest, self._num_since = math.inf, 0
+
+    def on_evaluation(self, run: RunView, evaluation: Evaluation) -> None:
+        if run.step < settled_step(run.config.objective):
+            return
+        loss = evaluation.loss(run.config.objective.kl_weight)
+        is_better = loss < self._lowest - self._min_delta
+        if is_better:
+            self._lowest = loss
+        self._num_since = 0 if is_better else self._num_since + 1
+        self.after(run, is_better)
+
+    def after(self, run: RunView, is_better: bool) -> None:
+        """React to an evaluation that counts."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        lowest = None if math.isinf(self._lowest) else self._lowest
+        return {"lowest_loss": lowest, "evaluations_since": self._num_since}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._lowest = math.inf if state["lowest_loss"] is None else state["lowest_loss"]
+        self._num_since = state["evaluations_since"]
+
+
+class EarlyStopping(_Follower):
+    """Ends the run after ``patience`` consecutive evaluations without a lower loss.
+
+    Args:
+        patience: number of evaluations, at least 1.
+        min_delta: nats by which a loss must be lower to count.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    def __init__(self, patience: int, min_delta: float = 0.0) -> None:
+        super().__init__(min_delta)
+        if patience < 1 or not 0 <= min_delta < math.inf:
+            raise ValueError(
+                f"EarlyStopping: patience must be at least 1 and min_delta >= 0, got {patience} and {min_delta}"
+            )
+        self._patience = patience
+
+    def on_start(self, run: RunView) -> None:
+        """Continue a run that ended early if it is resumed with more patience."""
+        if run.stopped is not None and run.stopped.startswith(_STOPPED) and self._num_since < self._patience:
+            run.stop(None)
+
+    def after(self, run: RunView, is_better: bool) -> None:
+        if self._num_since >= self._patience:
+            run.stop(f"{_STOPPED} at step {run.step}: no lower validation loss at {self._num_since} evaluations")
+
+
+class BestWeights(_Follower):
+    """Keeps the weights of the lowest loss for the final evaluation."""
+
+    def after(self, run: RunView, is_better: bool) -> None:
+        if is_better:
+            run.keep_best()
+
+    def on_end(self, run: RunView) -> None:
+        which = "last weights: no evaluation counted" if run.best_step is None else f"weights of step {run.best_step}"
+        run.say(f"the final evaluation uses the {which}{'' if run.best_step is None else ', the best at validation'}")
+
+
+class Plateau(_Follower):
+    """Multiplies the learning rates by ``factor`` after ``patience`` consecutive evaluations without a lower loss.
+
+    Args:
+        patience: number of evaluations, at least 1.
+        factor: factor in (0, 1).
+        min_factor: the product of the factors does not fall below this.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    def __init__(self, patience: int, factor: float = 0.5, min_factor: float = 0.01) -> None:
+        super().__init__()
+        if patience < 1 or not 0 < factor < 1 or not 0 <= min_factor < 1:
+            raise ValueError(
+                "Plateau: patience must be at least 1, factor in (0, 1) and min_factor in [0, 1), got "
+                f"{patience}, {factor} and {min_factor}"
+            )
+        self._patience, self._factor, self._min_factor = patience, factor, min_factor
+
+    def after(self, run: RunView, is_better: bool) -> None:
+        if self._num_since >= self._patience:
+            self._num_since = 0
+            lowered = max(run.lr_factor * self._factor, self._min_factor)
+            if lowered < run.lr_factor:
+                run.lr_factor = lowered
+                run.say(f"step {run.step}: learning rates times {lowered:g}, no lower validation loss")
+
+
+def settled_step(config: ObjectiveConfig) -> int:
+    """Return the step at which the weight of the rate first has its final value."""
+    phase = steps_of(config.autoencoder_phase)
+    return phase if config.kl_schedule == "constant" else phase + steps_of(config.kl_warmup)
