@@ -60,7 +60,7 @@ class Outcome:
 def train_run(directory: Path, recipe: str, steps: int | None, seed: int) -> LoadedRun:
     """Train a recipe, optionally with another number of steps; a finished run is not trained again."""
     config = find_recipe(recipe)
-    settings = replace(config.train, steps=steps or config.train.steps, eval_every=None, final_samples=1)
+    settings = replace(config.train, steps=steps, eval_every=None, final_samples=1)
     start(replace(config, run_dir=directory, seed=seed, train=settings))
     return fastvae.load(directory)
 

@@ -34,12 +34,11 @@ BAR = 0.98  # required NDCG@100 relative to EASE's
 def run_of(recipe: RunConfig, fold: int, options: argparse.Namespace, directory: Path) -> fastvae.LoadedRun:
     """Train a recipe on one split."""
     interactions = replace(recipe.data.interactions, fold=fold)
-    steps = recipe.train.steps if options.steps is None else options.steps
     config = replace(
         recipe,
         run_dir=directory / f"{recipe.recipe}-{fold}",
         data=replace(recipe.data, interactions=interactions, path=options.path),
-        train=replace(recipe.train, steps=steps, checkpoint_every=None, log_every=200),
+        train=replace(recipe.train, steps=options.steps, checkpoint_every=None, log_every=200),
     )
     start(config)
     return fastvae.load(config.directory)

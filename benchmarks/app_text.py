@@ -36,19 +36,19 @@ NLL_EVERY = 8  # every 8th sentence: many samples for some sentences are more ac
 
 
 def train_run(recipe: str, directory: Path, seed: int, scale: float) -> LoadedRun:
-    """Train a recipe with scaled numbers of steps; a finished run is not trained again."""
+    """Train a recipe with scaled durations; a finished run is not trained again."""
     config = find_recipe(recipe)
     objective = config.train.objective
-    steps = partial(_scaled, scale)
+    scaled = partial(_scaled, scale)
     settings = replace(
         config.train,
-        steps=steps(config.train.steps),
+        epochs=config.train.epochs * scale,
         eval_every=None,
         final_samples=1,
         objective=replace(
             objective,
-            autoencoder_phase=steps(objective.autoencoder_phase),
-            kl_warmup=steps(objective.kl_warmup),
+            autoencoder_phase=scaled(objective.autoencoder_phase),
+            kl_warmup=scaled(objective.kl_warmup),
         ),
     )
     start(replace(config, run_dir=directory, seed=seed, train=settings))

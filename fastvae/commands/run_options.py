@@ -26,15 +26,17 @@ ALIASES = {
 }
 """Short names of options, as people type them."""
 
-
 PRESET = "--model.preset"
+_PATIENCE = 10  # evaluations without a lower validation loss, each 2 % of the run, after which one on own data ends
 
 
 def parse_run(command: str, recipe: str, words: Sequence[str], other_kinds: Sequence[type] = ()) -> RunConfig:
     """A recipe's run with the options in ``words``; ``other_kinds`` are the kinds whose options were removed before.
 
-    A recipe binarises its own data as a paper did. A path brings other data, which are binarised only where the words
-    ask for that. Another family brings its own defaults, and a preset its sizes; the other words change those.
+    A recipe binarises its own data as a paper did, and its epochs suit them. A path brings other data: they are
+    binarised only where the words ask for that, and the run keeps its best weights and stops early, by a validation
+    set, unless the words say otherwise. Another family brings its own defaults, and a preset its sizes; the other words
+    change those.
 
     Raises:
         SystemExit: the words ask for help, which is printed.
@@ -49,8 +51,8 @@ def parse_run(command: str, recipe: str, words: Sequence[str], other_kinds: Sequ
         if "--train.steps" in given:
             raise UsageError("--train.steps and --train.epochs are both the length of the run; give one")
         default = replace(default, train=replace(default.train, steps=None))
-    if "--data.path" in given and "--data.binarize" not in given:
-        default = replace(default, data=replace(default.data, binarize="none"))
+    if "--data.path" in given:
+        default = _for_own_data(default)
     try:
         default = replace(default, model=extend(_chosen_model(default.model, words)))
         options, others = _without(words, PRESET), [PRESET]
@@ -70,6 +72,13 @@ def parse_run(command: str, recipe: str, words: Sequence[str], other_kinds: Sequ
         print_help(config, f"{command} {recipe}", everything="--help-all" in asks)
         raise SystemExit(0)
     return config
+
+
+def _for_own_data(recipe: RunConfig) -> RunConfig:
+    """Return the defaults of a recipe for other data than its own."""
+    stopping = replace(recipe.train.early_stopping, patience=_PATIENCE)
+    train = replace(recipe.train, keep_best=True, early_stopping=stopping, eval_every=None)
+    return replace(recipe, data=replace(recipe.data, binarize="none"), train=train)
 
 
 def _require_plugins(default: RunConfig, words: Sequence[str]) -> None:

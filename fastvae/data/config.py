@@ -40,6 +40,13 @@ class DataConfig(Settings):
     default for digits only."""
     test_every: int = 10
     """For a file without a test set: every Nth example, counted from 0, is a test example."""
+    test_path: Path | None = setting(None, changes_result=False)
+    """A file or folder of test examples, like the one of --data.path, all of whose examples are then for training."""
+    validation_path: Path | None = setting(None, changes_result=False)
+    """A file or folder of validation examples."""
+    validation_share: float | None = None
+    """Share of the training examples that is held out as the validation set, in [0, 1); None is 0.05 for a run that
+    needs one (keep-best, early stopping, plateau), else 0."""
     max_gib: float = setting(4.0, changes_result=False, advanced=True)
     """Largest amount of memory that the data from --data.path may use, in GiB."""
     images: ImagesConfig = field(default_factory=ImagesConfig)
@@ -61,6 +68,17 @@ class DataConfig(Settings):
             raise ValueError(f"DataConfig: dequantize and binarize={self.binarize} exclude each other; choose one")
         if self.test_every < 2:
             raise ValueError(f"DataConfig: test_every must be at least 2, got {self.test_every}")
+        if self.test_path is not None and self.path is None:
+            raise ValueError(
+                f"DataConfig: test_path={self.test_path} needs a path with the training examples (data.path)"
+            )
+        if self.validation_path is not None and self.validation_share:
+            raise ValueError(
+                f"DataConfig: validation_path={self.validation_path} and validation_share={self.validation_share} "
+                "exclude each other; choose one"
+            )
+        if self.validation_share is not None and not 0 <= self.validation_share < 1:
+            raise ValueError(f"DataConfig: validation_share must be in [0, 1), or None, got {self.validation_share}")
         if not (math.isfinite(self.max_gib) and self.max_gib > 0):
             raise ValueError(f"DataConfig: max_gib must be a positive number, got {self.max_gib}")
 

@@ -88,6 +88,8 @@ class Kind:
     """The fields of `DataConfig` that only this kind reads."""
     needs_no_examples: str = ""
     """What works without the run's examples, for the error that they cannot be read."""
+    takes_test_path: bool = True
+    """Whether test examples can be a file of their own; False if they are chosen by a rule of the kind."""
     takes_any_path: bool = False
     """Whether a recipe of this kind accepts user data of every kind, as ``fastvae train digits --data.path FILE``."""
     load_handlers: Callable[[], Handlers]

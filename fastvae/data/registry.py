@@ -9,7 +9,7 @@ from typing import Any
 
 from fastvae.data.condition import conditioned
 from fastvae.data.config import DataConfig
-from fastvae.data.dataset import Data, State, condition_on
+from fastvae.data.dataset import Data, State, condition_on, hold_out
 from fastvae.data.files.foreign import check_not_foreign, what_a_folder_holds
 from fastvae.data.files.stamp import STAMP_FILE, stamp_of, why_unreadable
 from fastvae.data.kind import Form, Renderer
@@ -111,6 +111,33 @@ def _check_levels(name: str, source: Source, levels: int | None) -> None:
 
 
 def _build(config: DataConfig, seed: int, state: State) -> Data:
+    data = _with_files(_build_parts(config, seed, state), config)
+    return hold_out(data, config.validation_share) if config.validation_share else data
+
+
+def _with_files(data: Data, config: DataConfig) -> Data:
+    """Data with the test and validation examples of the files that the configuration names."""
+    if config.test_path is not None:
+        kind = KINDS.get(data.kind)
+        if kind is not None and not kind.takes_test_path:
+            raise ValueError(f"data.test_path: data of kind {data.kind} choose their own test examples; leave it out")
+        assert config.path is not None, "DataConfig requires it"
+        train, test = (_read_path(path.expanduser(), data, config) for path in (config.path, config.test_path))
+        data = replace(
+            data,
+            train=_checked(str(config.path), train, data),
+            test=_checked(str(config.test_path), test, data),
+            notes=(*data.notes, f"test: the {len(test):,} examples of {config.test_path}"),
+        )
+    if config.validation_path is not None:
+        path = config.validation_path.expanduser()
+        source = _checked(str(path), _read_path(path, data, config), data)
+        note = f"validation: the {len(source):,} examples of {config.validation_path}"
+        data = replace(data, validation=source, notes=(*data.notes, note))
+    return data
+
+
+def _build_parts(config: DataConfig, seed: int, state: State) -> Data:
     if config.path is not None:
         return _build_own(config, config.path.expanduser(), seed, state)
     kind = kind_of_dataset(config.name)

@@ -22,6 +22,6 @@ def anomaly_table() -> RunConfig:
         ),
         data=DataConfig(name="breast-cancer"),
         train=TrainConfig(
-            steps=800, global_batch_size=128, lr=2e-3, log_every=200, checkpoint_every=None, final_samples=20
+            epochs=386, global_batch_size=128, lr=2e-3, log_every="25%", checkpoint_every=None, final_samples=20
         ),
     )

@@ -21,8 +21,8 @@ def mnist_grey() -> RunConfig:
         train=replace(
             base.train,
             max_grad_norm=1000.0,
-            warmup=200,
+            warmup="2%",
             eval_every=None,
-            objective=ObjectiveConfig(kl_schedule="linear", kl_warmup=1000),
+            objective=ObjectiveConfig(kl_schedule="linear", kl_warmup="10%"),
         ),
     )

@@ -18,16 +18,16 @@ def digits() -> RunConfig:
         model=ModelConfig(hidden_dim=(128,), latent_dim=10, likelihood="gaussian", likelihood_logvar="per-dimension"),
         data=DataConfig(name="digits"),
         train=TrainConfig(
-            steps=6000,
+            epochs=535,
             global_batch_size=128,
             lr=2e-3,
-            warmup=100,
+            warmup="2%",
             weight_decay=0.05,
             ema=0.999,
-            eval_every=500,
+            eval_every="10%",
             checkpoint_every=1000,
             final_samples=500,
-            objective=ObjectiveConfig(kl_schedule="linear", kl_warmup=5000),
+            objective=ObjectiveConfig(kl_schedule="linear", kl_warmup="80%"),
         ),
     )
 
@@ -39,7 +39,7 @@ def digits_linear() -> RunConfig:
         model=ModelConfig(network="linear", latent_dim=10, likelihood="gaussian"),
         data=DataConfig(name="digits-raw"),
         train=TrainConfig(
-            steps=16000,
+            epochs=1425,
             global_batch_size=128,
             optimizer="adam",
             lr=2e-3,

@@ -19,7 +19,7 @@ def mnist() -> RunConfig:
         model=ModelConfig(hidden_dim=(400,), latent_dim=20, likelihood="bernoulli"),
         data=DataConfig(name="mnist", binarize="dynamic"),
         train=TrainConfig(
-            steps=9400, global_batch_size=128, lr=1e-3, log_every=100, eval_every=2350, checkpoint_every=2000
+            epochs=20, global_batch_size=128, lr=1e-3, log_every=100, eval_every="5ep", checkpoint_every="5ep"
         ),
     )
 
@@ -36,12 +36,12 @@ def mnist_iwae() -> RunConfig:
         model=replace(base.model, hidden_dim=(200, 200), latent_dim=50, activation="tanh"),
         train=replace(
             base.train,
-            steps=23450,
+            epochs=50,
             optimizer="adam",
             lr=2e-3,
             adam_eps=1e-4,
-            eval_every=4690,
-            checkpoint_every=4690,
+            eval_every="10ep",
+            checkpoint_every="10ep",
             final_samples=500,
             objective=ObjectiveConfig(num_samples=1),
         ),
@@ -76,7 +76,7 @@ def mnist_conv() -> RunConfig:
         base,
         recipe="mnist-conv",
         model=ModelConfig(network="conv", conv=ConvConfig(channels=(32, 64)), latent_dim=32),
-        train=replace(base.train, steps=4690, warmup=200, max_grad_norm=100.0, eval_every=None),
+        train=replace(base.train, epochs=10, warmup="4%", max_grad_norm=100.0, eval_every=None),
     )
 
 
@@ -111,7 +111,7 @@ def images() -> RunConfig:
         recipe="images",
         model=replace(base.model, conv=ConvConfig(channels=(32, 64, 128)), latent_dim=64),
         data=DataConfig(name="pixels", images=ImagesConfig(size=64)),
-        train=replace(base.train, steps=5000, global_batch_size=64, checkpoint_every=1000),
+        train=replace(base.train, epochs=100, global_batch_size=64, checkpoint_every=1000),
     )
 
 
@@ -123,7 +123,7 @@ def frey_faces() -> RunConfig:
         recipe="frey-faces",
         model=replace(base.model, conv=ConvConfig(channels=(16, 32)), latent_dim=10),
         data=DataConfig(name="frey-faces"),
-        train=replace(base.train, steps=3000, global_batch_size=64),
+        train=replace(base.train, epochs=110, global_batch_size=64),
     )
 
 

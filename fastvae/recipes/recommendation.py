@@ -29,12 +29,12 @@ def movielens_100k() -> RunConfig:
         ),
         data=DataConfig(name="movielens-100k", interactions=InteractionsConfig(min_rating=4.0)),
         train=TrainConfig(
-            steps=1000,
+            epochs=133,
             global_batch_size=100,
             lr=2e-3,
-            checkpoint_every=500,
+            checkpoint_every="50%",
             final_samples=1,
-            objective=ObjectiveConfig(kl_weight=0.2, kl_schedule="linear", kl_warmup=1000),
+            objective=ObjectiveConfig(kl_weight=0.2, kl_schedule="linear", kl_warmup="100%"),
         ),
     )
 
@@ -46,5 +46,5 @@ def movielens_100k_dae() -> RunConfig:
         base,
         recipe="movielens-100k-dae",
         model=replace(base.model, network="mult-dae", hidden_dim=(600,)),
-        train=replace(base.train, steps=560, lr=1e-3, objective=ObjectiveConfig()),
+        train=replace(base.train, epochs=75, lr=1e-3, objective=ObjectiveConfig()),
     )

@@ -19,15 +19,15 @@ def spoken_digits() -> RunConfig:
             name="spoken-digits", condition=("label", "speaker"), audio=AudioConfig(max_delay=255, gain_db=1.5)
         ),
         train=TrainConfig(
-            steps=6300,
+            epochs=150,
             global_batch_size=64,
             lr=1e-3,
             weight_decay=0.05,
             ema=0.998,
-            eval_every=2100,
-            checkpoint_every=2100,
+            eval_every="50ep",
+            checkpoint_every="50ep",
             final_samples=1000,
             # A weight above 1 keeps the latents closer to the prior, from which samples are drawn.
-            objective=ObjectiveConfig(kl_weight=1.3, kl_schedule="linear", kl_warmup=840),
+            objective=ObjectiveConfig(kl_weight=1.3, kl_schedule="linear", kl_warmup="20ep"),
         ),
     )

@@ -10,8 +10,6 @@ from fastvae.objective import ObjectiveConfig
 from fastvae.run import RunConfig
 from fastvae.train import TrainConfig
 
-_STEPS_PER_EPOCH = 1052  # 67349 phrases in global batches of 64
-
 
 def sst2_sentences() -> RunConfig:
     """Sentences of SST-2 conditioned on label and length; an autoencoder first, then free bits keep z in use.
@@ -31,22 +29,22 @@ def sst2_sentences() -> RunConfig:
         ),
         data=DataConfig(name="sst2", condition=("label", "length"), text=TextDataConfig(min_frequency=3)),
         train=TrainConfig(
-            steps=7 * _STEPS_PER_EPOCH,
+            epochs=7,
             global_batch_size=64,
             lr=2e-3,
             warmup=100,
             max_grad_norm=5.0,
             precision="bf16",
             log_every=100,
-            eval_every=_STEPS_PER_EPOCH,
-            checkpoint_every=_STEPS_PER_EPOCH,
+            eval_every="1ep",
+            checkpoint_every="1ep",
             eval_batch_size=64,
             final_samples=10,
             objective=ObjectiveConfig(
-                autoencoder_phase=_STEPS_PER_EPOCH,
+                autoencoder_phase="1ep",
                 kl_weight_start=0.001,
                 kl_schedule="linear",
-                kl_warmup=2 * _STEPS_PER_EPOCH,
+                kl_warmup="2ep",
                 free_bits=0.25,
             ),
         ),
@@ -59,5 +57,5 @@ def sst2_collapsed() -> RunConfig:
     return replace(
         base,
         recipe="sst2-collapsed",
-        train=replace(base.train, objective=ObjectiveConfig(kl_schedule="linear", kl_warmup=3 * _STEPS_PER_EPOCH)),
+        train=replace(base.train, objective=ObjectiveConfig(kl_schedule="linear", kl_warmup="3ep")),
     )

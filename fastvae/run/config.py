@@ -12,7 +12,7 @@ import dacite
 import tyro
 import yaml
 
-from fastvae.data import DataConfig
+from fastvae.data import VALIDATION_SHARE, DataConfig
 from fastvae.data import resolve as resolve_data
 from fastvae.data.kinds import ANY
 from fastvae.models import ModelConfig
@@ -59,7 +59,8 @@ class RunConfig(Settings):
 def resolve(config: RunConfig) -> RunConfig:
     """Return the configuration with the name of its data resolved, see `fastvae.data.resolve`. Idempotent.
 
-    The likelihood "table" is for tables only, so a path is read as a table if the likelihood is "table".
+    The likelihood "table" is for tables only, so a path is read as a table if the likelihood is "table". A run that
+    needs a validation set has one of 5 % of the training examples, unless the configuration names another.
 
     Raises:
         ValueError: the name of the data requires a path, and the configuration has none.
@@ -67,6 +68,8 @@ def resolve(config: RunConfig) -> RunConfig:
     data = resolve_data(config.data)
     if config.model.likelihood == "table" and data.name == ANY:
         data = replace(data, name="table")
+    if config.train.follows_validation and data.validation_share is None and data.validation_path is None:
+        data = replace(data, validation_share=VALIDATION_SHARE)
     return replace(config, data=data)
 
 

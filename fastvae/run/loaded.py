@@ -64,7 +64,7 @@ class LoadedRun:
         """The examples that a word, a path, a source or an object in memory stands for.
 
         Args:
-            examples: "train" or "test" for the run's own; a file or folder; a ``Source``; or an object of the data's
+            examples: "train", "validation" or "test" for the run's own; a file or folder; a ``Source``; or an object of the data's
                 kind: arrays, tensors, lists, sparse matrices or Pillow images for pixels and plain numbers, a
                 DataFrame for a table, a list of sentences for text, a sparse matrix for interactions.
 
@@ -74,8 +74,11 @@ class LoadedRun:
         """
         if isinstance(examples, Source):
             return examples
-        if isinstance(examples, str) and examples in ("train", "test"):
-            return self.data.train if examples == "train" else self.data.test
+        if isinstance(examples, str) and examples in ("train", "validation", "test"):
+            own: Source | None = getattr(self.data, examples)
+            if own is None:
+                raise ValueError(f"{self.directory} has no validation examples; train or test are its own examples")
+            return own
         source = read_source(examples, self.data, self.config.data)
         name = str(examples) if isinstance(examples, str | Path) else type(examples).__name__
         check_examples(self.model, self.data, source, name)

@@ -138,7 +138,7 @@ def _prepare(data: Data, config: TrainConfig, callbacks: Callbacks) -> tuple[Dat
     if callbacks.need_validation and data.validation is None:
         data = hold_out(data, VALIDATION_SHARE)
     if callbacks.need_evaluations and config.eval_every is None:
-        config = replace(config, eval_every="2%")
+        config = replace(config, eval_every=_evaluation_interval(data, config))
     if config.global_batch_size > len(data.train):
         note = (
             f"train.global_batch_size: {config.global_batch_size} is more than the {len(data.train)} training examples;"
@@ -146,3 +146,10 @@ def _prepare(data: Data, config: TrainConfig, callbacks: Callbacks) -> tuple[Dat
         )
         data = replace(data, notes=(*data.notes, note))
     return data, config
+
+
+def _evaluation_interval(data: Data, config: TrainConfig) -> int:
+    """Return every how many steps a run is evaluated: 2 % of it, and no more examples are evaluated than trained on."""
+    clock = run_clock(config, len(data.train))
+    source = data.test if data.validation is None else data.validation
+    return max(clock.steps("2%"), -(-len(source) // clock.global_batch_size))

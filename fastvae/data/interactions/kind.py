@@ -40,6 +40,7 @@ KIND = Kind(
     name="interactions",
     datasets=("movielens-100k",),
     options=("interactions",),
+    takes_test_path=False,
     needs_no_examples="recommend with --items, --similar or --data, and sample, do not need users of the run",
     load_handlers=_handlers,
 )
