@@ -68,8 +68,13 @@ def resolve(config: RunConfig) -> RunConfig:
     data = resolve_data(config.data)
     if config.model.likelihood == "table" and data.name == ANY:
         data = replace(data, name="table")
-    if config.train.follows_validation and data.validation_share is None and data.validation_path is None:
-        data = replace(data, validation_share=VALIDATION_SHARE)
+    if config.train.follows_validation and data.validation_path is None:
+        if data.validation_share == 0:
+            raise ValueError(
+                "data.validation_share is 0, and train.keep_best, early_stopping.patience and plateau.patience need a"
+                " validation set; leave the share out, or turn these off"
+            )
+        data = replace(data, validation_share=data.validation_share or VALIDATION_SHARE)
     return replace(config, data=data)
 
 

@@ -64,9 +64,9 @@ class LoadedRun:
         """The examples that a word, a path, a source or an object in memory stands for.
 
         Args:
-            examples: "train", "validation" or "test" for the run's own; a file or folder; a ``Source``; or an object of the data's
-                kind: arrays, tensors, lists, sparse matrices or Pillow images for pixels and plain numbers, a
-                DataFrame for a table, a list of sentences for text, a sparse matrix for interactions.
+            examples: "train", "validation" or "test" for the run's own; a file or folder; a ``Source``; or an object of
+                the data's kind: arrays, tensors, lists, sparse matrices or Pillow images for pixels and plain numbers,
+                a DataFrame for a table, a list of sentences for text, a sparse matrix for interactions.
 
         Raises:
             ValueError: the examples are unsuitable, or are not like the run's.
