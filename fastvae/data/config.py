@@ -31,7 +31,7 @@ class DataConfig(Settings):
     its contents; the name of a kind reads it as data of that kind."""
     condition: tuple[str, ...] = ()
     """Columns that the encoder and the decoder are conditioned on, such as label; () for none."""
-    download: bool = setting(True, changes_result=False)
+    download: bool = setting(True, changes_result=False, advanced=True)
     """Download the published files that are missing."""
     binarize: Binarize = "none"
     """Binarise pixels by sampling from their grey values: once (static) or in every step (dynamic)."""
@@ -40,9 +40,9 @@ class DataConfig(Settings):
     default for digits only."""
     test_every: int = 10
     """For a file without a test set: every Nth example, counted from 0, is a test example."""
-    test_path: Path | None = setting(None, changes_result=False)
+    test_path: Path | None = setting(None, changes_result=False, advanced=True)
     """A file or folder of test examples, like the one of --data.path, all of whose examples are then for training."""
-    validation_path: Path | None = setting(None, changes_result=False)
+    validation_path: Path | None = setting(None, changes_result=False, advanced=True)
     """A file or folder of validation examples."""
     validation_share: float | None = None
     """Share of the training examples that is held out as the validation set, in [0, 1); None is 0.05 for a run that

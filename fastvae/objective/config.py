@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fastvae.durations import Duration, DurationOrNone, is_shorter
-from fastvae.settings import Settings
+from fastvae.settings import Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +22,11 @@ class ObjectiveConfig(Settings):
     """Schedule of the weight: constant, a linear warm-up, or a linear warm-up at the start of every cycle."""
     kl_warmup: Duration = 0
     """Duration of the linear warm-up, of the run or of each cycle."""
-    kl_cycle: DurationOrNone = None
+    kl_cycle: DurationOrNone = setting(None, advanced=True)
     """Duration of one cycle of the cyclical schedule, including its warm-up."""
-    kl_weight_start: float = 0.0
+    kl_weight_start: float = setting(0.0, advanced=True)
     """Weight at the start of a warm-up and during autoencoder pre-training; above 0 it limits the information in z."""
-    autoencoder_phase: Duration = 0
+    autoencoder_phase: Duration = setting(0, advanced=True)
     """Duration of autoencoder pre-training at weight kl_weight_start; then the decoder is re-initialised and the
     schedule begins."""
     free_bits: float | None = None

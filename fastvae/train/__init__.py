@@ -20,19 +20,22 @@ if TYPE_CHECKING:
     from fastvae.train.task import ELBOTask, StepResult, Task
     from fastvae.train.tasks import TASKS, register_task
     from fastvae.train.trainer import train
-    from fastvae.train.watch.config import GuardConfig
+    from fastvae.train.watch.config import CollapseConfig, EarlyStoppingConfig, GuardConfig, PlateauConfig
     from fastvae.train.watch.incidents import TrainingDiverged
 
 __all__ = [
     "TASKS",
     "BestWeights",
     "Callback",
+    "CollapseConfig",
     "ELBOTask",
     "EarlyStopping",
+    "EarlyStoppingConfig",
     "GuardConfig",
     "OptimConfig",
     "Pictures",
     "Plateau",
+    "PlateauConfig",
     "Player",
     "PlayerSpec",
     "Run",
@@ -54,7 +57,7 @@ __getattr__, __dir__ = lazy_names(
         "callbacks": ("BestWeights", "Callback", "EarlyStopping", "Pictures", "Plateau", "RunView"),
         "config": ("TrainConfig", "in_steps"),
         "optim_config": ("OptimConfig",),
-        "watch.config": ("GuardConfig",),
+        "watch.config": ("CollapseConfig", "EarlyStoppingConfig", "GuardConfig", "PlateauConfig"),
         "player": ("Player", "PlayerSpec"),
         "task": ("ELBOTask", "StepResult", "Task"),
         "tasks": ("TASKS", "register_task"),

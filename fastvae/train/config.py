@@ -89,7 +89,7 @@ class TrainConfig(OptimConfig):
     """When the learning rates are lowered."""
     checkpoint_every: DurationOrNone = setting(1000, changes_result=False)
     """Duration between checkpoints; None saves at the end and on a stop signal only."""
-    keep_checkpoints: int = setting(2, changes_result=False)
+    keep_checkpoints: int = setting(2, changes_result=False, advanced=True)
     """Number of newest checkpoints to keep."""
     keep_every: DurationOrNone = setting(None, changes_result=False, advanced=True)
     """Also keep every checkpoint at a multiple of this duration; None keeps the newest only."""

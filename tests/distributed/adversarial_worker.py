@@ -17,7 +17,7 @@ import torch
 
 import fastvae
 from fastvae.distributed import World, enter_world
-from fastvae.train import OptimConfig, trainer
+from fastvae.train import OptimConfig, loop
 from tests.distributed.adversary import AdversarialTask, Discriminator, SmallVAE
 
 BASE = {
@@ -61,7 +61,7 @@ def run_job(job: dict[str, Any], data: fastvae.Data, world: World) -> None:
 
 def main() -> None:
     jobs = json.loads(Path(sys.argv[1]).read_text())
-    trainer.write_pictures = lambda *_: None  # slow, and not tested here
+    loop.write_pictures = lambda *_: None  # slow, and not tested here
     with enter_world("cpu", timeout_s=120) as world:
         data = fastvae.build_data(fastvae.DataConfig(name="digits"), 3)
         generator_state = torch.get_rng_state()

@@ -23,7 +23,7 @@ import fastvae
 from fastvae.distributed import World, enter_world
 from fastvae.ops import philox_integers
 from fastvae.records import Draw
-from fastvae.train import contract, trainer
+from fastvae.train import contract, loop, trainer
 
 BASE = {
     "steps": 8,
@@ -99,7 +99,7 @@ def refuse(*arguments: object, **options: object) -> None:
 def main() -> None:
     jobs = json.loads(Path(sys.argv[1]).read_text())
     trainer.check_contract = check_contract
-    trainer.write_pictures = lambda *_: None  # slow, and not tested here
+    loop.write_pictures = lambda *_: None  # slow, and not tested here
     with enter_world("cpu", timeout_s=120) as world:
         data = fastvae.build_data(fastvae.DataConfig(name="digits"), 3)
         generator_state = torch.get_rng_state()

@@ -28,7 +28,7 @@ import torch.utils.tensorboard  # noqa: F401
 
 import fastvae
 from fastvae import cli
-from fastvae.train import trainer
+from fastvae.train import loop
 
 _NEEDED_BY_EVERY_RUN = (fastvae.build_data, fastvae.build_model)  # imports them
 
@@ -65,7 +65,7 @@ def child(request: dict[str, Any]) -> None:
     if "script" in request:
         run_script(Path(request["script"]), request["words"], request["folder"])
     os.chdir(request.get("folder", "."))
-    trainer.write_pictures = lambda *_: None
+    loop.write_pictures = lambda *_: None
     sys.exit(cli.main(request["words"]))
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import fastvae
 from fastvae.distributed import World, enter_world
-from fastvae.train import TrainingDiverged, task, trainer
+from fastvae.train import TrainingDiverged, loop, task
 
 BASE = {
     "steps": 30,
@@ -111,7 +111,7 @@ def run_job(job: dict[str, Any], data: fastvae.Data, world: World) -> dict[str, 
 
 def main() -> None:
     jobs = json.loads(Path(sys.argv[1]).read_text())
-    trainer.write_pictures = lambda *_: None  # slow, and not tested here
+    loop.write_pictures = lambda *_: None  # slow, and not tested here
     with enter_world("cpu", timeout_s=120) as world:
         data = fastvae.build_data(fastvae.DataConfig(name="digits"), 3)
         for job in jobs:

@@ -31,9 +31,9 @@ def test_changes_after_a_save_do_not_reach_the_checkpoint(fault: Fault, tmp_path
     strategy.setup(model, lambda parameters: build_optimizer(config, parameters))
     resolved = plain({"seed": 0, "train": {}})
     parts = {"generator": strategy}
-    saver = Saver(tmp_path, parts, config, resolved, None, scheduled=lambda step: {}, replicated={})
+    saver = Saver(tmp_path, parts, config, resolved, None, scheduled=lambda step, lr_factor: {}, replicated={})
     average = EMA(0.9, strategy.full_precision_parameters()).average
-    state = TrainState.start(torch.device("cpu"), {"generator": average})
+    state = TrainState.start(torch.device("cpu"), {"generator": average}, {})
     model(torch.ones(1, 300)).sum().backward()
     times = fault.times(5, 50)
     for step in range(1, times + 1):

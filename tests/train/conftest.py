@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastvae.train import trainer
+from fastvae.train import loop
 
 
 @pytest.fixture
@@ -15,4 +15,4 @@ def pictures() -> None:
 @pytest.fixture(autouse=True)
 def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "pictures" not in request.fixturenames:
-        monkeypatch.setattr(trainer, "write_pictures", lambda *_: None)
+        monkeypatch.setattr(loop, "write_pictures", lambda *_: None)

@@ -158,7 +158,8 @@ class Trained:
         self.loader = Loader(
             data.train, data.preprocess, global_batch_size=30, seed=7, accumulation=config.accumulation, device=device
         )
-        self.state = TrainState.start(device, {name: ema.average for name, ema in averages.items() if ema is not None})
+        emas = {name: ema.average for name, ema in averages.items() if ema is not None}
+        self.state = TrainState.start(device, emas, {})
         self.players = build_players(specs, strategies, averages, self.state, config)
         if lag is not None:
             state = self.state.players[GENERATOR].guard

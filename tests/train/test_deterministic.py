@@ -12,14 +12,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import fastvae
-from fastvae.train import TrainingDiverged, trainer
+from fastvae.train import TrainingDiverged, loop
 from fastvae.train.deterministic import WORKSPACE, fixed_workspace
 
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Disable the figures: they are slow and not tested here."""
-    monkeypatch.setattr(trainer, "write_pictures", lambda *_: None)
+    monkeypatch.setattr(loop, "write_pictures", lambda *_: None)
 
 
 class Watched(fastvae.VAE):

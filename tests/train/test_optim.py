@@ -75,5 +75,5 @@ def test_optimizer_settings_of_a_second_player_are_checked() -> None:
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(field: str, value: float) -> None:
-    with pytest.raises(ValueError, match=rf"train\.{field} .* got {value}"):
+    with pytest.raises(ValueError, match=rf"{field} .*got {value}"):
         TrainConfig(**{field: value})  # type: ignore[arg-type]

@@ -14,8 +14,9 @@ from tests.runs import free_port
 
 HELD = Path(launching.__file__).parent / "faults" / "held.py"
 OPTIONS = (
-    "--train.steps=400 --train.checkpoint-every=60 --train.log-every=20 --train.final-samples=1 --train.eval-every=200"
-    " --model.hidden-dim 32 --train.device=cpu"
+    "--train.steps=400 --train.checkpoint-every=60 --train.log-every=20 --train.final-samples=1 --train.eval-every=5%"
+    " --model.hidden-dim 32 --train.device=cpu --train.objective.kl-warmup=1ep"
+    " --train.keep-best --train.early-stopping.patience=100 --train.plateau.patience=1"
 ).split()
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from fastvae.settings import Settings
+from fastvae.settings import Settings, setting
 
 Silence = Literal["auto", "keep", "skip"]
 
@@ -47,7 +47,7 @@ class SpectrogramConfig(Settings):
 class AudioConfig(Settings):
     """How recordings are read and augmented."""
 
-    spectrogram: SpectrogramConfig = field(default_factory=SpectrogramConfig)
+    spectrogram: SpectrogramConfig = setting(SpectrogramConfig, advanced=True)
     """Settings of the spectrogram: sample rate, length and mel bands."""
     max_delay: int = 0
     """Augmentation: delay each training clip by a random number of samples, at most this many; 0 for none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fastvae.settings import Settings
+from fastvae.settings import Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class TableConfig(Settings):
     """Columns to exclude."""
     categorical: tuple[str, ...] = ()
     """Columns of numbers to treat as categories; columns with values other than numbers are always categories."""
-    max_categories: int = 256
+    max_categories: int = setting(256, advanced=True)
     """Largest allowed number of categories of a column."""
     decimal: Literal["auto", "point", "comma"] = "auto"
     """Decimal mark, if the file does not show whether 1,234 means 1234 or 1.234."""
@@ -33,7 +33,7 @@ class TableConfig(Settings):
     """Order of day and month, if the file does not show it."""
     test_share: float = 0.3
     """Fraction of the rows that is held out for the test, stratified by label, in (0, 1)."""
-    clip: float = 30.0
+    clip: float = setting(30.0, advanced=True)
     """Clip scaled numbers to plus and minus this many standard deviations."""
 
     def __post_init__(self) -> None:

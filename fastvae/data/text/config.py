@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fastvae.settings import Settings
+from fastvae.settings import Settings, setting
 
 TokenizerKind = Literal["words", "bpe"]
 
@@ -25,7 +25,7 @@ class TextDataConfig(Settings):
     """Convert the text to lower case."""
     max_length: int = 60
     """Largest number of tokens per sentence; longer sentences are cut."""
-    max_unknown: float = 0.3
+    max_unknown: float = setting(0.3, advanced=True)
     """Largest allowed fraction of unknown tokens in the training sentences, in [0, 1]; more is an error."""
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fastvae.settings import Settings
+from fastvae.settings import Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +21,11 @@ class TextConfig(Settings):
     """Dropout probability of the decoder's units, in [0, 1)."""
     word_dropout: float = 0.0
     """Word dropout: probability that a word of the decoder's input is masked, in [0, 1)."""
-    cutoffs: tuple[int, ...] = (1000, 4000)
+    cutoffs: tuple[int, ...] = setting((1000, 4000), advanced=True)
     """First token IDs of the clusters of the adaptive softmax, most frequent words first; () for a full softmax."""
     temperature: float = 1.0
     """Temperature of sampled words: 1 samples from the model, less than 1 prefers likely words."""
-    beam_width: int = 8
+    beam_width: int = setting(8, advanced=True)
     """Number of hypotheses of beam search; 1 is greedy search."""
     no_repeat: int = 3
     """Length of the n-grams that beam search never repeats; 0 allows repetition."""
