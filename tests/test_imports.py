@@ -27,7 +27,7 @@ LEVELS = (
     {"generative"},
     {"nn", "distributions", "likelihoods", "records", "bench"},
     {"ops"},
-    {"model_inputs", "own_settings"},
+    {"model_inputs", "own_settings", "durations"},
     {"settings", "plugins", "lazy", "_version"},
 )
 DEPTH = {unit: depth for depth, units in enumerate(LEVELS) for unit in units}

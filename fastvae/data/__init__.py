@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from fastvae.data.audio.config import AudioConfig
     from fastvae.data.audio.preprocess import LogMelPreprocess
     from fastvae.data.condition import ConditionField, Conditions, Field, NumberField
-    from fastvae.data.config import DataConfig
-    from fastvae.data.dataset import VALIDATION_SHARE, Data, State, condition_on, hold_out
+    from fastvae.data.config import VALIDATION_SHARE, DataConfig
+    from fastvae.data.dataset import Data, State, condition_on, hold_out
     from fastvae.data.kind import Form, Handlers, Kind, Renderer
     from fastvae.data.kinds import KINDS, kind_of, kind_options, register_kind, resolve
     from fastvae.data.loading.loader import Loader, MicroBatch, evaluation_batches, load_examples
@@ -78,9 +78,9 @@ __getattr__, __dir__ = lazy_names(
         "audio.preprocess": ("LogMelPreprocess",),
         "condition": ("ConditionField", "Conditions", "Field", "NumberField"),
         "audio.config": ("AudioConfig",),
-        "config": ("DataConfig",),
+        "config": ("VALIDATION_SHARE", "DataConfig"),
         "text.config": ("TextDataConfig",),
-        "dataset": ("VALIDATION_SHARE", "Data", "State", "condition_on", "hold_out"),
+        "dataset": ("Data", "State", "condition_on", "hold_out"),
         "kind": ("Form", "Handlers", "Kind", "Renderer"),
         "kinds": ("KINDS", "kind_of", "kind_options", "register_kind", "resolve"),
         "loading.loader": ("Loader", "MicroBatch", "evaluation_batches", "load_examples"),

@@ -15,6 +15,8 @@ from fastvae.data.text.config import TextDataConfig
 from fastvae.settings import Settings, setting
 
 Binarize = Literal["none", "static", "dynamic"]
+VALIDATION_SHARE = 0.05
+"""Share of the training examples that is held out if a run needs a validation set and its data have none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,6 @@ from fastvae.model_inputs import ModelInputs
 
 State = Mapping[str, bytes]  # files, by name, that a run keeps of its data
 
-VALIDATION_SHARE = 0.05
-"""Share of the training examples that is held out if a run needs a validation set and its data have none."""
 _SPLIT_SEED = 0  # not the run's: all runs on the same data have the same validation set
 
 

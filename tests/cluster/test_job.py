@@ -151,7 +151,7 @@ def test_invalid_arguments_are_refused_before_submission(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--train.steps", "0"], "train.steps must be at least 1, got 0"),
+        (["--train.steps", "0"], "train.steps must be at least 1, or None for epochs, got 0"),
         (["--nodes", "0"], "--nodes must be at least 1, got 0"),
         (["--time", "a day"], "--time must be in Slurm's format"),
         (["--at-once", "2"], "--sweep FILE"),

@@ -29,9 +29,8 @@ def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     run_dir = tmp_path / "runs" / "digits"
     (run_dir / "checkpoints" / "step_00000200").mkdir(parents=True)
     write_record(run_dir, {})
-    (run_dir / "config.yaml").write_text("train: {steps: 500}\n")
     (run_dir / "metrics.jsonl").write_text('{"kind": "train", "step": 250, "elbo_nats": -12.345678}\n{"kind": "tr')
-    write_status(run_dir, World(), "failed", 220, reason="OSError: flaky disk")
+    write_status(run_dir, World(), "failed", 220, reason="OSError: flaky disk", num_steps=500)
     write_status(run_dir, World(), "running", 200)
     return run_dir
 
@@ -91,7 +90,7 @@ def test_a_run_of_another_format_does_not_hide_the_others(run_dir: Path, capsys:
     old = run_dir.parent / "old"
     old.mkdir()
     (old / "config.yaml").write_text("train: {steps: 500}\n")
-    write_status(old, World(), "done", 500)
+    write_status(old, World(), "done", 500, num_steps=500)
     first, second = status(capsys).splitlines()
     assert first.startswith("runs/digits  running, step 200 of 500")
     assert second.startswith("runs/old     contains a run of format 0, written by an older fastvae")

@@ -19,7 +19,7 @@ from fastvae.objective import ObjectiveConfig
 from fastvae.records import KeyedBatch
 from fastvae.train import OptimConfig, StepResult, Task, TrainConfig, capture, task
 from fastvae.train.capture import CapturedStep, CUDAGraphs, Mark, Recorder
-from fastvae.train.config import GENERATOR
+from fastvae.train.config import GENERATOR, run_clock
 from fastvae.train.player import Player, PlayerSpec, all_specs, build_players, build_strategies, set_up
 from fastvae.train.run_dir.metrics import Window
 from fastvae.train.state import TrainState
@@ -151,7 +151,7 @@ class Trained:
         self.config = config
         model = fastvae.VAE(encoder, decoder, fastvae.Bernoulli())
         self.task: Task = WithCritic(model, critic) if with_critic else ELBOTask(model)
-        specs = all_specs(model, config, self.task.opponents)
+        specs = all_specs(model, config, self.task.opponents, run_clock(config, 1000))
         strategies = build_strategies(specs, World(device=device), config)
         averages = set_up(specs, strategies, config, ())
         self.strategy = strategies[GENERATOR]

@@ -118,7 +118,8 @@ def test_compiled_steps_are_the_same_steps(tmp_path: Path) -> None:
 def test_a_batch_larger_than_the_data_is_cut_to_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = []
     for batch_size in (45, 64):
-        config = fastvae.TrainConfig(steps=2, global_batch_size=batch_size)
+        config = fastvae.TrainConfig(steps=2, global_batch_size=batch_size, device="cpu", final_samples=1)
+        torch.manual_seed(0)
         runs.append(fastvae.train(OwnModel(), OwnData(), config, run_dir=tmp_path / str(batch_size)))
     assert "train.global_batch_size: 64 is more than the 45 training examples" in capsys.readouterr().err
     assert runs[0].evaluation == runs[1].evaluation
