@@ -49,6 +49,8 @@ class StrategyOptions:
     """Whether the module is compiled after it is wrapped."""
     capture: bool = False
     """Whether the step is captured as a CUDA graph."""
+    optimizer: str = "adamw"
+    """Name of the optimizer; custom for a user's."""
     edits_optimizer_state: bool = False
     """Whether the optimizer state of single parameters is changed between steps."""
     num_players: int = 1

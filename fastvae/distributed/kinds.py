@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 StrategyName = Literal["auto", "single", "ddp", "fsdp", "deepspeed"]
 
 
+_ADAM = ("adamw", "adam")  # the optimizers whose state DeepSpeed shards and a CUDA graph captures
 Refusals = Iterator[tuple[str, str]]  # an option, and the rule that it breaks
 
 
@@ -67,8 +68,9 @@ def _build_auto(world: World, options: StrategyOptions) -> Strategy:
     return (_build_single if world.world_size == 1 else _build_ddp)(world, options)
 
 
-def _refuse_nothing(options: StrategyOptions) -> Refusals:
-    return iter(())
+def _refuse_in_single(options: StrategyOptions) -> Refusals:
+    if options.capture and options.optimizer not in _ADAM:
+        yield "capture", f"requires optimizer adamw or adam, got {options.optimizer}; set it to False"
 
 
 def _refuse_capture(options: StrategyOptions) -> Refusals:
@@ -83,13 +85,29 @@ def _refuse_static_graph(options: StrategyOptions) -> Refusals:
         yield "ddp.static_graph", "does not support a task that trains two models; set it to False"
 
 
+def _refuse_in_auto(options: StrategyOptions) -> Refusals:
+    yield from _refuse_in_single(options)
+    yield from _refuse_static_graph(options)
+
+
 def _refuse_in_ddp(options: StrategyOptions) -> Refusals:
     yield from _refuse_capture(options)
     yield from _refuse_static_graph(options)
 
 
+def _refuse_in_fsdp(options: StrategyOptions) -> Refusals:
+    yield from _refuse_capture(options)
+    if options.optimizer == "muon":
+        yield "optimizer", "muon needs whole matrices, which strategy fsdp shards; choose another, or strategy ddp"
+
+
 def _refuse_in_deepspeed(options: StrategyOptions) -> Refusals:
     yield from _refuse_capture(options)
+    if options.optimizer not in _ADAM:
+        yield (
+            "optimizer",
+            f"must be adamw or adam with strategy deepspeed, got {options.optimizer}; choose one, or strategy ddp",
+        )
     if options.compile:
         yield "compile", "is not supported by strategy deepspeed; set it to False"
     if options.edits_optimizer_state:
@@ -99,10 +117,10 @@ def _refuse_in_deepspeed(options: StrategyOptions) -> Refusals:
 STRATEGIES: dict[StrategyName, StrategyKind] = {
     kind.name: kind
     for kind in (
-        StrategyKind(name="auto", build=_build_auto, config=DDPConfig, refuse=_refuse_static_graph),
-        StrategyKind(name="single", build=_build_single, config=None, refuse=_refuse_nothing),
+        StrategyKind(name="auto", build=_build_auto, config=DDPConfig, refuse=_refuse_in_auto),
+        StrategyKind(name="single", build=_build_single, config=None, refuse=_refuse_in_single),
         StrategyKind(name="ddp", build=_build_ddp, config=DDPConfig, refuse=_refuse_in_ddp),
-        StrategyKind(name="fsdp", build=_build_fsdp, config=FSDPConfig, refuse=_refuse_capture),
+        StrategyKind(name="fsdp", build=_build_fsdp, config=FSDPConfig, refuse=_refuse_in_fsdp),
         StrategyKind(name="deepspeed", build=_build_deepspeed, config=DeepSpeedConfig, refuse=_refuse_in_deepspeed),
     )
 }

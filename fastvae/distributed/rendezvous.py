@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import time
@@ -12,6 +13,7 @@ import torch.distributed as dist
 from fastvae.distributed.failure import PeerFailed, within
 
 _POLL_S = 0.1
+_NUMBERS = itertools.count()  # of the meetings of this process: a script may train several times
 _SHOWN = 8  # number of missing ranks that a message names
 _REMEDY = (
     "Was it started, and does its host reach {head}? If this process was meant to run alone, unset RANK, WORLD_SIZE, "
@@ -20,9 +22,9 @@ _REMEDY = (
 
 
 def meet(rank: int, world_size: int, timeout_s: float) -> dist.Store:
-    """Return the store at MASTER_ADDR:MASTER_PORT once every rank has reached it.
+    """Return the store at MASTER_ADDR:MASTER_PORT once every rank has reached it, with keys of this meeting only.
 
-    It is served by torchrun, or by rank 0 with other launchers.
+    It is served by torchrun, or by rank 0 with other launchers. All ranks must meet equally often.
 
     Raises:
         PeerFailed: a rank did not arrive in time, or the store is not reachable.
@@ -48,8 +50,10 @@ def meet(rank: int, world_size: int, timeout_s: float) -> dist.Store:
             f"{this} did not reach rank 0 at {head} within {timeout_s:g} s (--train.timeout). "
             + _REMEDY.format(head=head).replace("its host", "this host")
         ) from error
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = dist.PrefixStore(f"fastvae/{attempt}/{next(_NUMBERS)}", store)
     try:
-        missing = _wait_for_all(dist.PrefixStore("fastvae/here", store), rank, world_size, deadline)
+        missing = _wait_for_all(dist.PrefixStore("here", store), rank, world_size, deadline)
     except dist.DistError as error:
         raise PeerFailed(f"{this}: rank 0 at {head} ended before all ranks had arrived; see its message") from error
     if missing:

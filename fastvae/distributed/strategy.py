@@ -160,9 +160,9 @@ class TorchStrategy(ABC):
         grad_norm = self._clip(max_grad_norm)
         skipped = torch.logical_not((accept or torch.isfinite)(grad_norm))
         # After the all-reduce every rank has the same norm, so all ranks decide in the same way without communication.
-        if grad_norm.device.type != "cpu":
+        if grad_norm.device.type != "cpu" and all(group.get("fused") for group in self.optimizer.param_groups):
             # A fused optimizer reads this flag on the device and does not change parameters, moments and step counts
-            # if it is 1: no synchronisation with the host.
+            # if it is 1: no synchronisation with the host, unlike with other optimizers.
             self.optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]
             self.optimizer.step()
         elif not skipped:

@@ -19,7 +19,7 @@ from torch import Tensor
 from fastvae.data import Loader
 from fastvae.data.loading.staging import Layout
 from fastvae.train.config import GENERATOR, TrainConfig
-from fastvae.train.optim import lr_at, set_lr
+from fastvae.train.optim import set_lr
 from fastvae.train.player import Player
 from fastvae.train.task import StepResult, Task
 from fastvae.train.totals import Totals
@@ -230,7 +230,7 @@ class CapturedStep:
         floats = list(self._task.numbers(config, step).values())
         ema_weights = self._totals.ema_weights_at(step)
         for name, player in self._players.items():
-            lr = lr_at(player.optim, step, config.num_steps) * self._totals.state.lr_factor
+            lr = player.lr_at(step) * self._totals.state.lr_factor
             floats += [lr, ema_weights[name], *player.guard.limits]
         keys = [(loader.seed, step, row) for row in loader.first_rows]
         slot.fill(loader.indices(step).numpy(), keys, step % _SLOTS, floats)

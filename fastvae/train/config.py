@@ -158,17 +158,21 @@ class TrainConfig(OptimConfig):
             raise ValueError(f"train.epochs={self.epochs:g} depends on the data; fastvae.train.in_steps converts it")
         return self.steps
 
-    def strategy_options(self, optim: OptimConfig, num_players: int = 1) -> StrategyOptions:
+    def strategy_options(
+        self, optim: OptimConfig, num_players: int = 1, *, own_optimizer: bool = False
+    ) -> StrategyOptions:
         """Return the requirements of this run on the strategy of one of its models.
 
         Args:
             optim: settings of that model's optimizer.
             num_players: number of models that the run trains.
+            own_optimizer: whether its optimizer is a user's.
         """
         return StrategyOptions(
             precision=self.precision,
             accumulation=self.accumulation,
             max_grad_norm=optim.max_grad_norm,
+            optimizer="custom" if own_optimizer else optim.optimizer,
             compile=self.compile,
             capture=self.capture,
             edits_optimizer_state=self.objective.autoencoder_phase not in _NONE,

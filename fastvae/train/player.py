@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fastvae.distributed import StepReport, Strategy, World, build_strategy
 from fastvae.durations import Clock
 from fastvae.train.config import GENERATOR, TrainConfig
-from fastvae.train.optim import build_optimizer
+from fastvae.train.optim import OptimizerFactory, Schedule, build_optimizer, build_own_optimizer, lr_at
 from fastvae.train.optim_config import OptimConfig
 from fastvae.train.state import EMA, TrainState
 from fastvae.train.step import Judge, autocast
@@ -35,11 +35,21 @@ class PlayerSpec:
     """Settings of its guard, which skips steps of this model only."""
     ema: float | None = None
     """Decay of an exponential moving average of its weights; None for off."""
+    optimizer: OptimizerFactory | None = None
+    """A function that builds its optimizer from (name, parameter) pairs, instead of ``optim.optimizer``."""
+    schedule: Schedule | None = None
+    """A function of step (from 0) and number of steps that returns the factor of the learning rate, instead of
+    ``optim.schedule`` and ``optim.warmup``."""
 
     def settings(self) -> dict[str, Any]:
         """Its settings as in ``config.yaml``; a resumed run must have the same."""
         guard = {name: value for name, value in asdict(self.guard).items() if name != "stop_after"}
-        return {"optim": asdict(self.optim), "guard": guard, "ema": self.ema}
+        return {"optim": asdict(self.optim), "guard": guard, "ema": self.ema, **self.own_functions()}
+
+    def own_functions(self) -> dict[str, str]:
+        """Names of the user's functions, which a resumed run must have too."""
+        own = {"optimizer": self.optimizer, "schedule": self.schedule}
+        return {f"own_{name}": getattr(each, "__qualname__", repr(each)) for name, each in own.items() if each}
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
@@ -63,8 +73,14 @@ class Player:
     """The guard that accepts or skips its steps."""
     ema: EMA | None
     """The moving average of its weights."""
+    schedule: Schedule | None = None
+    """A user's schedule of its learning rate."""
     judge: Judge | None = None
     """Replacement of the guard in a captured step."""
+
+    def lr_at(self, step: int) -> float:
+        """Return the learning rate of step ``step`` (0-based), without the factor of a plateau."""
+        return lr_at(self.optim, step, self.config.num_steps, self.schedule)
 
     def autocast(self) -> torch.autocast:
         """Return the autocast context of the run's precision, for the forward passes of a step."""
@@ -101,14 +117,27 @@ class Player:
 
 
 def all_specs(
-    model: nn.Module, config: TrainConfig, opponents: tuple[PlayerSpec, ...], clock: Clock
+    model: nn.Module,
+    config: TrainConfig,
+    opponents: tuple[PlayerSpec, ...],
+    clock: Clock,
+    optimizer: OptimizerFactory | None = None,
+    schedule: Schedule | None = None,
 ) -> dict[str, PlayerSpec]:
     """Return the specifications of the generator and of the task's other models, by name, with durations in steps.
 
     Raises:
         ValueError: two models have the same name.
     """
-    generator = PlayerSpec(name=GENERATOR, model=model, optim=config, guard=config.guard, ema=config.ema)
+    generator = PlayerSpec(
+        name=GENERATOR,
+        model=model,
+        optim=config,
+        guard=config.guard,
+        ema=config.ema,
+        optimizer=optimizer,
+        schedule=schedule,
+    )
     others = (replace(spec, optim=clock.convert(spec.optim)) for spec in opponents)
     specs = {spec.name: spec for spec in (generator, *others)}
     if len(specs) != 1 + len(opponents):
@@ -120,7 +149,11 @@ def all_specs(
 def build_strategies(specs: Mapping[str, PlayerSpec], world: World, config: TrainConfig) -> dict[str, Strategy]:
     """Build one strategy per player, all of the same kind."""
     return {
-        name: build_strategy(config.strategy, world, config.strategy_options(spec.optim, len(specs)))
+        name: build_strategy(
+            config.strategy,
+            world,
+            config.strategy_options(spec.optim, len(specs), own_optimizer=spec.optimizer is not None),
+        )
         for name, spec in specs.items()
     }
 
@@ -132,6 +165,8 @@ def set_up(
     averages: dict[str, EMA | None] = {}
     for name, spec in specs.items():
         build = partial(build_optimizer, spec.optim, capturable=config.capture)
+        if spec.optimizer is not None:
+            build = partial(build_own_optimizer, spec.optim, spec.optimizer)
         strategies[name].setup(spec.model, build, methods if name == GENERATOR else ())
         parameters = strategies[name].full_precision_parameters() if spec.ema is not None else {}
         averages[name] = EMA(spec.ema, parameters) if spec.ema is not None else None
@@ -154,6 +189,7 @@ def build_players(
             optim=spec.optim,
             guard=_guard(spec, strategies[name], state, config),
             ema=averages[name],
+            schedule=spec.schedule,
         )
         for name, spec in specs.items()
     }

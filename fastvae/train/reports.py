@@ -46,7 +46,10 @@ def scheduled(
     task: Task, specs: Mapping[str, PlayerSpec], config: TrainConfig, step: int, lr_factor: float
 ) -> dict[str, float]:
     """Return the values of all schedules at a step by name: those of the task, and learning rates."""
-    rates = {column(name, "lr"): lr_at(spec.optim, step, config.num_steps) * lr_factor for name, spec in specs.items()}
+    rates = {
+        column(name, "lr"): lr_at(spec.optim, step, config.num_steps, spec.schedule) * lr_factor
+        for name, spec in specs.items()
+    }
     return {**task.numbers(config, step), **rates}
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from fastvae.data import Loader, Prefetcher
 from fastvae.train.capture import CapturedStep, CUDAGraphs
 from fastvae.train.config import GENERATOR, TrainConfig
-from fastvae.train.optim import lr_at, set_lr
+from fastvae.train.optim import set_lr
 from fastvae.train.player import Player
 from fastvae.train.task import Task
 from fastvae.train.totals import Totals
@@ -51,7 +51,7 @@ class EagerStep:
     def __call__(self, step: int) -> None:
         """Run one step."""
         for player in self._players.values():
-            lr = lr_at(player.optim, step, self._config.num_steps) * self._totals.state.lr_factor
+            lr = player.lr_at(step) * self._totals.state.lr_factor
             set_lr(player.strategy.optimizer, lr)
             player.guard.begin(step + 1)
         result = self._task.step(self._players, next(self._batches), self._task.numbers(self._config, step))

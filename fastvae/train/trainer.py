@@ -17,11 +17,12 @@ from fastvae.distributed.stop import StopRequest
 from fastvae.evaluate import check_support
 from fastvae.train.arguments import check_types
 from fastvae.train.callbacks import Callback, Callbacks, from_config
-from fastvae.train.config import TrainConfig, in_steps, run_clock
+from fastvae.train.config import GENERATOR, TrainConfig, in_steps, run_clock
 from fastvae.train.contract import check_contract
 from fastvae.train.deterministic import fixed_workspace
 from fastvae.train.loop import TrainingLoop
 from fastvae.train.matmul import matmul_library
+from fastvae.train.optim import OptimizerFactory, Schedule
 from fastvae.train.player import all_specs, build_strategies
 from fastvae.train.reports import scheduled
 from fastvae.train.run import Run
@@ -42,6 +43,8 @@ def train(
     *,
     task: Task | None = None,
     callbacks: Sequence[Callback] = (),
+    optimizer: OptimizerFactory | None = None,
+    schedule: Schedule | None = None,
     run_dir: str | Path | None = None,
     resume: Resume = True,
     seed: int = 0,
@@ -63,6 +66,10 @@ def train(
             task that ``config`` names, by default the one that trains on its objective. See `fastvae.train.task`.
         callbacks: what happens beside the steps, after the callbacks of ``config``; see `fastvae.train.Callback`. A
             resumed run must have callbacks of the same names, whose state its checkpoint has.
+        optimizer: builds the optimizer from (name, parameter) pairs, in place of ``config.optimizer``. The learning
+            rate of its first group must be ``config.lr``; other groups keep their ratio to it.
+        schedule: factor of the learning rate, a function of the step (from 0) and the number of steps, in place of
+            ``config.schedule`` and ``config.warmup``.
         run_dir: where everything about the run is written; None makes a new directory below ``runs``. A directory
             belongs to one run: other data, another model or other settings are refused.
         resume: True resumes the run of ``run_dir``, if any; False refuses a directory that contains one;
@@ -87,7 +94,8 @@ def train(
     clock, config = run_clock(used, len(data.train)), in_steps(used, len(data.train))
     own_task = task or build_task(config, model, data, seed)
     run_dir = Path(run_dir) if run_dir is not None else new_run_dir()
-    specs = all_specs(model, config, own_task.opponents, clock)
+    specs = all_specs(model, config, own_task.opponents, clock, optimizer, schedule)
+    resolved |= specs[GENERATOR].own_functions()
     if task is not None:
         opponents = {spec.name: spec.settings() for spec in task.opponents}
         resolved |= {"task": type(task).__name__, "opponents": opponents}

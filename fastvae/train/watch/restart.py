@@ -49,4 +49,5 @@ class DecoderRestart:
         for name, parameter in self._strategy.trained.named_parameters():
             if name in self._first:
                 for value in self._strategy.optimizer.state[parameter].values():
-                    value.zero_()
+                    if isinstance(value, Tensor):
+                        value.zero_()
