@@ -22,7 +22,7 @@ from fastvae.train.watch.config import CollapseConfig, EarlyStoppingConfig, Guar
 
 GENERATOR = "generator"
 """Name of the player whose model is the argument of `fastvae.train`: the model that is evaluated and exported."""
-Logger = Literal["tensorboard"]
+LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 MatmulLibrary = Literal["auto", "default"]
 _NONE = (0, "0ep", "0%")  # the durations of no steps
 
@@ -110,8 +110,8 @@ class TrainConfig(OptimConfig):
     """Draw samples, reconstructions and curves at the end of the run."""
     pictures_every: int | None = setting(None, changes_result=False, advanced=True)
     """Show samples and reconstructions in the loggers at every Nth evaluation; None for off."""
-    loggers: tuple[Logger, ...] = setting(("tensorboard",), changes_result=False, advanced=True)
-    """Where metrics are written besides metrics.jsonl; () for nowhere."""
+    loggers: tuple[LoggerName, ...] = setting(("tensorboard",), changes_result=False, advanced=True)
+    """Where metrics are written besides metrics.jsonl: tensorboard, wandb (Weights & Biases) and mlflow."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """Settings of the objective."""
     guard: GuardConfig = setting(GuardConfig, advanced=True)

@@ -84,7 +84,8 @@ def log_window(
     values["examples_per_s"] = examples / seconds
     log.write("train", state.step, values)
     shown = "elbo_nats" if "elbo_nats" in means_by_name else columns[0]
-    log.advance(state.step, f"{examples / seconds:,.0f} examples/s", f"{shown} {means_by_name[shown]:.4g}")
+    rate, numbers_shown = f"{examples / seconds:,.0f} examples/s", f"{shown} {means_by_name[shown]:.4g}"
+    log.advance(state.step, rate, numbers_shown, means_by_name[columns[0]])
     return values
 
 

@@ -27,6 +27,7 @@ from fastvae.train.player import all_specs, build_strategies
 from fastvae.train.reports import scheduled
 from fastvae.train.run import Run
 from fastvae.train.run_dir.lock import hold_together
+from fastvae.train.run_dir.loggers import check_loggers
 from fastvae.train.run_dir.logs import FailureRecorder, rank_log
 from fastvae.train.run_dir.new import new_run_dir
 from fastvae.train.run_dir.resume import Resume, plain
@@ -85,6 +86,7 @@ def train(
     """
     config = TrainConfig() if config is None else config
     check_types(model, config, task)
+    check_loggers(config.loggers)
     data = as_data(data)
     if task is not None and config.task != TrainConfig.task:
         raise ValueError(f"train: give task or config.task, got {type(task).__name__} and {config.task!r}")

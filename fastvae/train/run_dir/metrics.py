@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,12 @@ from fastvae.distributed import StepReport, World
 from fastvae.durations import Clock
 from fastvae.train.config import TrainConfig
 from fastvae.train.run_dir.files import write_atomic
-from fastvae.train.run_dir.loggers import build_logger
+from fastvae.train.run_dir.loggers import Logger, build_logger
 from fastvae.train.run_dir.logs import RankLog
+from fastvae.train.run_dir.notebook import NotebookView, in_notebook
 from fastvae.train.run_dir.run_dir import RunDir
+
+_MAX_REASON = 300  # characters
 
 
 class Window:
@@ -84,7 +87,10 @@ class MetricsLog:
         self._path = RunDir(run_dir).metrics
         _drop_after(self._path, first_step)
         self._file = self._path.open("a", encoding="utf-8")
-        self._loggers = [build_logger(name, run_dir, first_step) for name in config.loggers]
+        self._loggers: dict[str, Logger] = {}
+        for name in config.loggers:
+            self._loggers[name] = build_logger(name, run_dir, first_step)
+        self._notebook = NotebookView(config.num_steps, first_step) if config.progress and in_notebook() else None
         self._console = Console(stderr=True)
         self._total_steps = config.num_steps
         self._progress = Progress(
@@ -120,39 +126,53 @@ class MetricsLog:
         self._file.write(json.dumps({"kind": kind, "step": step, **record}) + "\n")
         self._file.flush()
         known = {name: value for name, value in values.items() if value is not None}
-        for logger in self._loggers:
-            logger.scalars(kind, step, {"epoch": seen["epoch"], **known})
+        self._send(lambda logger: logger.scalars(kind, step, {"epoch": seen["epoch"], **known}))
         numbers = "  ".join(f"{name} {value:.5g}" for name, value in known.items())
         line = f"{kind} {step}/{self._total_steps}  epoch {seen['epoch']:.4g}  examples {seen['examples']}  {numbers}"
         self._lines.line(line)
-        if self._is_shown and not self._console.is_terminal:
+        if self._notebook is not None:
+            if kind != "train":  # those are the curve
+                self._notebook.line(line)
+        elif self._is_shown and not self._console.is_terminal:
             print(line, file=sys.stderr, flush=True)
 
-    def advance(self, step: int, rate: str = "", numbers: str = "") -> None:
-        """Advance the progress bar."""
-        if self._active and self._console.is_terminal:
+    def advance(self, step: int, rate: str = "", numbers: str = "", loss: float | None = None) -> None:
+        """Advance the progress bar; ``loss`` is the next point of a notebook's curve."""
+        if self._active and self._notebook is not None:
+            self._notebook.advance(step, f"{rate}  {numbers}".strip(), loss)
+        elif self._active and self._console.is_terminal:
             fields = {name: text for name, text in (("rate", rate), ("numbers", numbers)) if text}
             self._progress.update(self._task, completed=step, **fields)  # type: ignore[arg-type]
 
     def print_line(self, text: str) -> None:
         """Print a line on the terminal."""
         self._lines.line(text)
-        if self._active and self._is_shown:
+        if self._active and self._notebook is not None:
+            self._notebook.line(text)
+        elif self._active and self._is_shown:
             self._console.print(text, highlight=False, soft_wrap=True)
 
     def show(self, name: str, path: Path, step: int) -> None:
         """Show a picture or a text in the loggers."""
         if self._active:
-            for logger in self._loggers:
-                logger.show(name, path, step)
+            self._send(lambda logger: logger.show(name, path, step))
+
+    def _send(self, action: Callable[[Logger], None]) -> None:
+        """Do the same with every logger; one that fails, as if its server is away, is not used any more."""
+        for name, logger in list(self._loggers.items()):
+            try:
+                action(logger)
+            except Exception as error:  # noqa: BLE001  it is printed, and metrics.jsonl has all numbers
+                del self._loggers[name]
+                reason = " ".join(str(error).split())[:_MAX_REASON]
+                self.print_line(f"logger {name} failed and gets no more metrics ({type(error).__name__}: {reason})")
 
     def close(self) -> None:
         """Stop the progress bar and close the files."""
         if self._active:
             self._progress.stop()
             self._file.close()
-            for logger in self._loggers:
-                logger.close()
+            self._send(lambda logger: logger.close())
 
 
 def _finite(value: float | None) -> float | None:

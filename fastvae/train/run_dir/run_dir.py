@@ -70,6 +70,11 @@ class RunDir:
         return self.path / "data"
 
     @property
+    def logger_ids(self) -> Path:
+        """The IDs of the run in tracking libraries."""
+        return self.path / "loggers.json"
+
+    @property
     def lock(self) -> Path:
         """Lock: the process that writes to the directory."""
         return self.path / "run.lock"
