@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import torch.distributed as dist
 
-from fastvae.distributed.failure import PeerFailed, within
+from fastvae.distributed.peers.failure import PeerFailed, within
 
 _POLL_S = 0.1
 _SHOWN = 8  # number of missing ranks that a message names
