@@ -17,6 +17,8 @@ from fastvae.train import OptimConfig, PlayerSpec
 from tests import launching
 from tests.distributed.adversarial_worker import POISONED
 from tests.distributed.adversary import AdversarialTask, Discriminator, SmallVAE
+from tests.faults.program import Program
+from tests.once import once
 
 WORKER = Path(__file__).with_name("adversarial_worker.py")
 STRATEGIES: dict[str, dict[str, Any]] = {"ddp": {"strategy": "ddp"}, "fsdp": {"strategy": "fsdp"}}
@@ -37,20 +39,22 @@ def jobs_of(prefix: str, settings: dict[str, Any], **changes: Any) -> list[dict[
     ]
 
 
-def train(root: Path, jobs: list[dict[str, Any]], *, num_processes: int) -> None:
-    path = root / f"jobs_{num_processes}.json"
+def train(program: Program, root: Path, jobs: list[dict[str, Any]], *, ranks: int) -> None:
+    path = root / f"jobs_{ranks}.json"
     path.write_text(json.dumps([{**job, "run": str(root / job["run"])} for job in jobs]))
-    launching.run([str(WORKER), str(path)], num_processes=num_processes)
+    program.run_script(WORKER, str(path), folder=root, ranks=ranks)
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory, program: Program) -> Path:
     """All runs, of one process and of two; those named resumed stop after half of their steps and resume."""
-    root = tmp_path_factory.mktemp("players")
-    train(root, [*jobs_of("one", {}, accumulation=1), *resumed("one", {})], num_processes=1)
+    return once(tmp_path_factory, "players", lambda root: make_runs(program, root))
+
+
+def make_runs(program: Program, root: Path) -> None:
+    train(program, root, [*jobs_of("one", {}, accumulation=1), *resumed("one", {})], ranks=1)
     two = [jobs_of(name, settings) + resumed(name, settings) for name, settings in STRATEGIES.items()]
-    train(root, [job for jobs in two for job in jobs], num_processes=2)
-    return root
+    train(program, root, [job for jobs in two for job in jobs], ranks=2)
 
 
 def resumed(prefix: str, settings: dict[str, Any]) -> list[dict[str, Any]]:

@@ -101,6 +101,17 @@ class Program:
         self.running.add(pid)
         return Process(pid, output, self)
 
+    def run_script(self, script: Path, *words: str, folder: Path, ranks: int = 1) -> None:
+        """Run ``python SCRIPT WORDS`` to its end, in processes with torchrun's environment."""
+        port, processes = free_port(), []
+        for rank in range(ranks):
+            output = folder / f"{script.stem}_{ranks}.rank{rank}.txt"
+            place = rank_environment(rank, ranks, port)
+            processes.append(self.start_script(script, *words, folder=folder, output=output, **place))
+        codes = [process.wait() for process in processes]
+        if any(codes):
+            raise AssertionError(f"exit codes {codes}\n" + "\n".join(process.text()[-4000:] for process in processes))
+
     def wait(self, pid: int) -> int:
         self.running.discard(pid)
         try:
@@ -117,15 +128,12 @@ class Program:
         ``hooks`` are signals that single ranks send themselves, see ``forkserver.signal_inside``.
         """
         words = ("train", "digits", f"--run-dir={run_dir}", *OPTIONS, *options)
-        place = (
-            {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())} if ranks > 1 else {}
-        )
-        processes = []
+        port, processes = free_port(), []
         for rank in range(ranks):
-            names = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {}
+            place = rank_environment(rank, ranks, port)
             hook = {"FAULT_HOOK": hooks[rank]} if hooks and rank in hooks else {}
             output = run_dir.with_name(f"{run_dir.name}.rank{rank}.txt")
-            processes.append(self.start(*words, output=output, **place, **names, **hook, **environment))
+            processes.append(self.start(*words, output=output, **place, **hook, **environment))
         return processes
 
     def run(self, run_dir: Path, *options: str, ranks: int = 1, check: bool = True, **environment: str) -> list[int]:
@@ -135,6 +143,14 @@ class Program:
         if check and any(codes):
             raise AssertionError(f"exit codes {codes}\n" + "\n".join(process.text()[-3000:] for process in processes))
         return codes
+
+
+def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """Return what torchrun tells one of several processes; nothing for a single one."""
+    if ranks == 1:
+        return {}
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
+    return {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in names.items()}}
 
 
 def logged_step(run_dir: Path) -> int:
