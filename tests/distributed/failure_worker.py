@@ -22,21 +22,21 @@ from fastvae.distributed import World, enter_world
 SIZE = 3
 
 
-def fail(how: str) -> None:
+def fail(how: str, told: list[dict[str, Any]]) -> None:
     if how == "raise":
         raise ValueError("the third example is missing")
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
-    if how == "sleep":
-        time.sleep(22)
+    while how == "busy" and not told:  # until the others have noticed
+        time.sleep(0.05)
 
 
-def sum_numbers(world: World, how: str, culprit: int) -> None:
+def sum_numbers(world: World, how: str, culprit: int, told: list[dict[str, Any]]) -> None:
     world.barrier()
     if world.rank == culprit:
-        fail(how)
+        fail(how, told)
     for _ in range(3):
         dist.all_reduce(torch.zeros(1))
 
@@ -46,7 +46,7 @@ def run_rank(how: str, culprit: int, timeout_s: float) -> dict[str, Any]:
     raised = None
     try:
         with enter_world("cpu", timeout_s=timeout_s, on_failure=lambda failure: told.append(vars(failure))) as world:
-            sum_numbers(world, how, culprit)
+            sum_numbers(world, how, culprit, told)
     except (RuntimeError, ValueError) as error:
         raised = f"{type(error).__name__}: {error}"
     return {"told": told, "raised": raised}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -111,14 +113,37 @@ def test_a_nan_of_either_player_on_one_rank_is_skipped_on_all(runs: Path, strate
 
 @pytest.mark.parametrize("strategy", ["one", *STRATEGIES])
 def test_a_resumed_run_is_bit_equal(runs: Path, strategy: str) -> None:
-    again, whole = (runs / strategy / name for name in ("resumed", "poisoned"))
+    assert_bit_equal(runs / strategy / "resumed", runs / strategy / "poisoned", 1 if strategy == "one" else 2)
+
+
+def assert_bit_equal(again: Path, whole: Path, ranks: int) -> None:
+    """Check the weights of both models on every rank, and the state of both players."""
     assert (again / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-    for rank in range(1 if strategy == "one" else 2):
+    for rank in range(ranks):
         assert (again / f"last_{rank}.safetensors").read_bytes() == (whole / f"last_{rank}.safetensors").read_bytes()
     ends = [run / "checkpoints" / f"step_{STEPS:08d}" for run in (again, whole)]
     states = [json.loads((end / "state.json").read_text())["players"] for end in ends]
     assert states[0] == states[1]
     assert states[0].keys() == set(PLAYERS)
+
+
+@pytest.mark.parametrize(
+    "strategy", ["one", *(pytest.param(name, marks=[] if name == "ddp" else pytest.mark.slow) for name in STRATEGIES)]
+)
+def test_a_killed_run_resumes_bit_equal(runs: Path, program: Program, tmp_path: Path, strategy: str) -> None:
+    """SIGKILL of the last rank in step 5, after the discriminator's update and before the generator's."""
+    run, ranks = tmp_path / "run", 1 if strategy == "one" else 2
+    settings = {**STRATEGIES.get(strategy, {}), "checkpoint_every": 1}
+    (tmp_path / "jobs.json").write_text(json.dumps([{"run": str(run), "settings": settings, "poison": True}]))
+    hooks = {ranks - 1: "tests.distributed.adversary:update 10 SIGKILL"}
+    words = (WORKER, str(tmp_path / "jobs.json"))
+    killed = program.start_ranks(*words, folder=tmp_path, ranks=ranks, hooks=hooks)
+    assert [process.wait() for process in killed] == [1] * (ranks - 1) + [-signal.SIGKILL], killed[0].text()[-4000:]
+    assert [record["step"] for record in metrics(run)][-1] < STEPS
+    program.run_script(*words, folder=tmp_path, ranks=ranks)
+    text = (tmp_path / f"{WORKER.stem}_{ranks}.rank0.txt").read_text()
+    assert re.search(r"from the checkpoint of step [34]\b", text), text[-4000:]
+    assert_bit_equal(run, runs / strategy / "poisoned", ranks)
 
 
 def test_one_checkpoint_holds_every_tensor_of_both_models(runs: Path) -> None:
