@@ -1,11 +1,11 @@
-"""A plugin: training waits in one step until it receives a stop signal, or until the test lets it go on.
+"""A plugin: training waits in one step until the test lets it go on.
 
 A test whose fault comes from outside does not race the steps of ``fastvae train ... --plugin=tests.held``. The
 environment variable HOLD names a folder:
 
     held.RANK   written by a rank that waits, in the forward pass of its micro-batch number HOLD_AT
-    heard.RANK  written by a waiting rank that has received a stop signal; it then goes on
-    go          written by the test: no rank waits, also not when the same command runs again
+    heard.RANK  written by a waiting rank that has received a stop signal
+    go          written by the test: no rank waits any longer, nor when the same command runs again
 """
 
 from __future__ import annotations
@@ -49,13 +49,10 @@ def held(*arguments: Any, **options: Any) -> Any:
 
 
 def wait(folder: Path, rank: str) -> None:
-    heard = []
-
     def listen(number: signal.Signals) -> None:
         handler = signal.getsignal(number)
 
         def hear(received: int, frame: FrameType | None) -> None:
-            heard.append(received)
             (folder / f"heard.{rank}").touch()
             assert callable(handler)
             handler(received, frame)
@@ -65,7 +62,7 @@ def wait(folder: Path, rank: str) -> None:
     for number in (signal.SIGTERM, signal.SIGUSR1):
         listen(number)
     (folder / f"held.{rank}").touch()
-    while not heard and not (folder / "go").exists():
+    while not (folder / "go").exists():
         time.sleep(0.01)
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from tests import held, launching
+from tests.faults.program import Program
 from tests.slurm.cluster import Cluster, wait_for
 
 SCRIPTS = launching.ROOT / "launch" / "slurm"
@@ -103,7 +104,15 @@ class Jobs:
 
 
 @pytest.fixture(scope="module")
-def jobs(cluster: Cluster) -> Jobs:
+def alone(cluster: Cluster, program: Program) -> Path:
+    """The same run in one process, outside Slurm."""
+    run_dir = cluster.work / "alone"
+    program.run_words("train", "digits", f"--run-dir={run_dir}", *OPTIONS, output=cluster.work / "alone_output")
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def jobs(cluster: Cluster, alone: Path) -> Jobs:
     """Submit every job; wait until those with a disturbance are held after their first checkpoint, and disturb them."""
     jobs = Jobs(cluster)
     jobs.train("limit", "--time=10", "--signal=B:USR1@120")
@@ -141,13 +150,6 @@ def submit_sweep(jobs: Jobs) -> None:
         IMAGE="fastvae.sif",
         PATH=f"{work / 'bin'}{os.pathsep}{jobs.cluster.environment()['PATH']}",
     )
-
-
-@pytest.fixture(scope="module")
-def alone(cluster: Cluster) -> Path:
-    """The same run in one process, outside Slurm."""
-    launching.fastvae("train", "digits", f"--run-dir={cluster.work / 'alone'}", *OPTIONS)
-    return cluster.work / "alone"
 
 
 def checkpoint_weights(run_dir: Path) -> dict[str, Tensor]:

@@ -60,10 +60,13 @@ def test_a_signal_saves_and_the_resumed_run_is_bit_equal(
 def test_signal_to_torchrun(program: Program, undisturbed: dict[int, Path], tmp_path: Path) -> None:
     """torchrun's exit code is always 1: status.json contains the state of the run."""
     line = launching.command(["-m", "fastvae", *words(tmp_path / "stopped"), HELD], 2)
-    environment = launching.environment() | held.environment(tmp_path / "hold")
+    hold = tmp_path / "hold"
+    environment = launching.environment() | held.environment(hold)
     process = subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: process.poll() is not None or held.all_have("held", tmp_path / "hold", ranks=2))
+    wait_until(lambda: process.poll() is not None or held.all_have("held", hold, ranks=2))
     process.send_signal(signal.SIGTERM)
+    wait_until(lambda: process.poll() is not None or held.all_have("heard", hold, ranks=2))
+    held.release(hold)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 1, stderr
     assert_goes_on(program, tmp_path / "stopped", undisturbed[2], signal.SIGTERM, HELD, ranks=2)
