@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 from fastvae.train import step
+from tests.signals import wait_until_read
 
 HOLD_AT = 100
 forward = step.forward
@@ -64,6 +65,7 @@ def wait(folder: Path, rank: str) -> None:
     (folder / f"held.{rank}").touch()
     while not (folder / "go").exists():
         time.sleep(0.01)
+    wait_until_read()
 
 
 if "HOLD" in os.environ:  # a test imports the functions alone
