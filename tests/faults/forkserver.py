@@ -47,7 +47,7 @@ def signal_inside(hook: str) -> None:
         nonlocal calls
         calls += 1
         for number, signal_name in enumerate(names if calls == int(at) else ()):
-            time.sleep(1.5 * number)
+            time.sleep(1.5 * number)  # a second signal within 1 s counts as the same request
             os.kill(os.getpid(), signal.Signals[signal_name])
             wait_until_read()
         return original(*arguments, **options)
