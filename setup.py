@@ -1,22 +1,23 @@
 """Build fastvae: its Python files, and from csrc/, with ninja, up to three shared objects inside the package.
 
-    libfastvae_cpu.so     the CPU kernels: every .cpp of csrc but module.cpp
-    libfastvae_cuda.so    the CUDA kernels: every .cu, where torch is a CUDA build and nvcc is of the same major version
+    libfastvae_cpu.so     the CPU kernels: every .cpp of csrc except module.cpp
+    libfastvae_cuda.so    the CUDA kernels: every .cu, if torch is a CUDA build and nvcc has the same major version
     _C.<python>.so        module.cpp: known answers for the tests, if pybind11 is installed; fastvae works without it
-The libraries have no Python symbol and use torch's stable ABI of 2.10 only, so that one build serves every Python and
+The libraries contain no Python symbol and use only torch's stable ABI of 2.10, so one build works with every Python and
 every later torch.
 
-FASTVAE_BUILD says how much the build matters:
+FASTVAE_BUILD controls the build:
     auto      (default) build if a C++ compiler, ninja and torch are found; otherwise, or if the build fails, install
               without the libraries: the reference in plain PyTorch then runs and reports the reason;
-    require   fail loudly when a library cannot be built;
+    require   fail if a library cannot be built;
     off       do not try.
-TORCH_CUDA_ARCH_LIST, such as 8.0;9.0+PTX, chooses the GPUs; CXX the compiler; MAX_JOBS limits the processes.
+TORCH_CUDA_ARCH_LIST, such as 8.0;9.0+PTX, selects the GPUs, CXX the compiler; MAX_JOBS limits the number of processes.
 FASTVAE_SANITIZE, such as address,undefined, builds for a debugging run under the compiler's sanitizers.
 
 The outcome is written to fastvae/_build_info.json, which ships in the wheel, because pip hides what this file prints.
 torch is deliberately not a build requirement: pip would download gigabytes into its isolated environment. The build
-uses the headers of the torch in the target environment, and does not import it.
+uses the headers of the torch in the target environment, and does not import it. This is one file because pip runs it
+without this folder on Python's path.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ SANITIZE = [f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all", "-O1", "-g1
 SEE_MORE = "for the compiler's messages run: FASTVAE_BUILD=require pip install -v --no-build-isolation ."
 
 
-# The story
+# The plan of the build, from top to bottom
 
 
 def main() -> None:

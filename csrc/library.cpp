@@ -4,8 +4,8 @@
 
 #include "common/cpu/kernels.h"
 
-// The instruction set of the CPU kernels: avx512_bf16, avx512, avx2 or baseline. Null where FASTVAE_CPU_CAPABILITY names one that
-// cannot be had; *error then says why.
+// The instruction set of the CPU kernels: avx512_bf16, avx512, avx2 or baseline. Null if FASTVAE_CPU_CAPABILITY names one that
+// is not available; *error is then the reason.
 extern "C" __attribute__((visibility("default"))) const char* fastvae_cpu_capability(const char** error) {
   try {
     return fastvae::kernels().capability;

@@ -1,4 +1,5 @@
-// fastvae._C, optional: how it was built, and the noise functions on the host for known answers. It has no kernel and needs no torch.
+// fastvae._C, optional: information about its build, and the noise functions on the host for tests with known answers. It contains no kernel
+// and does not need torch.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 

@@ -14,7 +14,9 @@ import pytest
 import fastvae
 from fastvae import cli
 from fastvae.recipes import find_recipe
-from tests import corpus, launching
+from tests import corpus
+from tests.faults.program import Program
+from tests.once import once
 
 OPTIONS = (
     "train sst2-sentences --data.name file --data.text.max-length 8 --data.text.min-frequency 1 --train.steps 300"
@@ -26,10 +28,12 @@ OPTIONS = (
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("text")
+    return once(tmp_path_factory, "text", make_run) / "run"
+
+
+def make_run(folder: Path) -> None:
     path = corpus.write(folder / "moods.tsv", 600)
     assert cli.main([*OPTIONS, "--data.path", str(path), "--run-dir", str(folder / "run")]) == 0
-    return folder / "run"
 
 
 def lines(path: Path) -> list[str]:
@@ -149,15 +153,15 @@ def test_a_run_generates_samples_without_its_training_file(run_dir: Path, tmp_pa
         (tmp_path / "moods.tsv").rename(path)
 
 
-def test_two_processes_train_like_one(tmp_path: Path) -> None:
+def test_two_processes_train_like_one(tmp_path: Path, program: Program) -> None:
     """Word dropout, batches by length and the decoder's reset depend on the global batch only."""
     path = corpus.write(tmp_path / "moods.tsv", 200)
     words = [*OPTIONS, "--data.path", str(path), "--train.steps=12", "--train.objective.autoencoder-phase=6"]
     words += ["--train.precision=fp32", "--train.log-every=1", "--model.text.word-dropout=0.3"]
     found = []
-    for processes in (1, 2):
-        run_dir = tmp_path / str(processes)
-        launching.fastvae(*words, f"--run-dir={run_dir}", num_processes=processes)
+    for ranks in (1, 2):
+        run_dir = tmp_path / str(ranks)
+        program.run_words(*words, f"--run-dir={run_dir}", output=tmp_path / f"output{ranks}", ranks=ranks)
         records = [json.loads(line) for line in lines(run_dir / "metrics.jsonl")]
         found.append([record["elbo_nats"] for record in records if record["kind"] in ("train", "final")])
     assert len(found[0]) == 13

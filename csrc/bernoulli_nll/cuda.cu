@@ -13,7 +13,7 @@ Tensor bernoulli_nll_backward(Tensor grad_nll, Tensor logits, Tensor target, std
   return std::get<0>(likelihood_gradient<scalar::Bernoulli>("bernoulli_nll_backward", grad_nll, in, 0, kPixel, true, false));
 }
 
-// In two passes: on this device the time is the memory's, and they move no more bytes than one pass and a product later.
+// Two passes: memory bandwidth limits the time, and they move no more bytes than one pass followed by a product.
 std::tuple<Tensor, Tensor> bernoulli_nll_and_gradient(Tensor logits, Tensor target) {
   const Tensor nll = bernoulli_nll(logits, target, std::nullopt);
   Tensor ones = empty_contiguous_like(nll);

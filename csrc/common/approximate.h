@@ -16,7 +16,7 @@ constexpr float kTrigonometricError = 6.74e-7f;  // 2^-20.5, absolute for angles
 constexpr float kReciprocalError = 0x1p-23f;   // relative, as the square root's
 
 #if !defined(__CUDACC__)
-// How much of each documented error the host's functions put in, -1 .. 1. Only tests set it.
+// The share of each documented error that the host's functions add, -1 .. 1. Only tests set it.
 inline float emulated_error = 0.0f;
 inline float with_relative_error(double exact, float error) { return static_cast<float>(exact * (1.0 + double{emulated_error} * error)); }
 inline float with_absolute_error(double exact, float error) { return static_cast<float>(exact + double{emulated_error} * error); }

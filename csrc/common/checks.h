@@ -64,7 +64,7 @@ inline Matrix check_gaussian(const char* where, const Tensor& mu, const Tensor& 
   return shape;
 }
 
-// The gradients that a backward operator is given: grad_z as mu, grad_kl [B] in the type of sums.
+// The gradients that a backward operator receives: grad_z as mu, grad_kl [B] in the type of sums.
 inline void check_gradients(const char* where, const std::optional<Tensor>& grad_z, const std::optional<Tensor>& grad_kl,
                             const Tensor& mu) {
   if (grad_z) check_like(where, "grad_z", *grad_z, "mu", mu);
@@ -110,7 +110,7 @@ inline void check_sample_gradients(const char* where, const std::optional<Tensor
                   where, ": grad_log_ratio must have log_ratio's shape, dtype and device");
 }
 
-// A contiguous tensor of these sizes on x's device, uninitialised. Straight to at::empty_strided: torch::stable::new_empty goes through
+// A contiguous tensor of these sizes on x's device, uninitialised. It calls at::empty_strided directly: torch::stable::new_empty goes through
 // the dispatcher with boxed lists, which takes 3 us.
 inline Tensor empty_on(const Tensor& x, torch::headeronly::IntHeaderOnlyArrayRef sizes, ScalarType type) {
   std::vector<int64_t> strides(sizes.size());

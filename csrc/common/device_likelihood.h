@@ -1,5 +1,5 @@
 // The likelihoods' formulas for the CUDA kernels: a pack of columns at a time, with the GPU's approximate instructions where float32 stays
-// within its limits. float64, and what is not specialised here, is likelihood_math.h's formula element by element.
+// within its limits. float64, and formulas that are not specialised here, use those of likelihood_math.h for each element.
 #pragma once
 
 #include <type_traits>
@@ -42,13 +42,13 @@ FASTVAE_INLINE float smaller_or_nan(float x, float limit) {
 constexpr float kLog2E = 1.4426950408889634f, kLog2 = 0.69314718055994531f;
 
 // exp(-|x|), 0 below float32's normal numbers. The approximate power has a relative error of 2.4e-7, and its argument's rounding adds
-// |x| 2^-25. For float32 inputs that is taken back; 16-bit ones know |x| no better than to 2^-9.
+// |x| 2^-25. For float32 inputs this is corrected; 16-bit inputs have an error of 2^-9 in |x| anyway.
 template <class T>
 FASTVAE_INLINE float exp_minus_absolute(float x) {
   if constexpr (sizeof(T) == 2) {
     return exp2_approximate(::fabsf(x) * -kLog2E);
   } else {
-    const float magnitude = smaller_or_nan(::fabsf(x), 112.0f);  // infinity has no rest
+    const float magnitude = smaller_or_nan(::fabsf(x), 112.0f);  // infinity has no remainder
     const float power = magnitude * kLog2E, rest = fused(magnitude, -kLog2E, power);
     const float rounded = exp2_approximate(-power);
     return fused(rounded, rest * kLog2, rounded);
@@ -66,7 +66,7 @@ struct PackFormula {
 
   FASTVAE_INLINE explicit PackFormula(int num_levels) : math(Math::make(num_levels)) {}
 
-  // The sum of the values of the columns that count.
+  // The sum of the values of the unmasked columns.
   template <bool kMasked, int N>
   FASTVAE_INLINE Real sum(Real (&output)[N], Real (&target)[N], const Real (&parameter)[N], uint32_t counts) const {
     Real sum = 0;
@@ -91,8 +91,8 @@ struct PackFormula {
   }
 };
 
-// max(l, 0) - l t + log(1 + e), e = exp(-|l|): one logarithm for all columns of a pack, of the product of their (1 + e). What is kept is
-// the product less 1, a sum of positive terms, so that no e is rounded away, however small.
+// max(l, 0) - l t + log(1 + e), e = exp(-|l|): one logarithm for all columns of a pack, of the product of their (1 + e). The product
+// minus 1 is kept, a sum of positive terms, so that no e is lost to rounding, however small.
 template <class T>
 struct PackFormula<T, float, Bernoulli> {
   static constexpr bool kHasParameter = false, kIsShort = true, kTakesBytes = true;
@@ -142,7 +142,7 @@ struct PackFormula<T, float, Bernoulli> {
   }
 };
 
-// (log(2 pi) + logvar + (target - mean)^2 exp(-logvar)) / 2. 16-bit means know the error no better than the approximate power does.
+// (log(2 pi) + logvar + (target - mean)^2 exp(-logvar)) / 2. The rounding of 16-bit means is larger than the error of the approximate power.
 template <class T>
 struct PackFormula<T, float, Gaussian> {
   static constexpr bool kHasParameter = true, kIsShort = true, kTakesBytes = false;

@@ -2,7 +2,7 @@
 //
 // The integers, and so which noise belongs to which example, are those of every other backend. The normals differ from the exact ones by
 // less than 2e-5 (the limit is 5e-5), because logarithm, root, sine and cosine are approximate instructions. KL and its derivative are
-// polynomials, as accurate as on the CPU, since near the prior an approximate exponential would leave no digit of them.
+// polynomials, as accurate as on the CPU, because near the prior an approximate exponential would leave no correct digit.
 //
 // A product and its sum are always one `fused`, so that no two kernels round differently: the backward's noise has the forward's bits.
 #pragma once
@@ -41,7 +41,7 @@ FASTVAE_INLINE void box_muller_approximate(uint32_t radius_word, uint32_t angle_
   sine = radius * sine_approximate(angle);
 }
 
-// philox_blocks for one block, with the rounds' keys held in registers: the compiler would add them up again for every block.
+// philox_blocks for one block, with the rounds' keys held in registers: the compiler would compute them again for every block.
 struct PhiloxRounds {
   PhiloxRow row;
   uint32_t keys0[kPhiloxRounds], keys1[kPhiloxRounds];
@@ -84,7 +84,7 @@ FASTVAE_INLINE void block_normals_approximate(const PhiloxRounds& row, uint32_t 
   block_normals(row.row, block, normals);
 }
 
-// What the Gaussian operators need of a log variance l: sigma = exp(l / 2), growth = exp(l) - 1 = 2 dKL/dl, and excess = exp(l) - 1 - l >= 0,
+// The functions of a log variance l that the Gaussian operators use: sigma = exp(l / 2), growth = exp(l) - 1 = 2 dKL/dl, and excess = exp(l) - 1 - l >= 0,
 // of which KL = (mu^2 + excess) / 2. Unused members cost nothing.
 template <class Real>
 struct LogVariance;

@@ -78,10 +78,10 @@ FASTVAE_INLINE F splat(float x) {
 FASTVAE_INLINE float not_above(float x, float limit) { return x > limit ? limit : x; }
 FASTVAE_INLINE float not_below(float x, float limit) { return x < limit ? limit : x; }
 
-// The product of two 32-bit words that lie in the low halves of 64-bit lanes; what is in the high halves does not count.
+// The product of two 32-bit words in the low halves of 64-bit lanes; the high halves are ignored.
 FASTVAE_INLINE uint64_t multiply_words(uint64_t a, uint32_t b) {
 #if defined(__CUDA_ARCH__)
-  uint64_t product;  // the compiler would make a 64-bit product of it
+  uint64_t product;  // the compiler would generate a 64-bit product
   asm("mul.wide.u32 %0, %1, %2;" : "=l"(product) : "r"(static_cast<uint32_t>(a)), "r"(b));
   return product;
 #else

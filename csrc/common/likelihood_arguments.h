@@ -10,7 +10,7 @@ namespace fastvae {
 template <class Device>
 struct LikelihoodArguments {
   typename Device::Rows shape;  // of the output
-  int64_t data_rows;            // row n of the output goes with data row n % data_rows
+  int64_t data_rows;            // row n of the output uses data row n % data_rows
   const void* output;           // [rows, columns]
   Storage target_storage;
   const void* target;   // [data_rows, columns]

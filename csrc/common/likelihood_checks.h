@@ -6,7 +6,7 @@
 
 namespace fastvae {
 
-// The output [B, ...] or [K, B, ...] as `rows` rows; row n goes with data row n % data_rows.
+// The output [B, ...] or [K, B, ...] as `rows` rows; row n uses data row n % data_rows.
 struct LikelihoodShape {
   bool samples;
   int64_t rows, data_rows, columns;
@@ -65,7 +65,7 @@ struct LikelihoodInput {
   std::optional<Tensor> parameter, mask;
 };
 
-// The kernels' arguments, checked, but for how rows are shared out and the results' addresses; `byte` says what a uint8 target means.
+// The kernels' arguments, checked, without the distribution of the rows and the addresses of the results; `byte` is the meaning of a uint8 target.
 template <class Device>
 LikelihoodArguments<Device> likelihood_arguments(const char* where, LikelihoodInput& in, int64_t num_levels, Storage byte,
                                                  LikelihoodShape& shape) {

@@ -15,7 +15,7 @@ struct ByOutputAndParameter {
 // The sum of a formula's values over elements of a row. `keep` replaces masked elements by 0.
 template <class F>
 struct PlainSum {
-  static constexpr int kTerms = 16;  // elements a lane before the sum is taken
+  static constexpr int kTerms = 16;  // elements per lane between two sums
   F sum{};
 
   template <class Formula, class Keep>
@@ -25,8 +25,8 @@ struct PlainSum {
   FASTVAE_INLINE F total() const { return sum; }
 };
 
-// The same for Bernoulli: the logarithms of some elements are one, of the product of the (1 + e). What is kept is the product less 1, a
-// sum of positive terms, so that no e is rounded away, however small; at most 2^kTerms - 1.
+// The same for Bernoulli: the logarithms of some elements are one, of the product of the (1 + e). The product minus 1 is kept, a
+// sum of positive terms, so that no e is lost to rounding, however small; at most 2^kTerms - 1.
 template <class F>
 struct BernoulliSum {
   static constexpr int kTerms = 8;

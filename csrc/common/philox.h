@@ -1,7 +1,7 @@
 // Counter-based noise: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 3.3).
 //
 // One implementation for host and device, scalars and vectors: a word is the low half of a 64-bit lane W (uint64_t, or a vector of them), so
-// that a 32 x 32 -> 64 bit product is one instruction. High halves hold rubbish, which no product reads and xor does not move.
+// that a 32 x 32 -> 64 bit product is one instruction. The high halves contain arbitrary bits, which no product reads and xor does not move.
 #pragma once
 
 #include "common/elementary.h"
@@ -52,8 +52,8 @@ FASTVAE_INLINE PhiloxWords<uint64_t> philox4x32_10(PhiloxWords<uint64_t> x, uint
   return {x.x0 & 0xffffffffu, x.x1 & 0xffffffffu, x.x2 & 0xffffffffu, x.x3 & 0xffffffffu};
 }
 
-// What all counters (block, row & 0xffffffff, row >> 32, stream) of one row share. Two of the first two rounds' four products and half of
-// their words do not depend on the block, so they are computed once a row.
+// The values that all counters (block, row & 0xffffffff, row >> 32, stream) of one row share. Two of the first two rounds' four products and half of
+// their words do not depend on the block, so they are computed once per row.
 struct PhiloxRow {
   uint32_t key0, key1;                     // seed, step
   uint32_t stream;                         // the counter's last word

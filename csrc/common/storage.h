@@ -1,4 +1,4 @@
-// The 16-bit types that tensors are stored in, and their conversions.
+// The 16-bit storage types of tensors, and their conversions.
 #pragma once
 
 #include "common/lanes.h"
@@ -25,7 +25,7 @@ template <class F, class U>
 FASTVAE_INLINE U to_bfloat16(F x) {
   const U bits = as_bits(x);
   const U rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  return x != x ? (bits >> 16) | 0x40u : rounded;  // rounding could carry a NaN into infinity
+  return x != x ? (bits >> 16) | 0x40u : rounded;  // rounding could turn a NaN into infinity
 }
 
 template <class F, class U>

@@ -5,7 +5,7 @@ namespace fastvae {
 
 // The storage type of such a tensor; kPixel is a byte with the value byte / 255.
 enum Storage { kAsFloat32, kAsFloat64, kAsBFloat16, kAsFloat16, kByte, kPixel };
-// What a likelihood's parameter is spread over.
+// The granularity of a likelihood's parameter.
 enum Spread { kNone, kScalar, kPerDimension, kFull };
 
 }  // namespace fastvae

@@ -1,4 +1,4 @@
-// Kernels of gaussian_rsample_kl, forward and backward: one pass over a row, its noise made in registers.
+// Kernels of gaussian_rsample_kl, forward and backward: one pass over a row, with its noise in registers.
 #pragma once
 
 #include "philox/cpu_kernel.h"
@@ -18,7 +18,7 @@ FASTVAE_INLINE void forward_vector(const T* mu, const T* logvar, T* z, int64_t c
   store_some(z, sample(m, sigma, noise), count);
 }
 
-// `columns` columns, kChains chains wide, from `block` on; kWhole says that all of them exist.
+// `columns` columns, kChains chains wide, from `block` on; with kWhole all of them exist.
 template <class T, int kChains, bool kWhole, class Real>
 FASTVAE_INLINE void forward_group(const PhiloxRow& row, uint32_t block, const T* mu, const T* logvar, T* z, int64_t columns,
                                   KLSums<Real>& sums) {

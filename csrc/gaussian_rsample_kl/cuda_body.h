@@ -1,7 +1,7 @@
-// What a thread of the gaussian_rsample_kl kernels does, forward and backward: one pass, 16 bytes at a time, noise made in registers.
+// The work of one thread of the gaussian_rsample_kl kernels, forward and backward: one pass, 16 bytes at a time, with the noise in registers.
 //
-// A team of at most a warp processes a row, or a segment of a long one, so that sums require shuffles only. Where rows are cut and how lanes
-// share them depends on the row's length alone: no bit of a result depends on the grid.
+// A team of at most a warp processes a row, or a segment of a long one, so that sums require shuffles only. The boundaries of segments and the
+// distribution over lanes depend on the row's length only: no bit of a result depends on the grid.
 #pragma once
 
 #include "common/cuda/rows.h"

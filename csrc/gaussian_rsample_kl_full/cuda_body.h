@@ -1,4 +1,4 @@
-// What a thread of the gaussian_rsample_kl_full kernels does: a learned prior, and sums over examples, over the batch, both or none.
+// The work of one thread of the gaussian_rsample_kl_full kernels: a learned prior, and sums over examples, over the batch, both or none.
 #pragma once
 
 #include "common/cuda/rows.h"
@@ -74,7 +74,7 @@ FASTVAE_INLINE void full_body(const Grid& grid, const DeviceFull<T>& a) {
   }
 }
 
-// The sums over blocks of rows: a thread goes down a pack of columns. It reads mu and logvar again, mostly from the cache.
+// The sums over blocks of rows: a thread iterates over the rows of a pack of columns. It reads mu and logvar again, mostly from the cache.
 template <bool kAligned, class T, class Grid>
 FASTVAE_INLINE void full_columns_body(const Grid& grid, const DeviceFull<T>& a) {
   using Real = typename Compute<T>::Real;

@@ -6,7 +6,7 @@
 namespace fastvae {
 namespace FASTVAE_LANES {
 
-// Of a group of columns: what all samples share.
+// The values of a group of columns that all samples share.
 template <class T, int kChains>
 struct SampledGroup {
   using Real = typename Walk<T>::Real;

@@ -1,4 +1,4 @@
-// What a thread of the gaussian_rsample_log_ratio kernels does.
+// The work of one thread of the gaussian_rsample_log_ratio kernels.
 #pragma once
 
 #include "common/cuda/rows.h"
@@ -9,7 +9,7 @@ namespace fastvae {
 template <class T>
 using DeviceLogRatio = LogRatioArguments<Cuda<T>>;
 
-// Samples that one unit draws: what depends on mu and logvar alone is computed once for them.
+// Samples that one unit draws: values that depend on mu and logvar only are computed once for all of them.
 constexpr int kDeviceSamples = 4;
 
 // A unit is a segment of a row and kDeviceSamples samples. With z = mu + sigma noise,

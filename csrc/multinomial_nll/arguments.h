@@ -12,7 +12,7 @@ namespace fastvae {
 template <class Device>
 struct MultinomialArguments {
   typename Device::Rows shape;  // of the logits
-  int64_t data_rows;            // row n of the logits goes with data row n % data_rows
+  int64_t data_rows;            // row n of the logits uses data row n % data_rows
   const void* logits;           // [rows, columns]
   Storage counts_storage;
   const void* counts;         // dense, or null

@@ -1,4 +1,4 @@
-// What a thread of the multinomial_nll kernels does: segments of rows first, then each row's segments in order.
+// The work of one thread of the multinomial_nll kernels: segments of rows first, then each row's segments in order.
 #pragma once
 
 #include <limits>
@@ -10,13 +10,13 @@ namespace fastvae {
 
 using DeviceMultinomial = MultinomialArguments<Cuda<void>>;
 
-// exp(x) for x <= 0, or barely above.
+// exp(x) for x <= 0, or slightly above 0.
 FASTVAE_INLINE float softmax_power(float x) { return scalar::exp2_approximate(x * scalar::kLog2E); }
 FASTVAE_INLINE double softmax_power(double x) { return ::exp(x); }
 
 // The logits of a row that a lane has seen, each read once: the sum of their exponentials and their dot product with the counts, relative
 // to a logit that is at most kStep below the largest. Each change of it rounds the sum, so small steps are not followed; after a large one
-// what was summed before hardly counts. A NaN is no largest, but makes a NaN of the sum.
+// the earlier terms are negligible. A NaN is never the largest, but makes the sum NaN.
 template <class Real>
 struct LaneSoftmax {
   static constexpr Real kStep = 2;
@@ -42,7 +42,7 @@ struct LaneSoftmax {
     }
   }
 
-  // Take everything relative to another logit, no smaller.
+  // Rescale the sums to another logit, which is not smaller.
   FASTVAE_INLINE void move_to(Real top) {
     const Real by = largest - top;
     sum *= softmax_power(by);
@@ -138,7 +138,7 @@ FASTVAE_INLINE void multinomial_rows_body(const Grid& grid, const DeviceMultinom
   }
 }
 
-// What the gradient needs of a row.
+// The values of a row that the gradient needs.
 template <class Real>
 struct MultinomialRow {
   Real total, logsumexp, grad;
@@ -179,7 +179,7 @@ FASTVAE_INLINE void multinomial_backward_body(const Grid& grid, const DeviceMult
   }
 }
 
-// Then the compressed rows' columns once more, with their counts; the first of equal columns takes them all.
+// Then the columns of the compressed rows again, with their counts; the first of equal columns receives all of them.
 template <class T, class Grid>
 FASTVAE_INLINE void multinomial_compressed_backward_body(const Grid& grid, const DeviceMultinomial& a) {
   using Real = typename Compute<T>::Real;

@@ -28,12 +28,12 @@ inline LikelihoodShape check_compressed(const char* where, const Tensor& logits,
   return {logits.dim() == 3, columns ? logits.numel() / columns : 0, data_rows, columns};
 }
 
-// The kernels' arguments, checked, but for how rows are shared out and the results' addresses. The values of the indices are not checked.
+// The kernels' arguments, checked, without the distribution of the rows and the addresses of the results. Index values are not checked.
 template <class Device>
 MultinomialArguments<Device> multinomial_arguments(const char* where, Tensor& logits, Counts& counts, LikelihoodShape& shape) {
   MultinomialArguments<Device> a{};
   shape = counts.row_starts ? check_compressed(where, logits, counts) : check_output(where, logits, counts.values);
-  STD_TORCH_CHECK(shape.columns > 0, where, ": counts must have shape [B, V], V at least 1");  // without elements counts have no address
+  STD_TORCH_CHECK(shape.columns > 0, where, ": counts must have shape [B, V], V at least 1");  // empty counts have no address
   a.counts_storage = storage_of(where, "counts", counts.values, logits, kByte);
   logits = as_contiguous(logits);
   counts.values = as_contiguous(counts.values);
@@ -50,7 +50,7 @@ MultinomialArguments<Device> multinomial_arguments(const char* where, Tensor& lo
   return a;
 }
 
-// The per-row results of the forward, on their way to the backward.
+// The results of the forward for each row, which the backward uses.
 inline void check_rows(const char* where, Tensor& grad_nll, Tensor& logsumexp, Tensor& total, const Tensor& logits,
                        const LikelihoodShape& shape) {
   for (Tensor* x : {&grad_nll, &logsumexp, &total}) {
@@ -59,7 +59,7 @@ inline void check_rows(const char* where, Tensor& grad_nll, Tensor& logsumexp, T
   }
 }
 
-// The operators as the schemas have them. `Device` has
+// The operators with the signatures of the schemas. `Device` defines
 //     static std::tuple<Tensor, Tensor, Tensor> forward(const char* where, Tensor logits, Counts counts);
 //     static Tensor backward(const char* where, Tensor grad_nll, Tensor logits, Counts counts, Tensor logsumexp, Tensor total);
 template <class Device>

@@ -1,4 +1,4 @@
-// What a thread of the noise kernels does: the four words of one block, in one of three forms.
+// The work of one thread of the noise kernels: the four words of one block, in one of three forms.
 #pragma once
 
 #include "common/cuda/rows.h"
@@ -33,7 +33,7 @@ struct DrawNormals {
   }
 };
 
-// kAligned says that rows are whole blocks on 16-byte addresses.
+// With kAligned rows are whole blocks on 16-byte addresses.
 template <class Draw, bool kAligned, class Grid>
 FASTVAE_INLINE void philox_body(const Grid& grid, const DeviceKey& key, const DeviceRows& shape, typename Draw::Out* out) {
   const Team<Grid> team(grid, shape.log2_team);

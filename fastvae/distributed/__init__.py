@@ -7,7 +7,6 @@ from fastvae.lazy import lazy_names
 if TYPE_CHECKING:
     from fastvae.distributed.config import DDPConfig, FSDPConfig, StrategyOptions
     from fastvae.distributed.deepspeed_settings import DeepSpeedConfig
-    from fastvae.distributed.failure import Failure, PeerFailed, is_peer_error
     from fastvae.distributed.kinds import (
         STRATEGIES,
         StrategyKind,
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
         build_strategy,
         find_strategy,
     )
+    from fastvae.distributed.peers.failure import Failure, PeerFailed, is_peer_error
     from fastvae.distributed.side_group import SideGroup
     from fastvae.distributed.strategy import StepReport, Strategy
     from fastvae.distributed.tensors import read_whole, write_tensors
@@ -48,7 +48,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "config": ("DDPConfig", "FSDPConfig", "StrategyOptions"),
         "deepspeed_settings": ("DeepSpeedConfig",),
-        "failure": ("Failure", "PeerFailed", "is_peer_error"),
+        "peers.failure": ("Failure", "PeerFailed", "is_peer_error"),
         "kinds": ("STRATEGIES", "StrategyKind", "StrategyName", "build_strategy", "find_strategy"),
         "side_group": ("SideGroup",),
         "strategy": ("StepReport", "Strategy"),

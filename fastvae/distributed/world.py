@@ -16,9 +16,9 @@ import torch
 import torch.distributed as dist
 
 from fastvae.distributed.backend import Backend, choose_backend, leave_group
-from fastvae.distributed.failure import Failure, PeerFailed, failure_here, is_peer_error
-from fastvae.distributed.rendezvous import meet
-from fastvae.distributed.roster import Roster, to_stderr
+from fastvae.distributed.peers.failure import Failure, PeerFailed, failure_here, is_peer_error
+from fastvae.distributed.peers.rendezvous import meet
+from fastvae.distributed.peers.roster import Roster, to_stderr
 
 _LAST_S = 2.0
 

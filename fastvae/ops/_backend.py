@@ -1,4 +1,4 @@
-"""Which kernels run, as the dispatcher itself reports for each operator and device."""
+"""The kernels that run, as the dispatcher reports them for each operator and device."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Backend:
 
 
 def backend() -> tuple[Backend, ...]:
-    """The backend of every operator on every kind of device that the library could serve, with the reason."""
+    """The backend of every operator on every kind of device that the library supports, with the reason."""
     return tuple(_backend_on(operator, device) for operator in operators() for device in _DEVICES)
 
 

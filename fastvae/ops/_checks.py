@@ -68,7 +68,7 @@ def check_floating(where: str, name: str, x: Tensor) -> None:
 
 
 def promoted(*tensors: Any) -> tuple[Any, ...]:
-    """Under autocast, the tensors in their widest dtype, as torch's own operators take them; else as they are."""
+    """Under autocast, the tensors in their widest dtype, as torch's own operators promote them; otherwise unchanged."""
     given = [x for x in tensors if isinstance(x, Tensor) and x.dtype in FLOATING]
     if len({x.dtype for x in given}) < 2 or not torch.is_autocast_enabled(given[0].device.type):
         return tensors
@@ -77,7 +77,7 @@ def promoted(*tensors: Any) -> tuple[Any, ...]:
 
 
 def promoted_parameter(output: Any, parameter: Any) -> tuple[Any, ...]:
-    """The same of a decoder's output and a likelihood's parameter, which may be float32 whatever the output is."""
+    """Like ``promoted``, for a decoder's output and a likelihood's parameter, which may always be float32."""
     is_allowed = isinstance(parameter, Tensor) and parameter.dtype == torch.float32
     return (output, parameter) if is_allowed else promoted(output, parameter)
 
@@ -184,7 +184,7 @@ def check_levels(where: str, num_levels: int) -> None:
 
 
 def check_out(where: str, out: Tensor, shape: tuple[int, int], device: torch.device) -> None:
-    """Noise is written into a float32 tensor that already is what the operator would return."""
+    """``out`` must be a float32 tensor with the shape and device of the result, contiguous."""
     check_tensor(where, "out", out)
     if out.dtype != torch.float32:
         raise TypeError(f"{where}: out must be float32, got {out.dtype}; convert the noise afterwards")

@@ -1,7 +1,7 @@
-"""How an operator is made: one schema, the reference as its kernel for every device, a fake kernel, autograd.
+"""The definition of an operator: one schema, the reference as its kernel for every device, a fake kernel, autograd.
 
 The native library adds its CPU and CUDA kernels under the same names, and the dispatcher prefers them: no operator
-asks which backend runs.
+selects a backend itself.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _references: dict[Any, Callable[..., Any]] = {}
 
 
 def define(schema: str, reference: Callable[..., Any], fake: Callable[..., Any]) -> Any:
-    """Define an operator of the library, with the kernel that every device has, and return its overload to call."""
+    """Define an operator with the kernel that serves every device, and return its overload."""
     name = LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     LIBRARY.impl(name, reference, "CompositeExplicitAutograd")
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=LIBRARY)
@@ -40,15 +40,15 @@ def define(schema: str, reference: Callable[..., Any], fake: Callable[..., Any])
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
-    """Every operator in plain PyTorch, for ``ExportedProgram.run_decompositions``: a program that needs no fastvae."""
+    """Every operator in plain PyTorch, for ``ExportedProgram.run_decompositions``: the result needs no fastvae."""
     return dict(_references)
 
 
 def define_backward(schema: str, reference: Callable[..., Any], *inputs: str) -> Any:
-    """Define a backward operator that returns a gradient like each of these of its arguments.
+    """Define a backward operator that returns one gradient for each argument at ``positions``, of its shape and dtype.
 
-    With several inputs the operator's last arguments say, in their order, which gradients are needed; the others come
-    back empty.
+    With several positions, the operator's last arguments state in the same order which gradients are needed; the
+    others are returned empty.
     """
     return define(schema, reference, _gradients_like(schema, inputs))
 
@@ -59,7 +59,7 @@ def _gradients_like(schema: str, inputs: tuple[str, ...]) -> Callable[..., Any]:
 
     def fake(*args: Any) -> Any:
         needs = args[-len(positions) :] if len(positions) > 1 else (True,)
-        # A prior that is None needs no gradient; the empty tensor in its place is of the first input's dtype.
+        # A prior that is None needs no gradient; the empty tensor in its place has the first input's dtype.
         likes = [args[positions[0]] if args[position] is None else args[position] for position in positions]
         gradients = tuple(x.new_empty(x.shape if need else 0) for x, need in zip(likes, needs, strict=True))
         return gradients if len(positions) > 1 else gradients[0]
@@ -68,7 +68,7 @@ def _gradients_like(schema: str, inputs: tuple[str, ...]) -> Callable[..., Any]:
 
 
 def operators() -> tuple[str, ...]:
-    """The names of all operators, as ``torch.ops.fastvae`` has them."""
+    """The names of all operators in ``torch.ops.fastvae``."""
     return tuple(_operators)
 
 
@@ -79,7 +79,7 @@ class Functions:
     plain: type[torch.autograd.Function]
     """Keeps its context in the forward, which is faster."""
     transformed: type[torch.autograd.Function]
-    """What `torch.func` can transform; used while a transform is active."""
+    """The form that `torch.func` can transform; used while a transform is active."""
 
     def apply(self, *args: Any) -> Any:
         return (self.transformed if is_transformed() else self.plain).apply(*args)
@@ -91,7 +91,7 @@ def is_transformed() -> bool:
 
 
 def call(op: Any, functions: Functions, args: tuple[Any, ...], needs_grad: bool) -> Any:
-    """Call an operator by the shortest way; what its own dispatch would do takes twice as long on small tensors."""
+    """Call an operator by the shortest path; its full dispatch takes twice as long on small tensors."""
     if torch.compiler.is_compiling():
         return op(*args)
     if is_transformed():
@@ -103,7 +103,7 @@ def call(op: Any, functions: Functions, args: tuple[Any, ...], needs_grad: bool)
 
 
 def variation(data: Tensor) -> Tensor | None:
-    """Zeros of the data's shape whose derivative by the data is 1; None where no derivative by the data is wanted.
+    """Zeros of the data's shape whose derivative by the data is 1; None if no derivative by the data is required.
 
     The likelihood operators have no gradient by their data. Adding these zeros to an argument, where the function
     depends on the data in the same way as on it, gives the data their derivatives and leaves every value as it is.
@@ -123,8 +123,8 @@ def register_autograd(
 ) -> Functions:
     """Make ``backward`` the gradient of ``forward``, and return the functions for ``call``.
 
-    The schemas agree: ``forward`` takes tensors first, then numbers; ``backward`` takes the outputs' gradients, those
-    tensors, the kept outputs, those numbers, and, where there is a choice, whether each differentiable input needs its
+    The schemas correspond: ``forward`` takes tensors first, then numbers; ``backward`` takes the outputs' gradients,
+    those tensors, the kept outputs, those numbers, and, with several differentiable inputs, whether each needs its
     gradient.
 
     Args:
@@ -132,8 +132,8 @@ def register_autograd(
         backward: Its backward operator.
         formula: The backward operator in plain PyTorch, from which double backward is derived.
         differentiable: Positions of the inputs that have gradients.
-        find_rows: Where the forward's arguments have their rows, for vmap.
-        kept_outputs: How many of the forward's last outputs have no gradient, and are kept for the backward.
+        find_rows: Returns the dimensions of the rows in the forward's arguments, for vmap.
+        kept_outputs: Number of the forward's last outputs that have no gradient and are kept for the backward.
     """
     arguments = forward._schema.arguments
     tensors = sum("Tensor" in str(argument.type) for argument in arguments)
@@ -198,7 +198,7 @@ def register_mapped(op: Any, mapped: Mapped) -> None:
 
 
 def _register_double_backward(op: Any, formula: Callable[..., Any], mapped: Mapped) -> Functions:
-    """Differentiate a backward operator as its formula: all further derivatives are autograd's, of plain PyTorch."""
+    """Differentiate a backward operator by its formula: autograd computes all further derivatives in plain PyTorch."""
 
     class BackwardOperator(torch.autograd.Function):
         @staticmethod
@@ -224,7 +224,7 @@ def _vector_jacobian(
 ) -> tuple[Tensor | None, ...]:
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        # Fresh aliases: one input may depend on another further up, and that path is not this formula's to count.
+        # New aliases: one input may depend on another earlier in the graph, which this formula must not count.
         args = [arg.view_as(arg) if need else arg for arg, need in zip(args, needed, strict=True)]
         outputs = formula(*args)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)

@@ -1,9 +1,9 @@
-"""The only file that loads the native libraries; where it cannot, it keeps the reason.
+"""The only file that loads the native libraries; if that fails, it records the reason.
 
 Loading ``libfastvae_cpu.so`` and ``libfastvae_cuda.so`` registers their kernels under the operators' names, and the
-dispatcher prefers them to the reference. The CUDA library is loaded where torch's CUDA and this machine's GPUs fit it.
-FASTVAE_BACKEND decides whether that happens: ``auto`` (the default: native where a library is there), ``native`` (an
-error where it is not) or ``reference`` (never).
+dispatcher prefers them to the reference. The CUDA library is loaded if it matches torch's CUDA version and this
+machine's GPUs. FASTVAE_BACKEND controls loading: ``auto`` (the default: native if the library exists), ``native`` (an
+error without a library) or ``reference`` (never).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _CPU, _CUDA = _PACKAGE / "libfastvae_cpu.so", _PACKAGE / "libfastvae_cuda.so"
 loaded: bool  # whether the CPU kernels are registered
 reason: str  # why the backend is what it is; without a library, the loader's own message
 cuda_loaded: bool  # whether the CUDA kernels are registered
-cuda_reason: str  # why they are, or are not
-build_info: dict[str, Any]  # what setup.py recorded, and the instruction set that runs; {} where nothing was built
+cuda_reason: str  # why they are registered, or not
+build_info: dict[str, Any]  # the record of setup.py, and the instruction set in use; {} if nothing was built
 
 
 def why_not_cuda(recorded: dict[str, Any], torch_cuda: str | None, capabilities: list[Capability]) -> str | None:
-    """Why the CUDA kernels of a build cannot run with this torch on these GPUs; None where they can."""
+    """The reason why the CUDA kernels of a build cannot run with this torch on these GPUs; None if they can."""
     if not recorded.get("cuda"):
         why = recorded.get("cuda_reason") or recorded.get("reason") or "the build left no record"
         return f"the CUDA kernels were not built ({why})"
@@ -63,9 +63,9 @@ def _recorded() -> dict[str, Any]:
     path = _PACKAGE / "_build_info.json"
     try:
         recorded: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:  # built by hand, or never
+    except FileNotFoundError:  # built by hand, or not built
         return {}
-    except ValueError as error:  # an installation that was cut short
+    except ValueError as error:  # an interrupted installation
         raise ImportError(f"{path} must hold JSON ({error}); install fastvae again: {BUILD_COMMAND}") from error
     return recorded
 
@@ -85,7 +85,7 @@ def _cpu_capability() -> str:
     """The instruction set of the CPU kernels.
 
     Raises:
-        ValueError: FASTVAE_CPU_CAPABILITY names one that there is not, or that this processor does not have.
+        ValueError: FASTVAE_CPU_CAPABILITY names an unknown instruction set, or one that this processor does not have.
     """
     function = ctypes.CDLL(str(_CPU)).fastvae_cpu_capability
     function.restype, error = ctypes.c_char_p, ctypes.c_char_p()
@@ -126,7 +126,7 @@ def _load_cuda(choice: str, recorded: dict[str, Any]) -> tuple[bool, str]:
 
 
 def _is_first() -> bool:
-    """On rank 0, and where the launcher's number is none, which `fastvae.distributed` refuses by name."""
+    """Whether this is rank 0, or RANK is not a number, which `fastvae.distributed` refuses by name."""
     return os.environ.get("RANK", "0").strip() in ("", "0")
 
 

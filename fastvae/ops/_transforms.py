@@ -1,10 +1,10 @@
-"""The operators under `torch.func`: grad, vjp, jvp, vmap and what is made of them, with the bits of the plain call.
+"""The operators under `torch.func`: grad, vjp, jvp, vmap and their combinations, bit-equal to the plain call.
 
-What vmap means for noise: a function of B rows, mapped over N examples, is a call with N * B rows. Example i draws the
+The noise under vmap: a function of B rows, mapped over N examples, is a call with N * B rows. Example i draws the
 noise of the rows first_row + i * B to first_row + i * B + B - 1, so that ``vmap(f)(x)`` equals ``f(x.flatten(0, 1))``
-bit for bit; nested maps count on in the same way, the outer index slowest. An example whose key is mapped too has its
-own key, and its rows are not moved. A backward operator draws what its forward drew: where only gradients are mapped
-(jacrev), all of them see the same noise.
+bit for bit; nested maps extend this, the outer index being the slowest. If the keys are mapped too, each example
+uses its own key, and its rows are not shifted. A backward operator draws the noise of its forward: if only gradients
+are mapped (jacrev), all of them use the same noise.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Calls under this guard skip the operator's own autograd kernel: for the inside of the autograd.Function that is it.
+# Calls under this guard skip the operator's autograd kernel: for use inside the autograd.Function that implements it.
 below_autograd = torch._C._AutoDispatchBelowAutograd
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowDims:
-    """Where an operator's tensors have their rows, B: what lets one call serve many examples."""
+    """The dimensions of the rows, B, in an operator's tensors, so that one call can serve many examples."""
 
     arguments: dict[int, int]
     """The dimension of the rows, by the argument's position; a tensor that is not here belongs to all rows."""
@@ -36,7 +36,7 @@ FindRows = Callable[[tuple[Any, ...]], RowDims | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Mapped:
-    """How an operator is mapped over examples: in one call where that gives the same bits, else one by one."""
+    """Maps an operator over examples: in one call if the bits are the same, otherwise one by one."""
 
     gradients: int
     """How many of the first arguments are gradients of outputs; the next one is a tensor ``[B, ...]``."""
@@ -71,7 +71,7 @@ def _first(x: Tensor) -> Tensor:
 
 
 def _advanced(key: Tensor, rows: int) -> Tensor:
-    """The key whose first row lies so many rows further on."""
+    """The key with its first row increased by a number of rows."""
     return torch.stack((key[0], key[1], key[2] + rows))
 
 
@@ -129,7 +129,7 @@ def make_transformed(
     tensors: int,
     gradients: int,
 ) -> type[torch.autograd.Function]:
-    """The operator's autograd.Function that `torch.func` can transform; ``register_autograd`` says what is what."""
+    """Make the autograd.Function that `torch.func` can transform; for the arguments see ``register_autograd``."""
     choice = len(differentiable) > 1
 
     class Transformed(torch.autograd.Function):
@@ -185,7 +185,7 @@ def make_transformed(
 
 
 def make_transformed_backward(op: Any, formula: Callable[..., Any], mapped: Mapped) -> type[torch.autograd.Function]:
-    """The same for a backward operator; its derivatives are those of its formula."""
+    """Like ``make_transformed``, for a backward operator; its derivatives are those of its formula."""
 
     class TransformedBackward(torch.autograd.Function):
         @staticmethod

@@ -44,7 +44,7 @@ _function = register_autograd(
 
 
 class _GradientInForward(torch.autograd.Function):
-    """The same function and gradient; the forward's exponentials serve the backward too, which is one product."""
+    """The same function; the forward also computes the gradient from its exponentials; the backward is a product."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class _GradientInForward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_nll: Tensor) -> tuple[Tensor, None]:
         gradient, ctx.gradient = ctx.gradient, None
-        if gradient is None or torch.is_grad_enabled():  # a second time, or for a second derivative
+        if gradient is None or torch.is_grad_enabled():  # called again, or for a second derivative
             logits, target = ctx.saved_tensors
             return _backward(grad_nll, logits, target, None), None
         for _ in range(gradient.dim() - grad_nll.dim()):
@@ -65,7 +65,7 @@ class _GradientInForward(torch.autograd.Function):
 
 
 def _pays_in_forward(logits: Tensor, mask: Tensor | None) -> bool:
-    """On a CPU the time goes to the exponentials; elsewhere to memory, and a kept gradient would move more of it."""
+    """Whether to compute the gradient in the forward: on a CPU exponentials take most of the time, elsewhere memory"""
     return (
         mask is None
         and logits.requires_grad
@@ -83,13 +83,13 @@ def bernoulli_nll(logits: Tensor, target: Tensor, mask: Tensor | None = None) ->
     nll = sum_d max(l_d, 0) - l_d t_d + log(1 + exp(-|l_d|)): the cross-entropy of t and sigmoid(l), with no
     probability rounded to 0 or 1 (Kingma & Welling 2014, arXiv:1312.6114, appendix C.1). It and its gradient
     sigmoid(l) - t are computed in float32 (float64 for float64). Nothing but the input is kept for the backward, except
-    on the CPU, where float32 and float64 without a mask keep the gradient, which the forward writes as it goes.
+    on the CPU, where float32 and float64 without a mask keep the gradient, which the forward computes.
 
     Args:
         logits: ``[B, ...]``, or ``[K, B, ...]`` of K importance samples; float32, bfloat16, float16 or float64.
         target: ``[B, ...]`` of floats in [0, 1] (the expectation over such pixels), of bool, or of uint8, which counts
             as value / 255.
-        mask: ``[B, ...]``, True (or not 0) where a pixel counts. Elsewhere even a NaN counts nothing.
+        mask: ``[B, ...]``, True (or not 0) where a pixel counts. Masked elements are ignored, even NaN.
 
     Returns:
         ``[B]`` or ``[K, B]`` nats, float32 (float64 for float64).

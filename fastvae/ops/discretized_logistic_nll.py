@@ -48,7 +48,7 @@ def discretized_logistic_nll(
 ) -> Tensor:
     """Negative log probability of discrete levels under independent logistics, summed over each example.
 
-    Level t of L lies at x = 2 t / (L - 1) - 1 in [-1, 1], and has the logistic's mass between x - 1 / (L - 1) and
+    Level t of L lies at x = 2 t / (L - 1) - 1 in [-1, 1] and has the logistic's probability between x - 1 / (L - 1) and
     x + 1 / (L - 1); the outermost levels have the tails too (Kingma et al. 2016, arXiv:1606.04934, appendix; Salimans
     et al. 2017, arXiv:1701.05517, equation 2). The mass is computed as sigmoid(a) sigmoid(-b) (1 - exp(b - a)), a and b
     the cell's edges in units of the scale: exact where the difference of sigmoids cancels. Computed in float32 (float64
@@ -60,7 +60,7 @@ def discretized_logistic_nll(
             shape; mean's dtype or float32.
         target: ``[B, ...]`` levels 0 .. num_levels - 1, as uint8, as other integers or as floats. The
             gradient by a float level is that of its cell's place.
-        mask: ``[B, ...]``, True (or not 0) where a pixel counts. Elsewhere even a NaN counts nothing.
+        mask: ``[B, ...]``, True (or not 0) where a pixel counts. Masked elements are ignored, even NaN.
         num_levels: L, at least 2.
 
     Returns:

@@ -45,14 +45,14 @@ def gaussian_nll(mean: Tensor, target: Tensor, logvar: Tensor, mask: Tensor | No
 
     nll = sum_d (log(2 pi) + logvar_d + (target_d - mean_d)**2 exp(-logvar_d)) / 2
     (Kingma & Welling 2014, arXiv:1312.6114, appendix C.2), computed in float32 (float64 for float64). Nothing but the
-    input is kept for the backward. logvar is not clamped: a floor is the caller's to choose.
+    input is kept for the backward. logvar is not clamped: the caller may apply a lower bound.
 
     Args:
         mean: ``[B, ...]``, or ``[K, B, ...]`` of K importance samples; float32, bfloat16, float16 or float64.
         target: ``[B, ...]`` floating.
         logvar: Log variance: one number, one for each dimension (the shape of an example), or mean's shape; mean's
             dtype or float32.
-        mask: ``[B, ...]``, True (or not 0) where a value counts. Elsewhere even a NaN counts nothing.
+        mask: ``[B, ...]``, True (or not 0) where a value counts. Masked elements are ignored, even NaN.
 
     Returns:
         ``[B]`` or ``[K, B]`` nats, float32 (float64 for float64).

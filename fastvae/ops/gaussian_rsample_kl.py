@@ -146,8 +146,8 @@ def gaussian_rsample_kl(
         prior_mu: As mu, or without its batch dimension: the prior's means; None is 0.
         prior_logvar: As prior_mu: the prior's log variances; None is 0.
         stream: What the noise is for, from ``fastvae.ops.stream``.
-        reduction: What the KL is summed over. "example": the dimensions, to ``[B]``; "dimension": the batch, to
-            ``[D]``; "both": one and the other, from one pass; "none": nothing.
+        reduction: How the KL is summed. "example": over the dimensions, to ``[B]``; "dimension": over the batch, to
+            ``[D]``; "both": each of the two, from one pass; "none": not at all.
 
     Returns:
         z, as mu; KL ``[B]``, ``[D]`` or of mu's shape, in nats, float32 (float64 for float64). With "both" three

@@ -44,15 +44,15 @@ class PixelSite(IntEnum):
 
 @unique
 class DropoutSite(IntEnum):
-    """Sites of `Use.DROPOUT`: which layer of a network loses units."""
+    """Sites of `Use.DROPOUT`: the layer whose units are dropped."""
 
     INPUT = 0  # words or items that the network reads
     EMBEDDING = 1
-    LAYERS = 2  # a base: dropout number i behind the embedding has site LAYERS + i, see `layer`
+    LAYERS = 2  # a base: dropout number i after the embedding has site LAYERS + i, see `layer`
 
     @classmethod
     def layer(cls, index: int) -> int:
-        """The site of dropout number ``index`` behind the embedding, from 0; a Transformer block has two."""
+        """The site of dropout number ``index`` after the embedding, from 0; a Transformer block has two."""
         return cls.LAYERS + index
 
 
@@ -87,9 +87,9 @@ def noise_key(seed: int, step: int = 0, first_row: int = 0, *, device: torch.dev
     Args:
         seed: The run's seed, 0 <= seed < 2**32.
         step: The training step, 0 <= step < 2**32. Evaluation uses step 0 and the evaluation bit of ``stream``.
-        first_row: Where the batch's first example lies in the global batch (in evaluation: in the data set),
+        first_row: Index of the batch's first example in the global batch (in evaluation: in the data set),
             0 <= first_row < 2**62.
-        device: Where the key lives: the device of the tensors that it goes with.
+        device: The key's device: that of the tensors that it is used with.
 
     Returns:
         int64 ``[3]``: (seed, step, first_row).
@@ -110,8 +110,8 @@ def stream(use: int, site: int = 0, sample: int = 0, evaluation: bool = False) -
     """One uint32 that keeps the noise of different uses apart: evaluation << 31 | use << 24 | site << 16 | sample.
 
     Args:
-        use: What the noise is for: a member of ``Use`` (0 <= use < 128).
-        site: Which place draws it, 0 <= site < 256: a member of the use's enum, such as ``LatentSite``.
+        use: The purpose of the noise: a member of ``Use`` (0 <= use < 128).
+        site: The place that draws it, 0 <= site < 256: a member of the use's enum, such as ``LatentSite``.
         sample: The first importance sample, 0 <= sample < 65536; operators with K samples add theirs.
         evaluation: Whether a score is computed rather than a training step.
 

@@ -38,7 +38,7 @@ _normal_into = define(
     "philox_normal_(Tensor(a!) noise, Tensor key, int stream) -> ()", _fill_with_normal, lambda noise, key, stream: None
 )
 _integers = define("philox_integers" + _ARGUMENTS, reference.philox_integers, _fake(torch.int64))
-for _op in (_normal, _uniform, _integers):  # keys that are mapped have their own noise each
+for _op in (_normal, _uniform, _integers):  # each mapped key has its own noise
     register_mapped(_op, Mapped(gradients=0, key=0, find_rows=lambda args: None))
 
 
@@ -49,14 +49,14 @@ def philox_normal(key: Tensor, rows: int, columns: int, *, stream: int = 0, out:
     the other two. |noise| <= 6.77, and never infinite.
 
     Args:
-        key: int64 ``[3]`` from ``noise_key``; the noise lives on its device.
-        rows: How many rows; row i is the global batch's row first_row + i.
-        columns: How many columns, at most 2**34.
+        key: int64 ``[3]`` from ``noise_key``; the noise is on its device.
+        rows: Number of rows; row i is the global batch's row first_row + i.
+        columns: Number of columns, at most 2**34.
         stream: What the noise is for, from ``fastvae.ops.stream``.
-        out: Where to write the noise: float32 ``[rows, columns]``, contiguous, on the key's device.
+        out: The tensor for the noise: float32 ``[rows, columns]``, contiguous, on the key's device.
 
     Returns:
-        float32 ``[rows, columns]``: ``out`` where it is given.
+        float32 ``[rows, columns]``: ``out`` if it is given.
 
     Raises:
         TypeError, ValueError: The key or out has another dtype or shape, or a number is out of its range.

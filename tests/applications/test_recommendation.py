@@ -17,7 +17,6 @@ from torch import Tensor
 from fastvae import cli, load
 from fastvae.applications.recommendation import Recommender, write_recommendations
 from fastvae.data import Source
-from tests import launching
 
 GENRES, PER_GENRE = 4, 12
 
@@ -39,11 +38,12 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = write_ratings(folder / "ratings.csv")
     titles = [f"g{i // 12}-{i % 12},Item {i % 12} of genre {i // 12}" for i in range(GENRES * PER_GENRE)]
     (folder / "items.csv").write_text("item_id,title\n" + "\n".join(titles) + "\n")
-    launching.fastvae(
+    words = [
         "train", "movielens-100k", f"--run-dir={folder / 'run'}", "--data.name=file", f"--data.path={path}",
         "--data.interactions.min-rating=None", "--train.steps=150", "--train.global-batch-size=32", "--train.lr=3e-3",
         "--model.hidden-dim", "32", "--model.latent-dim=8", "--train.objective.kl-warmup=150",
-    )  # fmt: skip
+    ]  # fmt: skip
+    assert cli.main(words) == 0
     return folder / "run"
 
 
@@ -107,10 +107,11 @@ def test_training_and_recommendation_from_a_sparse_matrix(tmp_path: Path) -> Non
     columns = (items + (users[:, None] % GENRES) * PER_GENRE).ravel()
     matrix = sparse.csr_matrix((np.ones(len(columns)), columns, users.repeat(8).searchsorted(np.arange(61))))
     sparse.save_npz(tmp_path / "own.npz", matrix)
-    launching.fastvae(
+    words = [
         "train", "movielens-100k", f"--run-dir={tmp_path / 'run'}", f"--data.path={tmp_path / 'own.npz'}",
         "--data.interactions.min-rating=None", "--train.steps=5", "--train.global-batch-size=16",
-    )  # fmt: skip
+    ]  # fmt: skip
+    assert cli.main(words) == 0
     run, out = tmp_path / "run", tmp_path / "answers.csv"
     arguments = ["recommend", str(run), f"--data={tmp_path / 'own.npz'}", f"--out={out}", "--top=999"]
     assert cli.main(arguments) == 0

@@ -17,7 +17,8 @@ from fastvae.data.interactions.source import InteractionSource
 from fastvae.data.loading.staging import Layout, PinnedCopies, each_tensor, tensors_in
 from fastvae.data.preprocess import Preprocessor
 from fastvae.data.source import Source, TensorSource
-from fastvae.data.text.sentences import Corpus, text_data
+from fastvae.data.text.corpus import Corpus
+from fastvae.data.text.sentences import text_data
 from fastvae.ops import noise_key
 from fastvae.records import Batch
 

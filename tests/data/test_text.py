@@ -9,7 +9,8 @@ import torch
 
 from fastvae.data import DataConfig, Loader, TextDataConfig, build_data, evaluation_batches, order_index
 from fastvae.data.order import BUCKET_WINDOW, bucketed_order
-from fastvae.data.text.sentences import TextSource, read_sentences
+from fastvae.data.text.corpus import read_sentences
+from fastvae.data.text.sentences import TextSource
 from fastvae.data.text.tokenizer import Tokenizer, TokenizerKind
 from fastvae.records import END, PAD, UNKNOWN
 from tests import corpus

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import fastvae
+from fastvae.distributed import StepReport
 from fastvae.records import KeyedBatch
 from fastvae.train import OptimConfig, Player, PlayerSpec, StepResult, Task
 
@@ -62,6 +63,11 @@ class Discriminator(nn.Sequential):
 
     def __init__(self, size: int) -> None:
         super().__init__(nn.Linear(size, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1))
+
+
+def update(player: Player, losses: Tensor) -> StepReport:
+    """Take a player's optimizer step; a test kills the process between those of the two players."""
+    return player.step(losses)
 
 
 class AdversarialTask(Task):
@@ -110,7 +116,7 @@ class AdversarialTask(Task):
         mean = generator.global_mean(level)
         if torch.isfinite(mean):
             self.real_level.lerp_(mean, 0.1)
-        reports = {"discriminator": discriminator.step(sums[3]), "generator": generator.step(sums[0])}
+        reports = {"discriminator": update(discriminator, sums[3]), "generator": update(generator, sums[0])}
         return StepResult(reports=reports, sums=sums)
 
     def _discriminate(self, player: Player, micro: KeyedBatch, fake: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Small worlds of forked processes that sum numbers until one fails, each world in another way; all run concurrently.
+"""Small worlds of forked processes that sum numbers until one fails, each in another way; they meet one by one.
 
 Prints a JSON object: the verdict and the exception of each rank of each world.
 """
@@ -22,34 +22,40 @@ from fastvae.distributed import World, enter_world
 SIZE = 3
 
 
-def fail(how: str) -> None:
+def fail(how: str, told: list[dict[str, Any]]) -> None:
     if how == "raise":
         raise ValueError("the third example is missing")
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
-    if how == "sleep":
-        time.sleep(22)
+    while how == "busy" and not told:  # until the others have noticed
+        time.sleep(0.05)
 
 
-def sum_numbers(world: World, how: str, culprit: int) -> None:
+def sum_numbers(world: World, how: str, culprit: int, told: list[dict[str, Any]]) -> None:
     world.barrier()
     if world.rank == culprit:
-        fail(how)
+        fail(how, told)
     for _ in range(3):
         dist.all_reduce(torch.zeros(1))
 
 
-def run_rank(how: str, culprit: int, timeout_s: float) -> dict[str, Any]:
+def run_rank(how: str, culprit: int, timeout_s: float, met: Path) -> dict[str, Any]:
     told: list[dict[str, Any]] = []
     raised = None
     try:
         with enter_world("cpu", timeout_s=timeout_s, on_failure=lambda failure: told.append(vars(failure))) as world:
-            sum_numbers(world, how, culprit)
+            met.touch()
+            sum_numbers(world, how, culprit, told)
     except (RuntimeError, ValueError) as error:
         raised = f"{type(error).__name__}: {error}"
     return {"told": told, "raised": raised}
+
+
+def met_file(path: Path) -> Path:
+    """Written by a rank that has met the others."""
+    return path.with_suffix(".met")
 
 
 def start(job: dict[str, Any], rank: int, port: int, path: Path) -> int:
@@ -58,7 +64,7 @@ def start(job: dict[str, Any], rank: int, port: int, path: Path) -> int:
     if child:
         return child
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(SIZE), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    result = run_rank(job["how"], job["culprit"], job["timeout_s"])
+    result = run_rank(job["how"], job["culprit"], job["timeout_s"], met_file(path))
     path.write_text(json.dumps({**result, "process": os.getpid()}))
     os._exit(0)
 
@@ -75,9 +81,13 @@ def main(jobs: Path) -> None:
     children = []
     for number, job in enumerate(worlds):
         port = free_port()
-        for rank in range(SIZE):
-            child = start(job, rank, port, jobs.parent / f"{number}_{rank}.json")
+        paths = [jobs.parent / f"{number}_{rank}.json" for rank in range(SIZE)]
+        for rank, path in enumerate(paths):
+            child = start(job, rank, port, path)
             (frozen if (job["how"], job["culprit"]) == ("stop", rank) else children).append(child)
+        deadline = time.monotonic() + job["timeout_s"]
+        while not all(met_file(path).exists() for path in paths) and time.monotonic() < deadline:
+            time.sleep(0.02)  # the ranks of a world must meet within its timeout: no other world slows them down
     for child in children:
         os.waitpid(child, 0)
     for child in frozen:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests import launching
+from tests.faults.program import Program
+from tests.once import once
 
 WORKER = Path(__file__).with_name("failure_worker.py")
 HOST = socket.gethostname()
@@ -21,17 +22,20 @@ WORLDS: dict[str, dict[str, Any]] = {
     "killed": {"how": "kill", "culprit": 2, "timeout_s": 60},
     "head killed": {"how": "kill", "culprit": 0, "timeout_s": 60},
     "stopped": {"how": "stop", "culprit": 1, "timeout_s": PATIENCE_S},
-    "busy elsewhere": {"how": "sleep", "culprit": 2, "timeout_s": PATIENCE_S},
+    "busy elsewhere": {"how": "busy", "culprit": 2, "timeout_s": PATIENCE_S},
 }
 RANKS = range(3)
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any] | None]]:
+@pytest.fixture(scope="session")
+def results(tmp_path_factory: pytest.TempPathFactory, program: Program) -> dict[str, list[dict[str, Any] | None]]:
     """The verdict and the exception of each rank of each world; None for a rank without output."""
-    root = tmp_path_factory.mktemp("failures")
-    (root / "jobs.json").write_text(json.dumps(list(WORLDS.values())))
-    launching.run([str(WORKER), str(root / "jobs.json")], timeout_s=200)
+
+    def make(root: Path) -> None:
+        (root / "jobs.json").write_text(json.dumps(list(WORLDS.values())))
+        program.run_script(WORKER, str(root / "jobs.json"), folder=root)
+
+    root = once(tmp_path_factory, "failures", make)
     paths = {name: [root / f"{number}_{rank}.json" for rank in RANKS] for number, name in enumerate(WORLDS)}
     return {
         name: [json.loads(path.read_text()) if path.exists() else None for path in files]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch.distributed as dist
 
-from fastvae.distributed import heartbeat
-from fastvae.distributed.heartbeat import Clock, Heartbeat
+from fastvae.distributed.peers import heartbeat
+from fastvae.distributed.peers.heartbeat import Clock, Heartbeat
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ import safetensors.torch
 import torch
 
 from tests import launching
+from tests.faults.program import Program
+from tests.once import once
 from tests.runs import free_port
 
 LAUNCH = launching.ROOT / "launch"
@@ -41,11 +43,14 @@ def finish(process: subprocess.Popen[str]) -> str:
     return output
 
 
-@pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run_dir = tmp_path_factory.mktemp("launch") / "one"
-    launching.fastvae("train", "digits", f"--run-dir={run_dir}", *OPTIONS)
-    return run_dir
+@pytest.fixture(scope="session")
+def one(tmp_path_factory: pytest.TempPathFactory, program: Program) -> Path:
+    """The same run in one process."""
+
+    def make(root: Path) -> None:
+        program.run_words("train", "digits", f"--run-dir={root / 'one'}", *OPTIONS, output=root / "output")
+
+    return once(tmp_path_factory, "launch", make) / "one"
 
 
 def assert_same(run_dir: Path, one: Path) -> None:
@@ -115,7 +120,11 @@ def test_multinode_with_two_agents_on_this_host(tmp_path: Path, one: Path) -> No
 
 
 @pytest.mark.skipif(bool(launching.deepspeed_lacks()), reason=launching.deepspeed_lacks())
-@pytest.mark.parametrize("settings", ["zero2.json", "zero3-offload.json"])  # zero1.json: below
+@pytest.mark.parametrize("settings", [  # zero1.json: below
+    "zero3-offload.json",
+    # Slow: the same launcher; test_strategies.py trains with stage 2.
+    pytest.param("zero2.json", marks=pytest.mark.slow),
+])  # fmt: skip
 def test_deepspeed(tmp_path: Path, one: Path, settings: str) -> None:
     output = finish(start("deepspeed.sh", tmp_path / "run", SETTINGS=str(LAUNCH / settings), PORT=str(free_port())))
     assert "2 x cpu, deepspeed" in output
@@ -136,7 +145,10 @@ def test_deepspeed_with_a_hostfile(tmp_path: Path, one: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("strategy", [
+    "fsdp",
+    pytest.param("ddp", marks=pytest.mark.slow),  # DDP changes the compiled model less than FSDP
+])  # fmt: skip
 def test_compiled_models_train_identically(tmp_path: Path, one: Path, strategy: str) -> None:
     """A compiled model under a strategy gives the same training run."""
     finish(start("local.sh", tmp_path / "run", f"--train.strategy={strategy}", "--train.compile", PROCESSES="2"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import launching
+from tests import held, launching
 from tests.distributed.hosts import Host, Switch, two_hosts, why_not
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
@@ -27,9 +27,10 @@ def network(tmp_path: Path) -> Iterator[tuple[dict[str, Host], Switch]]:
         yield network
 
 
-def launch(host: Host, run_dir: Path, *words: str) -> subprocess.Popen[bytes]:
+def launch(host: Host, run_dir: Path, *words: str, **variables: str) -> subprocess.Popen[bytes]:
     """Start `launch/multinode.sh` on one host; its output is written to NAME.txt next to the run directory."""
     environment = launching.environment() | {"PYTHON": sys.executable, "PROCESSES": "1", "HEAD": "alpha", "NODES": "2"}
+    environment |= variables
     script = str(launching.ROOT / "launch" / "multinode.sh")
     return host.spawn(
         *("bash", script, "digits", f"--run-dir={run_dir}", *OPTIONS, *words),
@@ -61,14 +62,15 @@ def test_training_resumes_after_a_host_fails_and_restarts(
     network: tuple[dict[str, Host], Switch], tmp_path: Path
 ) -> None:
     """Training resumes from a checkpoint and ends with the weights of an undisturbed run of two processes."""
-    (hosts, switch), run_dir = network, tmp_path / "run"
-    agents = {name: launch(host, run_dir, "--train.steps=600") for name, host in hosts.items()}
-    wait_for("a checkpoint", lambda: newest_step(run_dir) >= 50, run_dir)
+    (hosts, switch), run_dir, hold = network, tmp_path / "run", tmp_path / "hold"
+    words, variables = ("--train.steps=600", "--plugin=tests.held"), held.environment(hold)
+    agents = {name: launch(host, run_dir, *words, **variables) for name, host in hosts.items()}
+    wait_for("a checkpoint", lambda: newest_step(run_dir) >= 50 and held.all_have("held", hold, 2), run_dir)
     hosts["beta"].cut_power()
-    assert newest_step(run_dir) < 600
+    held.release(hold)
     hosts["beta"].start()
     switch.plug_in(hosts["beta"])
-    agents["beta"] = launch(hosts["beta"], run_dir, "--train.steps=600")
+    agents["beta"] = launch(hosts["beta"], run_dir, *words, **variables)
     wait_for("the end", lambda: all(agent.poll() is not None for agent in agents.values()), run_dir, 300)
     assert status(run_dir)["state"] == "done"
     assert "on beta: process" in (tmp_path / "alpha.txt").read_text()

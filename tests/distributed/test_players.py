@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from fastvae.train import OptimConfig, PlayerSpec
 from tests import launching
 from tests.distributed.adversarial_worker import POISONED
 from tests.distributed.adversary import AdversarialTask, Discriminator, SmallVAE
+from tests.faults.program import Program
+from tests.once import once
 
 WORKER = Path(__file__).with_name("adversarial_worker.py")
 STRATEGIES: dict[str, dict[str, Any]] = {"ddp": {"strategy": "ddp"}, "fsdp": {"strategy": "fsdp"}}
@@ -37,20 +41,22 @@ def jobs_of(prefix: str, settings: dict[str, Any], **changes: Any) -> list[dict[
     ]
 
 
-def train(root: Path, jobs: list[dict[str, Any]], *, num_processes: int) -> None:
-    path = root / f"jobs_{num_processes}.json"
+def train(program: Program, root: Path, jobs: list[dict[str, Any]], *, ranks: int) -> None:
+    path = root / f"jobs_{ranks}.json"
     path.write_text(json.dumps([{**job, "run": str(root / job["run"])} for job in jobs]))
-    launching.run([str(WORKER), str(path)], num_processes=num_processes)
+    program.run_script(WORKER, str(path), folder=root, ranks=ranks)
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory, program: Program) -> Path:
     """All runs, of one process and of two; those named resumed stop after half of their steps and resume."""
-    root = tmp_path_factory.mktemp("players")
-    train(root, [*jobs_of("one", {}, accumulation=1), *resumed("one", {})], num_processes=1)
+    return once(tmp_path_factory, "players", lambda root: make_runs(program, root))
+
+
+def make_runs(program: Program, root: Path) -> None:
+    train(program, root, [*jobs_of("one", {}, accumulation=1), *resumed("one", {})], ranks=1)
     two = [jobs_of(name, settings) + resumed(name, settings) for name, settings in STRATEGIES.items()]
-    train(root, [job for jobs in two for job in jobs], num_processes=2)
-    return root
+    train(program, root, [job for jobs in two for job in jobs], ranks=2)
 
 
 def resumed(prefix: str, settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -107,14 +113,37 @@ def test_a_nan_of_either_player_on_one_rank_is_skipped_on_all(runs: Path, strate
 
 @pytest.mark.parametrize("strategy", ["one", *STRATEGIES])
 def test_a_resumed_run_is_bit_equal(runs: Path, strategy: str) -> None:
-    again, whole = (runs / strategy / name for name in ("resumed", "poisoned"))
+    assert_bit_equal(runs / strategy / "resumed", runs / strategy / "poisoned", 1 if strategy == "one" else 2)
+
+
+def assert_bit_equal(again: Path, whole: Path, ranks: int) -> None:
+    """Check the weights of both models on every rank, and the state of both players."""
     assert (again / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-    for rank in range(1 if strategy == "one" else 2):
+    for rank in range(ranks):
         assert (again / f"last_{rank}.safetensors").read_bytes() == (whole / f"last_{rank}.safetensors").read_bytes()
     ends = [run / "checkpoints" / f"step_{STEPS:08d}" for run in (again, whole)]
     states = [json.loads((end / "state.json").read_text())["players"] for end in ends]
     assert states[0] == states[1]
     assert states[0].keys() == set(PLAYERS)
+
+
+@pytest.mark.parametrize(
+    "strategy", ["one", *(pytest.param(name, marks=[] if name == "ddp" else pytest.mark.slow) for name in STRATEGIES)]
+)
+def test_a_killed_run_resumes_bit_equal(runs: Path, program: Program, tmp_path: Path, strategy: str) -> None:
+    """SIGKILL of the last rank in step 5, after the discriminator's update and before the generator's."""
+    run, ranks = tmp_path / "run", 1 if strategy == "one" else 2
+    settings = {**STRATEGIES.get(strategy, {}), "checkpoint_every": 1}
+    (tmp_path / "jobs.json").write_text(json.dumps([{"run": str(run), "settings": settings, "poison": True}]))
+    hooks = {ranks - 1: "tests.distributed.adversary:update 10 SIGKILL"}
+    words = (WORKER, str(tmp_path / "jobs.json"))
+    killed = program.start_ranks(*words, folder=tmp_path, ranks=ranks, hooks=hooks)
+    assert [process.wait() for process in killed] == [1] * (ranks - 1) + [-signal.SIGKILL], killed[0].text()[-4000:]
+    assert [record["step"] for record in metrics(run)][-1] < STEPS
+    program.run_script(*words, folder=tmp_path, ranks=ranks)
+    text = (tmp_path / f"{WORKER.stem}_{ranks}.rank0.txt").read_text()
+    assert re.search(r"from the checkpoint of step [34]\b", text), text[-4000:]
+    assert_bit_equal(run, runs / strategy / "poisoned", ranks)
 
 
 def test_one_checkpoint_holds_every_tensor_of_both_models(runs: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from tests import launching
+from tests.faults.program import Program
+from tests.once import once
 from tests.runs import metrics
 
 WORKER = Path(__file__).with_name("split_worker.py")
@@ -24,15 +25,17 @@ SPLITS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("split")
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory, program: Program) -> Path:
+    return once(tmp_path_factory, "split", lambda root: make_runs(program, root))
+
+
+def make_runs(program: Program, root: Path) -> None:
     for world_size, accumulations in WORLDS.items():
         out = root / str(world_size)
         out.mkdir()
-        arguments = [str(WORKER), str(out), json.dumps(accumulations), json.dumps(BATCHES)]
-        launching.run(arguments, num_processes=world_size)
-    return root
+        arguments = (str(out), json.dumps(accumulations), json.dumps(BATCHES))
+        program.run_script(WORKER, *arguments, folder=root, ranks=world_size)
 
 
 @pytest.mark.parametrize("objective", ["elbo", "free-bits", "iwae"])

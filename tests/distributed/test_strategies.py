@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import safetensors.torch
 import torch
 
 from tests import launching
+from tests.faults.program import Program
+from tests.once import once
 from tests.runs import metrics
 
 WORKER = Path(__file__).with_name("strategy_worker.py")
@@ -42,13 +45,35 @@ def key_of(precision: str, clip: float | None) -> str:
     return f"{precision}_{clip}"
 
 
-MATRIX = list(itertools.product(STRATEGIES, TOLERANCES, ACCUMULATIONS, CLIPS))
+SETTINGS = list(itertools.product(TOLERANCES, ACCUMULATIONS, CLIPS))
+# Every pair of values occurs in one of these; the other four triples are slow: they repeat the pairs.
+QUICK = [("fp32", 1, None), ("fp32", 4, 1.0), ("bf16", 1, 1.0), ("bf16", 4, None)]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All runs: those of one process in one program, those of two ranks under one torchrun."""
-    root = tmp_path_factory.mktemp("strategies")
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory, program: Program) -> Path:
+    """The runs of one process in one program, those of two ranks in another."""
+    return once(tmp_path_factory, "strategies", lambda root: make_runs(program, root))
+
+
+@pytest.fixture(scope="session")
+def more_runs(tmp_path_factory: pytest.TempPathFactory, program: Program) -> Path:
+    """The runs of two ranks with the other settings."""
+    others = [triple for triple in SETTINGS if triple not in QUICK]
+    return once(tmp_path_factory, "more_strategies", lambda root: train(program, root, matrix(others), ranks=2))
+
+
+def matrix(triples: Sequence[tuple[str, int, float | None]]) -> list[dict[str, Any]]:
+    """Jobs of every strategy with these settings."""
+    jobs = []
+    for strategy, (precision, accumulation, clip) in itertools.product(STRATEGIES, triples):
+        settings = {"precision": precision, "accumulation": accumulation, "max_grad_norm": clip}
+        run = f"{strategy}/{key_of(precision, clip)}_{accumulation}"
+        jobs.append({"run": run, "settings": {**STRATEGIES[strategy], **settings}})
+    return jobs
+
+
+def make_runs(program: Program, root: Path) -> None:
     one = [
         {"run": f"one/{key_of(p, c)}", "settings": {"precision": p, "max_grad_norm": c}}
         for p, c in itertools.product(TOLERANCES, CLIPS)
@@ -57,26 +82,21 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"run": "one/poison", "settings": {}, "poison_step": 3},
         {"run": "one/free bits", "settings": {"objective": {"free_bits": 0.05}}},
     ]
-    two: list[dict[str, Any]] = []
-    for strategy, precision, accumulation, clip in MATRIX:
-        settings = {"precision": precision, "accumulation": accumulation, "max_grad_norm": clip}
-        run = f"{strategy}/{key_of(precision, clip)}_{accumulation}"
-        two.append({"run": run, "settings": {**STRATEGIES[strategy], **settings}})
+    two = matrix(QUICK)
     for strategy, settings in STRATEGIES.items():
         two.append({"run": f"{strategy}/poison", "settings": settings, "poison_step": 3})
         free_bits = {"accumulation": 2, "objective": {"free_bits": 0.05}}
         two.append({"run": f"{strategy}/free bits", "settings": {**settings, **free_bits}})
     two += [{"run": f"variants/{name}", "settings": settings} for name, settings in VARIANTS.items()]
     two.append({"run": "compressed", "settings": {"strategy": "ddp", "ddp": {"compress_gradients": True}}})
-    train(root, one, num_processes=1)
-    train(root, two, num_processes=2)
-    return root
+    train(program, root, one, ranks=1)
+    train(program, root, two, ranks=2)
 
 
-def train(root: Path, jobs: list[dict[str, Any]], *, num_processes: int) -> None:
-    path = root / f"jobs_{num_processes}.json"
+def train(program: Program, root: Path, jobs: list[dict[str, Any]], *, ranks: int) -> None:
+    path = root / f"jobs_{ranks}.json"
     path.write_text(json.dumps([{**job, "run": str(root / job["run"])} for job in jobs]))
-    launching.run([str(WORKER), str(path)], num_processes=num_processes)
+    program.run_script(WORKER, str(path), folder=root, ranks=ranks)
 
 
 def assert_same_run(run: Path, one: Path, precision: str = "fp32") -> None:
@@ -103,11 +123,21 @@ def assert_weights(run: Path, one: Path, *, atol: float) -> None:
         assert torch.equal(left[name], ours[name]), name
 
 
-@pytest.mark.parametrize(("strategy", "precision", "accumulation", "clip"), MATRIX)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    ("precision", "accumulation", "clip"),
+    [pytest.param(*triple, marks=[] if triple in QUICK else pytest.mark.slow) for triple in SETTINGS],
+)
 def test_strategies_match_one_process(
-    runs: Path, strategy: str, precision: str, accumulation: int, clip: float | None
+    request: pytest.FixtureRequest,
+    runs: Path,
+    strategy: str,
+    precision: str,
+    accumulation: int,
+    clip: float | None,
 ) -> None:
-    run = runs / strategy / f"{key_of(precision, clip)}_{accumulation}"
+    two = runs if (precision, accumulation, clip) in QUICK else request.getfixturevalue("more_runs")
+    run = two / strategy / f"{key_of(precision, clip)}_{accumulation}"
     assert_same_run(run, runs / "one" / key_of(precision, clip), precision)
 
 
@@ -174,23 +204,26 @@ def test_deepspeed_is_installed() -> None:
         pytest.skip(launching.deepspeed_lacks())
 
 
-@pytest.fixture(scope="module")
-def chains(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("chains")
-    train(root, [{"run": "one", "settings": {"steps": 12}}], num_processes=1)
+@pytest.fixture(scope="session")
+def chains(tmp_path_factory: pytest.TempPathFactory, program: Program) -> Path:
+    return once(tmp_path_factory, "chains", lambda root: make_chains(program, root))
+
+
+def make_chains(program: Program, root: Path) -> None:
+    """Train every chain by thirds; a third's runs of one process and of two are one program each."""
+    train(program, root, [{"run": "one", "settings": {"steps": 12}}], ranks=1)
     whole = [{"run": f"{name} whole", "settings": {**STRATEGIES[name], "steps": 12}} for name in THROUGHOUT]
     for third in range(3):
-        for num_processes in (1, 2):
+        for num_ranks in (1, 2):
             jobs = [
                 {"run": name, "settings": {**STRATEGIES.get(strategy, {}), "steps": 4 * (third + 1)}}
                 for name, chain in CHAINS.items()
                 for strategy, ranks in [chain[third]]
-                if ranks == num_processes
+                if ranks == num_ranks
             ]
-            jobs += whole if third == 0 and num_processes == 2 else []
+            jobs += whole if third == 0 and num_ranks == 2 else []
             if jobs:
-                train(root, jobs, num_processes=num_processes)
-    return root
+                train(program, root, jobs, ranks=num_ranks)
 
 
 @pytest.mark.parametrize("chain", CHAINS)

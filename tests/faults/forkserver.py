@@ -29,6 +29,7 @@ import torch.utils.tensorboard  # noqa: F401
 import fastvae
 from fastvae import cli
 from fastvae.train import loop
+from tests.signals import wait_until_read
 
 _NEEDED_BY_EVERY_RUN = (fastvae.build_data, fastvae.build_model)  # imports them
 
@@ -46,8 +47,9 @@ def signal_inside(hook: str) -> None:
         nonlocal calls
         calls += 1
         for number, signal_name in enumerate(names if calls == int(at) else ()):
-            time.sleep(1.5 * number)
+            time.sleep(1.5 * number)  # a second signal within 1 s counts as the same request
             os.kill(os.getpid(), signal.Signals[signal_name])
+            wait_until_read()
         return original(*arguments, **options)
 
     setattr(module, name, hooked)

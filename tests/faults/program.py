@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,32 @@ class Program:
         self.running.add(pid)
         return Process(pid, output, self)
 
+    def run_script(self, script: Path, *words: str, folder: Path, ranks: int = 1) -> None:
+        """Run ``python SCRIPT WORDS`` to its end, in processes with torchrun's environment."""
+        finish(self.start_ranks(script, *words, folder=folder, ranks=ranks))
+
+    def start_ranks(
+        self, script: Path, *words: str, folder: Path, ranks: int, hooks: Mapping[int, str] | None = None
+    ) -> list[Process]:
+        """Start ``python SCRIPT WORDS`` in processes with torchrun's environment.
+
+        ``hooks`` are signals that single ranks send themselves, see ``forkserver.signal_inside``.
+        """
+        port, processes = free_port(), []
+        for rank in range(ranks):
+            output = folder / f"{script.stem}_{ranks}.rank{rank}.txt"
+            place = rank_environment(rank, ranks, port) | hook_of(rank, hooks)
+            processes.append(self.start_script(script, *words, folder=folder, output=output, **place))
+        return processes
+
+    def run_words(self, *words: str, output: Path, ranks: int = 1) -> None:
+        """Run ``fastvae WORDS`` to its end, in processes with torchrun's environment."""
+        port, processes = free_port(), []
+        for rank in range(ranks):
+            text = output.with_name(f"{output.name}.rank{rank}.txt")
+            processes.append(self.start(*words, output=text, **rank_environment(rank, ranks, port)))
+        finish(processes)
+
     def wait(self, pid: int) -> int:
         self.running.discard(pid)
         try:
@@ -117,24 +143,37 @@ class Program:
         ``hooks`` are signals that single ranks send themselves, see ``forkserver.signal_inside``.
         """
         words = ("train", "digits", f"--run-dir={run_dir}", *OPTIONS, *options)
-        place = (
-            {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())} if ranks > 1 else {}
-        )
-        processes = []
+        port, processes = free_port(), []
         for rank in range(ranks):
-            names = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {}
-            hook = {"FAULT_HOOK": hooks[rank]} if hooks and rank in hooks else {}
+            place = rank_environment(rank, ranks, port) | hook_of(rank, hooks)
             output = run_dir.with_name(f"{run_dir.name}.rank{rank}.txt")
-            processes.append(self.start(*words, output=output, **place, **names, **hook, **environment))
+            processes.append(self.start(*words, output=output, **place, **environment))
         return processes
 
     def run(self, run_dir: Path, *options: str, ranks: int = 1, check: bool = True, **environment: str) -> list[int]:
         """Run the training to its end; with ``check``, a failure shows the program's output."""
-        processes = self.train(run_dir, *options, ranks=ranks, **environment)
-        codes = [process.wait() for process in processes]
-        if check and any(codes):
-            raise AssertionError(f"exit codes {codes}\n" + "\n".join(process.text()[-3000:] for process in processes))
-        return codes
+        return finish(self.train(run_dir, *options, ranks=ranks, **environment), check=check)
+
+
+def finish(processes: Sequence[Process], *, check: bool = True) -> list[int]:
+    """Wait for processes and return their exit codes; with ``check``, a failure shows their output."""
+    codes = [process.wait() for process in processes]
+    if check and any(codes):
+        raise AssertionError(f"exit codes {codes}\n" + "\n".join(process.text()[-4000:] for process in processes))
+    return codes
+
+
+def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """Return what torchrun tells one of several processes; nothing for a single one."""
+    if ranks == 1:
+        return {}
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
+    return {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in names.items()}}
+
+
+def hook_of(rank: int, hooks: Mapping[int, str] | None) -> dict[str, str]:
+    """Return the variable with the hook of a rank, if it has one."""
+    return {"FAULT_HOOK": hooks[rank]} if hooks and rank in hooks else {}
 
 
 def logged_step(run_dir: Path) -> int:

@@ -33,7 +33,7 @@ def newest_step(run_dir: Path) -> int:
 
 def test_stop_after_every_step(fault: Fault, program: Program, tmp_path: Path) -> None:
     """Row 1. Pass: weights, optimizer, average, data position and schedules end bit-equal after a stop at any step."""
-    steps = fault.times(6, 20)
+    steps = fault.times(4, 20)
     options = ("--train.schedule=constant", "--train.checkpoint-every=1000", "--train.objective.kl-warmup=10")
     program.run(tmp_path / "whole", f"--train.steps={steps}", *options)
     for step in range(1, steps):

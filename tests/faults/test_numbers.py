@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from tests import launching
+from tests.faults.program import Program
 from tests.faults.table import Fault
+from tests.once import once
 from tests.runs import metrics
 
 WORKER = Path(__file__).with_name("numbers_worker.py")
@@ -35,11 +37,15 @@ def strategy(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """All runs: one program of one process, one torchrun of two."""
-    root = tmp_path_factory.mktemp("numbers")
-    chosen = STRATEGIES if is_full(request.config) else {name: STRATEGIES[name] for name in QUICK if name in STRATEGIES}
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config, program: Program) -> Path:
+    """All runs: one program of one process, one of two."""
+    full = is_full(pytestconfig)
+    chosen = STRATEGIES if full else {name: STRATEGIES[name] for name in QUICK if name in STRATEGIES}
+    return once(tmp_path_factory, "numbers", lambda root: make_runs(program, root, chosen))
+
+
+def make_runs(program: Program, root: Path, chosen: dict[str, dict[str, Any]]) -> None:
     jobs = [
         {"run": str(root / name / case), "settings": {**settings, **more}, "faults": faults}
         for name, settings in chosen.items()
@@ -49,11 +55,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
             ("debugged", DIVERGING, {"debug_numerics": True}),
         )
     ]
-    for num_processes in (1, 2):
-        path = root / f"jobs_{num_processes}.json"
-        path.write_text(json.dumps([job for job in jobs if ("one process" in job["run"]) == (num_processes == 1)]))
-        launching.run([str(WORKER), str(path)], num_processes=num_processes)
-    return root
+    for ranks in (1, 2):
+        path = root / f"jobs_{ranks}.json"
+        path.write_text(json.dumps([job for job in jobs if ("one process" in job["run"]) == (ranks == 1)]))
+        program.run_script(WORKER, str(path), folder=root, ranks=ranks)
 
 
 def results(run: Path) -> list[dict[str, Any]]:

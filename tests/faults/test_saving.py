@@ -73,9 +73,10 @@ def test_a_reader_finds_a_complete_checkpoint_at_any_time(fault: Fault, program:
         run_dir, "--train.steps=100000", "--train.checkpoint-every=1", "--train.keep-checkpoints=1"
     )
     wait_until(lambda: logged_step(run_dir) >= 3)
-    steps = [read_weights(run_dir)[0] for _ in range(loads)]
+    steps: list[int] = []
+    while len(steps) < loads or steps[-1] == steps[0]:  # a busy machine may save less often than this loads
+        steps.append(read_weights(run_dir)[0])
     assert steps == sorted(steps)
-    assert steps[-1] > steps[0]
     process.kill(signal.SIGTERM)
     assert process.wait() == 143, process.text()
     last = checkpoint_paths(run_dir / "checkpoints")

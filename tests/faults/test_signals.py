@@ -13,6 +13,7 @@ from fastvae.train.run_dir.run_dir import checkpoint_paths
 from fastvae.verify import compare
 from tests.faults.program import Program
 from tests.faults.table import Fault
+from tests.once import once
 
 OPTIONS = ("--train.steps=12", "--train.checkpoint-every=100", "--train.eval-every=4")
 PLACES = {
@@ -27,9 +28,12 @@ PLACES = {
 @pytest.fixture(scope="module")
 def whole(program: Program, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """The undisturbed run, of one rank and of two."""
-    root = tmp_path_factory.mktemp("signals")
-    for ranks in (1, 2):
-        program.run(root / f"whole{ranks}", *OPTIONS, ranks=ranks)
+
+    def make(root: Path) -> None:
+        for ranks in (1, 2):
+            program.run(root / f"whole{ranks}", *OPTIONS, ranks=ranks)
+
+    root = once(tmp_path_factory, "signals", make)
     return {ranks: root / f"whole{ranks}" for ranks in (1, 2)}
 
 

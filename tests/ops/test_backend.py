@@ -24,17 +24,24 @@ def test_every_operator_reports_its_backend_and_the_reason() -> None:
         assert record.reason
 
 
+# Slow: statistics of draws whose bits are the same in both backends (test_native_and_reference_agree), and repetitions
+# with other numbers of threads, which the kernels' own run shows.
+REPEATED = "moments or tails or given_tensor or do_not_depend_on_threads"
+
+
 @no_native
-def test_the_reference_passes_the_same_tests() -> None:
+@pytest.mark.parametrize(
+    "chosen", [f"not ({REPEATED})", pytest.param(REPEATED, marks=pytest.mark.slow)], ids=["values", "repeated"]
+)
+def test_the_reference_passes_the_same_tests(chosen: str) -> None:
     """The tests of this folder run on the loaded backend; if that is native, this test runs them on the reference.
 
     Tests of torch.compile and of the dispatcher are excluded: they are slow and do not depend on the backend.
     """
     files = [f"tests/ops/test_{operator}.py" for operator in NATIVE]
     files = [file for file in files if (ROOT / file).exists()] + ["tests/ops/test_philox.py"]
-    run = python(
-        ["-m", "pytest", "-q", "-x", "-k", "not opcheck and not compiles", *files], FASTVAE_BACKEND="reference"
-    )
+    words = ["-m", "pytest", "-q", "-x", "-k", f"not opcheck and not compiles and ({chosen})", *files]
+    run = python(words, FASTVAE_BACKEND="reference")
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
 
 

@@ -1,14 +1,13 @@
 """The shipped batch scripts on a real Slurm: two nodes, stops, a power cut, a sweep.
 
-All jobs are submitted at once because they mostly wait. Jobs that a test disturbs are held at their first checkpoint
-(their training processes are stopped), so that no test depends on the machine's speed.
+All jobs are submitted at once because they mostly wait. Jobs that a test disturbs wait in a step after their first
+checkpoint (`tests/held.py`), so that no test depends on the machine's speed.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tests import launching
+from tests import held, launching
+from tests.faults.program import Program
 from tests.slurm.cluster import Cluster, wait_for
 
 SCRIPTS = launching.ROOT / "launch" / "slurm"
@@ -26,6 +26,7 @@ OPTIONS = (
     "--train.steps=1000 --train.final-samples=1 --model.hidden-dim 16 --train.device=cpu --train.log-every=200"
     " --train.eval-every=500 --train.checkpoint-every=50 --train.keep-checkpoints=50 --train.timeout=300"
 ).split()
+HELD = "--plugin=tests.held"
 FIRST_CHECKPOINT = "step_00000050"
 ENDED = ("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED")
 SWEEP = ("--seed 1", "--seed 2 --train.lr 1e-3")
@@ -47,13 +48,28 @@ class Jobs:
         self.cluster = cluster
         self.ids: dict[str, str] = {}
         self.ranks: dict[str, dict[str, str]] = {}  # by job: the node of each rank
+        self.held: dict[str, int] = {}  # number of ranks of each job that is held
 
     def sbatch(self, name: str, *words: str, **variables: str) -> None:
         options = ["--parsable", f"--job-name={name}", f"--output={name}.log"]
         self.ids[name] = self.cluster.run("sbatch", *options, *words, **variables).stdout.strip()
 
-    def train(self, name: str, *sbatch: str) -> None:
-        self.sbatch(name, *sbatch, str(SCRIPTS / "train.sbatch"), "digits", *OPTIONS, f"--run-dir={name}")
+    def train(self, name: str, *sbatch: str, ranks: int = 1) -> None:
+        """Submit a run that is held."""
+        words = (*sbatch, str(SCRIPTS / "train.sbatch"), "digits", *OPTIONS, f"--run-dir={name}", HELD)
+        self.sbatch(name, *words, **self.hold(name, ranks))
+
+    def hold(self, name: str, ranks: int = 1) -> dict[str, str]:
+        """Return the environment in which a job is held."""
+        self.held[name] = ranks
+        return held.environment(self.folder(name))
+
+    def folder(self, name: str) -> Path:
+        """The folder by which a job is held, see `held`."""
+        return self.cluster.work / "hold" / name
+
+    def release(self, name: str) -> None:
+        held.release(self.folder(name))
 
     def log(self, name: str) -> str:
         path = self.cluster.work / f"{name}.log"
@@ -76,15 +92,9 @@ class Jobs:
         assert fields["JobState"] == "COMPLETED", self.log(name)[-6000:]
         return fields
 
-    def signal(self, name: str, number: int) -> None:
-        for pid in self.cluster.trainers(self.ids[name]):
-            os.kill(pid, number)
-
-    def have_pending(self, name: str, number: int) -> bool:
-        """Whether a signal is pending for a job's training processes, which are held."""
-        found = [Path(f"/proc/{pid}/status").read_text() for pid in self.cluster.trainers(self.ids[name])]
-        pending = [int(line.split()[1], 16) for text in found for line in text.splitlines() if line[:6] == "ShdPnd"]
-        return bool(pending) and all(mask >> (number - 1) & 1 for mask in pending)
+    def have(self, what: str, name: str) -> bool:
+        """Whether all ranks of a job are ``held``, or have ``heard`` a stop signal."""
+        return held.all_have(what, self.folder(name), self.held[name])
 
     def has_checkpoint(self, name: str) -> bool:
         return (self.cluster.work / name / "checkpoints" / FIRST_CHECKPOINT).exists()
@@ -94,37 +104,35 @@ class Jobs:
 
 
 @pytest.fixture(scope="module")
-def jobs(cluster: Cluster) -> Jobs:
-    """Submit every job; hold those with a disturbance at their first checkpoint, and disturb them."""
+def alone(cluster: Cluster, program: Program) -> Path:
+    """The same run in one process, outside Slurm."""
+    run_dir = cluster.work / "alone"
+    program.run_words("train", "digits", f"--run-dir={run_dir}", *OPTIONS, output=cluster.work / "alone_output")
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def jobs(cluster: Cluster, alone: Path) -> Jobs:
+    """Submit every job; wait until those with a disturbance are held after their first checkpoint, and disturb them."""
     jobs = Jobs(cluster)
     jobs.train("limit", "--time=10", "--signal=B:USR1@120")
-    jobs.train("two", "--nodes=2")
-    jobs.train("power", "--nodes=2")
-    submitted = cluster.run("fastvae", "submit", "digits", *OPTIONS, "--run-dir=requeue", "--time=10").stdout
+    jobs.train("two", "--nodes=2", ranks=2)
+    jobs.train("power", "--nodes=2", ranks=2)
+    words = ("fastvae", "submit", "digits", *OPTIONS, "--run-dir=requeue", "--time=10", HELD)
+    submitted = cluster.run(*words, **jobs.hold("requeue")).stdout
     jobs.ids["requeue"] = submitted.split()[1].rstrip(":")
     assert f"{cluster.work}/requeue/slurm-{jobs.ids['requeue']}.out" in submitted
     submit_sweep(jobs)
-    hold(jobs, {"limit", "two", "power", "requeue"})
+    for name in jobs.held:
+        jobs.wait(name, "is held", lambda n=name: jobs.have("held", n) and jobs.has_checkpoint(n))  # type: ignore[misc]
     jobs.ranks["two"] = {t["RANK"]: t["SLURMD_NODENAME"] for t in cluster.trainers(jobs.ids["two"]).values()}
-    jobs.signal("two", signal.SIGCONT)
+    jobs.release("two")
     cluster.run("scontrol", "requeue", jobs.ids["requeue"])
-    jobs.wait("requeue", "is asked to stop", lambda: jobs.have_pending("requeue", signal.SIGTERM))
-    jobs.signal("requeue", signal.SIGCONT)
+    jobs.wait("requeue", "is asked to stop", lambda: jobs.have("heard", "requeue"))
+    jobs.release("requeue")
     hours, minutes, _ = map(int, jobs.fields("limit")["RunTime"].split(":"))
     cluster.run("scontrol", "update", f"JobId={jobs.ids['limit']}", f"TimeLimit={60 * hours + minutes + 2}")
     return jobs
-
-
-def hold(jobs: Jobs, names: set[str]) -> None:
-    """Stop the training processes of each job after its first checkpoint."""
-
-    def all_held() -> bool:
-        for name in [name for name in names if jobs.has_checkpoint(name)]:
-            jobs.signal(name, signal.SIGSTOP)
-            names.remove(name)
-        return not names
-
-    wait_for("the jobs reach their first checkpoint", all_held, timeout_s=600)
 
 
 def submit_sweep(jobs: Jobs) -> None:
@@ -144,13 +152,6 @@ def submit_sweep(jobs: Jobs) -> None:
     )
 
 
-@pytest.fixture(scope="module")
-def alone(cluster: Cluster) -> Path:
-    """The same run in one process, outside Slurm."""
-    launching.fastvae("train", "digits", f"--run-dir={cluster.work / 'alone'}", *OPTIONS)
-    return cluster.work / "alone"
-
-
 def checkpoint_weights(run_dir: Path) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for shard in (run_dir / "checkpoints" / FIRST_CHECKPOINT).glob("*.safetensors"):
@@ -165,10 +166,11 @@ def assert_bit_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None
 
 def test_the_time_limit_stops_and_requeues_a_run(jobs: Jobs, alone: Path) -> None:
     """The early warning stops the run at a step's end; the job is requeued and ends like an uninterrupted run."""
-    jobs.wait("limit", "is warned", lambda: "early warning, passed on" in jobs.log("limit"))
+    jobs.wait("limit", "is warned", lambda: jobs.have("heard", "limit"))
     jobs.cluster.run("scontrol", "update", f"JobId={jobs.ids['limit']}", "TimeLimit=20")
-    jobs.signal("limit", signal.SIGCONT)
+    jobs.release("limit")
     assert jobs.wait_for_end("limit")["Restarts"] == "1"
+    assert "early warning, passed on" in jobs.log("limit")
     assert "SIGUSR1: saved step" in jobs.log("limit")
     assert "limit: again: stopped by SIGUSR1 at step" in jobs.log("limit")
     assert "limit: done: all steps done" in jobs.log("limit")
@@ -210,7 +212,7 @@ def test_a_run_resumes_after_a_node_loses_power(jobs: Jobs) -> None:
     batch_host = jobs.fields("power")["BatchHost"]
     lost = next(name for name in cluster.node_names if name != batch_host)
     cluster.cut_power(lost)
-    jobs.signal("power", signal.SIGCONT)
+    jobs.release("power")
     jobs.wait("power", "is queued again", lambda: jobs.fields("power")["Restarts"] != "0")
     cluster.power_on(lost)
     assert int(jobs.wait_for_end("power")["Restarts"]) >= 1

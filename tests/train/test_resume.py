@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests import launching, runs
-from tests.faults.program import Program, wait_until
+from tests import held, launching, runs
+from tests.faults.program import Program, rank_environment, wait_until
+from tests.once import once
 from tests.runs import free_port
 
-HELD = Path(launching.__file__).parent / "faults" / "held.py"
+HELD = "--plugin=tests.held"
 OPTIONS = (
     "--train.steps=400 --train.checkpoint-every=60 --train.log-every=20 --train.final-samples=1 --train.eval-every=5%"
     " --model.hidden-dim 32 --train.device=cpu --train.objective.kl-warmup=1ep"
@@ -24,15 +25,13 @@ def words(run_dir: Path) -> list[str]:
     return ["train", "digits", f"--run-dir={run_dir}", *OPTIONS]
 
 
-def run(program: Program, run_dir: Path, ranks: int = 1) -> str:
+def run(program: Program, run_dir: Path, *options: str, ranks: int = 1) -> str:
     """Run to the end in processes with torchrun's environment; return the output of rank 0."""
-    port = str(free_port())
-    processes = []
+    port, processes = free_port(), []
     for rank in range(ranks):
-        world = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
-        place = {**world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port} if ranks > 1 else {}
         output = run_dir.with_name(f"{run_dir.name}{rank}.txt")
-        processes.append(program.start(*words(run_dir), output=output, **place))
+        place = rank_environment(rank, ranks, port)
+        processes.append(program.start(*words(run_dir), *options, output=output, **place))
     assert [process.wait() for process in processes] == [0] * ranks, processes[0].text()
     return processes[0].text()
 
@@ -40,9 +39,12 @@ def run(program: Program, run_dir: Path, ranks: int = 1) -> str:
 @pytest.fixture(scope="module")
 def undisturbed(program: Program, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """An uninterrupted run of one process and of two."""
-    root = tmp_path_factory.mktemp("undisturbed")
-    for ranks in (1, 2):
-        run(program, root / f"ranks{ranks}", ranks)
+
+    def make(root: Path) -> None:
+        for ranks in (1, 2):
+            run(program, root / f"ranks{ranks}", ranks=ranks)
+
+    root = once(tmp_path_factory, "undisturbed", make)
     return {ranks: root / f"ranks{ranks}" for ranks in (1, 2)}
 
 
@@ -58,24 +60,29 @@ def test_a_signal_saves_and_the_resumed_run_is_bit_equal(
 
 def test_signal_to_torchrun(program: Program, undisturbed: dict[int, Path], tmp_path: Path) -> None:
     """torchrun's exit code is always 1: status.json contains the state of the run."""
-    line = launching.command([str(HELD), *words(tmp_path / "stopped")], 2)
-    environment = launching.environment() | {"HELD": str(tmp_path)}
+    line = launching.command(["-m", "fastvae", *words(tmp_path / "stopped"), HELD], 2)
+    hold = tmp_path / "hold"
+    environment = launching.environment() | held.environment(hold)
     process = subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: process.poll() is not None or all((tmp_path / rank).exists() for rank in "01"))
+    wait_until(lambda: process.poll() is not None or held.all_have("held", hold, ranks=2))
     process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=60)
+    wait_until(lambda: process.poll() is not None or held.all_have("heard", hold, ranks=2))
+    held.release(hold)
+    _, stderr = process.communicate(timeout=120)
     assert process.returncode == 1, stderr
-    assert_goes_on(program, tmp_path / "stopped", undisturbed[2], signal.SIGTERM, ranks=2)
+    assert_goes_on(program, tmp_path / "stopped", undisturbed[2], signal.SIGTERM, HELD, ranks=2)
 
 
-def assert_goes_on(program: Program, stopped: Path, undisturbed: Path, number: signal.Signals, ranks: int = 1) -> None:
+def assert_goes_on(
+    program: Program, stopped: Path, undisturbed: Path, number: signal.Signals, *options: str, ranks: int = 1
+) -> None:
     """Check that the stopped run was saved and that the same command completes it, bit-equal to the undisturbed run."""
     status = runs.status(stopped)
     assert status["state"] == "preempted"
     assert status["step"] in (100, 101)  # the step at which the signal came, or the next
     assert status["reason"] == number.name
     assert not (stopped / "model.safetensors").exists()
-    assert f"from the checkpoint of step {status['step']}" in run(program, stopped, ranks)
+    assert f"from the checkpoint of step {status['step']}" in run(program, stopped, *options, ranks=ranks)
     assert runs.status(stopped)["state"] == "done"
     for name in ("model.safetensors", "evaluation.json"):
         assert (stopped / name).read_bytes() == (undisturbed / name).read_bytes()

@@ -1,4 +1,4 @@
-// What the instruction sets have in common: the table of kernels that each of common/cpu/{baseline,avx2,avx512,avx512_bf16}.cpp fills, and the choice.
+// Shared by the instruction sets: the table of kernels that each of common/cpu/{baseline,avx2,avx512,avx512_bf16}.cpp fills, and its selection.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,7 @@ struct NoiseKey {
 // A row is cut into segments of this many columns, so that few long rows also use all threads. Where a row is cut depends on its
 // length only, and the segments' sums are added in order: so no bit of a result depends on the number of threads.
 constexpr int64_t kSegment = 16384;
-// Inside a segment float32 sums run over this many columns at most, and go on in float64.
+// Inside a segment at most this many columns are summed in float32; their sums are added in float64.
 constexpr int64_t kFlush = 256;
 
 struct NoiseArguments {
@@ -32,7 +32,7 @@ struct NoiseArguments {
   void* out;  // [rows, columns]
 };
 
-// How a kernel's rows are shared out.
+// The distribution of a kernel's rows.
 struct CpuRows {
   int64_t rows, columns, segments;
 };

@@ -7,7 +7,7 @@
 namespace fastvae {
 namespace FASTVAE_LANES {
 
-// How a kernel walks a row in float32: a chain of 64-bit lanes makes the words of kLanes / 2 blocks, which is two vectors of columns; four
+// The iteration of a kernel over a row in float32: a chain of 64-bit lanes makes the words of kLanes / 2 blocks, which is two vectors of columns; four
 // chains at a time hide the latency of the multiplications. `Real` is what a kernel computes with, a vector or (float64) a scalar.
 struct Single {
   using Real = F;

@@ -1,5 +1,5 @@
-// Vectors of lanes for the CPU kernels: GCC and clang vector types of FASTVAE_SIMD_BYTES bytes, and the few primitives that the
-// formulas need and the language's operators do not give. Included by common/cpu/<instruction set>.cpp only, under that set's target.
+// Vectors of lanes for the CPU kernels: GCC and clang vector types of FASTVAE_SIMD_BYTES bytes, and the few primitives of the
+// formulas that are not operators of the language. Included by common/cpu/<instruction set>.cpp only, under that set's target.
 #pragma once
 
 #include "common/lanes.h"
@@ -19,7 +19,7 @@ FASTVAE_INLINE U as_bits(F x) { return (U)x; }
 FASTVAE_INLINE F as_float(U x) { return (F)x; }
 FASTVAE_INLINE I as_signed(U x) { return (I)x; }
 FASTVAE_INLINE F to_float(I x) { return __builtin_convertvector(x, F); }
-#if FASTVAE_SIMD_BYTES == 64  // GCC would convert in halves
+#if FASTVAE_SIMD_BYTES == 64  // GCC would convert each half separately
 FASTVAE_INLINE U widen(H x) { return (U)_mm512_cvtepu16_epi32((__m256i)x); }
 FASTVAE_INLINE H narrow(U x) { return (H)_mm512_cvtepi32_epi16((__m512i)x); }
 #else

@@ -7,7 +7,7 @@
 namespace fastvae {
 
 constexpr int kWarp = 32;
-constexpr int kThreadsPerBlock = 128;  // small blocks: what registers are left over from whole blocks is less
+constexpr int kThreadsPerBlock = 128;  // small blocks: fewer registers are left unused
 
 #if defined(__CUDACC__)
 // The 1 keeps ptxas from spilling registers of the float64 kernels for the sake of occupancy.

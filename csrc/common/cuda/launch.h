@@ -50,7 +50,7 @@ __global__ void FASTVAE_LAUNCH_BOUNDS add_blocks_kernel(const Real* partial, int
   add_blocks_body(DeviceGrid{}, partial, blocks, columns, out);
 }
 
-// Where the rows' segments are summed: in `sums` itself if each row is one segment.
+// The memory of the segments' sums: `sums` itself if each row is one segment.
 inline Tensor partial_rows(const Tensor& like, const DeviceRows& shape, const Tensor& sums) {
   return shape.segments == 1 ? sums : empty_on(like, {shape.rows, shape.segments}, sums.scalar_type());
 }

@@ -1,4 +1,4 @@
-// What a thread of the likelihood kernels does, forward and backward.
+// The work of one thread of the likelihood kernels, forward and backward.
 #pragma once
 
 #include "common/cuda/operands.h"
@@ -73,7 +73,7 @@ struct LikelihoodRow {
   }
 };
 
-// Call run(masked): the code without a mask, and without a row's end within a pack, tests for neither.
+// Call run(masked): without a mask, and without the end of a row inside a pack, the code tests for neither.
 template <bool kAligned, class Run>
 FASTVAE_INLINE void with_mask(const DeviceLikelihood& a, const Run& run) {
   if (kAligned && !a.mask) return run(std::false_type{});

@@ -18,8 +18,8 @@ inline TargetKind target_kind(Storage storage) {
 }
 
 // Call run(aligned, target) with both as types: a separate kernel for each kind of target if the formula is so short that the choice
-// would cost as much as the formula, and one that looks at the storage for all else. Bytes that the operator does not take, but that must
-// not be read as something else, are left to the latter too.
+// would cost as much as the formula, and otherwise one kernel that reads the storage kind. That kernel also handles bytes that the operator
+// does not accept but must not misread.
 template <class T, bool kOwnKernels, bool kTakesBytes, class Run>
 void with_target(Storage storage, bool aligned, Run&& run) {
   using Any = std::integral_constant<TargetKind, kAnyTarget>;

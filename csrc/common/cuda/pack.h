@@ -12,7 +12,7 @@
 
 namespace fastvae {
 
-// What values of a storage type are computed in.
+// The type in which values of a storage type are computed.
 template <class T>
 struct Compute {
   using Real = float;
@@ -79,7 +79,7 @@ FASTVAE_INLINE void from_real_pair(T* to, Real first, Real second) {
   from_real(to[1], second);
 }
 
-// Store whole 16-byte words. Left to itself the compiler may cut a store of a structure into its members.
+// Store whole 16-byte words. The compiler may split the store of a structure into its members.
 template <class Words>
 FASTVAE_INLINE void store_words(void* to, const Words& words) {
   static_assert(sizeof(Words) % 16 == 0 && alignof(Words) == 16);
@@ -96,7 +96,7 @@ FASTVAE_INLINE void store_words(void* to, const Words& words) {
 #endif
 }
 
-// `count` is how many columns are left in the row; the others load as zero. kAligned says that rows are whole packs on 16-byte addresses.
+// `count` is the number of columns left in the row; the others load as zero. kAligned says that rows are whole packs on 16-byte addresses.
 template <bool kAligned, class T, class Real>
 FASTVAE_INLINE void load_pack(Real (&x)[kPack<T>], const T* from, int64_t count) {
   if constexpr (kAligned) {
@@ -124,7 +124,7 @@ FASTVAE_INLINE void store_pack(T* to, const Real (&x)[kPack<T>], int64_t count) 
   }
 }
 
-// The same of values in the type that they were computed in, for a pack of columns of T.
+// The same for values in their computation type, for a pack of columns of T.
 template <bool kAligned, class T, class Real>
 FASTVAE_INLINE void store_reals(Real* to, const Real (&x)[kPack<T>], int64_t count) {
   if constexpr (kAligned) {

@@ -1,4 +1,4 @@
-// How rows are shared out among the lanes of a grid, and the sums that follow.
+// The distribution of rows over the lanes of a grid, and the sums that follow.
 #pragma once
 
 #include "common/cuda/grid.h"
@@ -15,8 +15,8 @@ struct DeviceRows {
   int log2_team;  // of its lanes
 };
 
-// How a row is shared out, by its length alone: segments of a long row, and enough lanes that each has two packs of it, or four of a
-// long one. The overhead of a row (addresses, the sum over lanes) is then amortised over its packs.
+// The distribution of a row, which depends on its length only: segments of a long row, and enough lanes that each has two packs, or four of a
+// long row. The overhead of a row (addresses, the sum over lanes) is then amortised over its packs.
 template <class T>
 inline DeviceRows share_rows(int64_t rows, int64_t columns) {
   const int64_t packs = (columns + kPack<T> - 1) / kPack<T>, each = packs < 64 ? 2 : 4;
@@ -87,7 +87,7 @@ FASTVAE_INLINE Place place_of(int64_t index, int64_t columns) {
   return {block, (index - block * packs) * kPack<T>};
 }
 
-// Rows of a block, whose sums go on in a tree over the blocks: many enough that a small batch has work for more than one thread a column.
+// Rows of a block, whose sums are then added in a tree over the blocks: few enough that a small batch occupies several threads per column.
 constexpr int64_t kDeviceRowBlock = 16;
 
 FASTVAE_INLINE int64_t row_blocks(int64_t rows) { return (rows + kDeviceRowBlock - 1) / kDeviceRowBlock; }

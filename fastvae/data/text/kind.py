@@ -6,7 +6,7 @@ from fastvae.data.kind import Form, Handlers, Kind
 
 
 def _handlers() -> Handlers:
-    from fastvae.data.text import sentences
+    from fastvae.data.text import corpus, sentences
     from fastvae.data.text.render import TextRenderer
 
     return Handlers(
@@ -14,7 +14,7 @@ def _handlers() -> Handlers:
         forms=(
             Form(
                 "a .txt file or a .tsv with a column named sentence",
-                sentences.holds_sentences,
+                corpus.holds_sentences,
                 sentences.load_sentences,
                 sentences.read_text,
                 suits=lambda path: path.is_file() and path.suffix in (".txt", ".tsv"),

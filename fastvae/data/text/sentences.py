@@ -1,9 +1,8 @@
-"""Sentences: a text file or TSV to token ids, with lengths, labels and the batch that a text model reads."""
+"""Sentences as token ids, with lengths, labels and the batch that a text model reads."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,27 +17,13 @@ from fastvae.data.dataset import Data, State
 from fastvae.data.objects import texts_of
 from fastvae.data.source import Source
 from fastvae.data.text.config import TextDataConfig
+from fastvae.data.text.corpus import Corpus, find_folder, read_sentences
 from fastvae.data.text.tokenizer import Tokenizer
 from fastvae.model_inputs import ModelInputs
 from fastvae.records import END, PAD, UNKNOWN, Batch
 
 TOKENIZER_FILE = "tokenizer.json"
 LABELS_FILE = "labels.json"
-_TEXT_COLUMNS = ("sentence", "text", "content")
-_LABEL_COLUMN = "label"
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Sentences and their labels, if any, as in the file."""
-
-    sentences: tuple[str, ...]
-    labels: tuple[str, ...] | None = None
-
-    def take(self, rows: Sequence[int]) -> Corpus:
-        """Select rows."""
-        labels = None if self.labels is None else tuple(self.labels[row] for row in rows)
-        return Corpus(tuple(self.sentences[row] for row in rows), labels)
 
 
 class TextSource(Source):
@@ -127,7 +112,7 @@ def load_sst2(config: DataConfig, seed: int, state: State) -> Data:
     Raises:
         ValueError: the files are not found in any of the folders.
     """
-    folder = _find_folder(config.dir, ("sst2_glue", "SST-2"), "train.tsv")
+    folder = find_folder(config.dir, ("sst2_glue", "SST-2"), "train.tsv")
     train, test = (read_sentences(folder / f"{part}.tsv") for part in ("train", "test"))
     data = text_data(config.name, train, test, config.text, state)
     if data.label_names != ("0", "1"):
@@ -236,69 +221,6 @@ def tokenizer_of(data: Data) -> Tokenizer:
     return data.preprocess.tokenizer
 
 
-def read_sentences(path: Path, *, blank_lines: bool = True) -> Corpus:
-    """The sentences of a text file, one per line, or of a TSV with a header; blank lines are skipped.
-
-    Args:
-        path: the file.
-        blank_lines: whether they are allowed before the end.
-
-    Raises:
-        ValueError: no such file, not UTF-8, no sentences, or a TSV without the columns; the message names the line.
-    """
-    try:
-        lines = (
-            path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
-        )  # splitlines would split at other characters too
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: must be UTF-8 text, got byte {error.object[error.start]:#x} at {error.start}"
-        ) from None
-    first, corpus = (
-        (2, _read_table(path, lines)) if path.suffix == ".tsv" else (1, Corpus(tuple(map(str.strip, lines))))
-    )
-    filled = [row for row, sentence in enumerate(corpus.sentences) if sentence]
-    blank = next((row for row, sentence in enumerate(corpus.sentences) if not sentence), None)
-    if blank is not None and filled and not blank_lines:
-        raise ValueError(f"{path}, line {blank + first}: is blank; remove it, so that every line is an example")
-    corpus = corpus.take(filled)
-    if not corpus.sentences:
-        raise ValueError(f"{path}: at least one sentence is required, one per line, got none")
-    return corpus
-
-
-def holds_sentences(path: Path) -> bool:
-    """Whether a file is text, or a TSV whose header names a column of text."""
-    if not path.is_file() or path.suffix not in (".txt", ".tsv"):
-        return False
-    if path.suffix == ".txt":
-        return True
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return bool(set(file.readline().strip().split("\t")) & set(_TEXT_COLUMNS))
-
-
-def _read_table(path: Path, lines: list[str]) -> Corpus:
-    rows = (line.split("\t") for line in lines)
-    header = next(rows)
-    column = next((name for name in _TEXT_COLUMNS if name in header), None)
-    if column is None:
-        raise ValueError(
-            f"{path}: its first line must name a column {' or '.join(_TEXT_COLUMNS)} (and label, if there are labels),"
-            f" got {header[:5]}"
-        )
-    sentences, labels = [], []
-    for number, row in enumerate(rows, start=2):
-        if len(row) != len(header):
-            raise ValueError(
-                f"{path}, line {number}: must have {len(header)} columns as the first line, got {len(row)}"
-            )
-        sentences.append(row[header.index(column)].strip())
-        labels.append(row[header.index(_LABEL_COLUMN)].strip() if _LABEL_COLUMN in header else "")
-    return Corpus(tuple(sentences), tuple(labels) if _LABEL_COLUMN in header else None)
-
-
 def _source(
     where: str, corpus: Corpus, tokenizer: Tokenizer, names: tuple[str, ...] | None, longest: int
 ) -> TextSource:
@@ -309,13 +231,3 @@ def _source(
             raise ValueError(f"{where}: label {sorted(unknown)[0]!r} is not among the training labels {list(names)}")
         labels = torch.tensor([names.index(label) for label in corpus.labels])
     return TextSource(tokenizer.encode(corpus.sentences), labels, max_length=longest)
-
-
-def _find_folder(directory: Path | None, names: Sequence[str], file: str) -> Path:
-    roots = [root for root in (directory, os.environ.get("FASTVAE_DATA")) if root]
-    folders = [Path(root).expanduser() / name for root in roots for name in ("", *names)]
-    for folder in folders:
-        if (folder / file).is_file():
-            return folder
-    places = ", ".join(map(str, folders)) or "FASTVAE_DATA, which is not set"
-    raise ValueError(f"sst2: {file} is in none of {places}; set --data.dir to the folder that holds it")

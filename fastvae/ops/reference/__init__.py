@@ -1,7 +1,7 @@
-"""The operators' math in plain PyTorch: what the native kernels are tested against, and what runs without them.
+"""The operators' math in plain PyTorch: the reference for tests of the native kernels, and the fallback without them.
 
 It works on any device and under torch.compile. Values are computed in float32 (in float64 for float64 input) and
-rounded once, at the end. Whatever is summed is summed in one fixed order, so that no bit depends on the batch's split
+rounded once, at the end. Sums have one fixed order, so that no bit depends on the batch's split
 or on the number of threads.
 """
 

@@ -28,11 +28,11 @@ def sum_in_order(terms: Tensor, dim: int) -> Tensor:
         half = terms.shape[dim] // 2
         folded = terms.narrow(dim, 0, half) + terms.narrow(dim, half, half)
         terms = torch.cat((folded, terms.narrow(dim, 2 * half, terms.shape[dim] - 2 * half)), dim=dim)
-    return terms.sum(dim)  # of one term, or of none
+    return terms.sum(dim)  # of one term or none
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
-    """What the operators compute in: float64 for float64, else float32."""
+    """The dtype of the computation: float64 for float64, else float32."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
@@ -203,5 +203,5 @@ def _noise_of_samples(key: Tensor, like: Tensor, num_samples: int, stream: int, 
 
 
 def _needed(gradient: Tensor, of: Tensor, need: bool) -> Tensor:
-    """The gradient as the operators hand it back: in its input's dtype and shape, or empty where nobody asks for it."""
+    """The gradient as the operators return it: in its input's dtype and shape, or empty if it is not needed."""
     return gradient.to(of.dtype).view(of.shape) if need else of.new_empty(0)

@@ -1,7 +1,7 @@
 """Negative log likelihoods of data under a decoder's output, and their gradients, in plain PyTorch.
 
 A decoder's output is [B, ...] or, of K importance samples, [K, B, ...]; the data and their mask are [B, ...]. Where the
-mask is False an element counts nothing: 0 in the value and in the gradient, even if it is NaN.
+mask is False an element is ignored: its value and gradient are 0, even if it is NaN.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fastvae.ops.reference.gaussian import _needed, compute_dtype, sum_in_order
 _LOG_2PI = math.log(2 * math.pi)
 
 
-# Below it a cell's width over the scale has lost its digits in float32, and the mass between its edges is the width.
+# Below it a cell's width over the scale has no digits in float32, and the mass between its edges is the width.
 _LEAST_WIDTH = 1.1754944e-38
 
 
@@ -34,7 +34,7 @@ def bernoulli_nll_backward(grad_nll: Tensor, logits: Tensor, target: Tensor, mas
 
 
 def bernoulli_nll_and_gradient(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Both at once: the values, and sigmoid(l) - t, their derivatives."""
+    """The values and their derivatives, sigmoid(l) - t."""
     nll = bernoulli_nll(logits, target, None)
     return nll, bernoulli_nll_backward(torch.ones_like(nll), logits, target, None)
 
@@ -188,7 +188,7 @@ def _as_samples(output: Tensor, target: Tensor) -> Tensor:
 
 
 def _as_data(target: Tensor, dtype: torch.dtype, *, whole_numbers: bool = False) -> Tensor:
-    """[B, ...] -> [B, D]; uint8 is brightness, 0 to 255, unless whole numbers are meant."""
+    """[B, ...] -> [B, D]; uint8 is a brightness of 0 to 255, except for likelihoods of integers."""
     data = target.reshape(target.shape[0], math.prod(target.shape[1:])).to(dtype)
     return data / 255 if target.dtype == torch.uint8 and not whole_numbers else data
 
@@ -204,7 +204,7 @@ def _spread(parameter: Tensor, output: Tensor, target: Tensor) -> Tensor:
 
 
 def _gathered(gradient: Tensor, parameter: Tensor, output: Tensor, need: bool) -> Tensor:
-    """The gradient [K, B, D] of a parameter that was spread, summed in order over what it was spread over."""
+    """The gradient [K, B, D] of a broadcast parameter, summed in order over the broadcast dimensions."""
     if parameter.shape != output.shape:
         gradient = sum_in_order(gradient.flatten(0, 1), dim=0)
         if parameter.numel() == 1:
@@ -226,7 +226,7 @@ def _softplus(x: Tensor) -> Tensor:
 
 
 def _sigmoid(x: Tensor) -> Tensor:
-    """torch.sigmoid, whose last bit on the CPU depends on an element's place in the tensor, without that."""
+    """The sigmoid; the last bit of torch.sigmoid on the CPU depends on an element's position in the tensor."""
     positive = x >= 0
     e = torch.exp(torch.where(positive, -x, x))
     return torch.where(positive, 1.0, e) / (1 + e)

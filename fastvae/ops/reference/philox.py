@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 _MASK = 0xFFFFFFFF
-# Philox's multipliers less 2**32: with them no product leaves int64 (|x * c| < 2**62).
+# Philox's multipliers minus 2**32: with them no product overflows int64 (|x * c| < 2**62).
 _MULTIPLIERS = (0xD2511F53 - 2**32, 0xCD9E8D57 - 2**32)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 
@@ -16,7 +16,7 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 def philox4x32_10(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
     """Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 3.3).
 
-    Counter and key words are int64 tensors that hold uint32 values and broadcast; so are the four words that come back.
+    Counter and key words are int64 tensors that hold uint32 values and broadcast; so are the four returned words.
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key
@@ -54,7 +54,7 @@ def _first_columns(blocks: Tensor, columns: int) -> Tensor:
 
 
 def philox_integers(key: Tensor, rows: int, columns: int, stream: int) -> Tensor:
-    """The words [rows, columns], in the order of the columns that they serve."""
+    """The words [rows, columns], in the order of their columns."""
     return _first_columns(torch.stack(_philox_blocks(key, rows, columns, stream), dim=-1), columns)
 
 
@@ -65,7 +65,7 @@ def philox_uniform(key: Tensor, rows: int, columns: int, stream: int) -> Tensor:
 
 
 def philox_uniform_at(key: Tensor, rows: Tensor, columns: Tensor, stream: int) -> Tensor:
-    """The same uniforms at single places [N]: each element computes its own block and takes its word."""
+    """The same uniforms for single elements [N]: each element computes its own block and takes its word."""
     seed, step, first_row = key.unbind()
     row, column = first_row + rows, columns.long()
     counter = (column // 4, row & _MASK, (row >> 32) & _MASK, torch.full_like(row, stream))

@@ -18,9 +18,8 @@ class Heartbeat:
 
     The ranks form a ring: each monitors the nearest lower rank that has not left. So the cost per rank does not depend
     on the number of ranks, and whichever ranks freeze, one of them is monitored by a running rank. The thread needs
-    Python's
-    lock for some microseconds per period: a rank that computes, compiles or waits for a disk continues to send. One
-    call that holds the lock for longer than the timeout cannot be distinguished from a frozen process.
+    Python's lock for some microseconds per period: a rank that computes, compiles or waits for a disk continues to
+    send. One call that holds the lock for longer than the timeout cannot be distinguished from a frozen process.
 
     Args:
         store: store of the process group; used by one thread only.

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import torch.distributed as dist
 
-from fastvae.distributed.failure import PeerFailed, within
+from fastvae.distributed.peers.failure import PeerFailed, within
 
 _POLL_S = 0.1
 _NUMBERS = itertools.count()  # of the meetings of this process: a script may train several times

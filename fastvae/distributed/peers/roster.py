@@ -15,7 +15,7 @@ from datetime import timedelta
 
 import torch.distributed as dist
 
-from fastvae.distributed.failure import (
+from fastvae.distributed.peers.failure import (
     Failure,
     error_place,
     failure_here,
@@ -25,7 +25,7 @@ from fastvae.distributed.failure import (
     signals_held,
     within,
 )
-from fastvae.distributed.heartbeat import PERIOD_S, Clock, Heartbeat
+from fastvae.distributed.peers.heartbeat import PERIOD_S, Clock, Heartbeat
 
 WAY_OUT_S = 4.5  # from the detection of a failure by a rank to the end of its process
 _ROLL_CALL_S = 2.0  # time for a live rank to answer
