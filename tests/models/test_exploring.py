@@ -37,7 +37,7 @@ def test_scores_are_those_of_the_run(finished: fastvae.LoadedRun, vae: fastvae.V
     x = torch.cat([keyed.batch.x for keyed in finished.batches()])
     torch.testing.assert_close(vae.score(x), finished.score())
     torch.testing.assert_close(vae.score(x, num_samples=3), finished.score(num_samples=3))
-    assert torch.equal(vae.score(x[:7]), vae.score(x)[:7])
+    torch.testing.assert_close(vae.score(x[:7]), vae.score(x)[:7])  # matrix products round differently
     assert not torch.equal(vae.score(x, seed=1), vae.score(x))
     with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
         vae.score(x, num_samples=0)
