@@ -31,7 +31,8 @@ class Recommend(OnRun):
     out: Path | None = None
     """CSV file of the recommendations for --data; None is recommendations.csv in the run directory."""
     report: bool = False
-    """Report recall and NDCG on the test users, compared with popularity and EASE."""
+    """Report recall and NDCG on the test users, compared with popularity and EASE. A fifth of each user's items is
+    held out: the newest if --data.interactions.time named a column at training, otherwise random ones."""
     max_gib: float = MAX_EASE_GIB
     """Largest amount of memory for EASE in the report, in GiB; EASE is omitted if it needs more."""
     top: int = 10
@@ -64,6 +65,7 @@ class Recommend(OnRun):
         else:
             rankings = recommendation.compare(recommender, loaded.data, name=loaded.config.recipe, max_gib=self.max_gib)
             print(recommendation.comparison_table(rankings))
+            print(recommendation.held_out_line(loaded.data, loaded.config.data))
             if reason := recommendation.why_no_ease(loaded.data, self.max_gib):
                 print(f"{reason} (--max-gib)")
         return 0
