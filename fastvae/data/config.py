@@ -41,7 +41,7 @@ class DataConfig(Settings):
     test_every: int = 10
     """For a file without a test set: every Nth example, counted from 0, is a test example."""
     max_gib: float = setting(4.0, changes_result=False, advanced=True)
-    """Largest amount of memory that the data from --data.path may use, in GiB."""
+    """Largest amount of memory that the data from --data.path may use, in GiB; a larger .npy file is read on demand."""
     images: ImagesConfig = field(default_factory=ImagesConfig)
     """Settings of folders of images."""
     interactions: InteractionsConfig = field(default_factory=InteractionsConfig)
