@@ -159,7 +159,6 @@ def test_an_unavailable_device_is_refused(
         ["score"],
         ["probe"],
         ["compress", "--data=x.npy"],
-        ["decompress", "x.fvc"],
     ],
     ids=lambda words: words[0],
 )
