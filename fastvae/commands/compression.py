@@ -47,7 +47,7 @@ class Compress(Settings):
     """Print one JSON object instead of a table."""
 
     def __call__(self) -> int:
-        out = output_file(self.out)
+        out = output_file(self.out, (".fvc",))
         with progress_bar("compressing") as advance:
             report = applications.compression.compress_file(
                 run.load(self.run),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastvae import applications
-from fastvae.commands.options import Device, OnRun, RowNames, RunDirectory, load_run, output_file, row_names
+from fastvae.commands.options import NUMBERS, Device, OnRun, RowNames, RunDirectory, load_run, output_file, row_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,7 +61,7 @@ class Score(OnRun):
     def __call__(self) -> int:
         if self.contamination is not None:
             applications.anomalies.check_contamination(self.contamination)
-        out = output_file(self.out)
+        out = output_file(self.out, (".csv",))
         loaded = load_run(self.run, self.device, self.module)
         if self.contamination is not None:
             applications.anomalies.require_table(loaded)
@@ -110,7 +110,7 @@ class Encode(OnRun):
     """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
-        out = output_file(self.out)
+        out = output_file(self.out, (NUMBERS,))
         print(load_run(self.run, self.device, self.module).save_latents(out, self.data or self.split))
         return 0
 
