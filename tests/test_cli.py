@@ -55,9 +55,14 @@ def test_evaluate_prints_one_json_object(run_dir: Path, capsys: pytest.CaptureFi
 
 
 def test_evaluate_agrees_with_the_evaluation_after_training(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cli.main(["evaluate", str(run_dir), "--num-samples", "4", "--json"])
+    cli.main(["evaluate", str(run_dir), "--json"])  # with the run's 4 samples
     trained = json.loads((run_dir / "evaluation.json").read_text())
-    assert json.loads(capsys.readouterr().out)["nll_nats"] == pytest.approx(trained["nll_nats"], rel=1e-6)
+    evaluated = json.loads(capsys.readouterr().out)
+    assert evaluated["num_samples"] == trained["num_samples"] == 4
+    assert evaluated["nll_nats"] == pytest.approx(trained["nll_nats"], rel=1e-6)
+    for options, row in (([], "4  (--train.final-samples of the run)"), (["--num-samples=2"], "2  (--num-samples)")):
+        assert cli.main(["evaluate", str(run_dir), *options]) == 0
+        assert re.search(rf"^num_samples +{re.escape(row)}$", capsys.readouterr().out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", ["sample", "reconstruct"])

@@ -15,7 +15,6 @@ from fastvae import cli
 from fastvae.run import LoadedRun, export_program
 
 # Warnings of torch.export itself.
-pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning")
 
 OPTIONS = "--train.steps 20 --train.final-samples 1 --model.hidden-dim 16 --model.latent-dim 3 --data.condition label"
 PARTS = ("encoder", "decoder", "scorer", "sampler")
