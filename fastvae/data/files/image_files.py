@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import struct
 import warnings
 import zlib
@@ -17,8 +16,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageColor, ImageOps
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
+
+from fastvae.data.files.image_depth import depth_of
 
 MAX_PIXELS = 2**24  # 4096 x 4096; far more than a VAE reads, far less than fills memory
 MAX_RESIZED_PIXELS = 2**26  # of an image that is resized: more than cameras produce, less than Pillow's limit
@@ -28,9 +29,7 @@ _COLOUR_MODES = ("RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB
 # Suffixes of Pillow without pixels, which start another program, or are read on one system only.
 _NOT_READ = ("BUFR", "GRIB", "HDF5", "MPEG", "IPTC", "EPS", "PDF", "WMF", "MCIDAS")
 _ORIENTATION = 0x0112  # the EXIF tag
-_BITS_PER_SAMPLE = 258  # the TIFF tag
-_DEEP_RAW_MODE = re.compile(r";(16|32)[A-Z]*[BLNSF]\b|;12\b|SGI16|BC6H")
-_START_BYTES = 2**16  # of a file, which hold the depth of JPEG 2000 and AVIF
+_SHALLOWER = "convert it to 8 bits, or give the numbers as a .npy file of float32"
 
 # Exceptions of Pillow's decoders on damaged files, besides UnidentifiedImageError (an OSError).
 _DECODER_ERRORS = (
@@ -107,10 +106,10 @@ def read_header(path: Path, file: BytesIO | None = None, *, max_pixels: int = MA
             size, mode = image.size, image.mode
             if size[0] * size[1] > max_pixels:
                 raise _Refused(f"{size[0]} x {size[1]} pixels exceed the limit of {max_pixels}; resize it first")
-            depth = _depth(image, path, file)
+            depth = depth_of(image, path, file)
             if mode not in _GREY_MODES + _COLOUR_MODES or depth is not None:
-                got = f"{depth} in Pillow's mode {mode!r}" if mode in _COLOUR_MODES else f"Pillow's mode {mode!r}"
-                raise _Refused(f"must have 8 bits per channel, got {got}; convert it, or use .npy")
+                got = f"Pillow's mode {mode!r}" if depth is None else f"{depth} (Pillow's mode {mode!r})"
+                raise _Refused(f"must have 8 bits per channel, got {got}; {_SHALLOWER}")
             orientation = _orientation(image)
             lies = orientation >= 5 and image.format != "TIFF"  # the size of a TIFF refers to the upright image
             return Header(
@@ -122,6 +121,11 @@ def read_header(path: Path, file: BytesIO | None = None, *, max_pixels: int = MA
             )
     except _Refused as error:
         raise ValueError(f"{path}: {error}") from None
+    except UnidentifiedImageError:
+        raise ValueError(
+            f"{path}: not an image that Pillow reads: another kind of file, damaged, or of a depth that it does not"
+            " read; save it as a PNG of 8 bits per channel, or remove it"
+        ) from None
     except _DECODER_ERRORS as error:
         raise ValueError(f"{path}: not an image that Pillow reads ({_one_line(error)})") from None
 
@@ -199,7 +203,7 @@ def stack_images(
             raise TypeError(f"{name}: item {index} must be a Pillow image as item 0, got {type(image).__name__}")
         read_from_start = image.format in ("JPEG2000", "AVIF")
         if image.mode not in _GREY_MODES + _COLOUR_MODES or (
-            not read_from_start and _depth(image, Path(name), None) is not None
+            not read_from_start and depth_of(image, Path(name), None) is not None
         ):
             raise ValueError(
                 f"{name}: images must have 8 bits per channel, item {index} has Pillow's mode {image.mode!r}; convert"
@@ -250,43 +254,6 @@ def _orientation(image: Image.Image) -> int:
         return 1
     orientation = image.getexif().get(_ORIENTATION, 1)
     return orientation if orientation in range(1, 9) else 1
-
-
-def _depth(image: Image.Image, path: Path, file: BytesIO | None) -> str | None:
-    """Describe a depth of more than 8 bits per channel, independently of Pillow's mode; None for 8 or fewer."""
-    if image.format == "TIFF":
-        bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))  # type: ignore[attr-defined]
-        deepest = max(bits) if isinstance(bits, tuple) else bits
-        return f"{deepest} bits" if deepest > 8 else None
-    for codec, _, _, arguments in getattr(image, "tile", ()):  # how the file stores the pixels
-        if codec.startswith("ppm") and isinstance(arguments, tuple) and arguments[-1] > 255:
-            return f"values up to {arguments[-1]}"
-        if _DEEP_RAW_MODE.search(f"{codec} {arguments}"):
-            return "more than 8 bits"
-    if image.format == "JPEG2000":
-        return _jpeg2000_depth(_start(path, file))
-    if image.format == "AVIF":
-        start = _start(path, file)
-        place = start.find(b"av1C")
-        is_deep = 0 <= place < len(start) - 6 and start[place + 6] & 0x40
-        return "more than 8 bits" if is_deep else None
-    return None
-
-
-def _jpeg2000_depth(start: bytes) -> str | None:
-    """Depth of the first component: byte 42 of the code stream's header (ISO/IEC 15444-1, A.5.1)."""
-    place = start.find(b"\xff\x4f\xff\x51")
-    if place < 0 or len(start) <= place + 42:
-        return None
-    bits = (start[place + 42] & 0x7F) + 1
-    return f"{bits} bits" if bits > 8 else None
-
-
-def _start(path: Path, file: BytesIO | None) -> bytes:
-    if file is not None:
-        return file.getvalue()[:_START_BYTES]
-    with path.open("rb") as opened:
-        return opened.read(_START_BYTES)
 
 
 @contextlib.contextmanager
