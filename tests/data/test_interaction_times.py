@@ -63,6 +63,15 @@ def test_items_are_held_out_at_random_if_no_column_is_named(tmp_path: Path) -> N
     assert "times in timestamp are used only if --data.interactions.time names them" in "\n".join(data.notes)
 
 
+def test_the_fourth_column_of_a_file_without_a_header_may_be_the_time(tmp_path: Path) -> None:
+    path = tmp_path / "ratings.dat"
+    lines = [f"u{user}::i{item}::4::{item * 7 % 10}" for user in range(USERS) for item in range(ITEMS)]
+    path.write_text("\n".join(lines) + "\n")
+    assert held_out(build_data(config_of(path, time="4"))) == {("i4", "i7")}
+    data = build_data(config_of(path, time=None))
+    assert "times in column 4 are used only if --data.interactions.time names them" in "\n".join(data.notes)
+
+
 def test_the_report_ranks_the_newest_items(tmp_path: Path) -> None:
     data = build_data(config_of(write(tmp_path / "x.csv", [str(item) for item in range(ITEMS)])))
 

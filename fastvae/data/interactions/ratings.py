@@ -215,8 +215,10 @@ def _begin(
     decimal_commas = delimiter != ","
     given = [each for each in asked if each is not None]
     by_number = bool(given) and all(map(str.isdecimal, given)) and not set(given) <= set(names)
-    if delimiter == DOUBLE_COLON and not any(asked) and _find_any(names, _USER, _MORE_USERS) is None:
-        by_number, asked = True, ("1", "2", *(("3",) if len(names) > 2 else (None,)), None)
+    has_time = wanted.time is not None
+    if delimiter == DOUBLE_COLON and not any(asked[:3]) and _find_any(names, _USER, _MORE_USERS) is None:
+        third, fourth = (str(place) if len(names) >= place else None for place in (3, 4))  # MovieLens has no header
+        by_number, asked = True, ("1", "2", third, wanted.time or fourth)
     if by_number:
         numbers = [None if each is None else int(each) - 1 for each in asked]
         outside = next((each for each in numbers if each is not None and not 0 <= each < len(names)), None)
@@ -227,7 +229,7 @@ def _begin(
             )
         titles = [f"column {place}" for place in range(1, len(names) + 1)]
         places = (numbers[0], numbers[1], numbers[2], numbers[3])
-        columns = _Columns(titles, *places, decimal_commas, has_header=False, uses_time=numbers[3] is not None)
+        columns = _Columns(titles, *places, decimal_commas, has_header=False, uses_time=has_time)
         return columns, chain([first], rows)
     user = _named(path, names, wanted.user, "user", _USER, _MORE_USERS)
     item = _named(path, names, wanted.item, "item", _ITEM, _MORE_ITEMS)
@@ -239,7 +241,7 @@ def _begin(
         )
     rating = _named(path, names, wanted.rating, "rating", _RATING, _MORE_RATINGS)
     time = _named(path, names, wanted.time, "time", _TIMES, ())
-    return _Columns(names, user, item, rating, time, decimal_commas, uses_time=wanted.time is not None), rows
+    return _Columns(names, user, item, rating, time, decimal_commas, uses_time=has_time), rows
 
 
 def _named(
