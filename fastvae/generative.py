@@ -29,6 +29,7 @@ class AnyModel:
         self.estimates_elbo: bool = getattr(module, "estimates_elbo", self.distortion_unit == "nats")
         self.latent_shape: tuple[int, ...] | None = getattr(module, "latent_shape", None)
         self.draws_at_temperature: bool = getattr(module, "draws_at_temperature", False)
+        self.has_rate: bool = getattr(module, "has_rate", True)
         likelihood = getattr(module, "likelihood", None)
         self.likelihood = likelihood if isinstance(likelihood, Likelihood) else None
         parameters = inspect.signature(module.forward).parameters

@@ -141,6 +141,8 @@ class GenerativeModel(Protocol):
     """Whether -(rate + distortion) is a bound on log p(x). If False, no ELBO and no NLL are reported."""
     distortion_unit: DistortionUnit
     """Unit of the distortion."""
+    has_rate: bool
+    """Whether the loss weighs a rate. If False, the rate is always 0, and no kl_weight is logged."""
     latent_shape: tuple[int, ...] | None
     """Shape of one example's z; None if unknown."""
     draws_at_temperature: bool

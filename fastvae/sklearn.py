@@ -45,7 +45,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     Args:
         latent_dim: number of latent dimensions.
-        hidden_dim: widths of the encoder's hidden layers; the decoder mirrors them.
+        hidden_dim: widths of the encoder's hidden layers, or one width; the decoder mirrors them.
         activation: nonlinearity of the hidden layers.
         steps: optimizer steps.
         batch_size: rows in one step; at most all rows are used.
@@ -71,7 +71,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self,
         latent_dim: int = 8,
         *,
-        hidden_dim: tuple[int, ...] = (64,),
+        hidden_dim: int | tuple[int, ...] = (64,),
         activation: str = "tanh",
         steps: int = 1000,
         batch_size: int = 128,
@@ -191,7 +191,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         model = build_model(
             ModelConfig(
                 latent_dim=self.latent_dim,
-                hidden_dim=tuple(self.hidden_dim),
+                hidden_dim=_widths(self.hidden_dim),
                 activation=self.activation,  # type: ignore[arg-type]  # checked by ModelConfig
                 likelihood="table",
                 likelihood_logvar_start=-1.0,
@@ -242,6 +242,11 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         log_ratio = 0.5 * (noise.square() + posterior.logvar - z.square()).sum(-1)  # log p(z) - log q(z|x)
         log_weights = self.model_.decode(z, batch).log_prob(batch.target, mask=batch.mask) + log_ratio
         return torch.logsumexp(log_weights, 0) - math.log(self.num_samples)
+
+
+def _widths(hidden_dim: int | tuple[int, ...]) -> tuple[int, ...]:
+    """The widths of the hidden layers: a number, of Python or NumPy, is that of one layer."""
+    return tuple(np.atleast_1d(hidden_dim).tolist())
 
 
 def _in_units(column: Column, encoded: NDArray[np.float64]) -> NDArray[Any]:

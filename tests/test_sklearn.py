@@ -43,6 +43,13 @@ def test_pipelines_and_searches() -> None:
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
+def test_one_width_is_one_hidden_layer() -> None:
+    x = np.random.default_rng(0).random((30, 3))
+    for width in (8, np.int64(8)):
+        one, several = (VAETransformer(**{**FAST, "hidden_dim": each}).fit(x).transform(x) for each in (width, (8,)))
+        np.testing.assert_array_equal(one, several)
+
+
 def test_a_fit_is_quiet_and_leaves_no_files(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,7 +46,7 @@ class AnomalyReport(OnRun):
             )
         if self.contamination is not None:
             applications.anomalies.check_contamination(self.contamination)
-        out = None if self.out is None else output_file(self.out)
+        out = None if self.out is None else output_file(self.out, (".csv",))
         loaded = load_run(self.run, self.device, self.module)
         applications.anomalies.require_table(loaded)
         source = loaded.source(self.data or "test")

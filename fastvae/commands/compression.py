@@ -25,12 +25,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compress(Settings):
-    """Compress a file of pixels to an .fvc file, from which `decompress` restores it byte for byte."""
+    """Compress a file of pixels, or a folder of images, to an .fvc file.
+
+    `decompress` restores the file byte for byte, and every image of a folder with its name and its pixels.
+    """
 
     run: RunDirectory
     """Run directory of a VAE that was trained on similar images."""
     data: Path
-    """An .npy file (uint8 or bool), an IDX file, or text of 0 and 1; gzipped files are decompressed first."""
+    """An .npy file (uint8 or bool), an IDX file, or text of 0 and 1 (gzipped files are decompressed first); or a folder
+    of images of the run's size."""
     out: Path
     """The .fvc file to write."""
     lossy: float | None = None
@@ -43,12 +47,7 @@ class Compress(Settings):
     """Print one JSON object instead of a table."""
 
     def __call__(self) -> int:
-        out = output_file(self.out)
-        if self.data.is_dir():
-            raise ValueError(
-                f"--data: must be one file of pixels, {self.data} is a folder; write its images to an .npy file of"
-                " uint8 [N, C, H, W]"
-            )
+        out = output_file(self.out, (".fvc",))
         with progress_bar("compressing") as advance:
             report = applications.compression.compress_file(
                 run.load(self.run),
@@ -59,30 +58,32 @@ class Compress(Settings):
                 max_gib=self.max_gib,
                 progress=advance,
             )
-        print(json.dumps(dataclasses.asdict(report)) if self.json else _table(report))
+        if self.json:
+            print(json.dumps(dataclasses.asdict(report)))
+        else:
+            print(_table(report) if report.folder is None else f"{out}: {_line(report)}")
         return 0
 
 
 @dataclass(frozen=True)
 class Decompress(Settings):
-    """Restore the file that `compress` read from an .fvc file; a file that cannot be decoded is refused."""
+    """Restore the file or folder that `compress` read from an .fvc file; a file that cannot be decoded is refused."""
 
     run: RunDirectory
     """Run directory that compressed it."""
     file: Annotated[Path, tyro.conf.Positional]
     """The .fvc file."""
     out: Path
-    """The file to write."""
+    """The file to write, or a new folder for the images of a folder."""
     max_gib: float = MAX_COMPRESSED_GIB
     """Largest allowed size of the pixels, in GiB."""
 
     def __call__(self) -> int:
-        out = output_file(self.out)
         with progress_bar("decompressing") as advance:
             pixels = applications.compression.decompress_file(
-                run.load(self.run), self.file, out, max_gib=self.max_gib, progress=advance
+                run.load(self.run), self.file, self.out, max_gib=self.max_gib, progress=advance
             )
-        print(f"{out}  {len(pixels)} examples")
+        print(f"{self.out}  {len(pixels)} examples")
         return 0
 
 
@@ -96,8 +97,17 @@ def progress_bar(what: str) -> Iterator[Callable[[int], None]]:
         yield lambda num_examples: progress.advance(task, num_examples)
 
 
+def _line(report: CompressionReport) -> str:
+    """The result for a folder of images in one line."""
+    return (
+        f"{report.folder}; {report.pixel_bytes:,} bytes of pixels (image files: {report.original_bytes:,}) compressed"
+        f" to {report.file_bytes:,}, ratio {report.pixel_bytes / report.file_bytes:.2f}"
+        f" ({report.original_bytes / report.file_bytes:.2f} to the files), {report.bits_per_pixel:.4f} bits per pixel"
+    )
+
+
 def _table(report: CompressionReport) -> str:
-    values = dataclasses.asdict(report)
+    values = {name: value for name, value in dataclasses.asdict(report).items() if value is not None}
     width = max(map(len, values))
     return "\n".join(
         f"{n:{width}}  {v:.4f}" if isinstance(v, float) else f"{n:{width}}  {v}" for n, v in values.items()

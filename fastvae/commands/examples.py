@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastvae import figures
-from fastvae.commands.options import Device, OnRun, RunDirectory, conditions, load_run, output_path, write_examples
+from fastvae.commands.options import (
+    Device,
+    OnRun,
+    RunDirectory,
+    conditions,
+    is_numbers,
+    load_run,
+    output_path,
+    save_numbers,
+    write_examples,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,8 +60,9 @@ class Sample(OnRun):
 
     def __call__(self) -> int:
         loaded = load_run(self.run, self.device, self.module)
+        path = output_path(loaded, self.out, "samples")
         examples, title = self._draw(loaded)
-        print(write_examples(loaded, self.out, "samples", examples, title=title))
+        print(write_examples(loaded, path, examples, title=title))
         return 0
 
     def _draw(self, loaded: LoadedRun) -> tuple[Tensor, str]:
@@ -100,9 +111,10 @@ class Decode(OnRun):
     def __call__(self) -> int:
         z = read_latents(self.data)
         loaded = load_run(self.run, self.device, self.module)
+        path = output_path(loaded, self.out, "decoded")
         examples = loaded.decode(z, seed=None, **conditions(self.label, self.length, self.condition))
         title = f"decoded from {self.data.name}"
-        print(write_examples(loaded, self.out, "decoded", examples, title=title))
+        print(write_examples(loaded, path, examples, title=title))
         return 0
 
 
@@ -149,18 +161,22 @@ class Reconstruct(OnRun):
     data: Path | None = None
     """A file or folder of examples; None is the test set."""
     out: Path | None = None
-    """Output file or folder; None is reconstructions.png (or .txt, ...) in the run directory."""
+    """Output file or folder; None is reconstructions.png (or .txt, ...) in the run directory. A .npz file stores
+    the originals and the reconstructions as arrays."""
     device: Device = "auto"
     """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
         loaded = load_run(self.run, self.device, self.module)
-        originals, reconstructions = loaded.reconstruct(self.num, self.data or "test")
         path = output_path(loaded, self.out, "reconstructions")
-        title = f"{loaded.data.name}: reconstructions"
-        figures.find_renderer(loaded.data).write_pairs(
-            path, originals.cpu(), reconstructions.cpu(), loaded.data, title=title
-        )
+        originals, reconstructions = loaded.reconstruct(self.num, self.data or "test")
+        if is_numbers(path):
+            save_numbers(path, originals=originals, reconstructions=reconstructions)
+        else:
+            title = f"{loaded.data.name}: reconstructions"
+            figures.find_renderer(loaded.data).write_pairs(
+                path, originals.cpu(), reconstructions.cpu(), loaded.data, title=title
+            )
         print(path)
         return 0
 
@@ -178,16 +194,21 @@ class Interpolate(OnRun):
     steps: int = 9
     """Number of examples on the line, including both ends."""
     out: Path | None = None
-    """Output file or folder; None is interpolation.png (or .txt, ...) in the run directory."""
+    """Output file or folder; None is interpolation.png (or .txt, ...) in the run directory. A .npz file stores
+    the examples as an array."""
     device: Device = "auto"
     """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
         loaded = load_run(self.run, self.device, self.module)
-        row = loaded.interpolate(self.first, self.second, steps=self.steps).unsqueeze(0)
         path = output_path(loaded, self.out, "interpolation")
-        title = f"{loaded.data.name}: from test example {self.first} to {self.second}"
-        figures.find_renderer(loaded.data).write_rows(path, row.cpu(), [""], loaded.data, title=title)
+        examples = loaded.interpolate(self.first, self.second, steps=self.steps)
+        if is_numbers(path):
+            save_numbers(path, examples=examples)
+        else:
+            title = f"{loaded.data.name}: from test example {self.first} to {self.second}"
+            row = examples.unsqueeze(0).cpu()
+            figures.find_renderer(loaded.data).write_rows(path, row, [""], loaded.data, title=title)
         print(path)
         return 0
 
@@ -215,12 +236,14 @@ class Traverse(OnRun):
     condition: tuple[str, ...] = ()
     """Other conditions, as NAME=VALUE."""
     out: Path | None = None
-    """Output file or folder; None is traversal.png (or .txt, ...) in the run directory."""
+    """Output file or folder; None is traversal.png (or .txt, ...) in the run directory. A .npz file stores
+    the examples as an array [rows, steps, ...]."""
     device: Device = "auto"
     """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
         loaded = load_run(self.run, self.device, self.module)
+        path = output_path(loaded, self.out, "traversal")
         rows = loaded.traverse(
             self.dimensions,
             steps=self.steps,
@@ -229,9 +252,12 @@ class Traverse(OnRun):
             start=self.start,
             **conditions(self.label, self.length, self.condition),
         )
-        path = output_path(loaded, self.out, "traversal")
-        widths = "deviations" if self.attribute is None else "mean differences"
-        title = f"{loaded.data.name}: {self.span:g} {widths} to either side"
-        figures.find_renderer(loaded.data).write_rows(path, rows.examples.cpu(), rows.names, loaded.data, title=title)
+        if is_numbers(path):
+            save_numbers(path, examples=rows.examples)
+        else:
+            widths = "deviations" if self.attribute is None else "mean differences"
+            title = f"{loaded.data.name}: {self.span:g} {widths} to either side"
+            renderer = figures.find_renderer(loaded.data)
+            renderer.write_rows(path, rows.examples.cpu(), rows.names, loaded.data, title=title)
         print(path)
         return 0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tyro
 
-from fastvae.commands.options import OnRun, load_run
+from fastvae.commands.options import OnRun, load_run, output_file
+
+Format = Literal["safetensors", "pt2", "onnx"]
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,9 @@ class Export(OnRun):
     run: Annotated[Path, tyro.conf.Positional]
     """The run directory."""
     to: Path
-    """File to write; for weights, `--weights FILE` starts a run from it, `fastvae.load_weights` loads it into a
-    model."""
-    format: Literal["safetensors", "pt2", "onnx"] = "safetensors"
+    """File to write, which ends in .safetensors, .pt2 or .onnx like the format; for weights, `--weights FILE` starts a
+    run from it, `fastvae.load_weights` loads it into a model."""
+    format: Format = "safetensors"
     """safetensors: weights; pt2: a program for `torch.export.load`; onnx: one for ONNX Runtime (`fastvae[onnx]`)."""
     part: Literal["encoder", "decoder", "scorer", "sampler"] | None = None
     """encoder: x to mu and logvar; decoder: z to the mean of p(x|z); scorer: x and a noise key to the negative ELBO;
@@ -40,13 +42,19 @@ class Export(OnRun):
             raise ValueError("--step cannot be used with --part, which exports the weights that the evaluation used")
         if self.num < 1:
             raise ValueError(f"--num must be at least 1, got {self.num}")
+        ending = self.to.suffix.lower().removeprefix(".")
+        if ending != self.format and ending in get_args(Format):
+            raise ValueError(
+                f"--to: {self.to.name} is the name of another format, got --format {self.format}; set --format {ending}"
+            )
+        to = output_file(self.to, (f".{self.format}",), option="--to")
         if self.part is None:
             from fastvae.train import export_weights  # imported here: it imports PyTorch
 
-            print(f"{self.to}: the weights of step {export_weights(self.run, self.to, step=self.step)}")
+            print(f"{to}: the weights of step {export_weights(self.run, to, step=self.step)}")
             return 0
         from fastvae.run import export_part  # imported here: it imports PyTorch
 
-        export_part(load_run(self.run, "cpu", self.module), self.format, self.part, self.to, num=self.num)
-        print(f"{self.to}: the {self.part}, as {self.format}")
+        export_part(load_run(self.run, "cpu", self.module), self.format, self.part, to, num=self.num)
+        print(f"{to}: the {self.part}, as {self.format}")
         return 0

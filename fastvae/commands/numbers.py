@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastvae import applications
-from fastvae.commands.options import Device, OnRun, RowNames, RunDirectory, load_run, output_file, row_names
+from fastvae.commands.options import NUMBERS, Device, OnRun, RowNames, RunDirectory, load_run, output_file, row_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,16 +24,22 @@ class Evaluate(OnRun):
 
     run: RunDirectory
     """The run directory."""
-    num_samples: int = 100
-    """Number of importance samples of nll_nats; 1 is the negative ELBO."""
+    num_samples: int | None = None
+    """Number of importance samples of nll_nats; 1 is the negative ELBO, None the run's --train.final-samples."""
     device: Device = "auto"
     """Device; auto is a GPU if one is available."""
     json: bool = False
     """Print one JSON object instead of a table, with the values per latent dimension."""
 
     def __call__(self) -> int:
-        values = load_run(self.run, self.device, self.module).evaluate(self.num_samples).known()
-        print(json.dumps(values) if self.json else evaluation_table(values))
+        loaded = load_run(self.run, self.device, self.module)
+        num_samples = loaded.config.train.final_samples if self.num_samples is None else self.num_samples
+        values = loaded.evaluate(num_samples).known()
+        if self.json:
+            print(json.dumps(values))
+        else:
+            option = "--train.final-samples of the run" if self.num_samples is None else "--num-samples"
+            print(evaluation_table(values, notes={"num_samples": option}))
         return 0
 
 
@@ -61,7 +68,7 @@ class Score(OnRun):
     def __call__(self) -> int:
         if self.contamination is not None:
             applications.anomalies.check_contamination(self.contamination)
-        out = output_file(self.out)
+        out = output_file(self.out, (".csv",))
         loaded = load_run(self.run, self.device, self.module)
         if self.contamination is not None:
             applications.anomalies.require_table(loaded)
@@ -110,13 +117,19 @@ class Encode(OnRun):
     """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
-        out = output_file(self.out)
+        out = output_file(self.out, (NUMBERS,))
         print(load_run(self.run, self.device, self.module).save_latents(out, self.data or self.split))
         return 0
 
 
-def evaluation_table(values: dict[str, Any]) -> str:
-    """Return the numbers of an evaluation, one per line, with their units in their names."""
+def evaluation_table(values: dict[str, Any], notes: Mapping[str, str] | None = None) -> str:
+    """Return the numbers of an evaluation, one per line, with their units in their names.
+
+    Args:
+        values: the numbers by name.
+        notes: words in parentheses after a number, by its name.
+    """
     shown = {name: value for name, value in values.items() if isinstance(value, int | float)}
     width = max(map(len, shown))
-    return "\n".join(f"{n:{width}}  {v:.4f}" if isinstance(v, float) else f"{n:{width}}  {v}" for n, v in shown.items())
+    lines = {n: f"{n:{width}}  {v:.4f}" if isinstance(v, float) else f"{n:{width}}  {v}" for n, v in shown.items()}
+    return "\n".join(f"{line}  ({notes[n]})" if notes and n in notes else line for n, line in lines.items())

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from fastvae.data import Source
     from fastvae.run import LoadedRun
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg", ".tif", ".tiff", ".webp")
-_OTHER_FILES = (*_PICTURES, ".txt", ".csv", ".wav", ".npz", ".npy", ".pt", ".json", ".safetensors")
+PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg", ".tif", ".tiff", ".webp")
+NUMBERS = ".npz"
 RunDirectory = Annotated[Path, tyro.conf.Positional]
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -90,14 +90,23 @@ def conditions(label: str | None, length: str | None, others: Sequence[str]) -> 
     return values
 
 
-def output_file(out: Path) -> Path:
+def output_file(out: Path, endings: Sequence[str], *, option: str = "--out") -> Path:
     """Create the folder of ``out`` before the work whose result is written to it.
 
+    Args:
+        out: the file, or a device such as /dev/stdout.
+        endings: the endings of the formats that can be written, such as .csv.
+        option: name of the option in messages.
+
     Raises:
-        ValueError: it is a folder.
+        ValueError: it is a folder, or its name has another ending.
     """
     if out.is_dir():
-        raise ValueError(f"--out: must be a file, {out} is a folder; add a name, such as {out / 'out'}")
+        name = out / f"out{endings[0]}"
+        raise ValueError(f"{option}: must be a file, {out} is a folder; add a name, such as {name}")
+    if out.suffix.lower() not in endings and not out.is_relative_to("/dev"):
+        name = out.with_suffix(endings[0])
+        raise ValueError(f"{option}: the file must end in {_either(endings)}, got {out.name}; name it {name.name}")
     out.parent.mkdir(parents=True, exist_ok=True)
     return out
 
@@ -105,38 +114,49 @@ def output_file(out: Path) -> Path:
 def output_path(run: LoadedRun, out: Path | None, name: str) -> Path:
     """Return the path to write examples to: a file, or file ``name`` in a folder (None: the run directory).
 
-    For a kind of data with several files (WAV files), it is a folder.
+    For a kind of data with several files (WAV files), it is a folder. A .npz file is for the examples as numbers.
 
     Raises:
-        ValueError: the suffix of the file does not fit the data.
+        ValueError: the ending of the file does not fit the data.
     """
     suffix = figures.find_renderer(run.data).suffix
     if out is None:
         return run.directory / f"{name}{suffix}"
-    wanted = _PICTURES if suffix == ".png" else (suffix,)
-    if out.suffix in _OTHER_FILES and out.suffix not in wanted and not out.is_dir():
-        what = f"a file {suffix}" if suffix else "a folder of WAV files"
-        raise ValueError(
-            f"--out: examples of {run.data.name} are written to {what}, got {out.name}; name one, or a folder"
-            " (sample and decode also write the numbers to a .npz)"
-        )
-    if not suffix or (out.suffix and not out.is_dir()):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        return out
-    out.mkdir(parents=True, exist_ok=True)
-    return out / f"{name}{suffix}"
+    is_folder = out.is_dir() or not out.suffix
+    if not is_folder and out.suffix.lower() != NUMBERS:
+        if not suffix:
+            raise ValueError(
+                f"--out: examples of {run.data.name} are written to a folder of WAV files, or as numbers to a file that"
+                f" ends in {NUMBERS}, got {out.name}; name a folder without an ending, or one that exists"
+            )
+        return output_file(out, (*(PICTURES if suffix == ".png" else (suffix,)), NUMBERS))
+    if is_folder and suffix:
+        out.mkdir(parents=True, exist_ok=True)
+        return out / f"{name}{suffix}"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return out
 
 
-def write_examples(run: LoadedRun, out: Path | None, name: str, examples: Tensor, *, title: str) -> Path:
-    """Write examples as images, text, WAV files or a table or, if ``out`` ends in .npz, as the array ``examples``.
+def is_numbers(path: Path) -> bool:
+    """Whether a path of `output_path` is a file of numbers, rather than of pictures, text, sound or a table."""
+    return path.suffix.lower() == NUMBERS and not path.is_dir()
 
-    Raises:
-        ValueError: the suffix of the file does not fit the data.
-    """
-    if out is not None and out.suffix == ".npz" and not out.is_dir():
-        import numpy as np
 
-        out.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(out, examples=examples.cpu().numpy())
-        return out
-    return run.save(output_path(run, out, name), examples.cpu(), title=title)
+def save_numbers(path: Path, **arrays: Tensor) -> None:
+    """Write arrays by name as a .npz file."""
+    import numpy as np
+
+    with path.open("wb") as file:  # savez would add an ending to a name like X.NPZ
+        np.savez(file, **{name: array.cpu().numpy() for name, array in arrays.items()})  # type: ignore[arg-type]
+
+
+def write_examples(run: LoadedRun, path: Path, examples: Tensor, *, title: str) -> Path:
+    """Write examples to a path of `output_path`: as images, text, WAV files, a table, or the array ``examples``."""
+    if is_numbers(path):
+        save_numbers(path, examples=examples)
+        return path
+    return run.save(path, examples.cpu(), title=title)
+
+
+def _either(endings: Sequence[str]) -> str:
+    return " or ".join([", ".join(endings[:-1]), endings[-1]] if len(endings) > 1 else endings)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastvae import applications
 from fastvae.applications.config import ProbeConfig
-from fastvae.commands.options import Device, OnRun, RunDirectory, load_run, output_file
+from fastvae.commands.options import PICTURES, Device, OnRun, RunDirectory, load_run, output_file
 
 if TYPE_CHECKING:
     from fastvae.applications.probe import ProbeRow
@@ -27,7 +27,7 @@ class Probe(OnRun):
     map_examples: int = 2000
     """Number of test examples on the 2-D maps; 0 for no maps."""
     out: Path | None = None
-    """PNG file of the maps; None is probe.png in the run directory."""
+    """File of the maps, a .png or another picture; None is probe.png in the run directory."""
     json: bool = False
     """Print one JSON list instead of a table."""
     device: Device = "auto"
@@ -36,7 +36,7 @@ class Probe(OnRun):
     def __call__(self) -> int:
         if self.map_examples < 0:
             raise ValueError(f"--map-examples: must be at least 10, or 0 for no maps, got {self.map_examples}")
-        out = None if self.out is None else output_file(self.out)
+        out = None if self.out is None else output_file(self.out, PICTURES)
         loaded = load_run(self.run, self.device, self.module)
         rows = applications.probe.probe(loaded, self.probe)
         print(json.dumps([dataclasses.asdict(row) for row in rows]) if self.json else probe_table(rows))

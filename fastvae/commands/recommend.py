@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fastvae import applications
 from fastvae.applications.config import MAX_EASE_GIB
-from fastvae.commands.options import Device, OnRun, RunDirectory, load_run
+from fastvae.commands.options import Device, OnRun, RunDirectory, load_run, output_file
 
 if TYPE_CHECKING:
     from fastvae.applications.recommendation import Suggestion
@@ -31,7 +31,8 @@ class Recommend(OnRun):
     out: Path | None = None
     """CSV file of the recommendations for --data; None is recommendations.csv in the run directory."""
     report: bool = False
-    """Report recall and NDCG on the test users, compared with popularity and EASE."""
+    """Report recall and NDCG on the test users, compared with popularity and EASE. A fifth of each user's items is
+    held out: the newest if --data.interactions.time named a column at training, otherwise random ones."""
     max_gib: float = MAX_EASE_GIB
     """Largest amount of memory for EASE in the report, in GiB; EASE is omitted if it needs more."""
     top: int = 10
@@ -45,6 +46,7 @@ class Recommend(OnRun):
             raise ValueError("recommend: give one of --items, --similar, --data and --report, and --top of at least 1")
         if not self.max_gib > 0:
             raise ValueError(f"--max-gib must be a positive number, got {self.max_gib}")
+        given = None if self.out is None else output_file(self.out, (".csv",))
         loaded = load_run(self.run, self.device, self.module)
         recommendation = applications.recommendation
         recommender = recommendation.Recommender.of_run(loaded)
@@ -58,12 +60,12 @@ class Recommend(OnRun):
             print(f"similar to {understood(recommender.catalogue, [self.similar])}")
             print(suggestion_table(suggestions, "cosine"))
         elif self.data is not None:
-            out = self.out or loaded.directory / "recommendations.csv"
-            out.parent.mkdir(parents=True, exist_ok=True)
+            out = given or loaded.directory / "recommendations.csv"
             print(f"{out}  {recommendation.write_recommendations(recommender, self.data, out, self.top)} users")
         else:
             rankings = recommendation.compare(recommender, loaded.data, name=loaded.config.recipe, max_gib=self.max_gib)
             print(recommendation.comparison_table(rankings))
+            print(recommendation.held_out_line(loaded.data, loaded.config.data))
             if reason := recommendation.why_no_ease(loaded.data, self.max_gib):
                 print(f"{reason} (--max-gib)")
         return 0

@@ -50,7 +50,7 @@ class DataConfig(Settings):
     """Share of the training examples that is held out as the validation set, in [0, 1); None is 0.05 for a run that
     needs one (keep-best, early stopping, plateau), else 0."""
     max_gib: float = setting(4.0, changes_result=False, advanced=True)
-    """Largest amount of memory that the data from --data.path may use, in GiB."""
+    """Largest amount of memory that the data from --data.path may use, in GiB; a larger .npy file is read on demand."""
     images: ImagesConfig = field(default_factory=ImagesConfig)
     """Settings of folders of images."""
     interactions: InteractionsConfig = field(default_factory=InteractionsConfig)

@@ -14,7 +14,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from fastvae.data.source import DatasetSource, Source, TensorSource, is_number
+from fastvae.data.files.mapped import MappedSource
+from fastvae.data.source import (
+    DatasetSource,
+    Source,
+    TensorSource,
+    as_uint8_or_float32,
+    check_array_shape,
+    is_number,
+)
 from fastvae.data.sparse import SparseSource
 
 
@@ -22,7 +30,8 @@ def as_source(data: Any, *, name: str = "data") -> Source:
     """A source of anything that holds examples.
 
     Args:
-        data: a ``Source`` (returned unchanged), an array or tensor ``[N, ...]``, a pair ``(examples, labels)``, a
+        data: a ``Source`` (returned unchanged), an array or tensor ``[N, ...]`` (a ``numpy.memmap`` is read on
+            demand), a pair ``(examples, labels)``, a
             ``TensorDataset``, a SciPy sparse matrix ``[N, D]``, a list of arrays, numbers or Pillow images, or any
             indexable data set whose items are ``x`` or ``(x, y)``.
         name: how error messages call it.
@@ -41,7 +50,7 @@ def as_source(data: Any, *, name: str = "data") -> Source:
     if is_labelled(data):
         return _labelled(data[0], to_tensor(data[1], f"{name} labels"), name)
     if is_array(data):
-        return TensorSource(to_tensor(data, name), name=name)
+        return _array_source(data, None, name)
     if is_sparse(data):
         return SparseSource(data, name=name)
     if is_image(data) or (isinstance(data, list | tuple) and len(data) and is_image(data[0])):
@@ -138,7 +147,16 @@ def _remedy(array: np.ndarray[Any, Any]) -> str:
 def _labelled(examples: Any, labels: Tensor, name: str) -> Source:
     if is_sparse(examples):
         return SparseSource(examples, labels, name=name)
-    return TensorSource(to_tensor(examples, name), labels, name=name)
+    return _array_source(examples, labels, name)
+
+
+def _array_source(array: Any, labels: Tensor | None, name: str) -> Source:
+    """The rows of an array or tensor; those of a memory map are read on demand."""
+    if not isinstance(array, np.memmap):
+        return TensorSource(to_tensor(array, name), labels, name=name)
+    check_array_shape(array.shape, name)
+    as_uint8_or_float32(to_tensor(array[:1], name), name)  # its type
+    return MappedSource(array, labels, name=name)
 
 
 def _refuse(data: Any, name: str) -> None:

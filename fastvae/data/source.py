@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -38,6 +40,8 @@ class Source(ABC):
     """Notes on how the examples were read: how many, what was skipped, and why."""
     in_memory: bool = True
     """False if examples are read on demand, so that not all should be read at the start."""
+    is_array: bool = False
+    """Whether the examples are rows of one array, in memory or on disk: cheap to read, and equal at every reading."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -96,14 +100,12 @@ class TensorSource(Source):
         TypeError: a dtype that is neither uint8, bool nor floating point.
     """
 
+    is_array = True
+
     def __init__(
         self, examples: Tensor, labels: Tensor | None = None, *, levels: int | None = None, name: str = "data"
     ) -> None:
-        if examples.ndim < 2 or examples.numel() == 0:
-            raise ValueError(
-                f"{name}: examples must be [N, ...] with N >= 1 and at least one number each, "
-                f"got shape {list(examples.shape)}"
-            )
+        check_array_shape(examples.shape, name)
         self._examples = as_uint8_or_float32(examples, name).contiguous()
         self._labels = None if labels is None else check_labels(labels, len(examples), name)
         self.event_shape = tuple(examples.shape[1:])
@@ -207,6 +209,14 @@ class DatasetSource(Source):
         return example
 
 
+def check_array_shape(shape: Sequence[int], name: str) -> None:
+    """ValueError unless an array of this shape is at least one example of at least one number."""
+    if len(shape) < 2 or math.prod(shape) == 0:
+        raise ValueError(
+            f"{name}: examples must be [N, ...] with N >= 1 and at least one number each, got shape {list(shape)}"
+        )
+
+
 def check_labels(labels: Tensor, num_examples: int, name: str) -> Tensor:
     """``labels`` as int64 ``[num_examples]``; ValueError if they are of another length, negative or not whole."""
     labels = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
@@ -234,14 +244,19 @@ def as_uint8_or_float32(examples: Tensor, name: str) -> Tensor:
         )
     examples = examples.detach().to(torch.float32)
     for rows in torch.arange(len(examples)).split(CHUNK_ROWS):  # in chunks: isfinite makes temporaries of this size
-        finite = torch.isfinite(examples[rows[0] : rows[-1] + 1]).flatten(1).all(dim=1)
-        if not bool(finite.all()):
-            index = int(rows[0]) + int((~finite).nonzero()[0])
-            raise ValueError(
-                f"{name}: every number must be finite in float32, got NaN or infinity in example {index}; fill it or"
-                " leave the example out (the gaps of a DataFrame are masked)"
-            )
+        check_finite(examples[rows[0] : rows[-1] + 1], name, rows)
     return examples
+
+
+def check_finite(examples: Tensor, name: str, indices: Tensor) -> None:
+    """ValueError if a number of the examples ``[B, ...]`` is NaN or infinite; ``indices`` ``[B]`` name them."""
+    finite = torch.isfinite(examples).flatten(1).all(dim=1)
+    if not bool(finite.all()):
+        index = int(indices[(~finite).nonzero()[0]])
+        raise ValueError(
+            f"{name}: every number must be finite in float32, got NaN or infinity in example {index}; fill it or"
+            " leave the example out (the gaps of a DataFrame are masked)"
+        )
 
 
 def is_number(value: Any) -> bool:

@@ -18,6 +18,7 @@ class SubsetSource(Source):
             raise ValueError(f"SubsetSource: at least one of the {len(source)} examples must be selected, got none")
         self._source, self._indices = source, indices
         self.event_shape, self.dtype, self.levels = source.event_shape, source.dtype, source.levels
+        self.in_memory, self.is_array = source.in_memory, source.is_array
         self.conditions = None if source.conditions is None else source.conditions.index_select(0, indices)
         self.lengths = None if source.lengths is None else source.lengths[indices]
         self.ids = None if source.ids is None else source.ids[indices.numpy()]

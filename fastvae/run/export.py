@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -128,7 +129,9 @@ def export_program(run: LoadedRun, part: Part, *, num: int = 16) -> Program:
     module.eval()
     with torch.no_grad(), _without_gradients(module):
         exported = torch.export.export(module, (), dict(arguments), dynamic_shapes=shapes)
-    return Program(exported.run_decompositions(ops.decompositions()), tuple(given), outputs)
+    with _without_leaf_spec_warning():
+        exported = exported.run_decompositions(ops.decompositions())
+    return Program(exported, tuple(given), outputs)
 
 
 def export_part(run: LoadedRun, format: Format, part: Part, to: Path, *, num: int = 16) -> None:  # noqa: A002
@@ -202,6 +205,14 @@ def _without_gradients(module: nn.Module) -> Iterator[None]:
     finally:
         for p, required in before:
             p.requires_grad_(required)
+
+
+@contextmanager
+def _without_leaf_spec_warning() -> Iterator[None]:
+    """Ignore the FutureWarning that PyTorch 2.13 raises in its own ``run_decompositions``."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+        yield
 
 
 def _weights(model: nn.Module, part: Part) -> dict[str, Tensor]:

@@ -128,12 +128,13 @@ class ELBOTask(Task):
         """Run ``train_step``."""
         player = players[GENERATOR]
         judge = player.judge or player.guard
-        report, sums = train_step(player.strategy, micro_batches, player.config, numbers["kl_weight"], judge)
+        kl_weight = numbers.get("kl_weight", 1.0)
+        report, sums = train_step(player.strategy, micro_batches, player.config, kl_weight, judge)
         return StepResult(reports={GENERATOR: report}, sums=sums if self._model.estimates_elbo else sums[3:])
 
     def numbers(self, config: TrainConfig, step: int) -> dict[str, float]:
-        """Return the weight of the rate."""
-        return {"kl_weight": kl_weight_at(config.objective, step)}
+        """Return the weight of the rate; nothing for a model without one."""
+        return {"kl_weight": kl_weight_at(config.objective, step)} if self._model.has_rate else {}
 
     def methods(self, config: TrainConfig) -> tuple[str, ...]:
         """Return the methods that free bits call before the first backward under accumulation."""
@@ -145,4 +146,4 @@ class ELBOTask(Task):
         self, player: Player, micro_batches: Sequence[KeyedBatch], numbers: Mapping[str, float | Tensor]
     ) -> str:
         """Name the module, the terms and the parameters, by running the same step again."""
-        return diagnose(player.strategy, micro_batches, player.config, float(numbers["kl_weight"]))
+        return diagnose(player.strategy, micro_batches, player.config, float(numbers.get("kl_weight", 1.0)))

@@ -126,7 +126,9 @@ def test_the_report_compares_the_run_with_popularity_and_ease(
 ) -> None:
     assert cli.main(["recommend", str(run_dir), "--report"]) == 0
     table = capsys.readouterr().out
-    recall = {line.split()[0]: float(re.findall(r"0\.\d+|1\.0+", line)[0]) for line in table.splitlines()[1:]}
+    *lines, last = table.splitlines()[1:]
+    assert last == "held out: a random fifth of each test user's items"
+    recall = {line.split()[0]: float(re.findall(r"0\.\d+|1\.0+", line)[0]) for line in lines}
     assert recall.keys() == {"popularity", "EASE", "movielens-100k"}
     assert recall["movielens-100k"] > 0.9
 
@@ -140,7 +142,7 @@ def test_the_report_omits_ease_above_the_memory_limit(
     for module in ("applications.recommendation.baselines", "applications.recommendation.recommend"):
         monkeypatch.setattr(f"fastvae.{module}.gram", never)
     assert cli.main(["recommend", str(run_dir), "--report", "--max-gib", "1e-6"]) == 0
-    table, last = capsys.readouterr().out.rstrip().rsplit("\n", 1)
+    table, _, last = capsys.readouterr().out.rstrip().rsplit("\n", 2)
     assert [line.split()[0] for line in table.splitlines()[1:]] == ["popularity", "movielens-100k"]
     size = GENRES * PER_GENRE
     assert all(words in last for words in ("EASE", f"{size} x {size}", "6.87e-05 GiB", "1e-06", "--max-gib"))

@@ -121,16 +121,35 @@ def saved(image: Image.Image, form: str) -> bytes:
     return buffer.getvalue()
 
 
-def deep_tiff() -> bytes:
-    """A TIFF file with three channels of 16 bits, little-endian, one strip: its tags, followed by their data."""
-    pixels, tags = bytes(4 * 4 * 6), 9
+def deep_tiff(channels: int = 3, order: str = "<") -> bytes:
+    """A TIFF file with channels of 16 bits in one strip: its tags, followed by their data."""
+    pixels, tags = bytes(4 * 4 * 2 * channels), 9 + (channels == 4)
     end = 8 + 2 + 12 * tags + 4
     entries = [
-        (256, 3, 1, 4), (257, 3, 1, 4), (258, 3, 3, end), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, end + 6),
-        (277, 3, 1, 3), (278, 3, 1, 4), (279, 4, 1, len(pixels)),
+        (256, 3, 1, 4), (257, 3, 1, 4), (258, 3, channels, end), (259, 3, 1, 1), (262, 3, 1, 2),
+        (273, 4, 1, end + 2 * channels), (277, 3, 1, channels), (278, 3, 1, 4), (279, 4, 1, len(pixels)),
+        *([(338, 3, 1, 2)] if channels == 4 else []),
     ]  # fmt: skip
-    table = b"".join(struct.pack("<HHII", *entry) for entry in entries)
-    return b"II*\0\x08\0\0\0" + struct.pack("<H", tags) + table + bytes(4) + struct.pack("<HHH", 16, 16, 16) + pixels
+    table = b"".join(
+        struct.pack(f"{order}HHI", *entry[:3])
+        + struct.pack(
+            f"{order}{'HH' if entry[1:3] == (3, 1) else 'I'}", entry[3], *([0] if entry[1:3] == (3, 1) else [])
+        )
+        for entry in entries
+    )
+    start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, tags)
+    return start + table + bytes(4) + struct.pack(f"{order}{channels}H", *[16] * channels) + pixels
+
+
+def deep_sgi(channels: int) -> bytes:
+    header = struct.pack(">hBBHHHHii", 474, 0, 2, 3 if channels > 1 else 2, 4, 4, channels, 0, 65535)
+    return header.ljust(512, b"\0") + bytes(32 * channels)
+
+
+def deep_fits(bits: int) -> bytes:
+    cards = {"SIMPLE": "T", "BITPIX": bits, "NAXIS": 2, "NAXIS1": 4, "NAXIS2": 4}
+    lines = [f"{name:8}= {value:>20}".ljust(80) for name, value in cards.items()]
+    return "".join([*lines, "END"]).ljust(2880).encode() + bytes(2880)
 
 
 @pytest.mark.parametrize(
@@ -140,15 +159,21 @@ def deep_tiff() -> bytes:
         ("a.pgm", b"P5 4 4 65535\n" + bytes(32)),
         ("a.ppm", b"P6 4 4 4095\n" + bytes(96)),
         ("plain.ppm", b"P3 1 1 1023\n5 6 7\n"),
-        ("a.tif", deep_tiff()),
-        ("grey.tif", saved(Image.new("I;16", (4, 4)), "TIFF")),
-        ("float.tif", saved(Image.new("F", (4, 4)), "TIFF")),
+        ("plain.pgm", b"P2 1 1 65535\n5\n"),
+        ("float.pfm", b"Pf 4 4 -1.0\n" + bytes(64)),
+        *((f"{n}{order}.tif", deep_tiff(n, order)) for n in (3, 4) for order in "<>"),
+        *((f"{mode}.tif", saved(Image.new(mode, (4, 4)), "TIFF")) for mode in ("I;16", "I;16B", "I", "F")),
+        *((f"{mode}.png", saved(Image.new(mode, (4, 4)), "PNG")) for mode in ("I;16", "I;16B")),
+        *((f"{n}.sgi", deep_sgi(n)) for n in (1, 3)),
+        *((f"{bits}.fits", deep_fits(bits)) for bits in (16, -32)),
         *([("a.jp2", deep_jpeg2000("RGB")), ("g.jp2", deep_jpeg2000("L"))] if features.check("jpg_2000") else []),
     ],
 )
 def test_more_than_eight_bits_are_refused_in_every_mode(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=r"must have 8 bits per channel, got .*; convert it, or use .npy") as caught:
+    with pytest.raises(
+        ValueError, match=r"must have 8 bits per channel, got .*; convert it to 8 bits, or give .* .npy"
+    ) as caught:
         every(tmp_path)
     assert name in str(caught.value)
 

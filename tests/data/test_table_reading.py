@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from fastvae import DataConfig, build_data
 from fastvae.data import Data
+from fastvae.data.files.dates import date_seconds, spell_date
 from fastvae.data.registry import read_source
 from fastvae.data.table.cells import MISSING, Reading, local_number
 from fastvae.data.table.columns import TABLE_FILE, TableConfig, columns_from_bytes
-from fastvae.data.table.dates import date_seconds, spell_date
 from fastvae.data.table.file import is_table_file, read_table
 
 NUMBERS = (1234.5, 0.25, -17.125, 98765.0, 3.0)

@@ -6,6 +6,7 @@ from fastvae.models import AutoEncoder, ModelConfig, build_model
 from fastvae.nn import MLPDecoder, MLPEncoder
 from fastvae.objective import elbo
 from fastvae.records import Batch, Draw
+from tests import runs
 
 CONFIG = ModelConfig(family="autoencoder", hidden_dim=(9,), latent_dim=3)
 
@@ -51,3 +52,12 @@ def test_an_encoder_of_pairs_gives_its_mean_as_the_code():
 def test_methods_of_a_vae_are_refused(options):
     with pytest.raises(ValueError, match=r"AutoEncoder: .*no rate.*VAE"):
         build_model(CONFIG, (1, 4, 4))(images(2), ops.noise_key(0), Draw(**options))
+
+
+def test_no_weight_of_a_rate_is_logged(tmp_path):
+    config = ModelConfig(family="autoencoder", hidden_dim=(9,), latent_dim=3)
+    runs.train(tmp_path / "run", build_model(config, (1, 8, 8)), steps=2, log_every=1)
+    for record in runs.metrics(tmp_path / "run", "train"):
+        assert "kl_weight" not in record
+        assert record["lr"] > 0
+        assert record["squared_error"] > 0

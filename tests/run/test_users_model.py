@@ -19,7 +19,6 @@ from fastvae.train.run_dir.run_dir import RunDir
 from tests import runs
 
 # What torch.export itself uses.
-pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning")
 
 IMAGES = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 

@@ -22,7 +22,7 @@ MAX_HEADER_BYTES = 2**24
 _PREFIX = struct.Struct("<4sII")  # magic, size of the header in bytes, CRC-32 of header and words
 
 Words = NDArray[np.uint32]
-Layout = Literal["bytes", "text"]
+Layout = Literal["bytes", "text", "folder"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,8 @@ class Header(Settings):
     layout: Layout
     """How the original file stores its pixels, see `PixelFile`."""
     prefix: str
-    """The original file's own header, compressed by zlib and encoded as base64."""
+    """The original file's own header (of a folder the names of its images), compressed by zlib and encoded as
+    base64."""
     versions: str
     """Versions of the software that compressed the file, for error messages."""
 

@@ -1,4 +1,4 @@
-"""``fastvae compress`` and ``fastvae decompress``: from a file of pixels to an ``.fvc`` file and back."""
+"""``fastvae compress`` and ``fastvae decompress``: from a file or folder of pixels to an ``.fvc`` file and back."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ from fastvae.applications.compression.container import (
     pack_bytes,
     read_container,
     write_container,
+)
+from fastvae.applications.compression.folder import (
+    Names,
+    check_target,
+    parse_names,
+    read_image_folder,
+    write_image_folder,
 )
 from fastvae.applications.compression.integer_vae import IntegerVAE
 from fastvae.applications.compression.lossless import (
@@ -45,7 +52,9 @@ class CompressionReport:
     num_examples: int
     """Number of examples in the file."""
     original_bytes: int
-    """Size of the original, unpacked file."""
+    """Size of the original, unpacked file, or of all image files of a folder."""
+    pixel_bytes: int
+    """Size of the pixels, one byte each."""
     file_bytes: int
     """Size of the compressed file."""
     initial_bytes: int
@@ -54,6 +63,8 @@ class CompressionReport:
     """Size of the whole compressed file in bits per pixel."""
     net_bits_per_pixel: float
     """Size of the compressed file without the initial words in bits per pixel."""
+    folder: str | None = None
+    """Of a folder: how many images were read, and what was skipped."""
 
 
 def compress_file(
@@ -66,11 +77,11 @@ def compress_file(
     max_gib: float = MAX_COMPRESSED_GIB,
     progress: Progress | None = None,
 ) -> CompressionReport:
-    """Compress a file of pixels to an ``.fvc`` file, which ``decompress_file`` with the same run turns back into it.
+    """Compress pixels to an ``.fvc`` file, which ``decompress_file`` with the same run turns back into them.
 
     Args:
         run: a finished run whose model has a likelihood of discrete pixels.
-        data: the file to compress, see `read_pixel_file`.
+        data: the file to compress, see `read_pixel_file`, or a folder of images, see `read_image_folder`.
         out: the file to write.
         step: None for lossless compression, or the grid step of lossy compression, see `compress_lossily`.
         lanes: number of examples that are coded together; more are faster but need more initial words.
@@ -78,11 +89,16 @@ def compress_file(
         progress: called with the number of examples that were finished since the last call.
 
     Raises:
-        ValueError: the model or the file is not suitable.
+        ValueError: the model, the file or an image is not suitable.
     """
     check_lanes(lanes)
     vae = IntegerVAE(run.model, run.data)
-    content = read_pixel_file(data, vae.event_shape, max_bytes=_bytes_of(max_gib))
+    if data.is_dir():
+        images = read_image_folder(data, vae.event_shape, vae.levels, max_bytes=_bytes_of(max_gib))
+        content, folder, original_bytes = images.content, images.line, images.num_bytes
+    else:
+        content, folder = read_pixel_file(data, vae.event_shape, max_bytes=_bytes_of(max_gib)), None
+        original_bytes = len(content.to_bytes())
     header: LosslessHeader | LossyHeader
     if step is None:
         code = compress_pixels(vae, content.pixels, lanes=lanes, progress=progress)
@@ -90,7 +106,7 @@ def compress_file(
     else:
         latents = compress_lossily(vae, content.pixels, step=step)
         header, words = _lossy_header(run, content, latents), latents.words
-    return _report(content, header, words, write_container(out, header, words))
+    return _report(content.pixels, header, write_container(out, header, words), original_bytes, folder)
 
 
 def decompress_file(
@@ -101,12 +117,12 @@ def decompress_file(
     max_gib: float = MAX_COMPRESSED_GIB,
     progress: Progress | None = None,
 ) -> Pixels:
-    """Recover a file that ``compress_file`` compressed.
+    """Recover a file or folder that ``compress_file`` compressed.
 
     Args:
         run: the run that the file was compressed with.
         file: the ``.fvc`` file.
-        out: the file to write.
+        out: the file to write, or a new folder for an archive of a folder.
         max_gib: largest allowed size of the decompressed pixels.
         progress: called with the number of examples that were finished since the last call.
 
@@ -114,24 +130,40 @@ def decompress_file(
         The pixels [N, P].
 
     Raises:
-        ValueError: the file is not an ``.fvc`` file, is damaged, or needs another model or other arithmetic to decode;
-            in this case nothing is written.
+        ValueError: the file is not an ``.fvc`` file, is damaged, or needs another model or other arithmetic to decode,
+            or ``out`` is a folder (or exists, for an archive of a folder); in these cases nothing is written.
     """
     limit = _bytes_of(max_gib)
     header, words = read_container(file)
+    if header.layout == "folder":
+        check_target(out)
+    elif out.is_dir():
+        raise ValueError(f"--out: must be a file, {out} is a folder; add a name, such as {out / 'out'}")
     vae = IntegerVAE(run.model, run.data)
     try:
         _check_fingerprint(run, vae, header)
         if header.num_examples * vae.num_pixels > limit:
             raise ValueError(f"{header.num_examples} examples exceed the limit of {max_gib} GiB (--max-gib)")
+        names = None
+        if header.layout == "folder":
+            names = parse_names(header.prefix_bytes, header.num_examples, vae.event_shape)
         pixels = _decode(vae, header, words, progress)
-        content = PixelFile(pixels=pixels, layout=header.layout, prefix=header.prefix_bytes).to_bytes()
+        content = PixelFile(pixels=pixels, layout=header.layout, prefix=header.prefix_bytes)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
-    temporary = out.with_name(out.name + ".tmp")
-    temporary.write_bytes(content)
-    temporary.replace(out)
+    _write(out, content, names)
     return pixels
+
+
+def _write(out: Path, content: PixelFile, names: Names | None) -> None:
+    """Write the recovered pixels atomically: as images with their names, or as the one file that they came from."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if names is not None:
+        write_image_folder(out, names, content.pixels)
+        return
+    temporary = out.with_name(out.name + ".tmp")
+    temporary.write_bytes(content.to_bytes())
+    temporary.replace(out)
 
 
 def _decode(vae: IntegerVAE, header: LosslessHeader | LossyHeader, words: Words, progress: Progress | None) -> Pixels:
@@ -201,15 +233,16 @@ def _bytes_of(gib: float) -> int:
 
 
 def _report(
-    content: PixelFile, header: LosslessHeader | LossyHeader, words: Words, file_bytes: int
+    pixels: Pixels, header: LosslessHeader | LossyHeader, file_bytes: int, original_bytes: int, folder: str | None
 ) -> CompressionReport:
     initial_bytes = 4 * header.initial_words if isinstance(header, LosslessHeader) else 0
-    num_pixels = math.prod(content.pixels.shape)
     return CompressionReport(
-        num_examples=len(content.pixels),
-        original_bytes=len(content.to_bytes()),
+        num_examples=len(pixels),
+        original_bytes=original_bytes,
+        pixel_bytes=pixels.size,
         file_bytes=file_bytes,
         initial_bytes=initial_bytes,
-        bits_per_pixel=8 * file_bytes / num_pixels,
-        net_bits_per_pixel=8 * (file_bytes - initial_bytes) / num_pixels,
+        bits_per_pixel=8 * file_bytes / pixels.size,
+        net_bits_per_pixel=8 * (file_bytes - initial_bytes) / pixels.size,
+        folder=folder,
     )

@@ -30,9 +30,10 @@ class PixelFile(Settings):
     pixels: Pixels
     """uint8 [N, P]."""
     layout: Layout
-    """``bytes``: one byte per pixel; ``text``: one line of digits per example, separated by spaces."""
+    """``bytes``: one byte per pixel; ``text``: one line of digits per example, separated by spaces; ``folder``: one
+    image file per example."""
     prefix: bytes
-    """The bytes before the pixels."""
+    """The bytes before the pixels; of a folder the names of its images as JSON."""
 
     def to_bytes(self) -> bytes:
         """The original file, byte for byte."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastvae.data import Source
-from fastvae.data.interactions.source import hold_out
+from fastvae.data.interactions.source import InteractionSource, hold_out
 from fastvae.nn.bag import rows_of
 
 Scorer = Callable[[Tensor], Tensor]  # fold-in counts, torch.sparse_csr [B, V], to a score of each item, [B, V]
@@ -43,6 +43,8 @@ def evaluate_ranking(
 ) -> Ranking:
     """Fold in most of each user's items, rank the remaining ones among all others (Liang et al. 2018, section 4.2).
 
+    Random items are held out, or each user's newest ones if the source knows their times.
+
     Args:
         score: the recommender.
         source: held-out users, an `InteractionSource`.
@@ -55,9 +57,9 @@ def evaluate_ranking(
     """
     parts = []
     for first in range(0, len(source), batch_size):
-        split = hold_out(
-            source[torch.arange(first, min(first + batch_size, len(source)))], first, share=share, seed=seed
-        )
+        users = torch.arange(first, min(first + batch_size, len(source)))
+        recency = source.recency_of(users) if isinstance(source, InteractionSource) else None
+        split = hold_out(source[users], first, share=share, seed=seed, recency=recency)
         parts.append(ranking_figures(score(split.fold_in), split.fold_in, split.held_out))
     figures = torch.cat(parts)
     figures = figures[~figures[:, 0].isnan()]

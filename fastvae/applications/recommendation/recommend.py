@@ -16,6 +16,7 @@ from fastvae.applications.recommendation.baselines import EASE, Popularity, choo
 from fastvae.applications.recommendation.ranking import Ranking, Scorer, evaluate_ranking, top_items
 from fastvae.data import Data, DataConfig
 from fastvae.data.interactions.catalogue import CATALOGUE_FILE, Catalogue
+from fastvae.data.interactions.source import InteractionSource
 from fastvae.data.interactions.users import read_users
 from fastvae.data.loading.staging import csr
 from fastvae.data.views import SubsetSource
@@ -209,6 +210,13 @@ def why_no_ease(data: Data, max_gib: float = MAX_EASE_GIB) -> str | None:
         f"EASE is omitted: its matrices of {num_items} x {num_items} items need {ease_gib(num_items):.3g} GiB,"
         f" the limit is {max_gib:g} GiB"
     )
+
+
+def held_out_line(data: Data, config: DataConfig) -> str:
+    """Say which items of each test user are held out and ranked."""
+    if isinstance(data.test, InteractionSource) and data.test.recency is not None:
+        return f"held out: the newest fifth of each test user's items, by {config.interactions.time}"
+    return "held out: a random fifth of each test user's items"
 
 
 def comparison_table(rankings: dict[str, Ranking]) -> str:

@@ -1,4 +1,4 @@
-"""The depth of an image file's channels, which Pillow's mode may hide."""
+"""How many bits per channel an image file has, whatever mode Pillow reads it in: some formats are reduced silently."""
 
 from __future__ import annotations
 
@@ -10,17 +10,11 @@ from PIL import Image
 
 _BITS_PER_SAMPLE = 258  # the TIFF tag
 _DEEP_RAW_MODE = re.compile(r";(16|32)[A-Z]*[BLNSF]\b|;12\b|SGI16|BC6H")
-_START_BYTES = 2**16  # the first bytes of a file, which contain the depth of JPEG 2000 and AVIF
+_START_BYTES = 2**16  # of a file, which hold the depth of JPEG 2000 and AVIF
 
 
-def depth_above_8_bits(image: Image.Image, path: Path, file: BytesIO | None) -> str | None:
-    """Describe a depth of more than 8 bits per channel, whatever Pillow's mode; None for 8 bits or fewer.
-
-    Args:
-        image: the image, opened but not decoded.
-        path: its file, read if ``file`` is None.
-        file: its bytes.
-    """
+def depth_of(image: Image.Image, path: Path, file: BytesIO | None) -> str | None:
+    """Describe a depth of more than 8 bits per channel, independently of Pillow's mode; None for 8 or fewer."""
     if image.format == "TIFF":
         bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))  # type: ignore[attr-defined]
         deepest = max(bits) if isinstance(bits, tuple) else bits

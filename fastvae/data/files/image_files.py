@@ -16,10 +16,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageColor, ImageOps
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from fastvae.data.files.image_depth import depth_above_8_bits
+from fastvae.data.files.image_depth import depth_of
 
 MAX_PIXELS = 2**24  # 4096 x 4096; far more than a VAE reads, far less than fills memory
 MAX_RESIZED_PIXELS = 2**26  # of an image that is resized: more than cameras produce, less than Pillow's limit
@@ -29,6 +29,7 @@ _COLOUR_MODES = ("RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB
 # Suffixes of Pillow without pixels, which start another program, or are read on one system only.
 _NOT_READ = ("BUFR", "GRIB", "HDF5", "MPEG", "IPTC", "EPS", "PDF", "WMF", "MCIDAS")
 _ORIENTATION = 0x0112  # the EXIF tag
+_SHALLOWER = "convert it to 8 bits, or give the numbers as a .npy file of float32"
 
 # Exceptions of Pillow's decoders on damaged files, besides UnidentifiedImageError (an OSError).
 _DECODER_ERRORS = (
@@ -105,10 +106,10 @@ def read_header(path: Path, file: BytesIO | None = None, *, max_pixels: int = MA
             size, mode = image.size, image.mode
             if size[0] * size[1] > max_pixels:
                 raise _Refused(f"{size[0]} x {size[1]} pixels exceed the limit of {max_pixels}; resize it first")
-            depth = depth_above_8_bits(image, path, file)
+            depth = depth_of(image, path, file)
             if mode not in _GREY_MODES + _COLOUR_MODES or depth is not None:
-                got = f"{depth} in Pillow's mode {mode!r}" if mode in _COLOUR_MODES else f"Pillow's mode {mode!r}"
-                raise _Refused(f"must have 8 bits per channel, got {got}; convert it, or use .npy")
+                got = f"Pillow's mode {mode!r}" if depth is None else f"{depth} (Pillow's mode {mode!r})"
+                raise _Refused(f"must have 8 bits per channel, got {got}; {_SHALLOWER}")
             orientation = _orientation(image)
             lies = orientation >= 5 and image.format != "TIFF"  # the size of a TIFF refers to the upright image
             return Header(
@@ -120,6 +121,11 @@ def read_header(path: Path, file: BytesIO | None = None, *, max_pixels: int = MA
             )
     except _Refused as error:
         raise ValueError(f"{path}: {error}") from None
+    except UnidentifiedImageError:
+        raise ValueError(
+            f"{path}: not an image that Pillow reads: another kind of file, damaged, or of a depth that it does not"
+            " read; save it as a PNG of 8 bits per channel, or remove it"
+        ) from None
     except _DECODER_ERRORS as error:
         raise ValueError(f"{path}: not an image that Pillow reads ({_one_line(error)})") from None
 
@@ -197,7 +203,7 @@ def stack_images(
             raise TypeError(f"{name}: item {index} must be a Pillow image as item 0, got {type(image).__name__}")
         read_from_start = image.format in ("JPEG2000", "AVIF")
         if image.mode not in _GREY_MODES + _COLOUR_MODES or (
-            not read_from_start and depth_above_8_bits(image, Path(name), None) is not None
+            not read_from_start and depth_of(image, Path(name), None) is not None
         ):
             raise ValueError(
                 f"{name}: images must have 8 bits per channel, item {index} has Pillow's mode {image.mode!r}; convert"

@@ -149,6 +149,7 @@ class EverySource(Source):
     def __init__(self, source: Source, every: int, *, others: bool) -> None:
         self._source, self._every, self._others = source, every, others
         self.event_shape, self.dtype, self.levels = source.event_shape, source.dtype, source.levels
+        self.is_array = source.is_array
         num_taken = -(-len(source) // every)
         self._length = len(source) - num_taken if others else num_taken
         if self._length == 0:
@@ -170,3 +171,9 @@ class EverySource(Source):
         if labels is None or not self._others:
             return labels if labels is None else labels[:: self._every]
         return labels[torch.arange(len(labels)) % self._every != 0]
+
+
+def split_on_demand(source: Source, test_every: int) -> tuple[Source, Source]:
+    """Train and test part as `fastvae.data.views.split_every`, without a list of indices."""
+    train, test = (EverySource(source, test_every, others=others) for others in (True, False))
+    return train, test

@@ -19,7 +19,7 @@ class RatingColumns:
     rating: str | None = None
     """The ratings."""
     time: str | None = None
-    """The times."""
+    """The times; only a named column is used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,8 @@ class InteractionsConfig(Settings):
     rating: str | None = None
     """Column of the ratings, specified in the same way."""
     time: str | None = None
-    """Column of the times, specified in the same way; times are recognised but not used."""
+    """Column of the times (numbers such as Unix times, or dates), specified in the same way. `recommend --report` then
+    holds out each test user's newest items; None holds out random ones, and no times are read."""
 
     def __post_init__(self) -> None:
         if not 0 < self.test_share <= 0.5:

@@ -49,10 +49,17 @@ def read_interactions(
         ValueError: not such a file, or no interactions; the message names the line or the array.
     """
     if path.suffix.lower() == ".npz":
+        if columns is not None and columns.time is not None:
+            raise ValueError(
+                f"{path}: a sparse matrix has no column of times, got --data.interactions.time {columns.time}; leave"
+                " it out, or give the interactions as a CSV file"
+            )
         return read_sparse(path, min_rating, max_bytes)
     ratings = read_ratings(path, min_rating, columns)
     users, items = torch.from_numpy(ratings.users), torch.from_numpy(ratings.items)
-    rows = InteractionSource.from_pairs(users, items, len(ratings.user_ids), len(ratings.item_ids), name=str(path))
+    times = None if ratings.times is None else torch.from_numpy(ratings.times)
+    num_users, num_items = len(ratings.user_ids), len(ratings.item_ids)
+    rows = InteractionSource.from_pairs(users, items, num_users, num_items, times=times, name=str(path))
     num_repeated = len(ratings.users) - len(rows.columns)
     repeated = [f"{path}: {num_repeated:,} are repeated and count once"] if num_repeated else []
     notes = (*ratings.notes, *repeated)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastvae.data.files.delimited import DOUBLE_COLON, fields_of, find_delimiter, open_text, text_suffix
 from fastvae.data.interactions.config import RatingColumns
+from fastvae.data.interactions.times import Times
 
 # Names by which a file is recognised ...
 _USER = ("user_id", "userid", "user", "uid", "customer_id", "customer", "session_id", "reader")
@@ -45,6 +46,7 @@ class Ratings:
     user_ids: tuple[str, ...]
     item_ids: tuple[str, ...]
     has_ratings: bool  # whether the file has such a column
+    times: NDArray[np.float64] | None = None  # [N], larger is newer; None if no column of times was named
     notes: tuple[str, ...] = field(default=())  # how columns were interpreted
 
 
@@ -69,8 +71,8 @@ def read_ratings(path: Path, min_rating: float | None = None, names: RatingColum
         names: names of the columns; the usual ones if None.
 
     Raises:
-        ValueError: not such a file, no interactions, or a line that does not fit the header, has no ID or no number
-            for its rating; the message names the line.
+        ValueError: not such a file, no interactions, or a line that does not fit the header, has no ID, no number
+            for its rating or no time in a named column of times; the message names the line.
     """
     users, items = array("i"), array("i")  # 8 bytes an interaction
     user_numbers: dict[str, int] = {}
@@ -79,12 +81,15 @@ def read_ratings(path: Path, min_rating: float | None = None, names: RatingColum
     with open_text(path) as file:
         delimiter, _ = find_delimiter(file)
         columns, lines = _begin(path, fields_of(file, path), names or RatingColumns(), delimiter)
+        times = Times(columns.names[columns.time]) if columns.uses_time and columns.time is not None else None
         for line, row in lines:
             if not row:
                 continue
             num_lines += 1
             try:
                 user, item, counts = columns.read(row, min_rating)
+                if counts and times is not None:
+                    times.add(columns.time_of(row))
             except ValueError as error:
                 raise ValueError(f"{path}: line {line} does not fit the header: {error}") from None
             user_number = user_numbers.setdefault(user, len(user_numbers))
@@ -94,12 +99,17 @@ def read_ratings(path: Path, min_rating: float | None = None, names: RatingColum
                 items.append(item_number)
     if not user_numbers:
         raise ValueError(f"{path}: contains a header but no interactions")
+    try:
+        seconds = None if times is None else times.values()
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     return Ratings(
         users=np.frombuffer(users, dtype=np.int32),
         items=np.frombuffer(items, dtype=np.int32),
         user_ids=tuple(user_numbers),
         item_ids=tuple(item_numbers),
         has_ratings=columns.rating is not None,
+        times=seconds,
         notes=(f"{path}: {num_lines:,} interactions, {columns.describe()}; {len(users):,} are used",),
     )
 
@@ -133,7 +143,7 @@ def find_titles(path: Path) -> Path | None:
 
 @dataclass(frozen=True)
 class _Columns:
-    """Indices of user, item and rating in a line."""
+    """Indices of user, item, rating and time in a line."""
 
     names: Sequence[str]
     user: int
@@ -142,6 +152,7 @@ class _Columns:
     time: int | None = None
     decimal_commas: bool = False
     has_header: bool = True
+    uses_time: bool = False
 
     def read(self, row: Sequence[str], min_rating: float | None) -> tuple[str, str, bool]:
         """A line's user and item, and whether its rating is high enough."""
@@ -164,11 +175,23 @@ class _Columns:
             return user, item, number > 0 or self.names[self.rating or 0] != _LABEL
         return user, item, number >= min_rating
 
+    def time_of(self, row: Sequence[str]) -> str:
+        """A line's time as text."""
+        assert self.time is not None  # the caller reads times only from a file that has them
+        if len(row) <= self.time:
+            raise ValueError(f"{self.names[self.time]} should be its value {self.time + 1}, it has {len(row)}")
+        return row[self.time].strip()
+
     def describe(self) -> str:
         """Describe how the columns were interpreted."""
-        places = {"users": self.user, "items": self.item, "ratings": self.rating, "times": self.time}
+        places = {"users": self.user, "items": self.item, "ratings": self.rating}
         taken = ", ".join(f"{what} from {self.names[at]}" for what, at in places.items() if at is not None)
-        others = [name for place, name in enumerate(self.names) if place not in places.values() and name]
+        if self.uses_time and self.time is not None:
+            taken += f", times from {self.names[self.time]} (each test user's newest items are held out)"
+        elif self.time is not None:
+            taken += f", times in {self.names[self.time]} are used only if --data.interactions.time names them"
+        used = (*places.values(), self.time)
+        others = [name for place, name in enumerate(self.names) if place not in used and name]
         return taken + (f", not used: {', '.join(others[:8])}" if others else "")
 
     def _number(self, text: str) -> float:
@@ -192,8 +215,10 @@ def _begin(
     decimal_commas = delimiter != ","
     given = [each for each in asked if each is not None]
     by_number = bool(given) and all(map(str.isdecimal, given)) and not set(given) <= set(names)
-    if delimiter == DOUBLE_COLON and not any(asked) and _find_any(names, _USER, _MORE_USERS) is None:
-        by_number, asked = True, ("1", "2", *(("3",) if len(names) > 2 else (None,)), None)
+    has_time = wanted.time is not None
+    if delimiter == DOUBLE_COLON and not any(asked[:3]) and _find_any(names, _USER, _MORE_USERS) is None:
+        third, fourth = (str(place) if len(names) >= place else None for place in (3, 4))  # MovieLens has no header
+        by_number, asked = True, ("1", "2", third, wanted.time or fourth)
     if by_number:
         numbers = [None if each is None else int(each) - 1 for each in asked]
         outside = next((each for each in numbers if each is not None and not 0 <= each < len(names)), None)
@@ -203,7 +228,8 @@ def _begin(
                 f" {', '.join(str(each) for each in asked)}"
             )
         titles = [f"column {place}" for place in range(1, len(names) + 1)]
-        columns = _Columns(titles, numbers[0], numbers[1], numbers[2], numbers[3], decimal_commas, has_header=False)
+        places = (numbers[0], numbers[1], numbers[2], numbers[3])
+        columns = _Columns(titles, *places, decimal_commas, has_header=False, uses_time=has_time)
         return columns, chain([first], rows)
     user = _named(path, names, wanted.user, "user", _USER, _MORE_USERS)
     item = _named(path, names, wanted.item, "item", _ITEM, _MORE_ITEMS)
@@ -215,7 +241,7 @@ def _begin(
         )
     rating = _named(path, names, wanted.rating, "rating", _RATING, _MORE_RATINGS)
     time = _named(path, names, wanted.time, "time", _TIMES, ())
-    return _Columns(names, user, item, rating, time, decimal_commas), rows
+    return _Columns(names, user, item, rating, time, decimal_commas, uses_time=has_time), rows
 
 
 def _named(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,8 @@ def read_users(path: Path, catalogue: Catalogue, config: DataConfig) -> tuple[In
     Raises:
         ValueError: the file names no users and items, or none of its valid items is in the catalogue.
     """
-    min_rating = config.interactions.min_rating
-    read = read_interactions(path, min_rating, config.max_bytes, config.interactions.columns)
+    columns = replace(config.interactions.columns, time=None)  # these users' items are all used, whatever their times
+    read = read_interactions(path, config.interactions.min_rating, config.max_bytes, columns)
     return _known_items(read, catalogue, config, str(path)), read.user_ids
 
 

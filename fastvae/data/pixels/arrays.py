@@ -12,6 +12,8 @@ from torch import Tensor
 
 from fastvae.data.config import Binarize, DataConfig
 from fastvae.data.dataset import Data
+from fastvae.data.files.mapped import MappedSource
+from fastvae.data.files.shards import split_on_demand
 from fastvae.data.objects import as_source, is_array, is_frame, is_labelled
 from fastvae.data.pixels.preprocess import Preprocess, binarize_pixels, pixel_noise
 from fastvae.data.source import Source, TensorSource
@@ -65,7 +67,7 @@ def as_data(
         )
     source = as_source(train, name=name)
     notes = source.notes if source is not train else ()
-    parts = split_every(source, test_every) if test is None else (source, as_source(test, name=f"{name} (test)"))
+    parts = split_rows(source, test_every) if test is None else (source, as_source(test, name=f"{name} (test)"))
     _check_names(label_names, parts, name)
     preprocess = Preprocess(levels=_levels(*parts))
     data = Data(
@@ -78,6 +80,11 @@ def as_data(
         notes=notes,
     )
     return prepare(data, binarize, dequantize, seed)
+
+
+def split_rows(source: Source, test_every: int) -> tuple[Source, Source]:
+    """Train and test part, see `split_every`; for a memory map without a list of its indices."""
+    return split_on_demand(source, test_every) if isinstance(source, MappedSource) else split_every(source, test_every)
 
 
 def _check_names(names: tuple[str, ...] | None, parts: Sequence[Source], name: str) -> None:

@@ -14,10 +14,11 @@ from fastvae.data.dataset import Data, State
 from fastvae.data.files.arrays import channels_first, is_sparse_file, load_arrays
 from fastvae.data.files.folders import visible_files
 from fastvae.data.files.image_files import Resize, image_extensions, stack_images
-from fastvae.data.files.shards import EverySource, NpyShards
+from fastvae.data.files.mapped import MappedSource, map_array
+from fastvae.data.files.shards import NpyShards, split_on_demand
 from fastvae.data.files.tar import TarShards
 from fastvae.data.objects import as_source, is_frame, is_image
-from fastvae.data.pixels.arrays import pixel_data
+from fastvae.data.pixels.arrays import pixel_data, split_rows
 from fastvae.data.pixels.images import folder_classes, load_folder
 from fastvae.data.source import Source, TensorSource
 from fastvae.data.views import check_varied, split_every
@@ -28,9 +29,9 @@ CLASSES_FILE = "classes.json"
 def load_own_arrays(config: DataConfig, seed: int, state: State) -> Data:
     """An ``.npy`` or ``.npz`` file."""
     assert config.path is not None  # checked by build_data
-    train, test = load_arrays(config.path.expanduser(), max_bytes=config.max_bytes)
+    train, test = _load_arrays(config.path.expanduser(), config)
     check_varied(train, str(config.path))
-    data = pixel_data(config, seed, *(split_every(train, config.test_every) if test is None else (train, test)))
+    data = pixel_data(config, seed, *(split_rows(train, config.test_every) if test is None else (train, test)))
     return replace(data, notes=(*train.notes, *data.notes))
 
 
@@ -72,8 +73,15 @@ def read_tar_shards(path: Path, config: DataConfig, state: State) -> Source:
 
 def read_arrays(path: Path, config: DataConfig, state: State) -> Source:
     """The examples of an ``.npy`` or ``.npz`` file; the test examples if it has separate ones."""
-    examples, test = load_arrays(path, max_bytes=config.max_bytes)
+    examples, test = _load_arrays(path, config)
     return examples if test is None else test
+
+
+def _load_arrays(path: Path, config: DataConfig) -> tuple[Source, Source | None]:
+    """The examples and the test examples, if separate; a ``.npy`` file above ``max_gib`` is read on demand."""
+    if path.suffix.lower() == ".npy" and path.stat().st_size > config.max_bytes:
+        return map_array(path), None
+    return load_arrays(path, max_bytes=config.max_bytes)
 
 
 def read_images(path: Path, config: DataConfig, state: State) -> Source:
@@ -101,6 +109,8 @@ def read_objects(examples: Any, name: str, config: DataConfig, data: Data) -> So
         pixels = stack_images(images, name, is_grey=is_grey, background=config.images.background, resize=resize)
         return TensorSource(pixels, name=name)
     source = as_source(examples, name=name)
+    if isinstance(source, MappedSource):
+        return source if source.event_shape == data.event_shape else source.channels_first()
     if source.event_shape == data.event_shape or not isinstance(source, TensorSource):
         return source
     moved = channels_first(source[torch.arange(len(source))])
@@ -138,5 +148,4 @@ def _holds_shards(path: Path, suffix: str) -> bool:
 
 def _shard_data(source: Source, config: DataConfig, seed: int) -> Data:
     """Every ``test_every``-th example is a test example."""
-    train, test = (EverySource(source, config.test_every, others=others) for others in (True, False))
-    return pixel_data(config, seed, train, test)
+    return pixel_data(config, seed, *split_on_demand(source, config.test_every))

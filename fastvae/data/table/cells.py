@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fastvae.data.table.dates import date_seconds, spell_date, spell_time, time_seconds
+from fastvae.data.files.dates import date_seconds, spell_date, spell_time, time_seconds
 
 # What pandas, R, spreadsheets and databases write for a missing value, in lower case.
 MISSING = frozenset(

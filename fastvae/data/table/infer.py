@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fastvae.data.files.dates import possible_orders, time_seconds
 from fastvae.data.table.cells import (
     PLAIN,
     Reading,
@@ -16,7 +17,6 @@ from fastvae.data.table.cells import (
     local_number,
     numbers_of,
 )
-from fastvae.data.table.dates import possible_orders, time_seconds
 
 _NEARLY_ALL = 0.8  # fraction of a column's values above which the others are anomalous
 _FEW = 20  # number of distinct texts that are always categories

@@ -22,6 +22,7 @@ class AutoEncoder(nn.Module):
     """
 
     estimates_elbo = False
+    has_rate = False
     distortion_unit: DistortionUnit = "squared error"
     latent_shape: tuple[int, ...] | None = None
     draws_at_temperature = False

@@ -47,6 +47,7 @@ class VAE(nn.Module):
     estimates_elbo = True
     distortion_unit: DistortionUnit = "nats"
     draws_at_temperature = False
+    has_rate = True
 
     def __init__(
         self,

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from fastvae.data import Data, Source, describe
-from fastvae.data.source import TensorSource
 
 _MAX_BYTES = 32 * 2**20
 _CHUNK_BYTES = 2**20
@@ -23,9 +22,9 @@ _NUM_READ = 16
 def identify(models: Mapping[str, nn.Module], data: Data) -> dict[str, Any]:
     """Return the structure of each player's unwrapped model and a digest of the data, as JSON values.
 
-    For an array, the digest reads at most 32 MiB of the training and of the test examples, evenly spaced, so it covers
-    every number of a smaller array; for any other source, it reads 16 examples of each set, since the source need not
-    be in memory. Examples that a source samples randomly at each reading are excluded.
+    For an array, in memory or memory-mapped, the digest reads at most 32 MiB of the training and of the test examples,
+    evenly spaced, so it covers every number of a smaller array; for any other source, it reads 16 examples of each
+    set, since the source need not be in memory. Examples that a source samples randomly at each reading are excluded.
     """
     return {
         "model": [f"{name}: {line}" for name, model in models.items() for line in _structure(model)],
@@ -83,7 +82,7 @@ def _describe_source(source: Source) -> dict[str, Any]:
 
 def _digest(source: Source) -> str | None:
     """Return a digest of the examples and their conditions; None if a second reading returns other examples."""
-    if isinstance(source, TensorSource):
+    if source.is_array:
         return _digest_of(source, _MAX_BYTES)
     first, second = (_digest_of(source, 0) for _ in range(2))
     return first if first == second else None

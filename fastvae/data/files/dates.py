@@ -1,4 +1,4 @@
-"""Dates and times in the cells of a table, as numbers of seconds."""
+"""Dates and times as text, as numbers of seconds."""
 
 from __future__ import annotations
 
