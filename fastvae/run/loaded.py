@@ -21,16 +21,17 @@ from fastvae.data import (
 )
 from fastvae.data.condition import Value
 from fastvae.data.views import take
-from fastvae.distributions import DiagonalGaussian
+from fastvae.distributed import Rounds
 from fastvae.distributions.priors import prior_noise
-from fastvae.evaluate import Evaluation, check_examples, evaluate, scores
+from fastvae.evaluate import Evaluation, check_examples
 from fastvae.figures import find_renderer
 from fastvae.generative import AnyModel, mean_of
 from fastvae.models.vae import exploring
 from fastvae.ops import noise_key
 from fastvae.records import Batch
-from fastvae.run import latents
+from fastvae.run import chunks, latents
 from fastvae.run.config import RunConfig
+from fastvae.run.npz import write_npz
 
 Examples = Any  # "train", "test", a file or folder, a source, or an object in memory (see `read_source`)
 _MAX_MEANS = 10_000  # examples whose posterior means say how a latent space lies
@@ -96,47 +97,30 @@ class LoadedRun:
         source = self.source(examples)
         return load_examples(source, self.data.preprocess, indices, seed=self.config.seed, device=self.device)
 
-    @torch.no_grad()
     def evaluate(self, num_samples: int = 1) -> Evaluation:
         """ELBO and, with several samples, the importance-weighted bound of the test set, in nats per example."""
-        return evaluate(
-            self.model,
-            self.batches(),
-            num_samples=num_samples,
-            log_jacobian_nats=self.data.log_jacobian_nats,
-            event_numel=self.data.event_numel,
-        )
+        evaluation = chunks.evaluate_run(self, num_samples)
+        assert evaluation is not None  # one process has all examples
+        return evaluation
 
     def score(self, examples: Examples = "test", *, num_samples: int = 1) -> Tensor:
         """Of each example, [N] float64 nats: minus the ELBO, or with several samples minus the tighter bound.
 
-        Large is unlikely. Of a model that estimates no ELBO it is the distortion, in its unit. The same numbers at
-        every call: the noise belongs to the run's seed and the example's place.
-        """
-        if num_samples < 1:
-            raise ValueError(f"score: num_samples must be at least 1, got {num_samples}")
-        found = torch.cat(list(scores(self.model, self.batches(examples), num_samples=num_samples))).cpu()
-        not_finite = (~found.isfinite()).nonzero().flatten().tolist()
-        if not_finite:
-            raise ValueError(
-                f"score: example {not_finite[0]} scores {float(found[not_finite[0]])}, and {len(not_finite) - 1} others"
-                " are not finite; are the examples on the scale of the training's?"
-            )
-        return found
+        Large is unlikely. Of a model that estimates no ELBO it is the distortion, in its unit. The result is the same
+        at every call: the noise is a function of the run's seed and the example's index.
 
-    @torch.no_grad()
+        Raises:
+            ValueError: ``num_samples`` is below 1, or a score is not finite.
+        """
+        return torch.cat(list(chunks.score_chunks(self, examples, num_samples=num_samples)))
+
     def encode(self, examples: Examples = "test") -> dict[str, Tensor]:
-        """Posterior means and log variances ``[N, ...]``, and labels ``[N]`` where the data have them.
+        """Posterior means and log variances ``[N, ...]``, and labels ``[N]`` if the data have them.
 
-        Of a model that encodes to a code, or to a posterior of another form, there are the means alone.
+        For a model that encodes to a code, or to a posterior of another form, only the means.
         """
-        source = self.source(examples)
-        posteriors = [self._able.encode(micro.batch) for micro in self.batches(source)]
-        found = {"mu": torch.cat([mean_of(p) for p in posteriors]).float().cpu()}
-        if isinstance(posteriors[0], DiagonalGaussian):
-            found["logvar"] = torch.cat([p.logvar for p in posteriors]).float().cpu()
-        labels = source.labels
-        return found if labels is None else {**found, "label": labels}
+        parts = list(chunks.encode_chunks(self, examples))
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def decode(self, z: Tensor, *, seed: int | None = None, **condition: Value | None) -> Tensor:
         """Examples of latents [N, ...], as `VAE.generate` gives them.
@@ -167,15 +151,33 @@ class LoadedRun:
         Raises:
             ValueError: the model has no prior or draws no tokens, or a condition is unknown.
         """
+        samples = self.sample_chunks(num, seed=seed, shift=shift, temperature=temperature, rounds=None, **condition)
+        return chunks.join(samples)
+
+    def sample_chunks(
+        self,
+        num: int = 64,
+        *,
+        seed: int = 0,
+        shift: Tensor | None = None,
+        temperature: float | None = None,
+        rounds: Rounds | None = None,
+        **condition: Value | None,
+    ) -> Iterator[Tensor]:
+        """Yield the examples of `sample` in chunks, [B, ...]; the ranks of ``rounds`` share them."""
         self._able.require("draw_prior", "sample")
         latents.check_num("sample", num)
-        z = self._able.draw_prior(num, noise_key(seed, device=self.device))
-        if shift is not None:
+        options = latents.sampling_options(self._able, temperature)
+
+        def draw(rows: int, key: Tensor) -> Tensor:
+            z = self._able.draw_prior(rows, key)
+            if shift is None:
+                return z
             latents.check_shape("sample: shift", shift.unsqueeze(0), tuple(z.shape[1:]))
-            z = z + shift.to(self.device)
-        return self._generate(
-            z, self._conditions(num, condition), seed, **latents.sampling_options(self._able, temperature)
-        )
+            return z + shift.to(self.device)
+
+        given = self._conditions(num, condition)
+        return chunks.generate_chunks(self, num, draw, condition=given, seed=seed, rounds=rounds, **options)
 
     def vary(self, example: Examples, num: int = 16, *, strength: float = 0.5, seed: int = 0) -> Tensor:
         """Variations of an example, [num, ...]: its mean latent plus normal noise of that strength.
@@ -186,10 +188,26 @@ class LoadedRun:
             strength: standard deviation of the noise.
             seed: which noise.
         """
+        return chunks.join(self.vary_chunks(example, num, strength=strength, seed=seed))
+
+    def vary_chunks(
+        self,
+        example: Examples,
+        num: int = 16,
+        *,
+        strength: float = 0.5,
+        seed: int = 0,
+        rounds: Rounds | None = None,
+    ) -> Iterator[Tensor]:
+        """Yield the examples of `vary` in chunks, [B, ...]; the ranks of ``rounds`` share them."""
         latents.check_num("vary", num)
         mu, condition = self._latents_of("vary", example)
-        noise = prior_noise(num, tuple(mu.shape[1:]), noise_key(seed, device=self.device))
-        return self._generate(latents.perturb(mu[0], noise, strength), latents.repeat_condition(condition, num), seed)
+
+        def draw(rows: int, key: Tensor) -> Tensor:
+            return latents.perturb(mu[0], prior_noise(rows, tuple(mu.shape[1:]), key), strength)
+
+        given = latents.repeat_condition(condition, num)
+        return chunks.generate_chunks(self, num, draw, condition=given, seed=seed, rounds=rounds)
 
     @torch.no_grad()
     def reconstruct(self, num: int = 24, examples: Examples = "test") -> tuple[Tensor, Tensor]:
@@ -269,11 +287,19 @@ class LoadedRun:
         find_renderer(self.data).write_examples(path, examples, self.data, title=f"{self.data.name}: {title}")
         return path
 
-    def save_latents(self, path: Path, examples: Examples = "test") -> Path:
-        """Write what ``encode`` gives as an npz file; returns where it is."""
-        arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in self.encode(examples).items()}
-        with path.open("wb") as file:  # savez would add a suffix to a name that has another
-            np.savez(file, **arrays)
+    def save_latents(self, path: Path, examples: Examples = "test", *, rounds: Rounds | None = None) -> Path:
+        """Write the result of ``encode`` as an npz file, chunk by chunk, and return its path.
+
+        Args:
+            path: the file.
+            examples: see `source`.
+            rounds: the ranks that share the examples; rank 0 writes. None is this process alone.
+        """
+        found = chunks.encode_chunks(self, examples, rounds)
+        if rounds is not None and not rounds.is_main:
+            chunks.drain(found)
+        else:
+            write_npz(path, found)
         return path
 
     @torch.no_grad()
