@@ -47,6 +47,7 @@ COMMANDS: dict[str, type[Callable[[], int]]] = {
 }
 # Those that report on this process, and those whose processes share the work. Rank 0 alone runs the others.
 _ON_EVERY_PROCESS = ("doctor", "bench", "evaluate", "score", "encode", "sample", "anomaly-report")
+_USERS_ERRORS = (ValueError, TypeError, OSError, ModuleNotFoundError)  # reported in one line, with exit code 2
 RECIPE_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {  # their options depend on the recipe
     "train": train,
     "verify-resume": verify_resume,
@@ -89,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of the output has closed it, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
+    except _USERS_ERRORS as error:
         print(f"fastvae: {this_process()}{error}", file=sys.stderr)
         return 2
     except RuntimeError as error:
@@ -100,6 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         if not isinstance(error, (TrainingDiverged, PeerFailed)):
             raise
+        if isinstance(error, PeerFailed) and error.is_same_error:
+            return 2 if isinstance(error.__cause__, _USERS_ERRORS) else 1
         print(f"fastvae: {error}", file=sys.stderr)
         return 1
 

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from fastvae.distributed.backend import Backend, choose_backend, leave_group
-from fastvae.distributed.failure import Failure, PeerFailed, failure_here, is_peer_error
+from fastvae.distributed.failure import Failure, PeerFailed, failure_here, is_peer_error, signals_held
 from fastvae.distributed.rendezvous import meet
 from fastvae.distributed.roster import Roster, to_stderr
 
@@ -168,6 +168,7 @@ def enter_world(
         name = "nccl" if world.device.type == "cuda" and "nccl" in dist.get_backend_config() else "gloo"
         world = replace(world, backend=Backend(name=name, reason="as the caller set it up"))
     failed, peer_failed = True, False
+    holding = ExitStack()
     try:
         if roster is not None:
             world = replace(world, backend=_form_group(store, world))
@@ -176,17 +177,20 @@ def enter_world(
             world.barrier()  # a rank that hangs at the end is detected by those that wait for it here
         failed = False
     except Exception as error:
+        holding.enter_context(signals_held())  # the launcher stops this process as soon as another one has ended
         own = failure_here(world.rank, error)
         failure = own if roster is None else roster.diagnose(error)
         if roster is None and on_failure is not None:
             on_failure(own)
         if failure == own:
             raise
-        peer_failed = roster is not None
-        raise PeerFailed(failure.seen_from(world.rank)) from error
+        is_same_error = failure.reason == own.reason  # such as an invalid setting: every rank leaves by itself
+        peer_failed = roster is not None and not is_same_error
+        raise PeerFailed(failure.seen_from(world.rank), is_same_error=is_same_error) from error
     finally:
-        if roster is not None:
-            _leave(roster, world, failed=failed, peer_failed=peer_failed)
+        with holding:
+            if roster is not None:
+                _leave(roster, world, failed=failed, peer_failed=peer_failed)
 
 
 def _form_group(store: dist.Store, world: World) -> Backend:

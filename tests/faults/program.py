@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,18 @@ class Program:
         ``hooks`` are signals that single ranks send themselves, see ``forkserver.signal_inside``.
         """
         words = ("train", "digits", f"--run-dir={run_dir}", *OPTIONS, *options)
+        return self.on_ranks(words, run_dir, ranks=ranks, hooks=hooks, **environment)
+
+    def on_ranks(
+        self,
+        words: Sequence[str],
+        output: Path,
+        *,
+        ranks: int = 1,
+        hooks: Mapping[int, str] | None = None,
+        **environment: str,
+    ) -> list[Process]:
+        """Start ``fastvae WORDS`` in ``ranks`` processes; the output of rank N is in ``output`` + ``.rankN.txt``."""
         place = (
             {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())} if ranks > 1 else {}
         )
@@ -124,8 +136,8 @@ class Program:
         for rank in range(ranks):
             names = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {}
             hook = {"FAULT_HOOK": hooks[rank]} if hooks and rank in hooks else {}
-            output = run_dir.with_name(f"{run_dir.name}.rank{rank}.txt")
-            processes.append(self.start(*words, output=output, **place, **names, **hook, **environment))
+            path = output.with_name(f"{output.name}.rank{rank}.txt")
+            processes.append(self.start(*words, output=path, **place, **names, **hook, **environment))
         return processes
 
     def run(self, run_dir: Path, *options: str, ranks: int = 1, check: bool = True, **environment: str) -> list[int]:
