@@ -148,9 +148,7 @@ def enter_world(
     Raises:
         PeerFailed: the block raised because of another rank, which the message names; or the rendezvous failed.
     """
-    world = replace(world_from_environment(device), timeout_s=timeout_s)
-    if world.device.type == "cuda":
-        torch.cuda.set_device(world.device)
+    world = replace(world_from_environment("cpu"), timeout_s=timeout_s)
     # Then a group of one is a group too.
     started_by_launcher = {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
     owns_group = (world.world_size > 1 or started_by_launcher) and not dist.is_initialized()
@@ -164,14 +162,17 @@ def enter_world(
         roster = Roster(
             dist.PrefixStore("fastvae", store), world.rank, world.world_size, timeout_s, on_failure, last_words
         )
-    elif dist.is_initialized():
-        name = "nccl" if world.device.type == "cuda" and "nccl" in dist.get_backend_config() else "gloo"
-        world = replace(world, backend=Backend(name=name, reason="as the caller set it up"))
     failed, peer_failed = True, False
     holding = ExitStack()
     try:
+        world = replace(world, device=choose_device(device, world.local_rank))
+        if world.device.type == "cuda":
+            torch.cuda.set_device(world.device)
         if roster is not None:
             world = replace(world, backend=_form_group(store, world))
+        elif dist.is_initialized():
+            name = "nccl" if world.device.type == "cuda" and "nccl" in dist.get_backend_config() else "gloo"
+            world = replace(world, backend=Backend(name=name, reason="as the caller set it up"))
         yield world
         if roster is not None:
             world.barrier()  # a rank that hangs at the end is detected by those that wait for it here
