@@ -53,7 +53,8 @@ class Sample(OnRanks):
     as an array."""
 
     def __call__(self) -> int:
-        from fastvae.run.chunks import drain, join  # imported here: it imports PyTorch
+        from fastvae.run.chunks import drain  # imported here: they import PyTorch
+        from fastvae.run.generated import join
 
         with self.on_ranks(self.run) as (loaded, rounds):
             found, title = self._draw(loaded, rounds)
@@ -65,6 +66,8 @@ class Sample(OnRanks):
         return 0
 
     def _draw(self, loaded: LoadedRun, rounds: Rounds) -> tuple[Iterator[Tensor], str]:
+        from fastvae.run.generated import sample_chunks, vary_chunks  # imported here: it imports PyTorch
+
         given = conditions(self.label, self.length, self.condition)
         if self.strength is not None and not math.isfinite(self.strength):
             raise ValueError(f"--strength must be a finite number, got {self.strength}")
@@ -75,7 +78,7 @@ class Sample(OnRanks):
                     "--temperature"
                 )
             strength = 0.5 if self.strength is None else self.strength
-            varied = loaded.vary_chunks(self.like, self.num, strength=strength, seed=self.seed, rounds=rounds)
+            varied = vary_chunks(loaded, self.like, self.num, strength=strength, seed=self.seed, rounds=rounds)
             return varied, f"like test example {self.like}"
         shift = None
         if self.attribute is not None:
@@ -84,8 +87,8 @@ class Sample(OnRanks):
             raise ValueError("--strength requires --like or --attribute")
         words = [f"{name} {value}" for name, value in given.items()] + ([self.attribute] if self.attribute else [])
         title = ", ".join(["samples from the prior", *words])
-        samples = loaded.sample_chunks(
-            self.num, seed=self.seed, shift=shift, temperature=self.temperature, rounds=rounds, **given
+        samples = sample_chunks(
+            loaded, self.num, given, seed=self.seed, shift=shift, temperature=self.temperature, rounds=rounds
         )
         return samples, title
 

@@ -12,18 +12,16 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fastvae.data import Data, MicroBatch, Source, evaluation_batch
 from fastvae.distributed import Rounds
 from fastvae.distributions import DiagonalGaussian
 from fastvae.evaluate import Evaluation, combine_parts, evaluation_part, scores
 from fastvae.generative import AnyModel, mean_of
-from fastvae.ops import noise_key
-from fastvae.records import PAD
+from fastvae.records import Batch
 from fastvae.run.config import RunConfig
 
-Examples = Any  # see `LoadedRun.source`
+Examples = Any  # "train", "test", a file or folder, a source, or an object in memory (see `LoadedRun.source`)
 
 
 class RunParts(Protocol):
@@ -50,7 +48,11 @@ class RunParts(Protocol):
         ...
 
     def source(self, examples: Examples = "test") -> Source:
-        """The examples that a word, a path, a source or an object in memory stands for."""
+        """Return examples as a source."""
+        ...
+
+    def batch(self, indices: Tensor, examples: Examples = "test") -> Batch:
+        """Some examples, by their indices int64 [B], as evaluation sees them."""
         ...
 
 
@@ -145,65 +147,7 @@ def encode_chunks(
     yield from over_examples(run, source, encode, rounds)
 
 
-@torch.no_grad()
-def generate_chunks(
-    run: RunParts,
-    num: int,
-    draw: Callable[[int, Tensor], Tensor],
-    *,
-    condition: Tensor | None,
-    seed: int,
-    rounds: Rounds | None = None,
-    **how: Any,
-) -> Iterator[Tensor]:
-    """Yield generated examples, [B, ...] a chunk.
-
-    Args:
-        run: the run.
-        num: number of examples on all ranks together.
-        draw: returns latents [B, ...] for their number and their noise key.
-        condition: [num, C], or None.
-        seed: seed of the noise.
-        rounds: the ranks that share the chunks; None is this process alone.
-        how: options of the model's ``generate``.
-    """
-    able, rows = AnyModel(run.model), run.config.train.eval_batch_size
-
-    @torch.no_grad()
-    def chunk(number: int) -> dict[str, Tensor]:
-        first, stop = number * rows, min((number + 1) * rows, num)
-        key = noise_key(seed, 0, first, device=run.device)
-        z = draw(stop - first, key)
-        if number == 1:
-            _check_rows_differ(z, draw, noise_key(seed, 0, 0, device=run.device))
-        given = None if condition is None else condition[first:stop]
-        return {"examples": able.generate(z, given, key, **how)}
-
-    for each in (rounds or Rounds()).in_order(-(-num // rows), chunk):
-        yield each["examples"]
-
-
-def join(chunks: Iterable[Tensor]) -> Tensor:
-    """Concatenate chunks of examples; shorter sentences are padded."""
-    parts = list(chunks)
-    width = max(part.shape[-1] for part in parts)
-    return torch.cat([F.pad(part, (0, width - part.shape[-1]), value=PAD) for part in parts])
-
-
 def drain(chunks: Iterable[Any]) -> None:
     """Take this rank's part in work whose results rank 0 receives."""
     for _ in chunks:
         pass
-
-
-def _check_rows_differ(z: Tensor, draw: Callable[[int, Tensor], Tensor], first_key: Tensor) -> None:
-    """Check that a user's prior does not repeat its first latents in the second chunk.
-
-    Raises:
-        ValueError: it does.
-    """
-    if z.is_floating_point() and z.numel() > 1 and torch.equal(z, draw(len(z), first_key)):
-        raise ValueError(
-            "sample: the prior returns the same latents for different rows; row i of draw_prior(num, noise_key) must be"
-            " a function of the seed noise_key[0] and of noise_key[2] + i, as that of fastvae.ops.philox_normal is"
-        )
