@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compress(Settings):
-    """Compress a file of pixels to an .fvc file, from which `decompress` restores it byte for byte."""
+    """Compress a file of pixels to an .fvc file, from which `decompress` restores it byte for byte.
+
+    A file is one stream of bits, so one process codes it, on the CPU, whose arithmetic the decoding repeats. Under
+    torchrun, rank 0 alone runs this command.
+    """
 
     run: RunDirectory
     """Run directory of a VAE that was trained on similar images."""
@@ -65,7 +69,10 @@ class Compress(Settings):
 
 @dataclass(frozen=True)
 class Decompress(Settings):
-    """Restore the file that `compress` read from an .fvc file; a file that cannot be decoded is refused."""
+    """Restore the file that `compress` read from an .fvc file; a file that cannot be decoded is refused.
+
+    Under torchrun, rank 0 alone runs this command.
+    """
 
     run: RunDirectory
     """Run directory that compressed it."""

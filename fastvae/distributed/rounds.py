@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fastvae.distributed.stop import StopRequest, exit_code
-from fastvae.distributed.world import World, enter_world
+from fastvae.distributed.world import World, choose_device, enter_world
 
 
 class Rounds:
@@ -76,7 +77,17 @@ class Rounds:
 
 @contextmanager
 def enter_rounds(device: str = "auto", *, timeout_s: float = 600.0) -> Iterator[tuple[World, Rounds]]:
-    """Context with the ranks that a launcher started and their rounds; see `enter_world`."""
+    """Context with the ranks that a launcher started and their rounds; see `enter_world`.
+
+    A process that neither a launcher nor srun started is alone, also in a Slurm job of several tasks.
+
+    Raises:
+        ValueError: srun started several processes that no launcher connects.
+    """
+    if not {"RANK", "WORLD_SIZE", "SLURM_STEP_NUM_TASKS"} & os.environ.keys():
+        world = World(device=choose_device(device, 0))
+        yield world, Rounds(world)
+        return
     with enter_world(device, timeout_s=timeout_s) as world:
         stop = StopRequest(world)
         if world.world_size == 1:  # signals then act as in any program

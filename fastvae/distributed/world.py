@@ -98,12 +98,12 @@ def world_from_environment(device: str = "auto", environment: Mapping[str, str] 
         raise ValueError(
             f"WORLD_SIZE is {world_size} in the environment, but {missing[0]} is not set: this process was not "
             "started by a "
-            "launcher. Unset WORLD_SIZE to train with one process, or start with torchrun"
+            "launcher. Unset WORLD_SIZE to use one process, or start with torchrun"
         )
     if not 0 <= rank < world_size:
         raise ValueError(
             f"RANK must be in 0 to WORLD_SIZE - 1, got RANK {rank} and WORLD_SIZE {variables.get('WORLD_SIZE')}. "
-            "Unset both to train with one process, or start with torchrun"
+            "Unset both to use one process, or start with torchrun"
         )
     if "RANK" not in variables:
         _refuse_bare_srun(variables)
@@ -118,9 +118,9 @@ def _refuse_bare_srun(variables: Mapping[str, str]) -> None:
             tasks = _environment_int(variables, name, 1)
             if tasks > 1:
                 raise ValueError(
-                    f"{name} is {tasks}, but no launcher connects the {tasks} processes: each would train "
-                    "alone. Start with `fastvae submit` or launch/slurm/train.sbatch, or give srun --ntasks-per-node=1 "
-                    f"and torchrun; to train with one process, give srun --ntasks=1, or unset {name}"
+                    f"{name} is {tasks}, but no launcher connects the {tasks} processes: each would do "
+                    "all of the work alone. Start with `fastvae submit` or launch/slurm/train.sbatch, or give srun "
+                    f"--ntasks-per-node=1 and torchrun; to use one process, give srun --ntasks=1, or unset {name}"
                 )
             return
 

@@ -86,6 +86,17 @@ def test_one_process_of_many_runs_commands_that_are_not_shared(
     assert capsys.readouterr().err.count("rank 0 alone runs reconstruct") == 1
 
 
+def test_a_command_in_a_slurm_job_is_one_process_unless_srun_starts_several(
+    run: fastvae.LoadedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", str(run.directory), "--num-samples=1"]
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    assert cli.main(words) == 0
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    assert cli.main(words) == 2
+    assert "SLURM_STEP_NUM_TASKS is 4, but no launcher connects the 4 processes" in capsys.readouterr().err
+
+
 def test_latents_are_written_chunk_by_chunk(run: fastvae.LoadedRun, tmp_path: Path) -> None:
     source = Huge(run.data.test)
     run.save_latents(tmp_path / "z.npz", source)
