@@ -89,7 +89,7 @@ def enter_rounds(device: str = "auto", *, timeout_s: float = 600.0) -> Iterator[
         yield world, Rounds(world)
         return
     with enter_world(device, timeout_s=timeout_s) as world:
-        stop = StopRequest(world)
+        stop = StopRequest(world, kept="no file was written")
         if world.world_size == 1:  # signals then act as in any program
             yield world, Rounds(world, stop)
             return
