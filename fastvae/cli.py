@@ -45,7 +45,9 @@ COMMANDS: dict[str, type[Callable[[], int]]] = {
     "export": Export,
     "status": Status,
 }
-_ON_EVERY_PROCESS = ("doctor", "bench")  # they report on this process; of others the first process writes the result
+# Those that report on this process, and those whose processes share the work. Rank 0 alone runs the others.
+_ON_EVERY_PROCESS = ("doctor", "bench", "evaluate", "score", "encode", "sample", "anomaly-report")
+_USERS_ERRORS = (ValueError, TypeError, OSError, ModuleNotFoundError)  # reported in one line, with exit code 2
 RECIPE_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {  # their options depend on the recipe
     "train": train,
     "verify-resume": verify_resume,
@@ -57,8 +59,8 @@ RECIPE_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {  # their options 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return the exit code. Invalid input is reported in one line on stderr, with code 2.
 
-    Of many processes the first says what is wrong with the command line; what goes wrong later is said by the process
-    that it happens to. Commands that use a finished run are run by the first process alone, so that their result does
+    Of several processes, rank 0 reports what is wrong with the command line, and every process its later errors. The
+    processes of some commands share the work; rank 0 alone runs the other commands on a finished run. The result does
     not depend on the number of processes.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -76,9 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words[0] not in COMMANDS:
             raise UsageError(unknown("command", words[0], [*COMMANDS, *RECIPE_COMMANDS]))
         command = parse(COMMANDS[words[0]], words[1:], words[0])
-        if words[0] not in _ON_EVERY_PROCESS and not is_first_process():
-            print(f"fastvae: {this_process()}rank 0 alone runs {words[0]}", file=sys.stderr)
-            return 0
+        if words[0] not in _ON_EVERY_PROCESS and os.environ.get("WORLD_SIZE", "1") != "1":
+            if not is_first_process():
+                return 0
+            print(f"fastvae: rank 0 alone runs {words[0]}; the other processes end", file=sys.stderr)
         return command()
     except UsageError as error:
         if is_first_process():
@@ -87,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of the output has closed it, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
+    except _USERS_ERRORS as error:
         print(f"fastvae: {this_process()}{error}", file=sys.stderr)
         return 2
     except RuntimeError as error:
@@ -98,6 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         if not isinstance(error, (TrainingDiverged, PeerFailed)):
             raise
+        if isinstance(error, PeerFailed) and error.is_same_error:
+            return 2 if isinstance(error.__cause__, _USERS_ERRORS) else 1
         print(f"fastvae: {error}", file=sys.stderr)
         return 1
 

@@ -169,7 +169,7 @@ class GenerativeModel(Protocol):
         ...
 
     def draw_prior(self, num: int, noise_key: Tensor) -> Tensor:
-        """Latents from the prior, [num, ...]."""
+        """Latents from the prior, [num, ...]; row i is a function of the key's seed and of its first_row + i."""
         ...
 
     def sample(self, num: int, noise_key: Tensor, *, condition: Tensor | None = None) -> Tensor:

@@ -22,6 +22,6 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores >= processes ? cores / proces
 # Without this a restart may read the addresses of the dead processes, and fail.
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 echo "launch/local.sh: $processes processes, $OMP_NUM_THREADS threads each, $gpus GPUs" >&2
-exec "$PYTHON" -m torch.distributed.run --standalone --nproc-per-node "$processes" --max-restarts "${RESTARTS:-0}" \
+exec "$PYTHON" -m fastvae.cluster.torchrun --standalone --nproc-per-node "$processes" --max-restarts "${RESTARTS:-0}" \
     --signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 \
     -m fastvae train "$@"

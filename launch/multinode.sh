@@ -37,7 +37,7 @@ if [ -n "${INTERFACE:-}" ]; then
 fi
 
 echo "launch/multinode.sh: $NODES nodes, $processes processes here, head $HEAD:${PORT:-29500}, interface ${INTERFACE:-any}" >&2
-exec "$PYTHON" -m torch.distributed.run --nnodes "$NODES" --nproc-per-node "$processes" \
+exec "$PYTHON" -m fastvae.cluster.torchrun --nnodes "$NODES" --nproc-per-node "$processes" \
     --rdzv-id "${RUN_ID:-fastvae}" --rdzv-backend c10d --rdzv-endpoint "$HEAD:${PORT:-29500}" \
     --rdzv-conf "last_call_timeout=${LAST_CALL_TIMEOUT:-5},keep_alive_interval=1" --monitor-interval 0.5 \
     --max-restarts "${RESTARTS:-3}" --signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 \

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +13,12 @@ from torch import Tensor
 from fastvae.applications.config import ANOMALY_SAMPLES
 from fastvae.data import Data, MicroBatch
 from fastvae.data.table.columns import TABLE_FILE, columns_from_bytes
+from fastvae.distributed import Rounds
 from fastvae.generative import AnyModel
 from fastvae.likelihoods import BoundTable
 from fastvae.models import VAE
 from fastvae.run import Examples, LoadedRun
+from fastvae.run.chunks import over_examples
 
 _PCA_VARIANCE = 0.9  # the fraction of the variance that PCA keeps
 
@@ -56,18 +58,26 @@ def score_rows(
         names: the names of the C columns.
         num_samples: number of samples of z that the column terms are averaged over.
     """
-    latent, columns = [], []
-    for micro in batches:
-        batch = micro.batch
-        posterior = model.encode(batch)
-        z, rate, _ = model.prior.rsample_rate(posterior, micro.key, num_samples=num_samples, evaluation=True)
-        bound = model.decode(z.view(num_samples, *posterior.mu.shape), batch)
-        assert isinstance(bound, BoundTable)
-        columns.append(-bound.log_prob_per_column(batch.target, batch.mask).double().mean(0).cpu())
-        kl = model.prior.kl(posterior)
-        latent.append((rate.view(num_samples, -1).mean(0) if kl is None else kl).double().cpu())
-    rates, shares = torch.cat(latent), torch.cat(columns)
-    return Scores(rates + shares.sum(1), rates, shares, tuple(names))
+    names = tuple(names)
+    return _join([_terms(model, micro, num_samples) for micro in batches], names)
+
+
+def _terms(model: VAE, micro: MicroBatch, num_samples: int) -> dict[str, Tensor]:
+    """The latent term [B] and the column terms [B, C] of rows, float64 nats."""
+    batch = micro.batch
+    posterior = model.encode(batch)
+    z, rate, _ = model.prior.rsample_rate(posterior, micro.key, num_samples=num_samples, evaluation=True)
+    bound = model.decode(z.view(num_samples, *posterior.mu.shape), batch)
+    assert isinstance(bound, BoundTable)
+    columns = -bound.log_prob_per_column(batch.target, batch.mask).double().mean(0)
+    kl = model.prior.kl(posterior)
+    latent = (rate.view(num_samples, -1).mean(0) if kl is None else kl).double()
+    return {"latent": latent.cpu(), "columns": columns.cpu()}
+
+
+def _join(parts: Sequence[Mapping[str, Tensor]], names: tuple[str, ...]) -> Scores:
+    latent, columns = (torch.cat([part[name] for part in parts]) for name in ("latent", "columns"))
+    return Scores(latent + columns.sum(1), latent, columns, names)
 
 
 def score_run(run: LoadedRun, examples: Examples = "test", *, num_samples: int = ANOMALY_SAMPLES) -> Scores:
@@ -76,7 +86,22 @@ def score_run(run: LoadedRun, examples: Examples = "test", *, num_samples: int =
     Raises:
         ValueError: the run was not trained on a table.
     """
-    return score_rows(require_table(run), run.batches(examples), column_names(run.data), num_samples=num_samples)
+    scores = score_on_ranks(run, examples, Rounds(), num_samples=num_samples)
+    assert scores is not None  # one process has all rows
+    return scores
+
+
+def score_on_ranks(
+    run: LoadedRun, examples: Examples, rounds: Rounds, *, num_samples: int = ANOMALY_SAMPLES
+) -> Scores | None:
+    """Like `score_run`, by ranks that share the rows; None on ranks other than 0.
+
+    Raises:
+        ValueError: the run was not trained on a table.
+    """
+    model = require_table(run)
+    parts = list(over_examples(run, examples, lambda micro: _terms(model, micro, num_samples), rounds))
+    return _join(parts, column_names(run.data)) if rounds.is_main else None
 
 
 def check_contamination(contamination: float) -> None:
@@ -89,20 +114,29 @@ def check_contamination(contamination: float) -> None:
         raise ValueError(f"--contamination: must be in (0, 0.5], the fraction of anomalies, got {contamination}")
 
 
-def threshold_of(train_scores: Tensor, contamination: float) -> float:
-    """The score above which a row is an anomaly: the ``1 - contamination`` quantile of the training rows' scores [M].
+@dataclass(frozen=True)
+class Threshold:
+    """The score above which a row is an anomaly."""
 
-    The training rows may include anomalies; the fraction of training rows above the threshold is ``contamination``.
-    """
-    return float(np.quantile(train_scores.double().numpy(), 1 - contamination))
+    nats: float
+    """The ``1 - contamination`` quantile of the training rows' scores."""
+    contamination: float
+    """The fraction of training rows, which may include anomalies, above the threshold."""
+    num_train: int
+    """Number of training rows."""
 
+    @classmethod
+    def of(cls, train_scores: Tensor, contamination: float) -> Threshold:
+        """The threshold of training scores [M] in nats."""
+        quantile = float(np.quantile(train_scores.double().numpy(), 1 - contamination))
+        return cls(quantile, contamination, len(train_scores))
 
-def threshold_line(threshold: float, contamination: float, num_train: int, is_anomaly: Tensor) -> str:
-    """The threshold and how many rows [N] are above it, in words."""
-    return (
-        f"threshold {threshold:.4f} nats, exceeded by {contamination:.2%} of {num_train:,} training rows;"
-        f" {int(is_anomaly.sum()):,} of {len(is_anomaly):,} rows exceed it"
-    )
+    def line(self, num_above: int, num_rows: int) -> str:
+        """The threshold and how many rows are above it, in words."""
+        return (
+            f"threshold {self.nats:.4f} nats, exceeded by {self.contamination:.2%} of {self.num_train:,} training rows;"
+            f" {num_above:,} of {num_rows:,} rows exceed it"
+        )
 
 
 def require_table(run: LoadedRun) -> VAE:

@@ -9,18 +9,24 @@ from typing import TYPE_CHECKING
 
 from fastvae import applications
 from fastvae.applications.config import ANOMALY_SAMPLES
-from fastvae.commands.options import Device, OnRun, RowNames, RunDirectory, load_run, output_file, row_names
+from fastvae.commands.options import RowNames, RunDirectory, output_file, row_names
+from fastvae.commands.ranks import OnRanks
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fastvae.applications.anomalies import Array, Detection, Scores
+    from fastvae.applications.anomalies import Array, Detection, Scores, Threshold
+    from fastvae.data import Source
+    from fastvae.distributed import Rounds
     from fastvae.run import LoadedRun
 
 
 @dataclass(frozen=True)
-class AnomalyReport(OnRun):
-    """Report the least likely rows of a table and the columns that explain them; AUROC if anomalies are labelled."""
+class AnomalyReport(OnRanks):
+    """Report the least likely rows of a table and the columns that explain them; AUROC if anomalies are labelled.
+
+    Under torchrun, the processes share the rows.
+    """
 
     run: RunDirectory
     """The run directory."""
@@ -36,8 +42,6 @@ class AnomalyReport(OnRun):
     contamination: float | None = None
     """Expected fraction of anomalies, in (0, 0.5]: rows whose score only that fraction of the training rows exceeds are
     marked as anomalies in a column is_anomaly; None marks none."""
-    device: Device = "auto"
-    """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
         if self.top < 1 or self.num_samples < 2:
@@ -47,27 +51,33 @@ class AnomalyReport(OnRun):
         if self.contamination is not None:
             applications.anomalies.check_contamination(self.contamination)
         out = None if self.out is None else output_file(self.out, (".csv",))
-        loaded = load_run(self.run, self.device, self.module)
-        applications.anomalies.require_table(loaded)
-        source = loaded.source(self.data or "test")
-        scores = applications.anomalies.score_run(loaded, source, num_samples=self.num_samples)
+        with self.on_ranks(self.run) as (loaded, rounds):
+            applications.anomalies.require_table(loaded)
+            source = loaded.source(self.data or "test")
+            scores = applications.anomalies.score_on_ranks(loaded, source, rounds, num_samples=self.num_samples)
+            threshold = None if self.contamination is None else self._threshold(loaded, rounds, self.contamination)
+        if scores is not None:
+            self._report(loaded, source, scores, threshold, out or loaded.directory / "anomalies.csv")
+        return 0
+
+    def _threshold(self, loaded: LoadedRun, rounds: Rounds, contamination: float) -> Threshold | None:
+        """The score above which a row is an anomaly; None on ranks other than 0."""
+        train = applications.anomalies.score_on_ranks(loaded, "train", rounds, num_samples=self.num_samples)
+        return None if train is None else applications.anomalies.Threshold.of(train.total, contamination)
+
+    def _report(
+        self, loaded: LoadedRun, source: Source, scores: Scores, threshold: Threshold | None, out: Path
+    ) -> None:
+        """Print the report and write the scores of all rows."""
         rows = row_names(loaded, source)
         print(row_table(scores, rows, self.top))
-        is_anomaly = None if self.contamination is None else self._mark(loaded, scores, self.contamination)
-        out = out or loaded.directory / "anomalies.csv"
+        is_anomaly = None if threshold is None else scores.total > threshold.nats
+        if threshold is not None and is_anomaly is not None:
+            print("\n" + threshold.line(int(is_anomaly.sum()), len(is_anomaly)))
         write_scores(out, scores, rows, is_anomaly)
         if source.labels is not None:
             print("\n" + self._detection(loaded, scores, source.labels.double().numpy()))
         print(f"\n{out}  {len(scores.total)} rows")
-        return 0
-
-    def _mark(self, loaded: LoadedRun, scores: Scores, contamination: float) -> Tensor:
-        """Whether each row is an anomaly, bool [N]; prints the threshold."""
-        train = applications.anomalies.score_run(loaded, "train", num_samples=self.num_samples).total
-        threshold = applications.anomalies.threshold_of(train, contamination)
-        is_anomaly = scores.total > threshold
-        print("\n" + applications.anomalies.threshold_line(threshold, contamination, len(train), is_anomaly))
-        return is_anomaly
 
     def _detection(self, loaded: LoadedRun, scores: Scores, labels: Array) -> str:
         """Return the detection metrics of labelled anomalies, or why they are not defined."""

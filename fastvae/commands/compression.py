@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 class Compress(Settings):
     """Compress a file of pixels, or a folder of images, to an .fvc file.
 
-    `decompress` restores the file byte for byte, and every image of a folder with its name and its pixels.
+    `decompress` restores the file byte for byte, and every image of a folder with its name and its pixels. An .fvc file
+    is one stream of bits, so one process codes it, on the CPU, whose arithmetic the decoding repeats. Under torchrun,
+    rank 0 alone runs this command.
     """
 
     run: RunDirectory
@@ -67,7 +69,10 @@ class Compress(Settings):
 
 @dataclass(frozen=True)
 class Decompress(Settings):
-    """Restore the file or folder that `compress` read from an .fvc file; a file that cannot be decoded is refused."""
+    """Restore the file or folder that `compress` read from an .fvc file; a file that cannot be decoded is refused.
+
+    Under torchrun, rank 0 alone runs this command.
+    """
 
     run: RunDirectory
     """Run directory that compressed it."""

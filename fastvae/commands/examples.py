@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,16 +21,21 @@ from fastvae.commands.options import (
     save_numbers,
     write_examples,
 )
+from fastvae.commands.ranks import OnRanks
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from fastvae.distributed import Rounds
     from fastvae.run import LoadedRun
 
 
 @dataclass(frozen=True)
-class Sample(OnRun):
-    """Sample new examples from the prior, or variations of a test example, and write them."""
+class Sample(OnRanks):
+    """Sample new examples from the prior, or variations of a test example, and write them.
+
+    Under torchrun, the processes share the examples.
+    """
 
     run: RunDirectory
     """The run directory."""
@@ -55,17 +61,24 @@ class Sample(OnRun):
     out: Path | None = None
     """Output file or folder; None is samples.png (or .txt, ...) in the run directory. A .npz file stores the examples
     as an array."""
-    device: Device = "auto"
-    """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
-        loaded = load_run(self.run, self.device, self.module)
-        path = output_path(loaded, self.out, "samples")
-        examples, title = self._draw(loaded)
+        from fastvae.run.chunks import drain  # imported here: they import PyTorch
+        from fastvae.run.generated import join
+
+        with self.on_ranks(self.run) as (loaded, rounds):
+            path = output_path(loaded, self.out, "samples")
+            found, title = self._draw(loaded, rounds)
+            if not rounds.is_main:
+                drain(found)
+                return 0
+            examples = join(found)
         print(write_examples(loaded, path, examples, title=title))
         return 0
 
-    def _draw(self, loaded: LoadedRun) -> tuple[Tensor, str]:
+    def _draw(self, loaded: LoadedRun, rounds: Rounds) -> tuple[Iterator[Tensor], str]:
+        from fastvae.run.generated import sample_chunks, vary_chunks  # imported here: it imports PyTorch
+
         given = conditions(self.label, self.length, self.condition)
         if self.strength is not None and not math.isfinite(self.strength):
             raise ValueError(f"--strength must be a finite number, got {self.strength}")
@@ -76,7 +89,8 @@ class Sample(OnRun):
                     "--temperature"
                 )
             strength = 0.5 if self.strength is None else self.strength
-            return loaded.vary(self.like, self.num, strength=strength, seed=self.seed), f"like test example {self.like}"
+            varied = vary_chunks(loaded, self.like, self.num, strength=strength, seed=self.seed, rounds=rounds)
+            return varied, f"like test example {self.like}"
         shift = None
         if self.attribute is not None:
             shift = loaded.attribute_direction(self.attribute) * (1.0 if self.strength is None else self.strength)
@@ -84,7 +98,9 @@ class Sample(OnRun):
             raise ValueError("--strength requires --like or --attribute")
         words = [f"{name} {value}" for name, value in given.items()] + ([self.attribute] if self.attribute else [])
         title = ", ".join(["samples from the prior", *words])
-        samples = loaded.sample(self.num, seed=self.seed, shift=shift, temperature=self.temperature, **given)
+        samples = sample_chunks(
+            loaded, self.num, given, seed=self.seed, shift=shift, temperature=self.temperature, rounds=rounds
+        )
         return samples, title
 
 

@@ -4,52 +4,58 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastvae import applications
-from fastvae.commands.options import NUMBERS, Device, OnRun, RowNames, RunDirectory, load_run, output_file, row_names
+from fastvae.commands.options import NUMBERS, RunDirectory, output_file, row_names
+from fastvae.commands.ranks import OnRanks
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from fastvae.applications.anomalies import Threshold
+    from fastvae.data import Source
+    from fastvae.distributed import Rounds
     from fastvae.run import LoadedRun
 
 
 @dataclass(frozen=True)
-class Evaluate(OnRun):
-    """Compute the bounds of a finished run on its test set, in nats per example."""
+class Evaluate(OnRanks):
+    """Compute the bounds of a finished run on its test set, in nats per example.
+
+    Under torchrun, the processes share the examples.
+    """
 
     run: RunDirectory
     """The run directory."""
     num_samples: int | None = None
     """Number of importance samples of nll_nats; 1 is the negative ELBO, None the run's --train.final-samples."""
-    device: Device = "auto"
-    """Device; auto is a GPU if one is available."""
     json: bool = False
     """Print one JSON object instead of a table, with the values per latent dimension."""
 
     def __call__(self) -> int:
-        loaded = load_run(self.run, self.device, self.module)
-        num_samples = loaded.config.train.final_samples if self.num_samples is None else self.num_samples
-        values = loaded.evaluate(num_samples).known()
-        if self.json:
-            print(json.dumps(values))
-        else:
+        from fastvae.run.chunks import evaluate_run  # imported here: it imports PyTorch
+
+        with self.on_ranks(self.run) as (loaded, rounds):
+            num_samples = loaded.config.train.final_samples if self.num_samples is None else self.num_samples
+            evaluation = evaluate_run(loaded, num_samples, rounds)
+        if evaluation is not None:
+            values = evaluation.known()
             option = "--train.final-samples of the run" if self.num_samples is None else "--num-samples"
-            print(evaluation_table(values, notes={"num_samples": option}))
+            print(json.dumps(values) if self.json else evaluation_table(values, notes={"num_samples": option}))
         return 0
 
 
 @dataclass(frozen=True)
-class Score(OnRun):
+class Score(OnRanks):
     """Write the negative bound of each example in nats (large is unlikely) to a CSV file.
 
     Rows of a table have their number in the file, 1 below the header, and their ID, as in `anomaly-report`; other
     examples count from 0, as in `interpolate`. The score of a model that estimates no ELBO, such as a deterministic
-    autoencoder, is its distortion, the squared error.
+    autoencoder, is its distortion, the squared error. Under torchrun, the processes share the examples.
     """
 
     run: RunDirectory
@@ -62,48 +68,67 @@ class Score(OnRun):
     """Number of importance samples: 1 is the negative ELBO, more a tighter bound."""
     contamination: float | None = None
     """Of a table: expected fraction of anomalies, in (0, 0.5]; see `anomaly-report`. None marks none."""
-    device: Device = "auto"
-    """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
+        from fastvae.run.chunks import drain, score_chunks  # imported here: it imports PyTorch
+
         if self.contamination is not None:
             applications.anomalies.check_contamination(self.contamination)
         out = output_file(self.out, (".csv",))
-        loaded = load_run(self.run, self.device, self.module)
-        if self.contamination is not None:
-            applications.anomalies.require_table(loaded)
-        source = loaded.source(self.data or "test")
-        values = loaded.score(source, num_samples=self.num_samples)
-        from fastvae.generative import AnyModel  # imported here: it imports PyTorch
-
-        model = AnyModel(loaded.model)
-        score = "negative_elbo_nats" if self.num_samples == 1 else "nll_nats"
-        is_table = loaded.data.kind == "table"
-        examples = RowNames(("example",), tuple((number,) for number in range(len(values))))
-        names = row_names(loaded, source) if is_table else examples
-        marks = None if self.contamination is None else self._mark(loaded, values, self.contamination)
-        with out.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            name = score if model.estimates_elbo else model.distortion_name
-            writer.writerow([*names.header, name, *([] if marks is None else ["is_anomaly"])])
-            ends = [[]] * len(values) if marks is None else [[int(mark)] for mark in marks.tolist()]
-            for start, value, end in zip(names.rows, values.tolist(), ends, strict=True):
-                writer.writerow([*start, f"{value:.6f}", *end])
-        print(f"{out}  {len(values)} examples, mean {values.mean():.4f} {model.distortion_unit}")
+        with self.on_ranks(self.run) as (loaded, rounds):
+            if self.contamination is not None:
+                applications.anomalies.require_table(loaded)
+            source = loaded.source(self.data or "test")
+            threshold = None if self.contamination is None else self._threshold(loaded, rounds, self.contamination)
+            scores = score_chunks(loaded, source, num_samples=self.num_samples, rounds=rounds)
+            if rounds.is_main:
+                self._write(out, loaded, source, scores, threshold)
+            else:
+                drain(scores)
         return 0
 
-    def _mark(self, loaded: LoadedRun, values: Tensor, contamination: float) -> Tensor:
-        """Whether each row is an anomaly, bool [N]; prints the threshold."""
-        train = loaded.score("train", num_samples=self.num_samples)
-        threshold = applications.anomalies.threshold_of(train, contamination)
-        is_anomaly = values > threshold
-        print(applications.anomalies.threshold_line(threshold, contamination, len(train), is_anomaly))
-        return is_anomaly
+    def _threshold(self, loaded: LoadedRun, rounds: Rounds, contamination: float) -> Threshold | None:
+        """The score above which a row is an anomaly; None on ranks other than 0."""
+        import torch  # imported here: it takes a second
+
+        from fastvae.run.chunks import score_chunks
+
+        train = list(score_chunks(loaded, "train", num_samples=self.num_samples, rounds=rounds))
+        return applications.anomalies.Threshold.of(torch.cat(train), contamination) if rounds.is_main else None
+
+    def _write(
+        self, out: Path, loaded: LoadedRun, source: Source, scores: Iterable[Tensor], threshold: Threshold | None
+    ) -> None:
+        """Write the scores as they arrive, and print their number and mean."""
+        from fastvae.generative import AnyModel  # imported here: they import PyTorch
+        from fastvae.run.npz import replacing_file
+
+        model = AnyModel(loaded.model)
+        bound = "negative_elbo_nats" if self.num_samples == 1 else "nll_nats"
+        names = row_names(loaded, source) if loaded.data.kind == "table" else None
+        num, num_above, total = 0, 0, 0.0
+        with replacing_file(out) as path, path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            header = ("example",) if names is None else names.header
+            name = bound if model.estimates_elbo else model.distortion_name
+            writer.writerow([*header, name, *([] if threshold is None else ["is_anomaly"])])
+            for chunk in scores:
+                for value in chunk.tolist():
+                    marks = [] if threshold is None else [int(value > threshold.nats)]
+                    writer.writerow([*((num,) if names is None else names.rows[num]), f"{value:.6f}", *marks])
+                    num, num_above = num + 1, num_above + sum(marks)
+                total += float(chunk.sum())
+        if threshold is not None:
+            print(threshold.line(num_above, num))
+        print(f"{out}  {num} examples, mean {total / num:.4f} {model.distortion_unit}")
 
 
 @dataclass(frozen=True)
-class Encode(OnRun):
-    """Write the posteriors of a data set's examples: an npz file with mu and logvar [N, D], and label [N]."""
+class Encode(OnRanks):
+    """Write the posteriors of a data set's examples: an npz file with mu and logvar [N, D], and label [N].
+
+    Under torchrun, the processes share the examples.
+    """
 
     run: RunDirectory
     """The run directory."""
@@ -113,12 +138,13 @@ class Encode(OnRun):
     """Split of the run's data."""
     data: Path | None = None
     """A file or folder of examples, instead of the run's data."""
-    device: Device = "auto"
-    """Device; auto is a GPU if one is available."""
 
     def __call__(self) -> int:
         out = output_file(self.out, (NUMBERS,))
-        print(load_run(self.run, self.device, self.module).save_latents(out, self.data or self.split))
+        with self.on_ranks(self.run) as (loaded, rounds):
+            loaded.save_latents(out, self.data or self.split, rounds=rounds)
+            if rounds.is_main:
+                print(out)
         return 0
 
 

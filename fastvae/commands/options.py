@@ -14,6 +14,7 @@ from fastvae import run as runs
 from fastvae.settings import Settings
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from fastvae.data import Source
@@ -33,7 +34,7 @@ class OnRun(Settings):
     """For a run of `fastvae train FILE.py:FUNCTION` or from Python: FILE.py:FUNCTION that builds its model and data."""
 
 
-def load_run(directory: Path, device: Device, module: str | None = None) -> LoadedRun:
+def load_run(directory: Path, device: Device | torch.device, module: str | None = None) -> LoadedRun:
     """Load a run on a device; ``auto`` is a GPU if one is available.
 
     Args:
@@ -46,7 +47,7 @@ def load_run(directory: Path, device: Device, module: str | None = None) -> Load
     """
     from fastvae.distributed.world import choose_device  # imported here: it imports PyTorch
 
-    chosen = choose_device(device, 0)
+    chosen = choose_device(device, 0) if isinstance(device, str) else device
     return (
         runs.load(directory, device=chosen) if module is None else runs.load_with_file(directory, module, device=chosen)
     )

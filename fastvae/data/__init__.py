@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fastvae.data.dataset import Data, State, condition_on, hold_out
     from fastvae.data.kind import Form, Handlers, Kind, Renderer
     from fastvae.data.kinds import KINDS, kind_of, kind_options, register_kind, resolve
-    from fastvae.data.loading.loader import Loader, MicroBatch, evaluation_batches, load_examples
+    from fastvae.data.loading.loader import Loader, MicroBatch, evaluation_batch, evaluation_batches, load_examples
     from fastvae.data.loading.prefetch import LoadError, Prefetcher
     from fastvae.data.objects import as_source
     from fastvae.data.order import order_index, share
@@ -59,6 +59,7 @@ __all__ = [
     "build_data",
     "condition_on",
     "describe",
+    "evaluation_batch",
     "evaluation_batches",
     "find_renderer",
     "hold_out",
@@ -83,7 +84,7 @@ __getattr__, __dir__ = lazy_names(
         "dataset": ("Data", "State", "condition_on", "hold_out"),
         "kind": ("Form", "Handlers", "Kind", "Renderer"),
         "kinds": ("KINDS", "kind_of", "kind_options", "register_kind", "resolve"),
-        "loading.loader": ("Loader", "MicroBatch", "evaluation_batches", "load_examples"),
+        "loading.loader": ("Loader", "MicroBatch", "evaluation_batch", "evaluation_batches", "load_examples"),
         "objects": ("as_source",),
         "order": ("order_index", "share"),
         "loading.prefetch": ("LoadError", "Prefetcher"),

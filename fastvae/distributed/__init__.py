@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         find_strategy,
     )
     from fastvae.distributed.peers.failure import Failure, PeerFailed, is_peer_error
+    from fastvae.distributed.rounds import Rounds, enter_rounds
     from fastvae.distributed.side_group import SideGroup
     from fastvae.distributed.strategy import StepReport, Strategy
     from fastvae.distributed.tensors import read_whole, write_tensors
@@ -27,6 +28,7 @@ __all__ = [
     "FSDPConfig",
     "Failure",
     "PeerFailed",
+    "Rounds",
     "SideGroup",
     "StepReport",
     "Strategy",
@@ -35,6 +37,7 @@ __all__ = [
     "StrategyOptions",
     "World",
     "build_strategy",
+    "enter_rounds",
     "enter_world",
     "find_strategy",
     "is_peer_error",
@@ -50,6 +53,7 @@ __getattr__, __dir__ = lazy_names(
         "deepspeed_settings": ("DeepSpeedConfig",),
         "peers.failure": ("Failure", "PeerFailed", "is_peer_error"),
         "kinds": ("STRATEGIES", "StrategyKind", "StrategyName", "build_strategy", "find_strategy"),
+        "rounds": ("Rounds", "enter_rounds"),
         "side_group": ("SideGroup",),
         "strategy": ("StepReport", "Strategy"),
         "tensors": ("read_whole", "write_tensors"),

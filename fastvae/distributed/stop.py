@@ -33,10 +33,17 @@ class StopRequest:
     Signals are handled by a separate thread, even while the main thread waits inside a library call. That thread ends
     the process immediately on a second request, and if the run has not ended ``grace_seconds`` after the first; the
     checkpoints on disk are kept.
+
+    Args:
+        world: the ranks.
+        grace_seconds: seconds from the first request to the end of the process.
+        kept: the end of the message of a process that ends immediately.
     """
 
-    def __init__(self, world: World, *, grace_seconds: float = 60.0) -> None:
-        self._world = world
+    def __init__(
+        self, world: World, *, grace_seconds: float = 60.0, kept: str = "the newest checkpoint is kept"
+    ) -> None:
+        self._world, self._kept = world, kept
         self._grace_seconds = grace_seconds
         self._local = 0
         self._flags = torch.zeros(2, dtype=torch.int32)
@@ -119,7 +126,7 @@ class StopRequest:
 
     def _force(self, why: str, *, where: bool = False) -> None:
         name = signal.Signals(self._local).name
-        text = f"fastvae: {name}: {why}; rank {self._world.rank} ends now; the newest checkpoint is kept\n"
+        text = f"fastvae: {name}: {why}; rank {self._world.rank} ends now; {self._kept}\n"
         os.write(2, text.encode())
         if where:
             faulthandler.dump_traceback(file=sys.__stderr__ or 2, all_threads=True)

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from fastvae.distributed.backend import Backend, choose_backend, leave_group
-from fastvae.distributed.peers.failure import Failure, PeerFailed, failure_here, is_peer_error
+from fastvae.distributed.peers.failure import Failure, PeerFailed, failure_here, is_peer_error, signals_held
 from fastvae.distributed.peers.rendezvous import meet
 from fastvae.distributed.peers.roster import Roster, to_stderr
 
@@ -98,12 +98,12 @@ def world_from_environment(device: str = "auto", environment: Mapping[str, str] 
         raise ValueError(
             f"WORLD_SIZE is {world_size} in the environment, but {missing[0]} is not set: this process was not "
             "started by a "
-            "launcher. Unset WORLD_SIZE to train with one process, or start with torchrun"
+            "launcher. Unset WORLD_SIZE to use one process, or start with torchrun"
         )
     if not 0 <= rank < world_size:
         raise ValueError(
             f"RANK must be in 0 to WORLD_SIZE - 1, got RANK {rank} and WORLD_SIZE {variables.get('WORLD_SIZE')}. "
-            "Unset both to train with one process, or start with torchrun"
+            "Unset both to use one process, or start with torchrun"
         )
     if "RANK" not in variables:
         _refuse_bare_srun(variables)
@@ -118,9 +118,9 @@ def _refuse_bare_srun(variables: Mapping[str, str]) -> None:
             tasks = _environment_int(variables, name, 1)
             if tasks > 1:
                 raise ValueError(
-                    f"{name} is {tasks}, but no launcher connects the {tasks} processes: each would train "
-                    "alone. Start with `fastvae submit` or launch/slurm/train.sbatch, or give srun --ntasks-per-node=1 "
-                    f"and torchrun; to train with one process, give srun --ntasks=1, or unset {name}"
+                    f"{name} is {tasks}, but no launcher connects the {tasks} processes: each would do "
+                    "all of the work alone. Start with `fastvae submit` or launch/slurm/train.sbatch, or give srun "
+                    f"--ntasks-per-node=1 and torchrun; to use one process, give srun --ntasks=1, or unset {name}"
                 )
             return
 
@@ -148,9 +148,7 @@ def enter_world(
     Raises:
         PeerFailed: the block raised because of another rank, which the message names; or the rendezvous failed.
     """
-    world = replace(world_from_environment(device), timeout_s=timeout_s)
-    if world.device.type == "cuda":
-        torch.cuda.set_device(world.device)
+    world = replace(world_from_environment("cpu"), timeout_s=timeout_s)
     # Then a group of one is a group too.
     started_by_launcher = {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
     owns_group = (world.world_size > 1 or started_by_launcher) and not dist.is_initialized()
@@ -164,29 +162,36 @@ def enter_world(
         roster = Roster(
             dist.PrefixStore("fastvae", store), world.rank, world.world_size, timeout_s, on_failure, last_words
         )
-    elif dist.is_initialized():
-        name = "nccl" if world.device.type == "cuda" and "nccl" in dist.get_backend_config() else "gloo"
-        world = replace(world, backend=Backend(name=name, reason="as the caller set it up"))
     failed, peer_failed = True, False
+    holding = ExitStack()
     try:
+        world = replace(world, device=choose_device(device, world.local_rank))
+        if world.device.type == "cuda":
+            torch.cuda.set_device(world.device)
         if roster is not None:
             world = replace(world, backend=_form_group(store, world))
+        elif dist.is_initialized():
+            name = "nccl" if world.device.type == "cuda" and "nccl" in dist.get_backend_config() else "gloo"
+            world = replace(world, backend=Backend(name=name, reason="as the caller set it up"))
         yield world
         if roster is not None:
             world.barrier()  # a rank that hangs at the end is detected by those that wait for it here
         failed = False
     except Exception as error:
+        holding.enter_context(signals_held())  # the launcher stops this process as soon as another one has ended
         own = failure_here(world.rank, error)
         failure = own if roster is None else roster.diagnose(error)
         if roster is None and on_failure is not None:
             on_failure(own)
         if failure == own:
             raise
-        peer_failed = roster is not None
-        raise PeerFailed(failure.seen_from(world.rank)) from error
+        is_same_error = failure.reason == own.reason  # such as an invalid setting: every rank leaves by itself
+        peer_failed = roster is not None and not is_same_error
+        raise PeerFailed(failure.seen_from(world.rank), is_same_error=is_same_error) from error
     finally:
-        if roster is not None:
-            _leave(roster, world, failed=failed, peer_failed=peer_failed)
+        with holding:
+            if roster is not None:
+                _leave(roster, world, failed=failed, peer_failed=peer_failed)
 
 
 def _form_group(store: dist.Store, world: World) -> Backend:

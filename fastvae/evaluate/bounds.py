@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastvae.evaluate.latent import LatentMoments
+from fastvae.evaluate.latent import LatentMoments, latent_part
 from fastvae.evaluate.support import support_of
 from fastvae.generative import AnyModel
 from fastvae.objective import log_mean_exp
@@ -106,22 +106,76 @@ def evaluate(
     """
     if num_samples < 1 or chunk_rows < 1:
         raise ValueError(f"evaluate: num_samples and chunk_rows must be at least 1, got {num_samples} and {chunk_rows}")
-    able = AnyModel(model)
-    if not (able.estimates_elbo and able.takes_draw):
-        num_samples = 1
-    reduce = all_reduce_sum if all_reduce_sum is not None else _identity
     was_training = model.training
     model.eval()
     try:
-        sums, moments, device = _local_sums(able, batches, num_samples, chunk_rows)
+        parts = (evaluation_part(model, keyed, num_samples=num_samples, chunk_rows=chunk_rows) for keyed in batches)
+        return combine_parts(
+            model,
+            parts,
+            num_samples=num_samples,
+            all_reduce_sum=all_reduce_sum,
+            log_jacobian_nats=log_jacobian_nats,
+            event_numel=event_numel,
+        )
     finally:
         model.train(was_training)
-    totals = reduce(sums.to(device))
+
+
+@torch.no_grad()
+def evaluation_part(
+    model: nn.Module, keyed: KeyedBatch, *, num_samples: int = 1, chunk_rows: int = 4096
+) -> dict[str, Tensor]:
+    """Evaluate consecutive examples; `combine_parts` makes an `Evaluation` of the parts of a data set.
+
+    Args:
+        model: as for `evaluate`, in evaluation mode.
+        keyed: the examples and their key.
+        num_samples: as for `evaluate`.
+        chunk_rows: as for `evaluate`.
+
+    Returns:
+        ``sums`` [7] float64: sums over the examples of 1, nll, its square, rate, distortion, penalty, and of 1 if there
+        is a penalty; and the tensors of `latent_part`.
+    """
+    able = AnyModel(model)
+    scored = _score(able, keyed, _usable_samples(able, num_samples), chunk_rows)
+    nll, rate, distortion = (t.double() for t in (scored.nll, scored.rate, scored.distortion))
+    one, has_penalty = torch.ones_like(nll), scored.penalty is not None
+    penalty = torch.zeros_like(nll) if scored.penalty is None else scored.penalty.double()
+    sums = torch.stack((one, nll, nll.square(), rate, distortion, penalty, one * has_penalty)).sum(1)
+    return {"sums": sums, **(latent_part(able, keyed) if able.estimates_elbo else {})}
+
+
+@torch.no_grad()
+def combine_parts(
+    model: nn.Module,
+    parts: Iterable[Mapping[str, Tensor]],
+    *,
+    num_samples: int = 1,
+    all_reduce_sum: Reduce | None = None,
+    log_jacobian_nats: float | None = None,
+    event_numel: int | None = None,
+) -> Evaluation:
+    """Add the results of `evaluation_part` in their order; the other arguments are those of `evaluate`.
+
+    Raises:
+        ValueError: there are no examples.
+    """
+    able = AnyModel(model)
+    reduce = all_reduce_sum if all_reduce_sum is not None else _identity
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    sums, moments = torch.zeros(7, dtype=torch.float64, device=device), LatentMoments()
+    for part in parts:
+        sums += part["sums"].to(device)
+        moments.add_part(part)
+    totals = reduce(sums)
     num_examples = int(totals[0].item())
     if num_examples == 0:
         raise ValueError(
             "evaluate: batches must contain at least one example over all ranks, got 0; check the size of the data"
         )
+    num_samples = _usable_samples(able, num_samples)
     nll, nll_square, rate, distortion, mean_penalty, share_with_penalty = (totals[1:] / num_examples).tolist()
     penalty = mean_penalty if share_with_penalty else None
     if not able.estimates_elbo:
@@ -140,6 +194,10 @@ def evaluate(
         penalty=penalty,
         **(asdict(use) if use is not None else {}),
     )
+
+
+def _usable_samples(model: AnyModel, num_samples: int) -> int:
+    return num_samples if model.estimates_elbo and model.takes_draw else 1
 
 
 @torch.no_grad()
@@ -177,27 +235,6 @@ class _Scored:
     rate: Tensor
     distortion: Tensor
     penalty: Tensor | None
-
-
-def _local_sums(
-    model: AnyModel, batches: Iterable[KeyedBatch], num_samples: int, chunk_rows: int
-) -> tuple[Tensor, LatentMoments, torch.device]:
-    """Return the sums over this rank's examples of 1, nll, its square, rate, distortion, penalty and 1 if there is a
-    penalty.
-
-    [7] float64; on a rank without examples it is unknown whether the model has a penalty.
-    """
-    device = next((p.device for p in model.module.parameters()), torch.device("cpu"))
-    sums, moments = torch.zeros(7, dtype=torch.float64, device=device), LatentMoments()
-    for keyed in batches:
-        scored = _score(model, keyed, num_samples, chunk_rows)
-        nll, rate, distortion = (t.double() for t in (scored.nll, scored.rate, scored.distortion))
-        one, has_penalty = torch.ones_like(nll), scored.penalty is not None
-        penalty = torch.zeros_like(nll) if scored.penalty is None else scored.penalty.double()
-        sums += torch.stack((one, nll, nll.square(), rate, distortion, penalty, one * has_penalty)).sum(1)
-        if model.estimates_elbo:
-            moments.observe(model, keyed)
-    return sums, moments, device
 
 
 def _score(model: AnyModel, keyed: KeyedBatch, num_samples: int, chunk_rows: int) -> _Scored:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -46,30 +46,26 @@ class LatentMoments:
         self._is_gaussian = self._has_kl = True
         self._first: list[tuple[int, Tensor]] = []  # (index, [B, 2 D] mu and logvar) of the data set's first examples
 
-    def observe(self, model: AnyModel, keyed: KeyedBatch) -> None:
-        """Add the posteriors of examples, if the model encodes."""
-        if not model.can("encode"):
+    def add_part(self, part: Mapping[str, Tensor]) -> None:
+        """Add a part of the data set, as `latent_part` returns it, after the parts before it."""
+        if "about" not in part:
             return
-        posterior = model.encode(keyed.batch)
-        if not isinstance(posterior, DiagonalGaussian):
-            self._is_gaussian = False
-            if isinstance(posterior, HasMean):
-                self.add(posterior.mu.flatten(1))
-            return
-        kl_per_dimension = model.kl_per_dimension(posterior)
-        self._has_kl &= kl_per_dimension is not None
-        self.add(posterior.mu.flatten(1), kl_per_dimension)
-        self.seed, _, index = keyed.key.tolist()
-        if index < INFORMATION_EXAMPLES:
-            rows = torch.cat((posterior.mu.flatten(1), posterior.logvar.flatten(1)), dim=1).double()
-            self._first.append((index, rows[: INFORMATION_EXAMPLES - index]))
+        seed, index, is_gaussian, has_kl = part["about"].tolist()
+        self._is_gaussian &= bool(is_gaussian)
+        self._has_kl &= bool(has_kl)
+        if "moments" in part:
+            self._add(part["moments"])
+        if is_gaussian:
+            self.seed = seed
+        if "first" in part:
+            self._first.append((index, part["first"]))
 
     def add(self, mu: Tensor, kl_per_dimension: Tensor | None = None) -> None:
         """Add the means of examples, [B, D], and the sum of their KL, [D]."""
-        mu = mu.double()
-        kl = torch.zeros_like(mu[:0].sum(0)) if kl_per_dimension is None else kl_per_dimension.double()
-        sums = torch.stack((mu.sum(0), mu.square().sum(0), kl))
-        self.sums = sums if self.sums is None else self.sums + sums
+        self._add(_moments(mu, kl_per_dimension))
+
+    def _add(self, sums: Tensor) -> None:
+        self.sums = sums if self.sums is None else self.sums + sums.to(self.sums.device)
 
     def reduce(
         self, num_examples: int, all_reduce_sum: Callable[[Tensor], Tensor], device: torch.device
@@ -85,7 +81,8 @@ class LatentMoments:
         if not num_knowing:
             return None
         num_units = round(num_dims / num_knowing)
-        own = torch.zeros(3, num_units, dtype=torch.float64, device=device) if self.sums is None else self.sums
+        zeros = torch.zeros(3, num_units, dtype=torch.float64, device=device)
+        own = zeros if self.sums is None else self.sums.to(device)
         sums = all_reduce_sum(own)
         active = active_units(sums, num_examples)
         if num_others:
@@ -103,6 +100,38 @@ class LatentMoments:
             mutual_information_nats=information,
             mutual_information_limit_nats=None if information is None else math.log(len(rows)),
         )
+
+
+def latent_part(model: AnyModel, keyed: KeyedBatch) -> dict[str, Tensor]:
+    """The posteriors of consecutive examples, reduced to what `LatentMoments` adds; empty if the model has no encoder.
+
+    Returns:
+        ``about`` int64 [4]: seed, index of the first example, whether q(z|x) is Gaussian, whether its KL is known;
+        ``moments`` [3, D] float64: sums of mu, of mu squared and of the KL; ``first`` [B, 2 D] float64: mu and logvar
+        of those among the data set's first examples.
+    """
+    if not model.can("encode"):
+        return {}
+    posterior = model.encode(keyed.batch)
+    seed, _, index = keyed.key.tolist()
+    if not isinstance(posterior, DiagonalGaussian):
+        part = {"about": torch.tensor([seed, index, False, True])}
+        return {**part, "moments": _moments(posterior.mu.flatten(1))} if isinstance(posterior, HasMean) else part
+    kl_per_dimension = model.kl_per_dimension(posterior)
+    part = {
+        "about": torch.tensor([seed, index, True, kl_per_dimension is not None]),
+        "moments": _moments(posterior.mu.flatten(1), kl_per_dimension),
+    }
+    if index < INFORMATION_EXAMPLES:
+        rows = torch.cat((posterior.mu.flatten(1), posterior.logvar.flatten(1)), dim=1).double()
+        part["first"] = rows[: INFORMATION_EXAMPLES - index]
+    return part
+
+
+def _moments(mu: Tensor, kl_per_dimension: Tensor | None = None) -> Tensor:
+    mu = mu.double()
+    kl = torch.zeros_like(mu[:0].sum(0)) if kl_per_dimension is None else kl_per_dimension.double()
+    return torch.stack((mu.sum(0), mu.square().sum(0), kl))
 
 
 def active_units(sums: Tensor, num_examples: int) -> int:

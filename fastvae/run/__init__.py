@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 from fastvae.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from fastvae.run.chunks import Examples
     from fastvae.run.config import RunConfig, read_config
     from fastvae.run.export import export_part, export_program
-    from fastvae.run.loaded import Examples, LoadedRun
+    from fastvae.run.loaded import LoadedRun
     from fastvae.run.loading import load
     from fastvae.run.starting import build_run_model, start
     from fastvae.run.user_file import UserFile, load_with_file, start_file
@@ -30,9 +31,10 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "chunks": ("Examples",),
         "config": ("RunConfig", "read_config"),
         "export": ("export_part", "export_program"),
-        "loaded": ("Examples", "LoadedRun"),
+        "loaded": ("LoadedRun",),
         "loading": ("load",),
         "starting": ("build_run_model", "start"),
         "user_file": ("UserFile", "load_with_file", "start_file"),

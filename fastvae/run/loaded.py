@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,19 +19,18 @@ from fastvae.data import (
 )
 from fastvae.data.condition import Value
 from fastvae.data.views import take
-from fastvae.distributions import DiagonalGaussian
-from fastvae.distributions.priors import prior_noise
-from fastvae.evaluate import Evaluation, check_examples, evaluate, scores
+from fastvae.distributed import Rounds
+from fastvae.evaluate import Evaluation, check_examples
 from fastvae.figures import find_renderer
-from fastvae.generative import AnyModel, mean_of
+from fastvae.generative import AnyModel
 from fastvae.models.vae import exploring
-from fastvae.ops import noise_key
 from fastvae.records import Batch
-from fastvae.run import latents
+from fastvae.run import chunks, generated, latents
+from fastvae.run.chunks import Examples
 from fastvae.run.config import RunConfig
+from fastvae.run.npz import write_npz
 
-Examples = Any  # "train", "test", a file or folder, a source, or an object in memory (see `read_source`)
-_MAX_MEANS = 10_000  # examples whose posterior means say how a latent space lies
+_MAX_MEANS = 10_000  # examples whose posterior means describe the latent space
 
 
 @dataclass(frozen=True)
@@ -43,15 +40,18 @@ class Rows:
     examples: Tensor
     """[R, S, ...]."""
     names: tuple[str, ...]
-    """R: what changes along the row."""
+    """R names of the dimensions or the attribute that change along the rows."""
 
 
 @dataclass(frozen=True)
 class LoadedRun:
     """A finished run: its configuration, its weights (those that ``evaluate`` uses) and its data.
 
-    Whatever draws noise is given a seed and is a function of it alone. Conditions are named, as in
-    ``sample(8, label="3")``; one that the model has and nobody names shows its values in turn.
+    Methods that draw noise take a seed, and their results depend on no other random state. Conditions are given by
+    name, as in ``sample(8, label="3")``; a condition that is not given cycles through its values.
+
+    Under a launcher such as torchrun, every process that calls a method computes the whole result on its own device;
+    the commands, such as `fastvae score`, share the examples between the processes.
     """
 
     directory: Path
@@ -61,7 +61,7 @@ class LoadedRun:
     device: torch.device
 
     def source(self, examples: Examples = "test") -> Source:
-        """The examples that a word, a path, a source or an object in memory stands for.
+        """Return examples as a source.
 
         Args:
             examples: "train", "validation" or "test" for the run's own; a file or folder; a ``Source``; or an object of
@@ -99,47 +99,30 @@ class LoadedRun:
         source = self.source(examples)
         return load_examples(source, self.data.preprocess, indices, seed=self.config.seed, device=self.device)
 
-    @torch.no_grad()
     def evaluate(self, num_samples: int = 1) -> Evaluation:
         """ELBO and, with several samples, the importance-weighted bound of the test set, in nats per example."""
-        return evaluate(
-            self.model,
-            self.batches(),
-            num_samples=num_samples,
-            log_jacobian_nats=self.data.log_jacobian_nats,
-            event_numel=self.data.event_numel,
-        )
+        evaluation = chunks.evaluate_run(self, num_samples)
+        assert evaluation is not None  # one process has all examples
+        return evaluation
 
     def score(self, examples: Examples = "test", *, num_samples: int = 1) -> Tensor:
         """Of each example, [N] float64 nats: minus the ELBO, or with several samples minus the tighter bound.
 
-        Large is unlikely. Of a model that estimates no ELBO it is the distortion, in its unit. The same numbers at
-        every call: the noise belongs to the run's seed and the example's place.
-        """
-        if num_samples < 1:
-            raise ValueError(f"score: num_samples must be at least 1, got {num_samples}")
-        found = torch.cat(list(scores(self.model, self.batches(examples), num_samples=num_samples))).cpu()
-        not_finite = (~found.isfinite()).nonzero().flatten().tolist()
-        if not_finite:
-            raise ValueError(
-                f"score: example {not_finite[0]} scores {float(found[not_finite[0]])}, and {len(not_finite) - 1} others"
-                " are not finite; are the examples on the scale of the training's?"
-            )
-        return found
+        Large is unlikely. Of a model that estimates no ELBO it is the distortion, in its unit. The result is the same
+        at every call: the noise is a function of the run's seed and the example's index.
 
-    @torch.no_grad()
+        Raises:
+            ValueError: ``num_samples`` is below 1, or a score is not finite.
+        """
+        return torch.cat(list(chunks.score_chunks(self, examples, num_samples=num_samples)))
+
     def encode(self, examples: Examples = "test") -> dict[str, Tensor]:
-        """Posterior means and log variances ``[N, ...]``, and labels ``[N]`` where the data have them.
+        """Posterior means and log variances ``[N, ...]``, and labels ``[N]`` if the data have them.
 
-        Of a model that encodes to a code, or to a posterior of another form, there are the means alone.
+        For a model that encodes to a code, or to a posterior of another form, only the means.
         """
-        source = self.source(examples)
-        posteriors = [self._able.encode(micro.batch) for micro in self.batches(source)]
-        found = {"mu": torch.cat([mean_of(p) for p in posteriors]).float().cpu()}
-        if isinstance(posteriors[0], DiagonalGaussian):
-            found["logvar"] = torch.cat([p.logvar for p in posteriors]).float().cpu()
-        labels = source.labels
-        return found if labels is None else {**found, "label": labels}
+        parts = list(chunks.encode_chunks(self, examples))
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def decode(self, z: Tensor, *, seed: int | None = None, **condition: Value | None) -> Tensor:
         """Examples of latents [N, ...], as `VAE.generate` gives them.
@@ -147,7 +130,7 @@ class LoadedRun:
         A model that writes token after token draws them by a seed; without one it takes the most probable.
         """
         latents.check_shape("decode: z", z, self._able.latent_shape)
-        return self._generate(z, self._conditions(len(z), condition), seed)
+        return generated.generate(self, z, generated.condition_vectors(self, len(z), condition), seed)
 
     def sample(
         self,
@@ -161,42 +144,34 @@ class LoadedRun:
         """New examples from the prior, [num, ...].
 
         Args:
-            num: how many.
-            seed: which ones.
+            num: number of examples.
+            seed: seed of the noise.
             shift: [...], added to every latent, such as a multiple of `attribute_direction`.
-            temperature: of the tokens' draws: below 1 likely ones are preferred; None takes the run's own.
+            temperature: temperature of tokens: below 1 likely tokens are preferred; None is that of the run.
             condition: values of the run's conditions.
 
         Raises:
-            ValueError: the model has no prior or draws no tokens, or a condition is unknown.
+            ValueError: the model has no prior, the temperature is for a model that draws no tokens, a condition is
+                unknown, or a user's prior repeats its latents.
         """
-        self._able.require("draw_prior", "sample")
-        latents.check_num("sample", num)
-        z = self._able.draw_prior(num, noise_key(seed, device=self.device))
-        if shift is not None:
-            latents.check_shape("sample: shift", shift.unsqueeze(0), tuple(z.shape[1:]))
-            z = z + shift.to(self.device)
-        return self._generate(
-            z, self._conditions(num, condition), seed, **latents.sampling_options(self._able, temperature)
-        )
+        found = generated.sample_chunks(self, num, condition, seed=seed, shift=shift, temperature=temperature)
+        return generated.join(found).to(self.device)
 
     def vary(self, example: Examples, num: int = 16, *, strength: float = 0.5, seed: int = 0) -> Tensor:
         """Variations of an example, [num, ...]: its mean latent plus normal noise of that strength.
 
         Args:
             example: index of a test example, or one example in memory (see `source`), such as ``images[:1]``.
-            num: how many.
+            num: number of variations.
             strength: standard deviation of the noise.
-            seed: which noise.
+            seed: seed of the noise.
         """
-        latents.check_num("vary", num)
-        mu, condition = self._latents_of("vary", example)
-        noise = prior_noise(num, tuple(mu.shape[1:]), noise_key(seed, device=self.device))
-        return self._generate(latents.perturb(mu[0], noise, strength), latents.repeat_condition(condition, num), seed)
+        found = generated.vary_chunks(self, example, num, strength=strength, seed=seed)
+        return generated.join(found).to(self.device)
 
     @torch.no_grad()
     def reconstruct(self, num: int = 24, examples: Examples = "test") -> tuple[Tensor, Tensor]:
-        """The first examples and what the model makes of them, each [num, ...]."""
+        """The first examples and their reconstructions, each [num, ...]."""
         self._able.require("reconstruct", "reconstruct")
         latents.check_num("reconstruct", num)
         source = self.source(examples)
@@ -204,15 +179,15 @@ class LoadedRun:
         return latents.display_target(batch), self._able.reconstruct(batch)
 
     def interpolate(self, first: Examples, second: Examples, *, steps: int = 9) -> Tensor:
-        """On a straight line between the mean latents of two examples, [steps, ...]; their conditions too.
+        """Decoded points on the straight line between the mean latents (and conditions) of two examples, [steps, ...].
 
         Args:
             first, second: indices of test examples, or one example in memory each (see `source`).
-            steps: points on the line, both ends included.
+            steps: number of points, both ends included.
         """
-        (start, old), (stop, new) = (self._latents_of("interpolate", example) for example in (first, second))
+        (start, old), (stop, new) = (generated.latents_of(self, "interpolate", example) for example in (first, second))
         conditions = None if old is None or new is None else exploring.points_between(old[0], new[0], steps)
-        return self._generate(exploring.points_between(start[0], stop[0], steps), conditions, seed=None)
+        return generated.generate(self, exploring.points_between(start[0], stop[0], steps), conditions, seed=None)
 
     def traverse(
         self,
@@ -224,25 +199,25 @@ class LoadedRun:
         start: int | None = None,
         **condition: Value | None,
     ) -> Rows:
-        """Along latent dimensions, or along the direction of an attribute, all else fixed.
+        """Decoded rows along latent dimensions, or along the direction of an attribute.
 
         Args:
-            dimensions: how many; those whose mean latents vary most over the data. Those of a latent of shape
-                [C, H, W] are its elements, by their flattened index.
-            steps: examples in a row.
-            span: how far to either side, in standard deviations of the mean latents, or in an attribute's mean
-                differences.
-            attribute: instead of dimensions: see `attribute_direction`.
-            start: the test example that the rows pass through; None is the data's mean latent.
-            condition: values of the run's conditions, where there is no start; the first of each where not named.
+            dimensions: number of dimensions; those whose mean latents vary most over the data are used. The dimensions
+                of a latent of shape [C, H, W] are its elements, by their flattened index.
+            steps: examples per row.
+            span: half the length of a row, in standard deviations of the mean latents, or in mean differences of an
+                attribute.
+            attribute: used instead of dimensions, see `attribute_direction`.
+            start: test example at the centre of the rows; None is the mean latent of the data.
+            condition: values of the run's conditions if there is no start; the default is the first value of each.
         """
         means = self._means()["mu"]
         if start is not None:
             if any(value is not None for value in condition.values()):
                 raise ValueError(f"traverse: start takes the example's own condition; leave out {', '.join(condition)}")
-            (base,), given = self._latents(torch.tensor([start]))
+            (base,), given = generated.mean_latents(self, torch.tensor([start]))
         else:
-            base, given = means.mean(0).to(self.device), self._conditions(1, condition)
+            base, given = means.mean(0).to(self.device), generated.condition_vectors(self, 1, condition)
         names: tuple[str, ...]
         if attribute is not None:
             names, directions = (attribute,), self.attribute_direction(attribute).unsqueeze(0)
@@ -250,69 +225,46 @@ class LoadedRun:
             widest = latents.widest_dimensions(means, dimensions)
             names, directions = tuple(f"z{d}" for d in widest), latents.unit_directions(widest, means.std(0))
         z = exploring.points_along(base, directions.to(self.device), steps, span)
-        flat = self._generate(z.flatten(0, 1), latents.repeat_condition(given, z.shape[0] * steps), seed=None)
+        flat = generated.generate(self, z.flatten(0, 1), latents.repeat_condition(given, z.shape[0] * steps), seed=None)
         return Rows(flat.unflatten(0, (len(names), steps)), names)
 
     def attribute_direction(self, attribute: str) -> Tensor:
-        """From the mean latent of the training examples without an attribute to that of those with it, [...].
+        """Mean latent of the training examples with an attribute minus that of the examples without it, [...].
 
         Args:
-            attribute: ``label=3`` (or ``3``) for a class against all others; the name of a number alone for those
-                above its median against the rest.
+            attribute: ``label=3`` (or ``3``) for a class against all others; the name of a numeric attribute for
+                values above its median against the rest.
 
         Raises:
-            ValueError: the data know no such attribute or value, or all examples have it.
+            ValueError: the data have no such attribute or value, or all examples have it.
         """
         mask = latents.attribute_mask(self.data, attribute)
         means = self._means("train")["mu"]
         return latents.mean_difference(means, mask[: len(means)])
 
     def save(self, path: Path, examples: Tensor, *, title: str) -> Path:
-        """Write examples as a person would look at them; returns where they are."""
+        """Write examples as images, text, WAV files or a table, and return the path."""
         find_renderer(self.data).write_examples(path, examples, self.data, title=f"{self.data.name}: {title}")
         return path
 
-    def save_latents(self, path: Path, examples: Examples = "test") -> Path:
-        """Write what ``encode`` gives as an npz file; returns where it is."""
-        arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in self.encode(examples).items()}
-        with path.open("wb") as file:  # savez would add a suffix to a name that has another
-            np.savez(file, **arrays)
-        return path
+    def save_latents(self, path: Path, examples: Examples = "test", *, rounds: Rounds | None = None) -> Path:
+        """Write the result of ``encode`` as an npz file, chunk by chunk, and return its path.
 
-    @torch.no_grad()
-    def _generate(self, z: Tensor, condition: Tensor | None, seed: int | None, **how: float) -> Tensor:
-        """Examples of latents; without a seed nothing is drawn."""
-        key = None if seed is None else noise_key(seed, device=self.device)
-        return self._able.generate(z.to(self.device), condition, key, **how)
+        Args:
+            path: the file.
+            examples: see `source`.
+            rounds: the ranks that share the examples; rank 0 writes. None is this process alone.
+        """
+        found = chunks.encode_chunks(self, examples, rounds)
+        if rounds is not None and not rounds.is_main:
+            chunks.drain(found)
+        else:
+            write_npz(path, found)
+        return path
 
     @property
     def _able(self) -> AnyModel:
         return AnyModel(self.model)
-
-    def _conditions(self, num: int, values: dict[str, Value | None]) -> Tensor | None:
-        named = {name: value for name, value in values.items() if value is not None}
-        if self.data.conditions is not None:
-            return self.data.conditions.vectors(num, **named).to(self.device)
-        if named:
-            raise ValueError(f"this model was trained without conditions, got {', '.join(named)}; leave them out")
-        return None
-
-    @torch.no_grad()
-    def _latents(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Mean latents [N, ...] and conditions of some test examples."""
-        batch = self.batch(indices)
-        return mean_of(self._able.encode(batch)), batch.condition
-
-    @torch.no_grad()
-    def _latents_of(self, what: str, example: Examples) -> tuple[Tensor, Tensor | None]:
-        """Mean latent [1, ...] and condition of a test example by its index, or of one example in memory."""
-        if isinstance(example, int | np.integer):
-            return self._latents(torch.tensor([int(example)]))
-        source = self.source(example)
-        if len(source) != 1:
-            raise ValueError(f"{what}: must be given one example, got {len(source)}; use x[:1]")
-        batch = self.batch(torch.tensor([0]), source)
-        return mean_of(self._able.encode(batch)), batch.condition
 
     def _means(self, split: str = "test") -> dict[str, Tensor]:
         source = self.source(split)

@@ -182,11 +182,21 @@ def test_unsuitable_settings_and_players_are_refused(tmp_path: Path) -> None:
 def test_a_run_with_other_players_is_refused(tmp_path: Path) -> None:
     config = fastvae.TrainConfig(steps=1, global_batch_size=8, final_samples=1, device="cpu")
     data = torch.rand(40, 12)
-    fastvae.train(SmallVAE(12), data, config, run_dir=tmp_path)
-    with pytest.raises(ValueError, match=r"opponents\.discriminator.*task was None, now 'AdversarialTask'"):
-        fastvae.train(
-            SmallVAE(12), data, config, task=AdversarialTask(Discriminator(12), OptimConfig()), run_dir=tmp_path
-        )
+    fastvae.train(SmallVAE(12), data, config, run_dir=tmp_path / "elbo")
+    task = AdversarialTask(Discriminator(12), OptimConfig())
+    with pytest.raises(ValueError, match=r"another task \(was the task 'elbo', now task=AdversarialTask\(\.\.\.\)\)"):
+        fastvae.train(SmallVAE(12), data, config, task=task, run_dir=tmp_path / "elbo")
+    fastvae.train(SmallVAE(12), data, config, task=task, run_dir=tmp_path / "adversarial")
+    with pytest.raises(
+        ValueError, match=r"was task=AdversarialTask\(\.\.\.\), now the task 'elbo'.*give the same"
+    ) as caught:
+        fastvae.train(SmallVAE(12), data, config, run_dir=tmp_path / "adversarial")
+    assert "opponents" not in str(caught.value)
+    other = AdversarialTask(Discriminator(12), OptimConfig(lr=0.5))
+    with pytest.raises(
+        ValueError, match=r"other settings \(opponents\.discriminator\.optim\.lr was 0\.001, now 0\.5\)"
+    ):
+        fastvae.train(SmallVAE(12), data, config, task=other, run_dir=tmp_path / "adversarial")
 
 
 def test_frozen_parameters_get_no_gradient_until_unfrozen() -> None:

@@ -143,11 +143,23 @@ class Program:
         ``hooks`` are signals that single ranks send themselves, see ``forkserver.signal_inside``.
         """
         words = ("train", "digits", f"--run-dir={run_dir}", *OPTIONS, *options)
+        return self.on_ranks(words, run_dir, ranks=ranks, hooks=hooks, **environment)
+
+    def on_ranks(
+        self,
+        words: Sequence[str],
+        output: Path,
+        *,
+        ranks: int = 1,
+        hooks: Mapping[int, str] | None = None,
+        **environment: str,
+    ) -> list[Process]:
+        """Start ``fastvae WORDS`` in ``ranks`` processes; the output of rank N is in ``output`` + ``.rankN.txt``."""
         port, processes = free_port(), []
         for rank in range(ranks):
             place = rank_environment(rank, ranks, port) | hook_of(rank, hooks)
-            output = run_dir.with_name(f"{run_dir.name}.rank{rank}.txt")
-            processes.append(self.start(*words, output=output, **place, **environment))
+            path = output.with_name(f"{output.name}.rank{rank}.txt")
+            processes.append(self.start(*words, output=path, **place, **environment))
         return processes
 
     def run(self, run_dir: Path, *options: str, ranks: int = 1, check: bool = True, **environment: str) -> list[int]:

@@ -190,3 +190,10 @@ def test_a_flat_decoder_scores_shaped_targets(num_samples):
     for size in (1, 6):
         terms = model(images(size), KEY, Draw(num_samples))
         assert terms.distortion.shape == terms.rate.shape
+
+
+def test_lightning_fabric_may_set_its_device_attribute():
+    """Fabric sets ``_device`` and ``_dtype`` on a module, see tests/ops/test_loops.py."""
+    model = VAE(MLPEncoder(16, 8, 3), MLPDecoder(3, 8, 16), Bernoulli(), latent_dim=3)
+    model._device, model._dtype = torch.device("cpu"), torch.float32
+    assert model.sample(2).shape == (2, 16)

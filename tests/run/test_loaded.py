@@ -52,6 +52,20 @@ def test_scores_of_a_file_equal_those_of_the_test_set(run: LoadedRun, tmp_path: 
         run.score(tmp_path / "unlabelled.npy")
 
 
+def test_many_samples_are_those_of_one_draw(run: LoadedRun) -> None:
+    condition = run.data.conditions.vectors(600)  # type: ignore[union-attr]
+    whole = run.model.sample(600, seed=2, condition=condition)  # type: ignore[operator]
+    torch.testing.assert_close(run.sample(600, seed=2), whole)  # in chunks of 256
+    assert len(run.vary(3, 300)) == 300
+
+
+def test_a_prior_that_ignores_the_row_of_the_key_is_refused(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run.model, "draw_prior", lambda num, key: torch.ones(num, 4) * key[0])
+    assert run.sample(256).shape == (256, 1, 8, 8)
+    with pytest.raises(ValueError, match=r"the same latents for different rows; row i of draw_prior\(num, noise_key\)"):
+        run.sample(600)
+
+
 def test_samples_follow_seed_and_condition(run: LoadedRun) -> None:
     threes = run.sample(5, seed=1, label="3")
     assert threes.shape == (5, 1, 8, 8)

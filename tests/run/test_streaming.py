@@ -75,12 +75,35 @@ def test_a_folder_of_shards_is_not_read_before_it_is_scored(
     assert max(reads[1:]) <= 4096
 
 
-def test_one_process_of_many_writes_the_result(
+def test_one_process_of_many_runs_commands_that_are_not_shared(
     run: fastvae.LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank in ("1", "0"):
         monkeypatch.setenv("RANK", rank)
-        assert cli.main(["score", str(run.directory), f"--out={tmp_path / 'scores.csv'}"]) == 0
-        assert (tmp_path / "scores.csv").exists() == (rank == "0")
-    assert "rank 0 alone runs score" in capsys.readouterr().err
+        assert cli.main(["reconstruct", str(run.directory), f"--out={tmp_path / 'pairs.csv'}"]) == 0
+        assert (tmp_path / "pairs.csv").exists() == (rank == "0")
+    assert capsys.readouterr().err.count("rank 0 alone runs reconstruct") == 1
+
+
+def test_a_command_in_a_slurm_job_is_one_process_unless_srun_starts_several(
+    run: fastvae.LoadedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", str(run.directory), "--num-samples=1"]
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    assert cli.main(words) == 0
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    assert cli.main(words) == 2
+    assert "SLURM_STEP_NUM_TASKS is 4, but no launcher connects the 4 processes" in capsys.readouterr().err
+
+
+def test_latents_are_written_chunk_by_chunk(run: fastvae.LoadedRun, tmp_path: Path) -> None:
+    source = Huge(run.data.test)
+    run.save_latents(tmp_path / "z.npz", source)
+    assert max(source.reads) <= run.config.train.eval_batch_size
+    expected = run.encode(source)
+    with np.load(tmp_path / "z.npz", allow_pickle=False) as written:
+        assert set(written.files) == {"mu", "logvar"}
+        assert np.array_equal(written["mu"], expected["mu"].numpy())
+        assert np.array_equal(written["logvar"], expected["logvar"].numpy())
+    assert [path.name for path in tmp_path.iterdir()] == ["z.npz"]

@@ -203,6 +203,14 @@ def evaluation_batches(
     return _evaluation_batches(source, preprocess, batch_size, seed, (rank, world_size), torch.device(device))
 
 
+def evaluation_batch(
+    source: Source, preprocess: Preprocessor, first: int, stop: int, *, seed: int, device: torch.device | str = "cpu"
+) -> MicroBatch:
+    """Return the examples ``[first, stop)`` of a source with their key, as `evaluation_batches` does."""
+    key = noise_key(seed, 0, first, device=device)
+    return _evaluated(source, preprocess, torch.arange(first, stop), key, first)
+
+
 def load_examples(
     source: Source, preprocess: Preprocessor, indices: Tensor, *, seed: int, device: torch.device | str = "cpu"
 ) -> Batch:
@@ -226,8 +234,7 @@ def _evaluation_batches(
     largest_share = -(-len(source) // world_size)
     for offset in range(0, largest_share, batch_size):
         first, last = min(start + offset, stop), min(start + offset + batch_size, stop)
-        key = noise_key(seed, 0, first, device=device)
-        yield _evaluated(source, preprocess, torch.arange(first, last), key, first)
+        yield evaluation_batch(source, preprocess, first, last, seed=seed, device=device)
 
 
 def _evaluated(source: Source, preprocess: Preprocessor, indices: Tensor, key: Tensor, first_row: int) -> MicroBatch:

@@ -49,7 +49,17 @@ class Failure:
 
 
 class PeerFailed(RuntimeError):
-    """This process ends because another one failed; the message names it."""
+    """This process ends because another one failed; the message names it.
+
+    Args:
+        message: the message.
+        is_same_error: whether this process raised the same error, which the other one prints for both; it is the cause
+            of this exception.
+    """
+
+    def __init__(self, message: str, *, is_same_error: bool = False) -> None:
+        super().__init__(message)
+        self.is_same_error = is_same_error
 
 
 def failure_here(rank: int, error: Exception) -> Failure:

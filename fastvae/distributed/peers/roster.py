@@ -247,8 +247,8 @@ class Roster:
                 f"{_LINK}. If it may be silent for longer, increase --train.timeout"
             )
         return (
-            f"It closed its connections: see logs/rank_{rank}.log in the run directory, and dmesg on {host} "
-            "for a process that was killed for its memory"
+            f"It closed its connections: see logs/rank_{rank}.log in the directory of a training run, and dmesg on "
+            f"{host} for a process that was killed for its memory"
         )
 
 

@@ -227,7 +227,7 @@ class VAE(nn.Module):
             condition: [num, C], or [C] for all; None for a model without conditions.
             draw_pixels: sample x from p(x|z) instead.
         """
-        key = ops.noise_key(seed, device=self._device) if noise_key is None else noise_key
+        key = ops.noise_key(seed, device=self._weights_device) if noise_key is None else noise_key
         with exploring.evaluating(self):
             z = self.draw_prior(num, key)
             if draw_pixels:
@@ -269,10 +269,10 @@ class VAE(nn.Module):
             seed: seed of the noise.
         """
         with exploring.evaluating(self):
-            return exploring.score(self, as_batch(x).to(self._device), num_samples, seed)
+            return exploring.score(self, as_batch(x).to(self._weights_device), num_samples, seed)
 
     @property
-    def _device(self) -> torch.device:
+    def _weights_device(self) -> torch.device:
         return next((p.device for p in self.parameters()), torch.device("cpu"))
 
     def _one(self, example: Batch | Tensor) -> Batch:
@@ -280,7 +280,7 @@ class VAE(nn.Module):
         batch = as_batch(example.unsqueeze(0)) if isinstance(example, Tensor) else example
         if len(batch) != 1:
             raise ValueError(f"VAE: a record must have one example here, got {len(batch)}")
-        return batch.to(self._device)
+        return batch.to(self._weights_device)
 
     @property
     def _num_latent_axes(self) -> int:

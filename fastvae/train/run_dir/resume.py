@@ -78,6 +78,7 @@ def check_same_run(checkpoint: Checkpoint, resolved: Mapping[str, Any], run_dir:
         name for prefix, kind in _CONFIGS.items() for name in settings_without_effect(extended(kind), prefix)
     }
     saved, asked = _flatten(checkpoint.scalars["config"]), _flatten(resolved)
+    _check_same_task(saved, asked, run_dir)
     differences = [
         f"{name} was {saved.get(name)!r}, now {asked.get(name)!r}"
         for name in sorted(saved.keys() | asked.keys())
@@ -92,4 +93,19 @@ def check_same_run(checkpoint: Checkpoint, resolved: Mapping[str, Any], run_dir:
         raise ValueError(
             f"train: {run_dir} is at step {checkpoint.step}, past the {num_steps} requested steps; "
             "increase --train.steps or --train.epochs, or choose another --run-dir"
+        )
+
+
+def _check_same_task(saved: Mapping[str, Any], asked: Mapping[str, Any], run_dir: Path) -> None:
+    """Check first that the task is the same: the settings of its other models differ with it.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    was, now = ((flat.get("task"), flat.get("train.task")) for flat in (saved, asked))
+    if was != now:
+        old, new = (f"task={own}(...)" if own else f"the task {name!r}" for own, name in (was, now))
+        raise ValueError(
+            f"train: {run_dir} contains a run with another task (was {old}, now {new}); give the same task, or choose"
+            " another run directory"
         )
