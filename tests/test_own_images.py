@@ -75,7 +75,8 @@ def test_pixels_on_another_scale_are_a_one_line_error(
     assert cli.main(words) == 0
     capsys.readouterr()
     assert (
-        cli.main(["score", str(tmp_path / "run"), f"--data={tmp_path / 'other.npy'}", f"--out={tmp_path / 's'}"]) == 2
+        cli.main(["score", str(tmp_path / "run"), f"--data={tmp_path / 'other.npy'}", f"--out={tmp_path / 's.csv'}"])
+        == 2
     )
     expected = {255: r"other\.npy: pixels .*0 \.\. 1.* got 255", 1: r"other\.npy: pixels .*255"}
     assert re.fullmatch(f"fastvae: {tmp_path}/{expected[given]}[^\n]*\n", capsys.readouterr().err)
