@@ -27,7 +27,7 @@ class TextConfig(Settings):
     """Temperature of sampled words: 1 samples from the model, less than 1 prefers likely words."""
     beam_width: int = setting(8, advanced=True)
     """Number of hypotheses of beam search; 1 is greedy search."""
-    no_repeat: int = 3
+    no_repeat: int = setting(3, advanced=True)
     """Length of the n-grams that beam search never repeats; 0 allows repetition."""
 
     def __post_init__(self) -> None:
