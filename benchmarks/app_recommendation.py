@@ -25,7 +25,7 @@ from applications import Figure, figure, write_figures
 import fastvae
 from fastvae.applications.recommendation import Recommender, compare, comparison_table
 from fastvae.applications.recommendation.ranking import Ranking
-from fastvae.recipes import find_recipe
+from fastvae.recipes import find_recipe, for_own_data
 from fastvae.run import RunConfig, start
 
 BAR = 0.98  # required NDCG@100 relative to EASE's
@@ -33,6 +33,7 @@ BAR = 0.98  # required NDCG@100 relative to EASE's
 
 def run_of(recipe: RunConfig, fold: int, options: argparse.Namespace, directory: Path) -> fastvae.LoadedRun:
     """Train a recipe on one split."""
+    recipe = recipe if options.path is None else for_own_data(recipe)  # as with --data.path
     interactions = replace(recipe.data.interactions, fold=fold)
     config = replace(
         recipe,

@@ -192,8 +192,11 @@ def _texts(run: LoadedRun, split: str) -> list[str]:
     return tokenizer_of(run.data).decode(source[torch.arange(len(source))].tolist())
 
 
-def _scaled(scale: float, steps: int) -> int:
-    return max(1, round(steps * scale)) if steps else 0
+def _scaled(scale: float, duration: int | str) -> int | str:
+    """A duration in epochs times a factor; a share of the run stays."""
+    if isinstance(duration, int):
+        return round(duration * scale)
+    return f"{float(duration.removesuffix('ep')) * scale}ep" if duration.endswith("ep") else duration
 
 
 def main() -> None:

@@ -127,9 +127,12 @@ def test_every_recipe_is_valid(recipe: str) -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: TrainConfig(optimizer="sgd"), "TrainConfig: optimizer must be one of adamw, adam, got 'sgd'"),  # type: ignore[arg-type]
+        (lambda: TrainConfig(optimizer="lion"), "optimizer must be one of adamw, adam, adamax, sgd, muon, got 'lion'"),  # type: ignore[arg-type]
         (lambda: TrainConfig(precision="fp16"), "precision must be one of fp32, bf16, got 'fp16'"),  # type: ignore[arg-type]
-        (lambda: TrainConfig(schedule="linear"), "schedule must be one of cosine, constant, got 'linear'"),  # type: ignore[arg-type]
+        (
+            lambda: TrainConfig(schedule="step"),
+            "schedule must be one of cosine, linear",
+        ),  # type: ignore[arg-type]
         (lambda: ModelConfig(conditioning="gan"), "ModelConfig: conditioning must be one of"),  # type: ignore[arg-type]
         (lambda: ModelConfig(activation="gelu"), "activation must be one of relu, tanh"),  # type: ignore[arg-type]
         (lambda: ModelConfig(hidden_dim=400), r"hidden_dim must be a tuple, such as \(400,\), got 400"),  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from fastvae.data import kind_of
 from fastvae.models import ModelConfig, check_model, model_preset, with_preset
 from fastvae.own_settings import extend
 from fastvae.plugins import why_other_plugins
-from fastvae.recipes import find_recipe
+from fastvae.recipes import find_recipe, for_own_data
 from fastvae.run import RunConfig
 from fastvae.train import tasks
 from fastvae.train.run_dir.record import read_record
@@ -27,7 +27,6 @@ ALIASES = {
 """Short names of options, as people type them."""
 
 PRESET = "--model.preset"
-_PATIENCE = 10  # evaluations without a lower validation loss, each 2 % of the run, after which one on own data ends
 
 
 def parse_run(command: str, recipe: str, words: Sequence[str], other_kinds: Sequence[type] = ()) -> RunConfig:
@@ -52,7 +51,7 @@ def parse_run(command: str, recipe: str, words: Sequence[str], other_kinds: Sequ
             raise UsageError("--train.steps and --train.epochs are both the length of the run; give one")
         default = replace(default, train=replace(default.train, steps=None))
     if "--data.path" in given:
-        default = _for_own_data(default)
+        default = for_own_data(default)
     try:
         default = replace(default, model=extend(_chosen_model(default.model, words)))
         options, others = _without(words, PRESET), [PRESET]
@@ -72,13 +71,6 @@ def parse_run(command: str, recipe: str, words: Sequence[str], other_kinds: Sequ
         print_help(config, f"{command} {recipe}", everything="--help-all" in asks)
         raise SystemExit(0)
     return config
-
-
-def _for_own_data(recipe: RunConfig) -> RunConfig:
-    """Return the defaults of a recipe for other data than its own."""
-    stopping = replace(recipe.train.early_stopping, patience=_PATIENCE)
-    train = replace(recipe.train, keep_best=True, early_stopping=stopping, eval_every=None)
-    return replace(recipe, data=replace(recipe.data, binarize="none"), train=train)
 
 
 def _require_plugins(default: RunConfig, words: Sequence[str]) -> None:

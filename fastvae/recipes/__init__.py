@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from dataclasses import replace
 
 from fastvae.recipes.anomalies import anomaly_table
 from fastvae.recipes.compression import mnist_grey
@@ -24,6 +25,8 @@ from fastvae.recipes.recommendation import movielens_100k, movielens_100k_dae
 from fastvae.recipes.speech import spoken_digits
 from fastvae.recipes.text import sst2_collapsed, sst2_sentences
 from fastvae.run import RunConfig
+
+_PATIENCE = 10  # evaluations without a lower validation loss, each 2 % of the run, after which a run ends
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
     "digits": digits,
@@ -60,3 +63,14 @@ def find_recipe(name: str) -> RunConfig:
         hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(RECIPES)}"
         raise ValueError(f"no recipe is named {name!r}; {hint}")
     return RECIPES[name]()
+
+
+def for_own_data(recipe: RunConfig) -> RunConfig:
+    """Return a recipe's defaults for other data than its own, as with ``--data.path``.
+
+    A recipe's number of epochs suits its own data, so a run on others keeps its best weights and stops early, by a
+    validation set; and they are not binarised.
+    """
+    stopping = replace(recipe.train.early_stopping, patience=_PATIENCE)
+    train = replace(recipe.train, keep_best=True, early_stopping=stopping, eval_every=None)
+    return replace(recipe, data=replace(recipe.data, binarize="none"), train=train)

@@ -15,6 +15,7 @@ from fastvae.distributed import World, enter_world
 from fastvae.distributed import world as world_module
 from fastvae.distributed.backend import Backend, choose_backend, leave_group
 from fastvae.train.reports import headline
+from fastvae.train.state import TrainState
 
 NCCL, GLOO = Backend(name="nccl", reason=""), Backend(name="gloo", reason="")
 GPU = torch.device("cuda", 0)
@@ -150,5 +151,5 @@ def test_the_headline_names_the_backend(tmp_path: Path) -> None:
     data = fastvae.data.as_data(torch.rand(20, 3))
     world = World(world_size=2, device=GPU, backend=Backend(name="gloo", reason="ranks 0 and 1 share a GPU"))
     strategy: Any = SimpleNamespace(world=world, name="ddp", model=torch.nn.Linear(2, 1))
-    line = headline(strategy, data, fastvae.TrainConfig(), 0, tmp_path)
+    line = headline(strategy, data, fastvae.TrainConfig(steps=1), TrainState(0, {}, {}), tmp_path)
     assert "2 x cuda, ddp, fp32, messages over gloo (ranks 0 and 1 share a GPU)" in line

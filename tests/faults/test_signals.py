@@ -20,8 +20,8 @@ PLACES = {
     "forward": "fastvae.train.step:forward 6",
     "all-reduce": "torch.distributed:all_reduce 30",
     "save": "fastvae.train.run_dir.saving:write_tensors 1",
-    "evaluation": "fastvae.train.trainer:evaluate_test_set 1",
-    "final evaluation": "fastvae.train.trainer:evaluate_test_set 4",
+    "evaluation": "fastvae.train.loop:evaluate_set 1",
+    "final evaluation": "fastvae.train.loop:evaluate_set 4",
 }
 
 

@@ -216,7 +216,10 @@ def test_commands_write_files(run_dir: Path, tmp_path: Path, capsys: pytest.Capt
         (["--condition", "speaker"], "must be NAME=VALUE, such as speaker=george, got 'speaker'"),
         (["--label=3", "--condition", "label=4"], "label is given twice, as 3 and 4; remove one"),
         (["--like=1", "--num=0"], "num must be at least 1, got 0"),
-        (["--out=samples.txt"], "--out: examples of digits are written to a file .png, got samples.txt"),
+        (
+            ["--out=samples.txt"],
+            "--out: the file must end in .png, .jpg",
+        ),
         (["--temperature=0.5"], "temperature requires a model of sentences, got VAE"),
         (["--strength=2"], "requires --like or --attribute"),
         (["--like=1", "--strength=nan"], "--strength must be a finite number, got nan"),

@@ -67,7 +67,10 @@ class Outer(Settings):
 @pytest.mark.parametrize("name", sorted(set(leaves(RESOLVED)) - {"run_dir", "recipe"}))
 def test_every_setting_is_refused_or_has_no_effect(name: str) -> None:
     checkpoint = Checkpoint(path=Path("x"), step=1, size_bytes=0, saved_at=0.0, scalars={"config": RESOLVED})
-    if name in WITHOUT_EFFECT:
+    if name == "train.task":  # its name comes before all other settings
+        with pytest.raises(ValueError, match="a run with another task"):
+            check_same_run(checkpoint, with_other(name), Path("run"), 1000)
+    elif name in WITHOUT_EFFECT:
         check_same_run(checkpoint, with_other(name), Path("run"), 1000)
     else:
         with pytest.raises(ValueError, match=rf"{name} was .*, now .*choose another --run-dir"):
