@@ -16,6 +16,7 @@ from fastvae.distributed import enter_world
 from fastvae.distributed.stop import StopRequest
 from fastvae.evaluate import check_support
 from fastvae.train.arguments import check_types
+from fastvae.train.batch_norm import check_batch_norm
 from fastvae.train.callbacks import Callback, Callbacks, from_config
 from fastvae.train.config import GENERATOR, TrainConfig, in_steps, run_clock
 from fastvae.train.contract import check_contract
@@ -128,9 +129,11 @@ def train(
         is_bound = isinstance(own_task, ELBOTask)
         if is_bound:
             check_objective(model, config.objective)
+        shares = world.world_size * config.accumulation
+        norms = check_batch_norm(model, config.global_batch_size // shares)
         notes = check_contract(model, data, config, seed=seed, device=world.device, is_bound=is_bound)
-        data = replace(data, notes=(*data.notes, *notes))
-        rows = -(-config.global_batch_size // (world.world_size * config.accumulation))
+        data = replace(data, notes=(*data.notes, *norms, *notes))
+        rows = -(-config.global_batch_size // shares)
         products = stack.enter_context(matmul_library(config.matmul, model, rows, world.device))
         loop = TrainingLoop(own_task, specs, strategies, data, config, run_dir, seed, saver, own_callbacks)
         recorder.state = loop.state
