@@ -20,6 +20,7 @@ from fastvae.train import Callback, OptimConfig, RunView
 from fastvae.train.optim import build_optimizer, lr_at
 from fastvae.train.run_dir.run_dir import RunDir
 from tests import launching, runs
+from tests.signals import wait_until_read
 
 NAMES = ("adamw", "adam", "adamax", "sgd", "muon")
 WORKER = Path(__file__).with_name("optimizer_worker.py")
@@ -34,6 +35,7 @@ class Stop(Callback):
     def on_step(self, run: RunView) -> None:
         if run.step == self._at:
             os.kill(os.getpid(), signal.SIGTERM)
+            wait_until_read()
 
 
 def rmsprop(parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:

@@ -18,6 +18,7 @@ from fastvae.evaluate import Evaluation
 from fastvae.train import Callback, RunView
 from fastvae.train.run_dir.run_dir import RunDir
 from tests import runs
+from tests.signals import wait_until_read
 
 
 class Losses(Callback):
@@ -45,6 +46,7 @@ class Recorder(Callback):
         self.count += 1
         if run.step == self.kill_at:
             os.kill(os.getpid(), signal.SIGTERM)
+            wait_until_read()
 
     def on_log(self, run: RunView) -> None:
         assert run.metrics["loss_nats"] is not None
