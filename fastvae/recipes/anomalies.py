@@ -22,6 +22,13 @@ def anomaly_table() -> RunConfig:
         ),
         data=DataConfig(name="breast-cancer"),
         train=TrainConfig(
-            epochs=386, global_batch_size=128, lr=2e-3, log_every="25%", checkpoint_every=None, final_samples=20
+            # Steps, not epochs: with more of them the model also learns a table's anomalies. The mean AUROC of nine
+            # tables was .898 with as many epochs as these steps are for breast-cancer, and .917 with these steps.
+            steps=800,
+            global_batch_size=128,
+            lr=2e-3,
+            log_every="25%",
+            checkpoint_every=None,
+            final_samples=20,
         ),
     )
