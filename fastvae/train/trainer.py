@@ -66,8 +66,8 @@ def train(
         config: the settings; the defaults where None.
         task: how a step is taken, and which models are trained besides ``model``, such as a discriminator; None is the
             task that ``config`` names, by default the one that trains on its objective. See `fastvae.train.task`.
-        callbacks: what happens beside the steps, after the callbacks of ``config``; see `fastvae.train.Callback`. A
-            resumed run must have callbacks of the same names, whose state its checkpoint has.
+        callbacks: what happens in addition to the steps, after the callbacks of ``config``; see
+            `fastvae.train.Callback`. A resumed run restores their states by name.
         optimizer: builds the optimizer from (name, parameter) pairs, in place of ``config.optimizer``. The learning
             rate of its first group must be ``config.lr``; other groups keep their ratio to it.
         schedule: factor of the learning rate, a function of the step (from 0) and the number of steps, in place of

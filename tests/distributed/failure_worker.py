@@ -22,35 +22,35 @@ from fastvae.distributed import World, enter_world
 SIZE = 3
 
 
-def fail(how: str, told: list[dict[str, Any]]) -> None:
+def fail(how: str, failures: list[dict[str, Any]]) -> None:
     if how == "raise":
         raise ValueError("the third example is missing")
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
-    while how == "busy" and not told:  # until the others have noticed
+    while how == "busy" and not failures:  # until the others have noticed
         time.sleep(0.05)
 
 
-def sum_numbers(world: World, how: str, culprit: int, told: list[dict[str, Any]]) -> None:
+def sum_numbers(world: World, how: str, culprit: int, failures: list[dict[str, Any]]) -> None:
     world.barrier()
     if world.rank == culprit:
-        fail(how, told)
+        fail(how, failures)
     for _ in range(3):
         dist.all_reduce(torch.zeros(1))
 
 
 def run_rank(how: str, culprit: int, timeout_s: float, met: Path) -> dict[str, Any]:
-    told: list[dict[str, Any]] = []
+    failures: list[dict[str, Any]] = []
     raised = None
     try:
-        with enter_world("cpu", timeout_s=timeout_s, on_failure=lambda failure: told.append(vars(failure))) as world:
+        with enter_world("cpu", timeout_s=timeout_s, on_failure=lambda failure: failures.append(vars(failure))) as world:
             met.touch()
-            sum_numbers(world, how, culprit, told)
+            sum_numbers(world, how, culprit, failures)
     except (RuntimeError, ValueError) as error:
         raised = f"{type(error).__name__}: {error}"
-    return {"told": told, "raised": raised}
+    return {"failures": failures, "raised": raised}
 
 
 def met_file(path: Path) -> Path:

@@ -49,14 +49,14 @@ def survivors(result: list[dict[str, Any] | None]) -> list[dict[str, Any]]:
 
 def verdict(result: list[dict[str, Any] | None]) -> dict[str, Any]:
     """Return the verdict that all survivors received, each once."""
-    told = [rank["told"] for rank in survivors(result)]
-    assert all(len(each) == 1 for each in told), told
-    assert all(each == told[0] for each in told), told
-    return told[0][0]
+    verdicts = [rank["failures"] for rank in survivors(result)]
+    assert all(len(each) == 1 for each in verdicts), verdicts
+    assert all(each == verdicts[0] for each in verdicts), verdicts
+    return verdicts[0][0]
 
 
 def test_without_a_failure_no_rank_receives_a_verdict(results: dict[str, Any]) -> None:
-    assert [(rank["told"], rank["raised"]) for rank in results["nothing"]] == [([], None)] * 3
+    assert [(rank["failures"], rank["raised"]) for rank in results["nothing"]] == [([], None)] * 3
 
 
 @pytest.mark.parametrize(("name", "culprit"), [("raises", 1), ("head raises", 0)])
@@ -99,4 +99,4 @@ def test_the_death_of_the_rank_that_serves_the_store_is_named(results: dict[str,
     for rank in RANKS[1:]:
         result = results["head killed"][rank]
         assert result["raised"].startswith("PeerFailed: rank 0 on localhost: its host is not reachable from rank")
-        assert [told["rank"] for told in result["told"]] == [0]
+        assert [failure["rank"] for failure in result["failures"]] == [0]

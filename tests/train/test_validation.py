@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,9 @@ def test_every_line_has_epochs_and_examples(tmp_path: Path) -> None:
     assert all("epoch" in record and "examples" in record for record in runs.metrics(tmp_path))
 
 
-def test_a_run_stops_after_evaluations_without_a_lower_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_stops_after_evaluations_without_a_lower_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     losses = Losses([5.0, 4.0, 4.5, 4.2, 3.0], monkeypatch)
     config = fastvae.TrainConfig(
         **runs.SMALL,  # type: ignore[arg-type]
@@ -128,6 +131,9 @@ def test_a_run_stops_after_evaluations_without_a_lower_loss(tmp_path: Path, monk
     assert (again.status, again.step) == ("done", 12)  # the same command does not go on
     assert again.evaluation == run.evaluation
     assert best.step == 6
+    patient = replace(config, early_stopping=fastvae.train.EarlyStoppingConfig(patience=None))
+    assert fastvae.train(runs.small_vae(), runs.digits(), patient, run_dir=tmp_path).step == 100
+    assert "the checkpoint has the state of EarlyStopping, " in capsys.readouterr().err
 
 
 def test_the_best_weights_are_evaluated_and_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

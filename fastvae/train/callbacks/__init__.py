@@ -1,4 +1,4 @@
-"""Callbacks: what happens beside the steps of a run. `callback.Callback` is the base class of a user's own."""
+"""Callbacks: what happens in addition to the steps of a run. `callback.Callback` is the base class of a user's own."""
 
 from __future__ import annotations
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from fastvae.distributed import Strategy
 
 
+STOPPED_EARLY = "stopped early"
+"""Start of the reason of `EarlyStopping`, which a resumed run evaluates again: its patience may be another."""
+
+
 class RunView:
     """What a callback sees of a run and may do to it.
 
@@ -29,6 +33,7 @@ class RunView:
         data: the data of the run.
         directory: the run directory.
         say: prints a line.
+        seed: seed of the run.
         show: writes a picture or text to the loggers.
     """
 
@@ -122,7 +127,7 @@ class RunView:
 
 
 class Callback:
-    """What happens beside the steps of a run: a subclass overrides some of the methods.
+    """What happens in addition to the steps of a run: a subclass overrides some of the methods.
 
     Every rank calls every method at the same step, so decisions must depend on equal numbers only, as those of an
     evaluation are; files are written where ``run.is_main``. Nothing may draw from torch's global generator.
@@ -197,7 +202,17 @@ class Callbacks:
         return any(type(each).on_evaluation is not Callback.on_evaluation for each in self._all)
 
     def start(self, run: RunView, saved: Mapping[str, Any]) -> None:
-        """Restore the callbacks' states by name, and call ``on_start``."""
+        """Restore the callbacks' states by name, and call ``on_start``.
+
+        States without a callback are dropped, with a line that names them. A run that ended early continues, unless one
+        of the callbacks ends it again.
+        """
+        dropped = saved.keys() - {each.name for each in self._all}
+        if dropped:
+            names = ", ".join(sorted(dropped))
+            run.say(f"callbacks: the checkpoint has the state of {names}, which this run does not have; it is dropped")
+        if run.stopped is not None and run.stopped.startswith(STOPPED_EARLY):
+            run.stop(None)
         for each in self._all:
             if each.name in saved:
                 each.load_state_dict(saved[each.name])

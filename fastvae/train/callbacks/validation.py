@@ -9,9 +9,7 @@ from typing import Any
 from fastvae.durations import steps_of
 from fastvae.evaluate import Evaluation
 from fastvae.objective import ObjectiveConfig
-from fastvae.train.callbacks.callback import Callback, RunView
-
-_STOPPED = "stopped early"
+from fastvae.train.callbacks.callback import STOPPED_EARLY, Callback, RunView
 
 
 class _Follower(Callback):
@@ -69,13 +67,15 @@ class EarlyStopping(_Follower):
         self._patience = patience
 
     def on_start(self, run: RunView) -> None:
-        """Continue a run that ended early if it is resumed with more patience."""
-        if run.stopped is not None and run.stopped.startswith(_STOPPED) and self._num_since < self._patience:
-            run.stop(None)
+        """End a resumed run at once if its patience was exhausted."""
+        self._stop_if_exhausted(run)
 
     def after(self, run: RunView, is_better: bool) -> None:
+        self._stop_if_exhausted(run)
+
+    def _stop_if_exhausted(self, run: RunView) -> None:
         if self._num_since >= self._patience:
-            run.stop(f"{_STOPPED} at step {run.step}: no lower validation loss at {self._num_since} evaluations")
+            run.stop(f"{STOPPED_EARLY} at step {run.step}: no lower validation loss at {self._num_since} evaluations")
 
 
 class BestWeights(_Follower):

@@ -43,7 +43,7 @@ class NotebookView:
 
         Args:
             step: number of completed steps.
-            text: shown beside the bar.
+            text: shown next to the bar.
             value: the loss; None for no point.
         """
         self._step, self._text = step, text or self._text
