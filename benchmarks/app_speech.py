@@ -1,11 +1,12 @@
 """Speech: the error of reconstructions, and how often a classifier recognises the requested digit.
 
-    python benchmarks/app_speech.py [--steps 6300] [--pictures docs]
+    python benchmarks/app_speech.py [--pictures docs]
 
 The script trains the recipe spoken-digits and a classifier on the real training clips, whose accuracy on the real test
 clips is also reported. A generated clip is the mean of p(x|z, digit, speaker) for z from the prior N(0, I), with the
 same number of clips for each digit and speaker. Clips are evaluated as spectrograms, and again after they were written
-to WAV files as by `fastvae sample` and read back.
+to WAV files as by `fastvae sample` and read back. The inversion of spectrograms is measured alone on the real test
+clips, by the root mean square difference of the log-mels and by the log-spectral distance of the waveforms.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ import argparse
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from applications import Figure, figure, write_figures
 from speech_classifier import classify, spectrograms, train_classifier
 from torch import Tensor
+from torch.nn import Module
 
 import fastvae
 from fastvae.data import LogMelPreprocess
+from fastvae.data.audio.inversion import waveforms_of
 from fastvae.data.audio.render import save_spectrograms
-from fastvae.data.audio.spectrogram import waveforms_of
+from fastvae.data.audio.spectrogram import log_mel
 from fastvae.data.audio.waveform import read_waveform, write_waveform
 from fastvae.recipes import find_recipe
 from fastvae.run import LoadedRun, start
@@ -33,10 +37,12 @@ SILENT = 0.5  # clips with less than half of the root mean square of the softest
 CLIPPED = 0.999
 
 
-def train_run(directory: Path, steps: int, seed: int) -> LoadedRun:
-    """Train the recipe spoken-digits for ``steps`` steps; a finished run is not trained again."""
+def train_run(directory: Path, steps: int | None, seed: int) -> LoadedRun:
+    """Train the recipe spoken-digits, for a trial for ``steps`` steps only; a finished run is not trained again."""
     recipe = find_recipe("spoken-digits")
-    settings = replace(recipe.train, steps=steps, eval_every=None, final_samples=1)
+    settings = replace(recipe.train, final_samples=1)
+    if steps is not None:
+        settings = replace(settings, steps=steps, eval_every=None)
     start(replace(recipe, run_dir=directory, seed=seed, train=settings))
     return fastvae.load(directory)
 
@@ -66,6 +72,37 @@ def read_back(run: LoadedRun, generated: Tensor) -> Tensor:
             write_waveform(path, waveform, config.sample_rate)
             read.append(read_waveform(path, config.sample_rate, config.num_samples))
     return torch.stack(read)
+
+
+def inversion_figures(run: LoadedRun, classifier: Module, common: dict[str, float]) -> list[Figure]:
+    """Compare the real test clips with the waveforms that are computed from their spectrograms."""
+    preprocess = run.data.preprocess
+    assert isinstance(preprocess, LogMelPreprocess)
+    config = preprocess.audio.spectrogram
+    clips = run.data.test[torch.arange(len(run.data.test))]
+    wanted = log_mel(clips, config)
+    again = torch.cat([waveforms_of(part, config) for part in wanted.split(100)])
+    difference = float((log_mel(again, config) - wanted).square().mean().sqrt())
+    accuracy = (classify(classifier, spectrograms(run.data, again)) == run.data.test.labels).double().mean()
+    found = partial(figure, "speech", note="real test clips, from their spectrograms", **common)
+    return [
+        found("inversion: root mean square difference of log-mels", difference),
+        found("inversion: log-spectral distance, dB", log_spectral_distance(clips, again)),
+        found("inversion: classifier's accuracy", float(accuracy)),
+    ]
+
+
+def log_spectral_distance(first: Tensor, second: Tensor) -> float:
+    """Distance of waveforms [N, samples] in dB: root mean square over frequencies, mean over frames of 32 ms.
+
+    Gray and Markel 1976 (doi 10.1109/TASSP.1976.1162849); magnitudes below -60 dB count as -60 dB.
+    """
+    window = torch.hann_window(256)
+    first, second = (
+        20 * torch.log10(torch.stft(each, 256, 64, window=window, return_complex=True).abs() + 1e-3)
+        for each in (first, second)
+    )
+    return float((first - second).square().mean(1).sqrt().mean())
 
 
 def write_picture(run: LoadedRun, folder: Path, seed: int) -> None:
@@ -100,7 +137,7 @@ def figures(run: LoadedRun, options: argparse.Namespace, began: float) -> list[F
     softest = run.data.train[torch.arange(len(run.data.train))].square().mean(1).sqrt().min()
     silent, clipped = float((rms < SILENT * softest).double().mean()), float((peak >= CLIPPED).double().mean())
     common = {"seed": options.seed, "seconds": time.perf_counter() - began}
-    steps, clips = f"recipe spoken-digits, {options.steps} steps", f"{len(digits)} generated clips"
+    steps, clips = f"recipe spoken-digits, {run.config.train.epochs:g} epochs", f"{len(digits)} generated clips"
     accuracy = float((classify(classifier, real) == run.data.test.labels).double().mean())
     recognised = float((classify(classifier, generated) == digits).double().mean())
     bound = -evaluation.nll_nats
@@ -113,12 +150,15 @@ def figures(run: LoadedRun, options: argparse.Namespace, began: float) -> list[F
         figure("speech", "requested digit recognised in the WAV files", float(again.double().mean()), **common),
         figure("speech", "share of WAV files that are silent", silent, at_most=0, **common),
         figure("speech", "share of WAV files that clip", clipped, at_most=0, **common),
+        *inversion_figures(run, classifier, common),
     ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure reconstruction, bound and recognition of spoken digits.")
-    parser.add_argument("--steps", type=int, default=6300, help="training steps of 64 clips; an epoch has 42")
+    parser.add_argument(
+        "--steps", type=int, help="training steps of 64 clips, for a trial; by default the recipe's epochs"
+    )
     parser.add_argument("--epochs", type=int, default=15, help="training epochs of the classifier")
     parser.add_argument("--per-pair", type=int, default=20, help="number of clips of each digit by each speaker")
     parser.add_argument("--num-samples", type=int, default=1000, help="number of importance samples of the bound")

@@ -23,7 +23,7 @@ from fastvae.recipes.images import (
 )
 from fastvae.recipes.recommendation import movielens_100k, movielens_100k_dae
 from fastvae.recipes.speech import spoken_digits
-from fastvae.recipes.text import sst2_collapsed, sst2_sentences
+from fastvae.recipes.text import sentences, sst2_collapsed, sst2_sentences
 from fastvae.run import RunConfig
 
 _PATIENCE = 10  # evaluations without a lower validation loss, each 2 % of the run, after which a run ends
@@ -44,6 +44,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "frey-faces": frey_faces,
     "movielens-100k": movielens_100k,
     "movielens-100k-dae": movielens_100k_dae,
+    "sentences": sentences,
     "sst2-sentences": sst2_sentences,
     "sst2-collapsed": sst2_collapsed,
     "anomaly-table": anomaly_table,

@@ -11,6 +11,18 @@ from fastvae.run import RunConfig
 from fastvae.train import TrainConfig
 
 
+def sentences() -> RunConfig:
+    """Your own sentences, one per line: ``--data.path FILE``; byte pairs, no condition."""
+    base = sst2_sentences()
+    return replace(
+        base,
+        recipe="sentences",
+        model=replace(base.model, text=replace(base.model.text, word_dropout=0.0, temperature=0.8, no_repeat=3)),
+        data=DataConfig(name="text", text=TextDataConfig(tokenizer="bpe", vocab_size=8000)),
+        train=replace(base.train, epochs=25),
+    )
+
+
 def sst2_sentences() -> RunConfig:
     """Sentences of SST-2 conditioned on label and length; an autoencoder first, then free bits keep z in use.
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastvae.data.audio.spectrogram import SpectrogramConfig, log_mel, mel_filters, waveforms_of
+from fastvae.data.audio.inversion import waveforms_of
+from fastvae.data.audio.spectrogram import SpectrogramConfig, log_mel, mel_filters
 
 CONFIG = SpectrogramConfig()
 

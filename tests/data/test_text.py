@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,17 @@ def test_a_tokenizer_is_reversible_and_can_be_saved(kind: TokenizerKind) -> None
     assert again.encode(SENTENCES) == ids
     assert Tokenizer.train(SENTENCES, kind, vocab_size=300).to_bytes() == tokenizer.to_bytes()
     assert all(UNKNOWN < number < len(tokenizer) for row in ids for number in row)
+
+
+@pytest.mark.parametrize("kind", ["words", "bpe"])
+def test_ids_are_in_decreasing_order_of_frequency(kind: TokenizerKind) -> None:
+    sentences = [*SENTENCES, "<end> is text", "<end> is text"]
+    tokenizer = Tokenizer.train(sentences, kind, vocab_size=300)
+    counts = Counter(number for row in tokenizer.encode(sentences) for number in row)
+    assert counts.keys().isdisjoint({PAD, END})
+    frequencies = [counts[number] for number in range(UNKNOWN + 1, len(tokenizer))]
+    assert frequencies == sorted(frequencies, reverse=True)
+    assert frequencies[0] > 20
 
 
 def test_words_and_clitics_are_tokens_and_unknown_words_are_marked() -> None:

@@ -45,7 +45,9 @@ def run_rank(how: str, culprit: int, timeout_s: float, met: Path) -> dict[str, A
     failures: list[dict[str, Any]] = []
     raised = None
     try:
-        with enter_world("cpu", timeout_s=timeout_s, on_failure=lambda failure: failures.append(vars(failure))) as world:
+        with enter_world(
+            "cpu", timeout_s=timeout_s, on_failure=lambda failure: failures.append(vars(failure))
+        ) as world:
             met.touch()
             sum_numbers(world, how, culprit, failures)
     except (RuntimeError, ValueError) as error:

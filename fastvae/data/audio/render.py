@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from fastvae.data.audio.config import SpectrogramConfig
+from fastvae.data.audio.inversion import waveforms_of
 from fastvae.data.audio.preprocess import LogMelPreprocess
-from fastvae.data.audio.spectrogram import waveforms_of
 from fastvae.data.audio.waveform import write_waveform
 from fastvae.data.dataset import Data
 

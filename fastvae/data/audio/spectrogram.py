@@ -1,4 +1,4 @@
-"""Log-mel spectrograms, and their inversion to a waveform."""
+"""Log-mel spectrograms."""
 
 from __future__ import annotations
 
@@ -7,15 +7,8 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from fastvae.data.audio.config import SpectrogramConfig
-from fastvae.ops import GenerationSite, Use, noise_key, philox_uniform, stream
-
-_MEL_ITERATIONS = 200
-_PHASE_ITERATIONS = 60
-_MOMENTUM = 0.99
-_PEAK = 0.95  # louder waveforms are scaled to it, so that nothing clips
 
 
 def mel_filters(config: SpectrogramConfig) -> Tensor:
@@ -54,44 +47,6 @@ def log_mel(waveforms: Tensor, config: SpectrogramConfig) -> Tensor:
     return torch.log(filters @ spectrum.abs().square() + config.floor)
 
 
-def waveforms_of(log_mels: Tensor, config: SpectrogramConfig, *, seed: int = 0) -> Tensor:
-    """Compute a waveform for each spectrogram, float32 [B, num_samples] within -0.95 .. 0.95.
-
-    Powers of the frequencies by non-negative least squares, phases by the fast Griffin-Lim iteration (Perraudin et al.
-    2013, doi 10.1109/WASPAA.2013.6701851) from phases that ``seed`` decides.
-
-    Args:
-        log_mels: [B, mels, frames], as `log_mel` gives them.
-        config: sizes.
-        seed: seed of the initial phases.
-    """
-    # The frame centred on the clip's end is not part of the spectrogram: silence.
-    magnitude = pad(_magnitudes(log_mels.float(), config), (0, 1))
-    key, columns = noise_key(seed, device=magnitude.device), math.prod(magnitude.shape[1:])
-    first = philox_uniform(key, len(magnitude), columns, stream=stream(Use.GENERATION, GenerationSite.PHASE))
-    phase = torch.polar(torch.ones_like(magnitude), 2 * math.pi * first.view(magnitude.shape))
-    previous = torch.zeros_like(phase)
-    for _ in range(_PHASE_ITERATIONS):
-        rebuilt = _stft(_istft(magnitude * phase, config), config)
-        phase = _unit(rebuilt + _MOMENTUM * (rebuilt - previous))
-        previous = rebuilt
-    waveforms = _istft(magnitude * phase, config)
-    peak = waveforms.abs().amax(1, keepdim=True)
-    return waveforms * (_PEAK / peak.clamp(min=_PEAK))
-
-
-def _magnitudes(log_mels: Tensor, config: SpectrogramConfig) -> Tensor:
-    """Magnitudes [B, window / 2 + 1, frames] whose mel powers are those given (Lee and Seung 2001's updates)."""
-    filters, _ = _constants(config, log_mels.device)
-    mels = (log_mels.exp() - config.floor).clamp(min=0)
-    wanted = filters.T @ mels
-    power = wanted.clone()
-    gram = filters.T @ filters
-    for _ in range(_MEL_ITERATIONS):
-        power *= wanted / (gram @ power).clamp(min=1e-12)
-    return power.sqrt()
-
-
 def _stft(waveforms: Tensor, config: SpectrogramConfig) -> Tensor:
     return torch.stft(
         waveforms,
@@ -102,18 +57,3 @@ def _stft(waveforms: Tensor, config: SpectrogramConfig) -> Tensor:
         pad_mode="constant",
         return_complex=True,
     )
-
-
-def _istft(spectrum: Tensor, config: SpectrogramConfig) -> Tensor:
-    return torch.istft(
-        spectrum,
-        config.window,
-        config.hop,
-        window=_constants(config, spectrum.device)[1],
-        center=True,
-        length=config.num_samples,
-    )
-
-
-def _unit(values: Tensor) -> Tensor:
-    return values / values.abs().clamp(min=1e-12)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, get_args
@@ -32,8 +34,8 @@ _GAP = re.compile(rf"(?<=[{_UNSPACED}]) (?=[{_UNSPACED}])")
 class Tokenizer:
     """Convert sentences to token IDs and back.
 
-    IDs 0 to 3 are ``PAD``, ``BEGIN``, ``END`` and ``UNKNOWN`` of `fastvae.records`; the others are in decreasing order
-    of rare where the tokens are words.
+    IDs 0 to 3 are ``PAD``, ``BEGIN``, ``END`` and ``UNKNOWN`` of `fastvae.records`; a trained tokenizer's others are in
+    decreasing order of their frequency in the corpus, as an adaptive softmax needs them.
 
     Args:
         backend: a tokenizer of the ``tokenizers`` library whose first ids are those four.
@@ -82,13 +84,17 @@ class Tokenizer:
         backend, trainer = _words(library, options) if kind == "words" else _byte_pairs(library, options)
         changes = [library.normalizers.NFC(), *([library.normalizers.Lowercase()] if lowercase else [])]
         backend.normalizer = library.normalizers.Sequence(changes)
+        sentences = list(sentences)
         backend.train_from_iterator(sentences, trainer)
         if backend.get_vocab_size() == len(_SPECIAL):
             raise ValueError(
                 f"Tokenizer: the corpus must contain a word that occurs {min_frequency} times, found none;"
                 " lower min_frequency or give more text"
             )
-        return cls(backend)
+        tokenizer = cls(backend)
+        if kind == "bpe":
+            backend.model = _by_frequency(library, backend, sentences)
+        return tokenizer
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Tokenizer:
@@ -136,6 +142,17 @@ def _byte_pairs(library: ModuleType, options: dict[str, Any]) -> tuple[Any, Any]
     alphabet = library.pre_tokenizers.ByteLevel.alphabet()
     special = list(_SPECIAL.values())
     return backend, library.trainers.BpeTrainer(special_tokens=special, initial_alphabet=alphabet, **options)
+
+
+def _by_frequency(library: ModuleType, backend: Any, sentences: list[str]) -> Any:
+    """The trained byte pairs of a tokenizer with IDs in decreasing order of their frequency in the sentences."""
+    model = json.loads(backend.to_str())["model"]
+    encodings = backend.encode_batch(sentences, add_special_tokens=False)
+    counts = Counter(number for encoding in encodings for number in encoding.ids)
+    ranks = sorted(model["vocab"].values(), key=lambda number: (number not in _SPECIAL, -counts[number], number))
+    numbers = {number: rank for rank, number in enumerate(ranks)}
+    vocabulary = {piece: numbers[number] for piece, number in model["vocab"].items()}
+    return library.models.BPE(vocabulary, [tuple(merge) for merge in model["merges"]])
 
 
 def _library() -> ModuleType:
