@@ -14,12 +14,13 @@ from fastvae.train import TrainConfig
 def sentences() -> RunConfig:
     """Your own sentences, one per line: ``--data.path FILE``; byte pairs, no condition."""
     base = sst2_sentences()
+    text = replace(base.model.text, embedding_dim=256, word_dropout=0.0, temperature=0.8, no_repeat=3)
     return replace(
         base,
         recipe="sentences",
-        model=replace(base.model, text=replace(base.model.text, word_dropout=0.0, temperature=0.8, no_repeat=3)),
+        model=replace(base.model, hidden_dim=(512,), text=text),
         data=DataConfig(name="text", text=TextDataConfig(tokenizer="bpe", vocab_size=8000)),
-        train=replace(base.train, epochs=25),
+        train=replace(base.train, epochs=20),
     )
 
 

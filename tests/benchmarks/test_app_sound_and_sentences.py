@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from benchmarks.ngrams import KneserNey
+from tests import corpus
 from tests.benchmarks.test_app_images import DATA, run_script
 from tests.faults.program import Program
 
@@ -38,3 +41,31 @@ def test_text_samples_have_the_requested_length(tmp_path: Path, program: Program
     assert 0 < values[f"{name}: real test sentences"] < 0.5
     assert 0 <= values[f"{name}: between sentences"] <= 1
     assert "test sentences 0 and 3:" in (tmp_path / "text-interpolations.txt").read_text(encoding="utf-8")
+
+
+def test_kneser_ney_is_a_distribution_that_prefers_what_it_has_seen() -> None:
+    rows = [[1, 2, 3, 0], [1, 2, 4, 0], [5, 1, 2, 0], [5, 0], [3, 3, 3, 0]]
+    model = KneserNey(rows, 7, order=3)
+    for context in ((-1, -1), (-1, 1), (1, 2), (6, 6)):
+        assert sum(model.probability(context, token) for token in range(7)) == pytest.approx(1)
+    assert model.probability((1, 2), 3) > 3 * model.probability((1, 2), 5)
+    assert model.nll([1, 2, 3, 0]) < model.nll([6, 6, 6, 0])
+    unigram = KneserNey(rows, 7, order=1)
+    seen = Counter(token for row in rows for token in row)
+    once, twice = (sum(count == number for count in seen.values()) for number in (1, 2))
+    discount = once / (once + 2 * twice)
+    expected = (seen[0] - discount + discount * len(seen) / 7) / sum(seen.values())
+    assert unigram.probability((), 0) == pytest.approx(expected)
+
+
+def test_sentences_of_a_file_are_compared_with_a_4_gram_model(tmp_path: Path, program: Program) -> None:
+    pytest.importorskip("tokenizers")
+    file = tmp_path / "mine.txt"
+    file.write_text("\n".join(text for _, text in corpus.rows(300)), encoding="utf-8")
+    options = ["--num-samples=2", "--num-sentences=20", f"--runs={tmp_path / 'runs'}", "--options", "train.steps=30"]
+    options += ["model.hidden-dim=16", "model.text.embedding-dim=8", "train.eval-every=None"]
+    rows = run_script(program, "app_sentences.py", tmp_path, str(file), *options)
+    values = {row["figure"]: row["value"] for row in rows}
+    assert 0 < values["mine: 4-gram, nats per sentence"] < values["mine: bound, nats per sentence"]
+    assert values["mine: perplexity of test sentences by the 4-gram"] > 1
+    assert 0 < values["mine: distinct bigrams of samples at temperature 0.8"] <= 1
