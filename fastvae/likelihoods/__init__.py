@@ -11,6 +11,7 @@ from fastvae.likelihoods.base import (
     PixelLikelihood,
 )
 from fastvae.likelihoods.bernoulli import Bernoulli, BoundBernoulli
+from fastvae.likelihoods.beta_binomial import BetaBinomial, BoundBetaBinomial
 from fastvae.likelihoods.categorical import BoundCategorical, Categorical, draw_tokens
 from fastvae.likelihoods.discretized_logistic import BoundDiscretizedLogistic, DiscretizedLogistic
 from fastvae.likelihoods.gaussian import BoundGaussian, Gaussian
@@ -21,7 +22,9 @@ from fastvae.likelihoods.table import BoundTable, Table
 __all__ = [
     "LIKELIHOODS",
     "Bernoulli",
+    "BetaBinomial",
     "BoundBernoulli",
+    "BoundBetaBinomial",
     "BoundCategorical",
     "BoundDiscretizedLogistic",
     "BoundGaussian",
@@ -44,6 +47,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "bernoulli": Bernoulli,
     "gaussian": Gaussian,
     "discretized-logistic": DiscretizedLogistic,
+    "beta-binomial": BetaBinomial,
     "multinomial": Multinomial,
     "tokens": Categorical,
     "table": Table,

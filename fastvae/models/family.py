@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fastvae.models.config import ModelConfig
     from fastvae.models.parts import ModelInputs, Networks
 
-ELEMENTWISE = ("bernoulli", "gaussian", "discretized-logistic", "multinomial", "table")
+ELEMENTWISE = ("bernoulli", "gaussian", "discretized-logistic", "beta-binomial", "multinomial", "table")
 """Likelihoods with a fixed number of parameters per value of an example."""
 
 

@@ -27,7 +27,7 @@ from fastvae.records import Draw
 from fastvae.run import LoadedRun, RunConfig
 from fastvae.train import TrainConfig
 
-LIKELIHOODS = ("bernoulli", "gaussian", "discretized-logistic")
+LIKELIHOODS = ("bernoulli", "gaussian", "discretized-logistic", "beta-binomial")
 
 
 def make_run(data: Data, likelihood: str, *, seed: int = 0) -> LoadedRun:

@@ -123,13 +123,16 @@ def test_a_users_family_and_likelihood_are_built() -> None:
         check_model(replace(config, family="hierarchical", network="mlp"))
 
 
+OF_LEVELS = ("discretized-logistic", "beta-binomial")
+
+
 @pytest.mark.parametrize("name", likelihoods.LIKELIHOODS)
 def test_every_likelihood_declares_the_whole_protocol(name: str) -> None:
     inputs = ModelInputs(event_shape=(3, 2, 2), num_levels=5, num_tokens=9)
     likelihood = LIKELIHOODS[name].build(ModelConfig(hidden_dim=(4,)), inputs)
     assert isinstance(likelihood, Likelihood)
-    assert likelihood.output_shape((3, 2, 2)) == ((6, 2, 2) if name == "discretized-logistic" else (3, 2, 2))
+    assert likelihood.output_shape((3, 2, 2)) == ((6, 2, 2) if name in OF_LEVELS else (3, 2, 2))
     started = likelihood.output_for_mean(torch.full((3, 2, 2), 0.5))
     assert started is None or started.shape == likelihood.output_shape((3, 2, 2))
-    assert likelihood.is_discrete == (name == "discretized-logistic")
+    assert likelihood.is_discrete == (name in OF_LEVELS)
     assert isinstance(likelihood.support, likelihoods.Support)

@@ -1,0 +1,166 @@
+"""Pixels of a few hundred levels, each with a beta-binomial distribution."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fastvae import ops
+from fastvae.likelihoods.base import (
+    Likelihood,
+    LikelihoodSettings,
+    aligned,
+    at_least_float32,
+    event_stream,
+    rows_columns,
+)
+from fastvae.likelihoods.support import Support
+from fastvae.model_inputs import ModelInputs
+
+_ROWS = 32  # examples whose table of probabilities is computed at a time
+_FLOOR = 1e-4  # of both shape parameters
+_CONCENTRATION = 2.0  # alpha + beta at the start: between uniform (2) and the extremes (0)
+
+
+@dataclass(frozen=True)
+class BoundBetaBinomial:
+    """Independent pixels ``level / n`` in [0, 1], ``n = num_levels - 1``; a level is BetaBinomial(n, alpha, beta)."""
+
+    alpha: Tensor  # [B, ...] or [K, B, ...], above 0
+    beta: Tensor  # as alpha
+    num_levels: int
+
+    @property
+    def mean(self) -> Tensor:
+        """The expected pixel, ``alpha / (alpha + beta)``."""
+        return self.alpha / (self.alpha + self.beta)
+
+    def log_prob(self, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Log probability of the pixels' levels, in nats per example: [B], or [K, B] where the output has K samples.
+
+        Args:
+            target: [B, ...] pixels ``level / (num_levels - 1)``; rounding to the nearest level undoes float32's.
+            mask: [B, ...] 1 for pixels that count, 0 for those that do not.
+        """
+        alpha, level, mask = aligned("BetaBinomial", self.alpha, self.levels_of(target), mask)
+        per_pixel = _log_mass(at_least_float32(alpha), at_least_float32(self.beta.reshape(alpha.shape)), level, self._n)
+        return (per_pixel if mask is None else per_pixel * mask).sum(-1)
+
+    def sample(self, noise_key: Tensor, *, stream: int | None = None) -> Tensor:
+        """Sample each pixel, a level / (num_levels - 1); row i has the noise of row first_row + i."""
+        uniform = ops.philox_uniform(noise_key, *rows_columns(self.alpha), stream=event_stream(stream))
+        parts = zip(
+            *(each.split(_ROWS) for each in (self.alpha, self.beta, uniform.view(self.alpha.shape))), strict=True
+        )
+        levels = [(part.unsqueeze(-1) >= _below(a, b, self._n)[..., 1:-1]).sum(-1) for a, b, part in parts]
+        return torch.cat(levels).to(at_least_float32(self.alpha).dtype) / self._n
+
+    def probability_below(self, level: Tensor, num_levels: int | None = None) -> Tensor:
+        """P(pixel's level < ``level``) for integers 0 .. num_levels of alpha's shape; 0 and 1 at the ends.
+
+        Raises:
+            ValueError: the number of levels is not that of the distribution.
+        """
+        if num_levels not in (None, self.num_levels):
+            raise ValueError(f"BetaBinomial: pixels must have {self.num_levels} levels, got {num_levels}")
+        return self._table.gather(-1, level.unsqueeze(-1)).squeeze(-1)
+
+    def levels_of(self, pixels: Tensor) -> Tensor:
+        """The nearest level of pixels in [0, 1], as floats."""
+        return (at_least_float32(pixels) * self._n).round().clamp(0, self._n)
+
+    @property
+    def _n(self) -> int:
+        return self.num_levels - 1
+
+    @cached_property
+    def _table(self) -> Tensor:
+        return _below(self.alpha, self.beta, self._n)
+
+
+class BetaBinomial(Likelihood):
+    """8-bit pixels as in bits-back coding with ANS (Townsend et al. 2019, arXiv 1901.04866, section 3.2).
+
+    It can have its mass at both ends of the levels, as the pixels of drawings and digits do. The decoder outputs two
+    numbers per value: of its output ``[.., 2 C, H, W]`` the first C channels give alpha and the others beta, each
+    ``1e-4 + softplus(output)``.
+
+    Args:
+        event_dim: dimensions of one example: 3 for [C, H, W]. The output's first one of them is twice as long.
+        num_levels: number of values of a pixel.
+    """
+
+    is_discrete = True  # it scores pixel levels directly: bits per dimension need no Jacobian
+
+    def __init__(self, event_dim: int = 3, num_levels: int = 256) -> None:
+        super().__init__()
+        self.event_dim, self.num_levels = event_dim, num_levels
+        self.support = Support(low=0, high=1, levels=num_levels)
+
+    @classmethod
+    def build(cls, config: LikelihoodSettings, inputs: ModelInputs) -> BetaBinomial:
+        """Build it for images with the data's levels.
+
+        Raises:
+            ValueError: the data are not discrete pixels, or were dequantised or binarised.
+        """
+        if inputs.num_levels is None:
+            raise ValueError(
+                "model.likelihood=beta-binomial: requires discrete pixels;"
+                " use 8-bit images with --data.binarize none --data.dequantize False, or another likelihood"
+            )
+        return cls(len(inputs.event_shape), inputs.num_levels)
+
+    def forward(self, output: Tensor) -> BoundBetaBinomial:
+        """The distribution of ``output``, [B, 2 C, ...] or [K, B, 2 C, ...].
+
+        Raises:
+            ValueError: the output cannot be halved.
+        """
+        size = output.shape[-self.event_dim]
+        if size % 2:
+            raise ValueError(
+                f"BetaBinomial: the output must have two numbers for each value, got {size}"
+                f" along dimension {-self.event_dim} of {list(output.shape)}; set the decoder's output size"
+            )
+        alpha, beta = (
+            _FLOOR + functional.softplus(at_least_float32(half)) for half in output.chunk(2, -self.event_dim)
+        )
+        return BoundBetaBinomial(alpha, beta, self.num_levels)
+
+    def output_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the decoder's output for one example."""
+        return (2 * event_shape[0], *event_shape[1:])
+
+    def output_for_mean(self, mean: Tensor) -> Tensor:
+        """Initial output bias: the mean example [C, ...], and a medium concentration."""
+        mean = mean.clamp(0.01, 0.99)
+        shape = _CONCENTRATION * torch.cat((mean, 1 - mean)) - _FLOOR
+        return shape + torch.log(-torch.expm1(-shape))  # the inverse of softplus
+
+
+def _log_mass(alpha: Tensor, beta: Tensor, level: Tensor, n: int) -> Tensor:
+    """Log probability of levels 0 .. n under BetaBinomial(n, alpha, beta)."""
+    coefficient = math.lgamma(n + 1) - torch.lgamma(level + 1) - torch.lgamma(n - level + 1)
+    return (
+        coefficient
+        + (torch.lgamma(level + alpha) - torch.lgamma(alpha))
+        + (torch.lgamma(n - level + beta) - torch.lgamma(beta))
+        - (torch.lgamma(n + alpha + beta) - torch.lgamma(alpha + beta))
+    )
+
+
+def _below(alpha: Tensor, beta: Tensor, n: int) -> Tensor:
+    """P(level < l) for l = 0 .. n + 1, float64 [..., n + 2], from the ratios of neighbouring levels' masses."""
+    alpha, beta = alpha.double().unsqueeze(-1), beta.double().unsqueeze(-1)
+    low = torch.arange(n, dtype=torch.float64, device=alpha.device)
+    log_ratios = torch.log((n - low) / (low + 1) * ((low + alpha) / (n - 1 - low + beta)))
+    mass = torch.softmax(functional.pad(log_ratios.cumsum(-1), (1, 0)), -1)
+    below = functional.pad(mass.cumsum(-1), (1, 0)).clamp(max=1.0)
+    below[..., -1] = 1.0
+    return below
