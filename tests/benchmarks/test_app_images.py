@@ -69,7 +69,7 @@ def test_features_are_compared_with_pca(tmp_path: Path, program: Program) -> Non
 
 @needs_mnist
 def test_compression_recovers_images_at_about_their_elbo(tmp_path: Path, program: Program) -> None:
-    options = ["--steps=60", "--num=1000", "--run-dir", str(tmp_path / "runs")]
+    options = ["--only=mnist", "--steps=60", "--num=1000", "--run-dir", str(tmp_path / "runs")]
     rows = run_script(program, "app_compression.py", tmp_path, *options)
     values = {(row["application"], row["figure"]): row["value"] for row in rows}
     for kind, header in (("binary", 0.02), ("8 bits", 0.01)):  # the header's share is larger for few images
@@ -78,3 +78,13 @@ def test_compression_recovers_images_at_about_their_elbo(tmp_path: Path, program
     lossy = [row for row in rows if row["application"] == "compression, lossy"]
     assert ["fastvae" in row["figure"] for row in lossy].count(True) == 5
     assert ["JPEG" in row["figure"] for row in lossy].count(True) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "omniglot_small").is_dir(), reason=f"no omniglot_small/ in {DATA}; set FASTVAE_DATA")
+def test_compression_of_unseen_sets_recovers_them(tmp_path: Path, program: Program) -> None:
+    options = ["--only=unseen", "--steps=30", "--run-dir", str(tmp_path / "runs")]
+    rows = run_script(program, "app_compression.py", tmp_path, *options)
+    values = {(row["application"], row["figure"]): row["value"] for row in rows}
+    assert values["compression, letters (unseen data)", "files that come back byte for byte"] == 1
+    assert values["compression, letters (unseen data)", "size of the model, bytes"] > 1e6
