@@ -21,7 +21,7 @@ from fastvae.recipes.images import (
     mnist_iwae,
     mnist_iwae_2l,
 )
-from fastvae.recipes.recommendation import movielens_100k, movielens_100k_dae
+from fastvae.recipes.recommendation import movielens_100k, movielens_100k_dae, recommender
 from fastvae.recipes.speech import spoken_digits
 from fastvae.recipes.text import sentences, sst2_collapsed, sst2_sentences
 from fastvae.run import RunConfig
@@ -42,6 +42,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "images": images,
     "cifar10": cifar10,
     "frey-faces": frey_faces,
+    "recommender": recommender,
     "movielens-100k": movielens_100k,
     "movielens-100k-dae": movielens_100k_dae,
     "sentences": sentences,

@@ -12,6 +12,27 @@ from fastvae.run import RunConfig
 from fastvae.train import TrainConfig
 
 
+def recommender() -> RunConfig:
+    """Your own interactions of thousands of users: ``--data.path FILE``; items-600-200-600-items.
+
+    For fewer than about 2000 users the network of movielens-100k, without hidden layers, is better.
+    """
+    base = movielens_100k()
+    return replace(
+        base,
+        recipe="recommender",
+        model=replace(base.model, hidden_dim=(600,)),
+        data=DataConfig(name="interactions"),
+        train=replace(
+            base.train,
+            epochs=60,
+            global_batch_size=200,
+            lr=1e-3,
+            objective=ObjectiveConfig(kl_weight=0.5, kl_schedule="linear", kl_warmup="100%"),
+        ),
+    )
+
+
 def movielens_100k() -> RunConfig:
     """Mult-VAE (Liang et al. 2018) on the films that 943 users liked, for ``fastvae recommend``.
 
