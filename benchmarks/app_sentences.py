@@ -104,7 +104,6 @@ def main() -> None:
     parser.add_argument("--options", nargs="*", default=[], help="options of train, for a short trial")
     parser.add_argument("--out", type=Path, help="file of the results; by default in benchmarks/results")
     options = parser.parse_args()
-    rows = []
     for file in options.files:
         began = time.perf_counter()
         run = train_run(file, options.runs / file.stem, [f"--{option}" for option in options.options])
@@ -112,10 +111,10 @@ def main() -> None:
         common = {"seed": run.config.seed, "seconds": took}
         rival = KneserNey(_ids(run, "train") + _ids(run, "validation"), len(tokenizer_of(run.data)))
         seen = "the options were chosen on this file" if file.name in options.chosen_on else "unseen data"
-        rows.append(figure("text, own sentences", f"{file.stem}: minutes of training", took / 60, note=seen, **common))
+        rows = [figure("text, own sentences", f"{file.stem}: minutes of training", took / 60, note=seen, **common)]
         rows += likelihood_figures(run, rival, options.num_samples, common)
         rows += sample_figures(run, rival, options.num_sentences, common)
-    write_figures("sentences", rows, options.out)
+        write_figures("sentences", rows, options.out, merge=True)  # the figures of other files are kept
 
 
 if __name__ == "__main__":
