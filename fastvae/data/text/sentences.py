@@ -200,7 +200,8 @@ def _check_known(name: str, corpus: Corpus, tokenizer: Tokenizer, config: TextDa
         raise ValueError(
             f"{name}: {num_unknown / num_tokens:.0%} of the {num_tokens:,} training tokens are unknown, the limit is"
             f" {config.max_unknown:.0%} (--data.text.max-unknown); the first is in {corpus.sentences[first][:60]!r};"
-            " use byte pairs (--data.text.tokenizer bpe), which have no unknown tokens, or lower --data.text.min-frequency"
+            " use byte pairs (--data.text.tokenizer bpe), which have no unknown tokens, or lower"
+            " --data.text.min-frequency"
         )
     cut = f", {num_cut:,} sentences cut to {config.max_length} (--data.text.max-length)" if num_cut else ""
     return (
