@@ -28,10 +28,11 @@ class Export(OnRun):
     format: Format = "safetensors"
     """safetensors: weights; pt2: a program for `torch.export.load`; onnx: one for ONNX Runtime (`fastvae[onnx]`)."""
     part: Literal["encoder", "decoder", "scorer", "sampler"] | None = None
-    """encoder: x to mu and logvar; decoder: z to the mean of p(x|z); scorer: x and a noise key to the negative ELBO;
-    sampler: a noise key to new examples. None: all weights."""
+    """encoder: x to mu and logvar; decoder: z to the mean of p(x|z); scorer: x and a noise key to the negative ELBO, or
+    for a recommender each user's items to the best other ones; sampler: a noise key to new examples. None: all
+    weights."""
     num: int = 16
-    """Number of examples per call of a sampler."""
+    """Number of examples per call of a sampler, or of recommended items per user."""
     step: int | None = None
     """Step of the checkpoint whose weights are written; None is the newest. Not with --part."""
 

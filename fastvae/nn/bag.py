@@ -99,10 +99,22 @@ class BagEncoder(nn.Module):
         values = unit_rows(crow, values.to(self.bag.weight.dtype))
         if noise_key is not None and self.training and self.dropout:
             values = drop_entries(crow, columns, values, self.dropout, noise_key)
-        hidden = self.condition(self.bag(crow, columns, values), condition)
+        return self._heads(self.condition(self.bag(crow, columns, values), condition))
+
+    def of_dense(self, x: Tensor) -> tuple[Tensor, Tensor] | Tensor:
+        """Like `forward` in evaluation and without a condition, for a dense x [B, V], by operations whose shapes do not
+        depend on values: for exported programs.
+        """
+        length = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+        return self._heads(self.condition((x / length) @ self.bag.weight + self.bag.bias, None))
+
+    def _heads(self, hidden: Tensor) -> tuple[Tensor, Tensor] | Tensor:
         for layer in self.layers:
             hidden = layer(torch.tanh(hidden))
-        return hidden if self.num_heads == 1 else tuple(hidden.chunk(self.num_heads, dim=1))
+        if self.num_heads == 1:
+            return hidden
+        mu, logvar = hidden.chunk(2, dim=1)
+        return mu, logvar
 
 
 def compressed_rows(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -20,11 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from fastvae import ops
+from fastvae.data.interactions.catalogue import CATALOGUE_FILE
 from fastvae.data.pixels.preprocess import Preprocess
 from fastvae.data.table.columns import MaskGaps
 from fastvae.evaluate import scores
 from fastvae.models import VAE
 from fastvae.records import Batch
+from fastvae.run.export_recommender import TopItems, example_users
 from fastvae.run.loaded import LoadedRun
 from fastvae.train.run_dir.files import replacing
 from fastvae.train.run_dir.weights import METADATA, sort_metadata
@@ -107,7 +109,8 @@ def export_program(run: LoadedRun, part: Part, *, num: int = 16) -> Program:
 
     - encoder: x (and key, if pixels are dequantised or binarised) -> mu, logvar ``[B, D]``;
     - decoder: z -> mean of p(x|z) ``[B, ...]``;
-    - scorer: x, key -> negative ELBO ``[B]``, float64 nats, with the noise of evaluation;
+    - scorer: x, key -> negative ELBO ``[B]``, float64 nats, with the noise of evaluation; for a recommender: known, the
+      items of each user, int64 ``[B, L]`` padded with -1 -> the ``num`` best other items and their probabilities;
     - sampler: key -> ``num`` new examples.
 
     x is a raw example of the data (uint8 pixels, scaled columns with NaN for missing values); the conditions, if the
@@ -116,7 +119,7 @@ def export_program(run: LoadedRun, part: Part, *, num: int = 16) -> Program:
     Args:
         run: The finished run.
         part: The part to export.
-        num: Number of examples per call of a sampler.
+        num: Number of examples per call of a sampler, or of items per user.
 
     Raises:
         ValueError: The part does not exist in this model, or its data cannot be preprocessed in a program.
@@ -124,8 +127,10 @@ def export_program(run: LoadedRun, part: Part, *, num: int = 16) -> Program:
     module, arguments, outputs = _part(run, part, num)
     given = {name: value for name, value in arguments.items() if value is not None}
     batch = torch.export.Dim("batch", min=1)
-    is_batch = {"x", "z"} | ({"condition"} if part != "sampler" else set())
+    is_batch = {"x", "z", "known"} | ({"condition"} if part != "sampler" else set())
     shapes = {name: ({0: batch} if name in is_batch and name in given else None) for name in arguments}
+    if "known" in given:
+        shapes["known"] = {0: batch, 1: torch.export.Dim("places", min=1)}
     module.eval()
     with torch.no_grad(), _without_gradients(module):
         exported = torch.export.export(module, (), dict(arguments), dynamic_shapes=shapes)
@@ -165,12 +170,14 @@ def export_part(run: LoadedRun, format: Format, part: Part, to: Path, *, num: in
             _save_onnx(program, temporary, about)
 
 
-def _part(run: LoadedRun, part: Part, num: int) -> tuple[_Part, dict[str, Tensor | None], tuple[str, ...]]:
+def _part(run: LoadedRun, part: Part, num: int) -> tuple[nn.Module, dict[str, Tensor | None], tuple[str, ...]]:
     """Return the module, example inputs by name (None: not an input), and the names of its outputs."""
+    if part == "scorer" and run.data.kind == "interactions":
+        return TopItems(run, num), {"known": example_users(run)}, ("items", "probabilities")
     preprocess = run.data.preprocess
     if not isinstance(run.model, VAE) or not isinstance(preprocess, Preprocess | MaskGaps):
         raise ValueError(
-            "export: --part as a program requires a VAE on pixels, numbers or a table, got"
+            "export: --part as a program requires a VAE on pixels, numbers or a table, or a recommender's scorer, got"
             f" {type(run.model).__name__} on {run.data.kind}; --format safetensors writes weights"
         )
     key = ops.noise_key(run.config.seed, device=run.device)
@@ -224,7 +231,10 @@ def _weights(model: nn.Module, part: Part) -> dict[str, Tensor]:
 
 
 def _metadata(run: LoadedRun, part: Part) -> dict[str, str]:
-    return METADATA | {"part": part, "data": run.data.name}
+    about = METADATA | {"part": part, "data": run.data.name}
+    if run.data.kind == "interactions":  # ids and titles of the items by index
+        about["catalogue"] = run.data.state[CATALOGUE_FILE].decode()
+    return about
 
 
 def _require_onnx() -> None:

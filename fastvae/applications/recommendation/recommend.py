@@ -5,9 +5,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -19,8 +23,10 @@ from fastvae.data.interactions.catalogue import CATALOGUE_FILE, Catalogue
 from fastvae.data.interactions.source import InteractionSource
 from fastvae.data.interactions.users import read_users
 from fastvae.data.loading.staging import csr
+from fastvae.data.objects import is_sparse
 from fastvae.data.views import SubsetSource
 from fastvae.models import VAE, AutoEncoder
+from fastvae.nn.bag import rows_of
 from fastvae.run import LoadedRun
 
 _USERS_AT_A_TIME = 500
@@ -98,6 +104,65 @@ class Recommender:
             new = items[: len(self.catalogue) - int(known[row])]  # items that the user already has are ranked last
             yield [self._suggestion(item, float(scores[row, item])) for item in new.tolist()]
 
+    def top(
+        self, users: Any, num: int = 10, *, block: int = _USERS_AT_A_TIME
+    ) -> Iterator[tuple[NDArray[np.str_], NDArray[np.float32]]]:
+        """The best items of many users, in blocks: new users need no training, only their items.
+
+        Args:
+            users: a scipy sparse matrix [N, V], whose columns are in the order of the catalogue, or the IDs of each
+                user's items, such as ``[["50", "172"], ["1"]]``.
+            num: number of items per user, at least 1.
+            block: number of users at a time; results do not depend on it.
+
+        Yields:
+            IDs [B, num] and probabilities [B, num] of the next users, best first. Items that a user has come last, with
+            probability -inf.
+
+        Raises:
+            ValueError: an ID is not in the catalogue, the matrix has another number of columns, or ``num`` or ``block``
+                is out of range.
+        """
+        if block < 1 or not 1 <= num <= len(self.catalogue):
+            raise ValueError(
+                f"top: num must be in 1 .. {len(self.catalogue)}, the number of items, and block at least 1,"
+                f" got {num} and {block}"
+            )
+        ids = np.asarray(self.catalogue.ids)
+        is_matrix = is_sparse(users)
+        if is_matrix and users.shape[1] != len(ids):
+            raise ValueError(
+                f"top: users must have {len(ids)} columns, the items of the catalogue, got {users.shape[1]}; use the"
+                " catalogue of this run"
+            )
+        matrix = users.tocsr() if is_matrix else None
+        for first in range(0, users.shape[0] if is_matrix else len(users), block):
+            some = users[first : first + block] if matrix is None else matrix[first : first + block]
+            counts = self._counts_of_ids(some, first) if matrix is None else _counts_of_matrix(some)
+            scores = self(counts)
+            scores[rows_of(counts.crow_indices(), len(counts.col_indices())), counts.col_indices()] = -torch.inf
+            best = top_items(scores, counts, num)
+            yield ids[best.numpy()], scores.gather(1, best).float().numpy()
+
+    def _counts_of_ids(self, users: Sequence[Sequence[str]], first: int) -> Tensor:
+        """The items of users, given by their IDs, as ``torch.sparse_csr`` counts [B, V]."""
+        rows = []
+        for number, items in enumerate(users, start=first):
+            unknown = [item for item in items if str(item) not in self._places]
+            if unknown:
+                raise ValueError(
+                    f"top: user {number} has item {str(unknown[0])!r}, which is not in the catalogue; leave it out, or"
+                    " train with it"
+                )
+            rows.append(sorted({self._places[str(item)] for item in items}))
+        lengths = torch.tensor([0, *map(len, rows)]).cumsum(0)
+        columns = torch.tensor([column for row in rows for column in row], dtype=torch.int64)
+        return csr(lengths, columns, torch.ones(len(columns)), len(self.catalogue))
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {item: place for place, item in enumerate(self.catalogue.ids)}
+
     def similar(self, item: str, num: int = 10) -> list[Suggestion]:
         """Find the items whose vectors have the largest cosine similarity to this item's.
 
@@ -119,6 +184,15 @@ class Recommender:
 
     def _suggestion(self, item: int, score: float) -> Suggestion:
         return Suggestion(self.catalogue.titles[item], self.catalogue.ids[item], score)
+
+
+def _counts_of_matrix(users: Any) -> Tensor:
+    """The items of users, the columns of a scipy CSR matrix that are not 0, as ``torch.sparse_csr`` ones [B, V]."""
+    users = users.copy()
+    users.sum_duplicates()
+    users.eliminate_zeros()
+    offsets, columns = (torch.from_numpy(each.astype(np.int64)) for each in (users.indptr, users.indices))
+    return csr(offsets, columns, torch.ones(len(columns)), users.shape[1])
 
 
 def catalogue_of(data: Data) -> Catalogue:
