@@ -156,11 +156,16 @@ def _log_mass(alpha: Tensor, beta: Tensor, level: Tensor, n: int) -> Tensor:
 
 
 def _below(alpha: Tensor, beta: Tensor, n: int) -> Tensor:
-    """P(level < l) for l = 0 .. n + 1, float64 [..., n + 2], from the ratios of neighbouring levels' masses."""
-    alpha, beta = alpha.double().unsqueeze(-1), beta.double().unsqueeze(-1)
+    """P(level < l) for l = 0 .. n + 1, float64 [..., n + 2], from the ratios of neighbouring levels' masses.
+
+    The table is large, so it is computed in place.
+    """
+    alpha, beta = alpha.detach().double().unsqueeze(-1), beta.detach().double().unsqueeze(-1)
     low = torch.arange(n, dtype=torch.float64, device=alpha.device)
-    log_ratios = torch.log((n - low) / (low + 1) * ((low + alpha) / (n - 1 - low + beta)))
-    mass = torch.softmax(functional.pad(log_ratios.cumsum(-1), (1, 0)), -1)
-    below = functional.pad(mass.cumsum(-1), (1, 0)).clamp(max=1.0)
-    below[..., -1] = 1.0
-    return below
+    mass = alpha.new_zeros((*alpha.shape[:-1], n + 1))
+    torch.div(low + alpha, (n - 1 - low) + beta, out=mass[..., 1:])
+    mass[..., 1:].mul_((n - low) / (low + 1)).log_()
+    mass.cumsum_(-1).sub_(mass.amax(-1, keepdim=True)).exp_()
+    below = alpha.new_zeros((*alpha.shape[:-1], n + 2))
+    torch.cumsum(mass, -1, out=below[..., 1:])
+    return below.div_(below[..., -1:].clone())

@@ -28,7 +28,7 @@ def recommender() -> RunConfig:
             epochs=60,
             global_batch_size=200,
             lr=1e-3,
-            objective=ObjectiveConfig(kl_weight=0.5, kl_schedule="linear", kl_warmup="100%"),
+            objective=ObjectiveConfig(kl_weight=0.5, kl_schedule="linear", kl_warmup="50%"),
         ),
     )
 
