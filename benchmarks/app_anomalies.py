@@ -20,7 +20,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -86,7 +86,12 @@ def table_paths(names: list[str]) -> dict[str, tuple[Path, float | None]]:
 
 
 def table_figures(
-    began: float, tables: dict[str, tuple[Path, float | None]], seeds: tuple[int, ...], which: str
+    began: float,
+    tables: dict[str, tuple[Path, float | None]],
+    seeds: tuple[int, ...],
+    which: str,
+    *,
+    unseen: bool = False,
 ) -> list[Figure]:
     """AUROC and average precision of each table (means over the seeds), and the mean AUROC over the tables."""
     rows, means = [], {}
@@ -95,7 +100,7 @@ def table_figures(
             found = [table_detections(path, seed, Path(directory)) for seed in seeds]
             aurocs = {rival: [one[rival].auroc for one in found] for rival in found[0]}
             means[name] = {rival: statistics.fmean(values) for rival, values in aurocs.items()}
-            common = {"seed": seeds[0], "seconds": time.perf_counter() - began}
+            common: dict[str, Any] = {"seed": seeds[0], "seconds": time.perf_counter() - began, "unseen": unseen}
             rivals = ", ".join(f"{rival} {value:.3f}" for rival, value in means[name].items() if rival != "VAE")
             note = f"seeds {seeds}, standard deviation {statistics.pstdev(aurocs['VAE']):.3f}; {rivals}"
             rows.append(
@@ -203,7 +208,7 @@ def main() -> None:
     began, rows = time.perf_counter(), []
     if options.folder is not None:
         unseen = {path.stem: (path, None) for path in sorted(options.folder.glob("*.npz"))}
-        rows = table_figures(began, unseen, tuple(options.seeds), f"{len(unseen)} unseen tables")
+        rows = table_figures(began, unseen, tuple(options.seeds), f"{len(unseen)} unseen tables", unseen=True)
         write_figures("anomalies_unseen", rows, options.out)
         return
     if options.only != "mnist":

@@ -291,10 +291,10 @@ def unseen_rows(options: argparse.Namespace, began: float) -> list[Figure]:
             run = train_on(file, options.run_dir / name, options.steps)
             test = run.data.test[torch.arange(len(run.data.test))].numpy().reshape(-1, *pixels.shape[1:])
             outcome = lossless(run, test, Path(folder))
-        common = {"seed": run.config.seed, "seconds": time.perf_counter() - began}
+        common = {"seed": run.config.seed, "seconds": time.perf_counter() - began, "unseen": True}
         rivals = others(test, binary=False)
         bar = {"at_most": min(rivals["WebP of all images, lossless"], rivals["PNG of all images"])}
-        rows += rows_of(f"compression, {name} (unseen data)", run, outcome, rivals, common, place, **bar)
+        rows += rows_of(f"compression, {name}", run, outcome, rivals, common, place, **bar)
     return rows
 
 

@@ -17,6 +17,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from applications import Figure, figure, write_figures
@@ -38,7 +39,7 @@ def train_run(file: Path, directory: Path, options: list[str]) -> LoadedRun:
     return fastvae.load(directory)
 
 
-def likelihood_figures(run: LoadedRun, rival: KneserNey, num_samples: int, common: dict[str, float]) -> list[Figure]:
+def likelihood_figures(run: LoadedRun, rival: KneserNey, num_samples: int, common: dict[str, Any]) -> list[Figure]:
     """The bound on some test sentences, beside the rival's likelihood of the same sentences."""
     test = run.source("test")
     some = take(test, torch.arange(0, len(test), max(1, len(test) // NUM_TEST)))
@@ -58,7 +59,7 @@ def likelihood_figures(run: LoadedRun, rival: KneserNey, num_samples: int, commo
     ]
 
 
-def sample_figures(run: LoadedRun, judge: KneserNey, num: int, common: dict[str, float]) -> list[Figure]:
+def sample_figures(run: LoadedRun, judge: KneserNey, num: int, common: dict[str, Any]) -> list[Figure]:
     """The judge's perplexity of samples and of test sentences, distinct n-grams, and verbatim copies."""
     tokenizer = tokenizer_of(run.data)
     train, test = (_ids(run, split) for split in ("train", "test"))
@@ -108,10 +109,10 @@ def main() -> None:
         began = time.perf_counter()
         run = train_run(file, options.runs / file.stem, [f"--{option}" for option in options.options])
         took = time.perf_counter() - began
-        common = {"seed": run.config.seed, "seconds": took}
+        is_unseen = file.name not in options.chosen_on
+        common = {"seed": run.config.seed, "seconds": took, "unseen": is_unseen}
         rival = KneserNey(_ids(run, "train") + _ids(run, "validation"), len(tokenizer_of(run.data)))
-        seen = "the options were chosen on this file" if file.name in options.chosen_on else "unseen data"
-        rows = [figure("text, own sentences", f"{file.stem}: minutes of training", took / 60, note=seen, **common)]
+        rows = [figure("text, own sentences", f"{file.stem}: minutes of training", took / 60, **common)]
         rows += likelihood_figures(run, rival, options.num_samples, common)
         rows += sample_figures(run, rival, options.num_sentences, common)
         write_figures("sentences", rows, options.out, merge=True)  # the figures of other files are kept

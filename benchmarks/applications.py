@@ -35,6 +35,7 @@ class Figure:
     seed: int
     seconds: float  # time of the command until this measurement
     note: str = ""
+    unseen: bool = False  # whether the data chose nothing: no default, no option
 
 
 def figure(
@@ -47,8 +48,12 @@ def figure(
     at_least: float | None = None,
     at_most: float | None = None,
     note: str = "",
+    unseen: bool = False,
 ) -> Figure:
-    """A figure of the running command, compared with its requirement if it has one."""
+    """A figure of the running command, compared with its requirement if it has one.
+
+    ``unseen`` marks data on which nothing was chosen.
+    """
     bars = [f">= {at_least:g}"] if at_least is not None else []
     bars += [f"<= {at_most:g}"] if at_most is not None else []
     met = (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
@@ -62,6 +67,7 @@ def figure(
         seed=seed,
         seconds=round(seconds, 1),
         note=note,
+        unseen=unseen,
     )
 
 
@@ -99,11 +105,25 @@ def _read(path: Path) -> list[Figure]:
 
 def table(figures: list[Figure]) -> str:
     """Format the figures as a Markdown table."""
-    lines = ["| application | figure | value | bar | met | seed | s | note |", "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| application | figure | value | bar | met | unseen data | seed | s | note |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
     for row in figures:
         value = f"{row.value:.4g}" if isinstance(row.value, float) else str(row.value)
         met = {True: "yes", False: "NO", None: ""}[row.met]
-        cells = (row.application, row.figure, value, row.bar, met, str(row.seed), f"{row.seconds:.0f}", row.note)
+        unseen = "yes" if row.unseen else ""
+        cells = (
+            row.application,
+            row.figure,
+            value,
+            row.bar,
+            met,
+            unseen,
+            str(row.seed),
+            f"{row.seconds:.0f}",
+            row.note,
+        )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -118,7 +138,8 @@ def collate(paths: list[Path]) -> str:
         [
             "# Applications",
             "",
-            f"{len(met)} of {len(required)} requirements met. Collected on {machine}; each figure has its own command.",
+            f"{len(met)} of {len(required)} requirements met. Collected on {machine}; each figure has its own command."
+            " Unseen data are data on which nothing was chosen.",
             "",
             table(figures),
             "",
