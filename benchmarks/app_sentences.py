@@ -106,13 +106,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file of the results; by default in benchmarks/results")
     options = parser.parse_args()
     for file in options.files:
-        began = time.perf_counter()
-        run = train_run(file, options.runs / file.stem, [f"--{option}" for option in options.options])
-        took = time.perf_counter() - began
-        is_unseen = file.name not in options.chosen_on
-        common = {"seed": run.config.seed, "seconds": took, "unseen": is_unseen}
+        began, directory = time.perf_counter(), options.runs / file.stem
+        is_new = not directory.exists()
+        run = train_run(file, directory, [f"--{option}" for option in options.options])
+        minutes = (time.perf_counter() - began) / 60
+        common: dict[str, Any] = {
+            "seed": run.config.seed,
+            "seconds": 60 * minutes,
+            "unseen": file.name not in options.chosen_on,
+        }
         rival = KneserNey(_ids(run, "train") + _ids(run, "validation"), len(tokenizer_of(run.data)))
-        rows = [figure("text, own sentences", f"{file.stem}: minutes of training", took / 60, **common)]
+        rows = []
+        if is_new:
+            rows.append(figure("text, own sentences", f"{file.stem}: minutes of training", minutes, **common))
         rows += likelihood_figures(run, rival, options.num_samples, common)
         rows += sample_figures(run, rival, options.num_sentences, common)
         write_figures("sentences", rows, options.out, merge=True)  # the figures of other files are kept

@@ -22,8 +22,8 @@ from fastvae.likelihoods.base import (
 from fastvae.likelihoods.support import Support
 from fastvae.model_inputs import ModelInputs
 
-_ROWS = 32  # examples whose table of probabilities is computed at a time
-_FLOOR = 1e-4  # of both shape parameters
+_PIXELS = 2**15  # pixels whose table of probabilities is computed at a time: 67 MB for 256 levels
+_FLOOR, _CAP = 1e-4, 1e3  # of both shape parameters; above the cap float32 would be inaccurate
 _CONCENTRATION = 2.0  # alpha + beta at the start: between uniform (2) and the extremes (0)
 
 
@@ -48,17 +48,20 @@ class BoundBetaBinomial:
             mask: [B, ...] 1 for pixels that count, 0 for those that do not.
         """
         alpha, level, mask = aligned("BetaBinomial", self.alpha, self.levels_of(target), mask)
+        if mask is not None:
+            level = level.masked_fill(mask == 0, 0.0)  # a missing pixel may be NaN
         per_pixel = _log_mass(at_least_float32(alpha), at_least_float32(self.beta.reshape(alpha.shape)), level, self._n)
         return (per_pixel if mask is None else per_pixel * mask).sum(-1)
 
     def sample(self, noise_key: Tensor, *, stream: int | None = None) -> Tensor:
         """Sample each pixel, a level / (num_levels - 1); row i has the noise of row first_row + i."""
         uniform = ops.philox_uniform(noise_key, *rows_columns(self.alpha), stream=event_stream(stream))
-        parts = zip(
-            *(each.split(_ROWS) for each in (self.alpha, self.beta, uniform.view(self.alpha.shape))), strict=True
-        )
-        levels = [(part.unsqueeze(-1) >= _below(a, b, self._n)[..., 1:-1]).sum(-1) for a, b, part in parts]
-        return torch.cat(levels).to(at_least_float32(self.alpha).dtype) / self._n
+        numbers = (each.flatten().split(_PIXELS) for each in (self.alpha, self.beta, uniform))
+        levels = [
+            (part.unsqueeze(-1) >= _below(alpha, beta, self._n)[..., 1:-1]).sum(-1)
+            for alpha, beta, part in zip(*numbers, strict=True)
+        ]
+        return (torch.cat(levels).to(at_least_float32(self.alpha).dtype) / self._n).view(self.alpha.shape)
 
     def probability_below(self, level: Tensor, num_levels: int | None = None) -> Tensor:
         """P(pixel's level < ``level``) for integers 0 .. num_levels of alpha's shape; 0 and 1 at the ends.
@@ -86,19 +89,25 @@ class BoundBetaBinomial:
 class BetaBinomial(Likelihood):
     """8-bit pixels as in bits-back coding with ANS (Townsend et al. 2019, arXiv 1901.04866, section 3.2).
 
-    It can have its mass at both ends of the levels, as the pixels of drawings and digits do. The decoder outputs two
-    numbers per value: of its output ``[.., 2 C, H, W]`` the first C channels give alpha and the others beta, each
-    ``1e-4 + softplus(output)``.
+    It can have its mass at both ends of the levels, as the pixels of drawings and digits do. It is never narrower than
+    a binomial distribution, so a mid-grey pixel of 256 levels costs at least 5 bits: photographs and smooth images need
+    `DiscretizedLogistic`. The decoder outputs two numbers per value: of its output ``[.., 2 C, H, W]`` the first C
+    channels give alpha and the others beta, each ``1e-4 + softplus(output)``, at most 1000.
 
     Args:
         event_dim: dimensions of one example: 3 for [C, H, W]. The output's first one of them is twice as long.
-        num_levels: number of values of a pixel.
+        num_levels: number of values of a pixel, at least 2.
+
+    Raises:
+        ValueError: fewer than two levels.
     """
 
     is_discrete = True  # it scores pixel levels directly: bits per dimension need no Jacobian
 
     def __init__(self, event_dim: int = 3, num_levels: int = 256) -> None:
         super().__init__()
+        if num_levels < 2:
+            raise ValueError(f"BetaBinomial: num_levels must be at least 2, got {num_levels}")
         self.event_dim, self.num_levels = event_dim, num_levels
         self.support = Support(low=0, high=1, levels=num_levels)
 
@@ -128,9 +137,8 @@ class BetaBinomial(Likelihood):
                 f"BetaBinomial: the output must have two numbers for each value, got {size}"
                 f" along dimension {-self.event_dim} of {list(output.shape)}; set the decoder's output size"
             )
-        alpha, beta = (
-            _FLOOR + functional.softplus(at_least_float32(half)) for half in output.chunk(2, -self.event_dim)
-        )
+        shapes = (_FLOOR + functional.softplus(at_least_float32(output))).clamp(max=_CAP)
+        alpha, beta = shapes.chunk(2, -self.event_dim)
         return BoundBetaBinomial(alpha, beta, self.num_levels)
 
     def output_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -146,13 +154,26 @@ class BetaBinomial(Likelihood):
 
 def _log_mass(alpha: Tensor, beta: Tensor, level: Tensor, n: int) -> Tensor:
     """Log probability of levels 0 .. n under BetaBinomial(n, alpha, beta)."""
-    coefficient = math.lgamma(n + 1) - torch.lgamma(level + 1) - torch.lgamma(n - level + 1)
+    coefficients = torch.tensor([math.log(math.comb(n, count)) for count in range(n + 1)], dtype=torch.float64)
     return (
-        coefficient
-        + (torch.lgamma(level + alpha) - torch.lgamma(alpha))
-        + (torch.lgamma(n - level + beta) - torch.lgamma(beta))
-        - (torch.lgamma(n + alpha + beta) - torch.lgamma(alpha + beta))
+        coefficients.to(alpha.device, alpha.dtype)[level.long()]
+        + (_log_gamma(level + alpha) - _log_gamma(alpha))
+        + (_log_gamma(n - level + beta) - _log_gamma(beta))
+        - (_log_gamma(n + alpha + beta) - _log_gamma(alpha + beta))
     )
+
+
+def _log_gamma(x: Tensor) -> Tensor:
+    """The logarithm of the gamma function of x above 0, by Stirling's series at x + 8.
+
+    Unlike ``torch.lgamma`` it is vectorised, and ONNX has its operations.
+    """
+    product = x
+    for shift in range(1, 8):
+        product = product * (x + shift)
+    y = x + 8
+    series = 1 / (12 * y) - 1 / (360 * y**3) + 1 / (1260 * y**5)
+    return (y - 0.5) * torch.log(y) - y + 0.5 * math.log(2 * math.pi) + series - torch.log(product)
 
 
 def _below(alpha: Tensor, beta: Tensor, n: int) -> Tensor:

@@ -147,7 +147,7 @@ def export_part(run: LoadedRun, format: Format, part: Part, to: Path, *, num: in
         format: safetensors contains the part's weights; pt2 is read by ``torch.export.load``, onnx by ONNX Runtime.
         part: See `export_program`.
         to: The file to write.
-        num: Number of examples per call of a sampler.
+        num: Number of examples per call of a sampler, or of items per user.
 
     Raises:
         ValueError: The part does not exist in this model, or its data cannot be preprocessed in a program.

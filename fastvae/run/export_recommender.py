@@ -39,15 +39,15 @@ class TopItems(nn.Module):
         """The best items and their probabilities.
 
         Args:
-            known: int64 [B, L] indices of the items that each user has, padded with -1.
+            known: int64 [B, L] indices of the items that each user has, at least one, padded with -1.
 
         Returns:
             int64 [B, num] indices, best first, and float [B, num] probabilities of being chosen next. Items that the
             user has come last, with probability -inf.
         """
-        places = torch.where(known < 0, self.num_items, known)
-        has = torch.zeros(known.shape[0], self.num_items + 1, device=known.device)
-        has = has.scatter(1, places, torch.ones_like(places, dtype=has.dtype))[:, : self.num_items]
+        # An index of V or more is an error of scatter; padding adds 0 to the first item.
+        has = torch.zeros(known.shape[0], self.num_items, device=known.device)
+        has = (has.scatter_add(1, known.clamp(min=0), (known >= 0).to(has.dtype)) > 0).to(has.dtype)
         heads = self.encoder.of_dense(has)
         code = torch.tanh(heads) if isinstance(heads, Tensor) else heads[0]
         scores = self.likelihood(self.decoder(code)).mean

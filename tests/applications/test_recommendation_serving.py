@@ -66,7 +66,12 @@ def test_unknown_items_and_other_catalogues_are_refused(recommender: Recommender
     with pytest.raises(ValueError, match="must have 60 columns, the items of the catalogue, got 59"):
         together(recommender.top(scipy.sparse.csr_matrix((2, 59))))
     with pytest.raises(ValueError, match=r"num must be in 1 \.\. 60"):
-        together(recommender.top(USERS, 0))
+        recommender.top(USERS, 0)
+    with pytest.raises(ValueError, match="user 1 has no items; leave the user out"):
+        together(recommender.top([["0"], [], ["3"]]))
+    for users in (["0", "3"], "0", np.zeros((2, 60))):
+        with pytest.raises(TypeError, match="a list with a list of IDs for each user"):
+            recommender.top(users)
 
 
 def known_items(recommender: Recommender) -> torch.Tensor:
@@ -81,6 +86,8 @@ def test_the_exported_scorer_agrees(run_dir: Path, recommender: Recommender) -> 
     assert not [node for node in program.exported.graph.nodes if "fastvae" in str(node.target)]
     with torch.no_grad():
         places, scores = program.exported.module()(known=known_items(recommender))
+        with pytest.raises((RuntimeError, IndexError)):
+            program.exported.module()(known=torch.tensor([[60]]))  # the catalogue has 60 items
     check(recommender, places.numpy(), scores.numpy())
 
 

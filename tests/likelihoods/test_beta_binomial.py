@@ -14,7 +14,7 @@ from fastvae.likelihoods import BetaBinomial, BoundBetaBinomial
 from fastvae.models import ModelConfig, build_model
 
 KEY = ops.noise_key(4)
-SHAPES = [(2e-4, 3.0), (0.3, 0.2), (1.0, 1.0), (40.0, 7.0), (500.0, 900.0)]
+SHAPES = [(2e-4, 3.0), (0.3, 0.2), (1.0, 1.0), (40.0, 7.0), (1000.0, 1000.0)]  # up to the cap
 
 
 @pytest.mark.parametrize(("alpha", "beta"), SHAPES)
@@ -48,6 +48,26 @@ def test_samples_are_levels_with_the_right_frequencies() -> None:
     torch.testing.assert_close(frequencies, expected, atol=0.015, rtol=0)
     some = BoundBetaBinomial(bound.alpha[:5], bound.beta[:5], 8)
     assert torch.equal(some.sample(KEY), bound.sample(KEY)[:5])
+
+
+def test_concentrations_are_capped_and_missing_pixels_may_be_nan() -> None:
+    likelihood = BetaBinomial(1, 256)
+    bound = likelihood(torch.full((256, 2), 1e6))
+    levels = torch.arange(256).view(256, 1) / 255
+    assert bound.log_prob(levels).exp().sum().item() == pytest.approx(1, abs=2e-3)
+    output = torch.zeros(1, 4, requires_grad=True)
+    found = likelihood(output).log_prob(torch.tensor([[float("nan"), 0.5]]), torch.tensor([[0.0, 1.0]]))
+    found.sum().backward()
+    assert found.item() == pytest.approx(-math.log(256), abs=0.7)
+    assert output.grad is not None
+    assert bool(output.grad.isfinite().all())
+    with pytest.raises(ValueError, match="at least 2, got 1"):
+        BetaBinomial(3, 1)
+
+
+def test_samples_of_several_latents_have_their_shape() -> None:
+    bound = BetaBinomial(1, 256)(torch.randn(3, 4, 10))
+    assert bound.sample(KEY).shape == (3, 4, 5)
 
 
 def test_a_model_starts_at_the_mean_example() -> None:

@@ -30,7 +30,7 @@ from fastvae.nn.bag import rows_of
 from fastvae.run import LoadedRun
 
 _USERS_AT_A_TIME = 500
-_L2 = (50.0, 100.0, 200.0, 400.0, 800.0)  # EASE's l2 regularisation, chosen on validation users
+_L2 = (50.0, 100.0, 200.0, 400.0, 800.0, 1600.0, 3200.0)  # EASE's l2 regularisation, chosen on validation users
 _VALIDATION_PERIOD = 10  # every 10th training user is a validation user
 
 
@@ -68,7 +68,7 @@ class Recommender:
         if run.data.kind != "interactions" or not isinstance(run.model, (VAE, AutoEncoder)):
             raise ValueError(
                 f"{run.directory} is not a recommender: its data are of kind {run.data.kind}; train a recommender with"
-                " `fastvae train movielens-100k`"
+                " `fastvae train recommender --data.path FILE`"
             )
         return cls(run.model, catalogue_of(run.data), run.config.data)
 
@@ -110,35 +110,52 @@ class Recommender:
         """The best items of many users, in blocks: new users need no training, only their items.
 
         Args:
-            users: a scipy sparse matrix [N, V], whose columns are in the order of the catalogue, or the IDs of each
-                user's items, such as ``[["50", "172"], ["1"]]``.
+            users: a scipy sparse matrix [N, V], whose columns are in the order of the catalogue and whose non-zero
+                entries are the items that a user has (ratings are not compared with the run's minimum), or a list of
+                the IDs of each user's items, such as ``[["50", "172"], ["1"]]``.
             num: number of items per user, at least 1.
             block: number of users at a time; results do not depend on it.
 
-        Yields:
-            IDs [B, num] and probabilities [B, num] of the next users, best first. Items that a user has come last, with
-            probability -inf.
+        Returns:
+            Blocks of IDs [B, num] and probabilities [B, num] of the next users, best first. Items that a user has come
+            last, with probability -inf.
 
         Raises:
-            ValueError: an ID is not in the catalogue, the matrix has another number of columns, or ``num`` or ``block``
-                is out of range.
+            ValueError: the matrix has another number of columns, or ``num`` or ``block`` is out of range; while the
+                blocks are read: a user has no items, or an ID is not in the catalogue.
+            TypeError: ``users`` is something else.
         """
         if block < 1 or not 1 <= num <= len(self.catalogue):
             raise ValueError(
                 f"top: num must be in 1 .. {len(self.catalogue)}, the number of items, and block at least 1,"
                 f" got {num} and {block}"
             )
-        ids = np.asarray(self.catalogue.ids)
-        is_matrix = is_sparse(users)
-        if is_matrix and users.shape[1] != len(ids):
-            raise ValueError(
-                f"top: users must have {len(ids)} columns, the items of the catalogue, got {users.shape[1]}; use the"
-                " catalogue of this run"
+        if is_sparse(users):
+            if users.shape[1] != len(self.catalogue):
+                raise ValueError(
+                    f"top: users must have {len(self.catalogue)} columns, the items of the catalogue, got"
+                    f" {users.shape[1]}; use the catalogue of this run"
+                )
+            return self._top(users.tocsr(), users.shape[0], num, block)
+        if isinstance(users, str) or not isinstance(users, Sequence) or any(isinstance(items, str) for items in users):
+            raise TypeError(
+                "top: users must be a scipy sparse matrix or a list with a list of IDs for each user, got"
+                f" {type(users).__name__}{' of strings' if isinstance(users, Sequence) else ''}"
             )
-        matrix = users.tocsr() if is_matrix else None
-        for first in range(0, users.shape[0] if is_matrix else len(users), block):
-            some = users[first : first + block] if matrix is None else matrix[first : first + block]
-            counts = self._counts_of_ids(some, first) if matrix is None else _counts_of_matrix(some)
+        return self._top(users, len(users), num, block)
+
+    def _top(
+        self, users: Any, total: int, num: int, block: int
+    ) -> Iterator[tuple[NDArray[np.str_], NDArray[np.float32]]]:
+        ids = np.asarray(self.catalogue.ids)
+        for first in range(0, total, block):
+            some = users[first : first + block]
+            counts = _counts_of_matrix(some) if is_sparse(some) else self._counts_of_ids(some, first)
+            known = counts.crow_indices().diff()
+            if int(known.min()) == 0:
+                raise ValueError(
+                    f"top: user {first + int(known.argmin())} has no items; leave the user out, and show popular items"
+                )
             scores = self(counts)
             scores[rows_of(counts.crow_indices(), len(counts.col_indices())), counts.col_indices()] = -torch.inf
             best = top_items(scores, counts, num)

@@ -21,16 +21,19 @@ _PEAK = 0.95  # louder waveforms are scaled to it, so that nothing clips
 
 
 class _Fine:
-    """The short-time Fourier transform of the inversion: half the window and, where it is a whole number, a quarter of
-    the hop of the spectrogram.
+    """The short-time Fourier transform of the inversion.
 
-    Frames that overlap by three quarters constrain the phases; those of the spectrogram overlap by a half only.
+    Where the frames of the spectrogram overlap by at most a half, which is too little to determine phases, its hop is a
+    quarter of the spectrogram's (a third, or a half, if 4 does not divide it), and its window is half as long if that
+    leaves four times as many frequencies as mel bands. Otherwise it is the spectrogram's own.
     """
 
     def __init__(self, config: SpectrogramConfig, device: torch.device) -> None:
-        self.factor = next(factor for factor in (4, 3, 2, 1) if config.hop % factor == 0)
+        is_sparse = config.window <= 2.1 * config.hop
+        self.factor = next(factor for factor in (4, 3, 2, 1) if config.hop % factor == 0) if is_sparse else 1
         self.hop = config.hop // self.factor
-        self.window = max(config.window // 4 * 2, 2 * self.hop)
+        half = config.window // 4 * 2
+        self.window = half if half >= 4 * self.hop and half // 2 >= 4 * config.num_mels else config.window
         self.num_frames = config.num_frames * self.factor + 1
         self.num_samples = config.num_samples
         self._window = torch.hann_window(self.window, device=device)
