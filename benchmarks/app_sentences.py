@@ -40,7 +40,7 @@ def train_run(file: Path, directory: Path, options: list[str]) -> LoadedRun:
 
 
 def likelihood_figures(run: LoadedRun, rival: KneserNey, num_samples: int, common: dict[str, Any]) -> list[Figure]:
-    """The bound on some test sentences, beside the rival's likelihood of the same sentences."""
+    """The bound on some test sentences, compared with the 4-gram model's likelihood of the same sentences."""
     test = run.source("test")
     some = take(test, torch.arange(0, len(test), max(1, len(test) // NUM_TEST)))
     bound = float(run.score(some, num_samples=num_samples).mean())
@@ -96,7 +96,7 @@ def _ids(run: LoadedRun, split: str) -> list[list[int]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure default runs on text files, beside a 4-gram model.")
+    parser = argparse.ArgumentParser(description="Compare default runs on text files with a 4-gram model.")
     parser.add_argument("files", type=Path, nargs="+", help="text files, one sentence per line")
     parser.add_argument("--chosen-on", nargs="*", default=(), help="names of the files that options were chosen on")
     parser.add_argument("--num-samples", type=int, default=200, help="importance samples of the bound")

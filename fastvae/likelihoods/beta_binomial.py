@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from fastvae import ops
-from fastvae.likelihoods.base import (
-    Likelihood,
-    LikelihoodSettings,
-    aligned,
-    at_least_float32,
-    event_stream,
-    rows_columns,
-)
-from fastvae.likelihoods.support import Support
-from fastvae.model_inputs import ModelInputs
+from fastvae.likelihoods.base import aligned, at_least_float32, event_stream, rows_columns
+from fastvae.likelihoods.levels import PixelLevels
 
 _PIXELS = 2**15  # pixels whose table of probabilities is computed at a time: 67 MB for 256 levels
 _FLOOR, _CAP = 1e-4, 1e3  # of both shape parameters; above the cap float32 would be inaccurate
@@ -86,7 +78,7 @@ class BoundBetaBinomial:
         return _below(self.alpha, self.beta, self._n)
 
 
-class BetaBinomial(Likelihood):
+class BetaBinomial(PixelLevels):
     """8-bit pixels as in bits-back coding with ANS (Townsend et al. 2019, arXiv 1901.04866, section 3.2).
 
     It can have its mass at both ends of the levels, as the pixels of drawings and digits do. It is never narrower than
@@ -102,28 +94,7 @@ class BetaBinomial(Likelihood):
         ValueError: fewer than two levels.
     """
 
-    is_discrete = True  # it scores pixel levels directly: bits per dimension need no Jacobian
-
-    def __init__(self, event_dim: int = 3, num_levels: int = 256) -> None:
-        super().__init__()
-        if num_levels < 2:
-            raise ValueError(f"BetaBinomial: num_levels must be at least 2, got {num_levels}")
-        self.event_dim, self.num_levels = event_dim, num_levels
-        self.support = Support(low=0, high=1, levels=num_levels)
-
-    @classmethod
-    def build(cls, config: LikelihoodSettings, inputs: ModelInputs) -> BetaBinomial:
-        """Build it for images with the data's levels.
-
-        Raises:
-            ValueError: the data are not discrete pixels, or were dequantised or binarised.
-        """
-        if inputs.num_levels is None:
-            raise ValueError(
-                "model.likelihood=beta-binomial: requires discrete pixels;"
-                " use 8-bit images with --data.binarize none --data.dequantize False, or another likelihood"
-            )
-        return cls(len(inputs.event_shape), inputs.num_levels)
+    option, numbers = "beta-binomial", "two numbers"
 
     def forward(self, output: Tensor) -> BoundBetaBinomial:
         """The distribution of ``output``, [B, 2 C, ...] or [K, B, 2 C, ...].
@@ -131,19 +102,8 @@ class BetaBinomial(Likelihood):
         Raises:
             ValueError: the output cannot be halved.
         """
-        size = output.shape[-self.event_dim]
-        if size % 2:
-            raise ValueError(
-                f"BetaBinomial: the output must have two numbers for each value, got {size}"
-                f" along dimension {-self.event_dim} of {list(output.shape)}; set the decoder's output size"
-            )
-        shapes = (_FLOOR + functional.softplus(at_least_float32(output))).clamp(max=_CAP)
-        alpha, beta = shapes.chunk(2, -self.event_dim)
+        alpha, beta = self.halves((_FLOOR + functional.softplus(at_least_float32(output))).clamp(max=_CAP))
         return BoundBetaBinomial(alpha, beta, self.num_levels)
-
-    def output_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the decoder's output for one example."""
-        return (2 * event_shape[0], *event_shape[1:])
 
     def output_for_mean(self, mean: Tensor) -> Tensor:
         """Initial output bias: the mean example [C, ...], and a medium concentration."""
@@ -154,13 +114,19 @@ class BetaBinomial(Likelihood):
 
 def _log_mass(alpha: Tensor, beta: Tensor, level: Tensor, n: int) -> Tensor:
     """Log probability of levels 0 .. n under BetaBinomial(n, alpha, beta)."""
-    coefficients = torch.tensor([math.log(math.comb(n, count)) for count in range(n + 1)], dtype=torch.float64)
+    coefficients = torch.tensor(_log_coefficients(n), dtype=alpha.dtype, device=alpha.device)
     return (
-        coefficients.to(alpha.device, alpha.dtype)[level.long()]
+        coefficients[level.long()]
         + (_log_gamma(level + alpha) - _log_gamma(alpha))
         + (_log_gamma(n - level + beta) - _log_gamma(beta))
         - (_log_gamma(n + alpha + beta) - _log_gamma(alpha + beta))
     )
+
+
+@cache
+def _log_coefficients(n: int) -> tuple[float, ...]:
+    """The logarithms of the binomial coefficients of n."""
+    return tuple(math.log(math.comb(n, count)) for count in range(n + 1))
 
 
 def _log_gamma(x: Tensor) -> Tensor:

@@ -9,16 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from fastvae import ops
-from fastvae.likelihoods.base import (
-    Likelihood,
-    LikelihoodSettings,
-    aligned,
-    at_least_float32,
-    event_stream,
-    rows_columns,
-)
-from fastvae.likelihoods.support import Support
-from fastvae.model_inputs import ModelInputs
+from fastvae.likelihoods.base import aligned, at_least_float32, event_stream, rows_columns
+from fastvae.likelihoods.levels import PixelLevels
 
 _START = -2.0  # log scale at the start: the logistic then covers about a quarter of the range of pixels
 
@@ -73,7 +65,7 @@ class BoundDiscretizedLogistic:
         return (at_least_float32(pixels) * highest).round().clamp(0, highest)
 
 
-class DiscretizedLogistic(Likelihood):
+class DiscretizedLogistic(PixelLevels):
     """8-bit pixels (Kingma et al. 2016, arXiv 1606.04934; Salimans et al. 2017, arXiv 1701.05517, equation 2).
 
     The decoder outputs two numbers per value: of its output ``[.., 2 C, H, W]`` the first C channels are the locations,
@@ -82,30 +74,15 @@ class DiscretizedLogistic(Likelihood):
 
     Args:
         event_dim: dimensions of one example: 3 for [C, H, W]. The output's first one of them is twice as long.
-        num_levels: number of values of a pixel.
+        num_levels: number of values of a pixel, at least 2.
         log_scale_floor: the log scale stays above this.
     """
 
-    is_discrete = True  # it scores pixel levels directly: bits per dimension need no Jacobian
+    option, numbers = "discretized-logistic", "a location and a log scale"
 
     def __init__(self, event_dim: int = 3, num_levels: int = 256, *, log_scale_floor: float = -7.0) -> None:
-        super().__init__()
-        self.event_dim, self.num_levels, self.log_scale_floor = event_dim, num_levels, log_scale_floor
-        self.support = Support(low=0, high=1, levels=num_levels)
-
-    @classmethod
-    def build(cls, config: LikelihoodSettings, inputs: ModelInputs) -> DiscretizedLogistic:
-        """Build it for images with the data's levels.
-
-        Raises:
-            ValueError: the data are not discrete pixels, or were dequantised or binarised.
-        """
-        if inputs.num_levels is None:
-            raise ValueError(
-                "model.likelihood=discretized-logistic: requires discrete pixels;"
-                " use 8-bit images with --data.binarize none --data.dequantize False, or another likelihood"
-            )
-        return cls(len(inputs.event_shape), inputs.num_levels)
+        super().__init__(event_dim, num_levels)
+        self.log_scale_floor = log_scale_floor
 
     def forward(self, output: Tensor) -> BoundDiscretizedLogistic:
         """The distribution of ``output``, [B, 2 C, ...] or [K, B, 2 C, ...].
@@ -113,19 +90,9 @@ class DiscretizedLogistic(Likelihood):
         Raises:
             ValueError: the output cannot be halved.
         """
-        size = output.shape[-self.event_dim]
-        if size % 2:
-            raise ValueError(
-                f"DiscretizedLogistic: the output must have a location and a log scale for each value, got {size}"
-                f" along dimension {-self.event_dim} of {list(output.shape)}; set the decoder's output size"
-            )
-        location, raw = output.chunk(2, dim=-self.event_dim)
+        location, raw = self.halves(output)
         floor = self.log_scale_floor
         return BoundDiscretizedLogistic(location, floor + functional.softplus(raw - floor), self.num_levels)
-
-    def output_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the decoder's output for one example."""
-        return (2 * event_shape[0], *event_shape[1:])
 
     def output_for_mean(self, mean: Tensor) -> Tensor:
         """Initial output bias: locations at the mean example [C, ...], and a medium scale."""
