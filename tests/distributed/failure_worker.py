@@ -18,8 +18,21 @@ import torch
 import torch.distributed as dist
 
 from fastvae.distributed import World, enter_world
+from fastvae.distributed.peers.heartbeat import Heartbeat
 
 SIZE = 3
+STARVED_S = 2.5  # longer than a roll call
+
+
+def starve_heartbeats() -> None:
+    """Delay the thread that answers the other ranks, as a busy machine does."""
+    beat = Heartbeat.beat
+
+    def late_beat(self: Heartbeat) -> None:
+        time.sleep(STARVED_S)
+        beat(self)
+
+    Heartbeat.beat = late_beat  # type: ignore[method-assign]
 
 
 def fail(how: str, failures: list[dict[str, Any]]) -> None:
@@ -29,7 +42,7 @@ def fail(how: str, failures: list[dict[str, Any]]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
-    while how == "busy" and not failures:  # until the others have noticed
+    while how in ("busy", "starved") and not failures:  # until the others have noticed
         time.sleep(0.05)
 
 
@@ -66,6 +79,8 @@ def start(job: dict[str, Any], rank: int, port: int, path: Path) -> int:
     if child:
         return child
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(SIZE), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    if job["how"] == "starved":
+        starve_heartbeats()
     result = run_rank(job["how"], job["culprit"], job["timeout_s"], met_file(path))
     path.write_text(json.dumps({**result, "process": os.getpid()}))
     os._exit(0)

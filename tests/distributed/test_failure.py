@@ -23,6 +23,7 @@ WORLDS: dict[str, dict[str, Any]] = {
     "head killed": {"how": "kill", "culprit": 0, "timeout_s": 60},
     "stopped": {"how": "stop", "culprit": 1, "timeout_s": PATIENCE_S},
     "busy elsewhere": {"how": "busy", "culprit": 2, "timeout_s": PATIENCE_S},
+    "starved": {"how": "starved", "culprit": 2, "timeout_s": PATIENCE_S},
 }
 RANKS = range(3)
 
@@ -92,6 +93,11 @@ def test_the_rank_at_another_operation_is_named_if_all_are_alive(results: dict[s
     assert f"all ranks are alive, but after {PATIENCE_S} s this one is at failure_worker.py" in found["reason"]
     assert "in fail, rank" in found["reason"]
     assert "in sum_numbers" in found["reason"]
+
+
+def test_ranks_have_the_same_verdict_although_their_heartbeats_are_late(results: dict[str, Any]) -> None:
+    """Those that answer by themselves are not the ones that are named."""
+    assert verdict(results["starved"][:2])["rank"] == 2
 
 
 def test_the_death_of_the_rank_that_serves_the_store_is_named(results: dict[str, Any]) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 
 from fastvae.distributed import world_from_environment
 from tests import launching
@@ -88,3 +90,55 @@ def test_an_absent_peer_is_named_within_the_timeout(rank: int, expected: str, tm
     assert message.count("\n") == 0
     assert float(seconds) < 2 + 5  # 2 s are requested; the rest is for a busy machine
     assert result.returncode == 1  # the waiting threads do not keep the process alive
+
+
+def meet(port: int, rank: int, timeout_s: int = 20, **variables: str) -> subprocess.Popen[str]:
+    """Start one of two ranks; it prints "met" if it meets the other one."""
+    place = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    code = f"from fastvae.distributed import enter_world\nwith enter_world('cpu', timeout_s={timeout_s}): print('met')"
+    environment = launching.environment() | place | variables
+    return subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_ranks_meet_whatever_their_agents_count() -> None:
+    """A host that restarts has an agent that counts its restarts from 0; those of the others go on."""
+    port = free_port()
+    ranks = [meet(port, rank, TORCHELASTIC_RESTART_COUNT=str(1 - rank)) for rank in (0, 1)]
+    assert [rank.communicate(timeout=120)[0] for rank in ranks] == ["met\n"] * 2
+
+
+def leave_a_ghost(agent: dist.TCPStore, rank: int) -> None:
+    """Let a rank say hello, and kill it."""
+    dead = meet(agent.port, rank, TORCHELASTIC_USE_AGENT_STORE="True")
+    wait_until(agent, f"fastvae/0/hello/{rank}")
+    dead.kill()
+    dead.communicate()
+
+
+def wait_until(agent: dist.TCPStore, key: str) -> None:
+    deadline = time.monotonic() + 60
+    while not agent.check([key]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def agent() -> dist.TCPStore:
+    """The store that torchrun's agent may serve for all attempts."""
+    return dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+
+
+def test_ranks_do_not_meet_a_dead_process_in_a_store_that_outlives_it(agent: dist.TCPStore) -> None:
+    leave_a_ghost(agent, 1)
+    head = meet(agent.port, 0, TORCHELASTIC_USE_AGENT_STORE="True")
+    wait_until(agent, "fastvae/0/meetings")  # it has invited the dead process
+    ranks = [head, meet(agent.port, 1, TORCHELASTIC_USE_AGENT_STORE="True")]
+    assert [rank.communicate(timeout=120)[0] for rank in ranks] == ["met\n"] * 2
+
+
+def test_a_head_that_said_hello_and_died_is_missing(agent: dist.TCPStore) -> None:
+    leave_a_ghost(agent, 0)
+    _, errors = meet(agent.port, 1, 2, TORCHELASTIC_USE_AGENT_STORE="True").communicate(timeout=120)
+    assert ": rank 0 did not reach 127.0.0.1:" in errors

@@ -6,6 +6,8 @@ import itertools
 import os
 import socket
 import time
+import uuid
+from collections.abc import Sequence
 from datetime import timedelta
 
 import torch.distributed as dist
@@ -50,10 +52,9 @@ def meet(rank: int, world_size: int, timeout_s: float) -> dist.Store:
             f"{this} did not reach rank 0 at {head} within {timeout_s:g} s (--train.timeout). "
             + _REMEDY.format(head=head).replace("its host", "this host")
         ) from error
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    store = dist.PrefixStore(f"fastvae/{attempt}/{next(_NUMBERS)}", store)
+    store = dist.PrefixStore(f"fastvae/{next(_NUMBERS)}", store)
     try:
-        missing = _wait_for_all(dist.PrefixStore("here", store), rank, world_size, deadline)
+        meeting, missing = _wait_for_all(store, rank, world_size, deadline)
     except dist.DistError as error:
         raise PeerFailed(f"{this}: rank 0 at {head} ended before all ranks had arrived; see its message") from error
     if missing:
@@ -62,18 +63,47 @@ def meet(rank: int, world_size: int, timeout_s: float) -> dist.Store:
             f"{this}: rank {names} did not reach {head} within {timeout_s:g} s (--train.timeout); "
             f"{world_size - len(missing)} of {world_size} processes did. {_REMEDY.format(head=head)}"
         )
-    return store
+    return meeting
 
 
-def _wait_for_all(here: dist.Store, rank: int, world_size: int, deadline: float) -> list[int]:
-    """Wait until all ranks have arrived, or until the deadline; return those that have not."""
-    here.set(str(rank), "")
-    here.add("count", 1)
-    while here.add("count", 0) < world_size:
+def _wait_for_all(store: dist.Store, rank: int, world_size: int, deadline: float) -> tuple[dist.Store, list[int]]:
+    """Wait until all ranks are in one meeting, or until the deadline; return its store, and the ranks that are missing.
+
+    torchrun's store outlives the processes, and its agents count their restarts differently (an agent that was itself
+    restarted starts from 0): neither distinguishes a process from its predecessor. So each process says hello with a
+    number of its own, and rank 0 invites these numbers to a meeting, and to a new one if a rank says hello again.
+    """
+    own = uuid.uuid4().hex
+    store.set(f"hello/{rank}", own)
+    store.add("hellos", 1)
+    everyone = [f"hello/{other}" for other in range(world_size)]
+    meeting, name, num_hellos = dist.PrefixStore("hello", store), "", 0
+    invited: list[bytes] = []
+    while True:
+        if rank == 0 and store.add("hellos", 0) != num_hellos and store.check(everyone):
+            num_hellos = store.add("hellos", 0)
+            guests = [store.get(key) for key in everyone]
+            if guests != invited:
+                invited = guests
+                _invite(invited, store)
+        invitation = f"invited/{own}"
+        if store.check([invitation]) and store.get(invitation).decode("utf-8") != name:
+            name = store.get(invitation).decode("utf-8")
+            meeting = dist.PrefixStore(f"meeting/{name}", store)
+            meeting.set(str(rank), "")
+            meeting.add("count", 1)
+        if name and meeting.add("count", 0) >= world_size:
+            return meeting, []
         if time.monotonic() > deadline:
-            return [other for other in range(world_size) if not here.check([str(other)])]
+            missing = [other for other in range(world_size) if not meeting.check([str(other)])]
+            return meeting, missing or [0]  # all have said hello at some time, but rank 0 did not invite this process
         time.sleep(_POLL_S)
-    return []
+
+
+def _invite(guests: Sequence[bytes], store: dist.Store) -> None:
+    name = str(store.add("meetings", 1))
+    for guest in guests:
+        store.set(f"invited/{guest.decode('utf-8')}", name)
 
 
 def _head() -> tuple[str, int]:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import timedelta
+from typing import TypeVar
 
 import torch.distributed as dist
 
@@ -27,9 +28,11 @@ from fastvae.distributed.peers.failure import (
 )
 from fastvae.distributed.peers.heartbeat import PERIOD_S, Clock, Heartbeat
 
+T = TypeVar("T")
+
 WAY_OUT_S = 4.5  # from the detection of a failure by a rank to the end of its process
 _ROLL_CALL_S = 2.0  # time for a live rank to answer
-_NEWS_S = 1.0  # time for the others to read the verdict before its reporter ends
+_LEAVE_S = 1.2  # time to leave normally, after the others have read the verdict or missed it
 _POLL_S = 0.05
 _SILENT = ("Timed out", "timed out", "timeout")
 _LINK = "the link between the hosts (ip -s link, ping, firewall; GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME)"
@@ -91,7 +94,7 @@ class Roster:
         """Stop monitoring: this rank leaves, normally or after a reported failure."""
         self._closed.set()
         for thread in self._threads if self._world_size > 1 else ():
-            thread.join(_NEWS_S if self._trouble_at is None else _POLL_S)  # the store may not respond
+            thread.join(1.0 if self._trouble_at is None else _POLL_S)  # the store may not respond
 
     @property
     def left_s(self) -> float:
@@ -109,8 +112,15 @@ class Roster:
             is_peers, found = is_peer_error(error), self.verdict
             if found is None and self._store_silence.tick() < self._timeout_s / 2:
                 work = self._ask if is_peers else self._record
-                found = if_in_reach(lambda: within(_ROLL_CALL_S + _NEWS_S, lambda: work(self._store, own)))
-            return self._settle(found or (self._cut_off(own) if is_peers else own))
+                found = self._in_time(lambda: work(self._store, own))
+            found = self._settle(found or (self._cut_off(own) if is_peers else own))
+            if self._rank == 0:  # its process may serve the store
+                self._in_time(lambda: self._wait_for_readers(self._store))
+            return found
+
+    def _in_time(self, call: Callable[[], T]) -> T | None:
+        """Return the result; None if there is none in the time that this rank has, or if the store does not respond."""
+        return if_in_reach(lambda: within(self.left_s - _LEAVE_S, call))
 
     # The two threads
 
@@ -187,22 +197,28 @@ class Roster:
         """Return the first failure that any rank recorded, which may be this one; every other rank reads it."""
         first = _parse(store.compare_set("first", "", json.dumps(asdict(failure))))
         store.add("trouble", 1)
-        if first == failure:  # let the others read it before this process ends, and the store with it
-            readers = num_alive or self._world_size
+        self._settle(first)
+        if first == failure:
+            store.set("readers", str(num_alive or self._world_size))
             # The rank that serves the store may leave before this one: that does not change the verdict.
-            if_in_reach(lambda: _wait_for(lambda: store.add("has read", 0) >= readers, _NEWS_S))
+            if_in_reach(lambda: self._wait_for_readers(store))
         return first
+
+    def _wait_for_readers(self, store: dist.Store) -> None:
+        """Let the live ranks read the verdict before this process ends, and perhaps the store with it."""
+        num_readers = int(store.get("readers"))
+        _wait_for(lambda: store.add("has read", 0) >= num_readers, self.left_s - _LEAVE_S)
 
     def _ask(self, store: dist.Store, own: Failure) -> Failure:
         """Determine which rank does not answer, unless another rank or thread already does so."""
         asker = f"{self._rank} {threading.current_thread().name}"
+        self._answer(store)
         if store.compare_set("asks", "", asker) != asker.encode():
-            store.wait(["first"], timedelta(seconds=_ROLL_CALL_S + _NEWS_S))
+            store.wait(["first"], timedelta(seconds=max(0.0, self.left_s - _LEAVE_S)))
             return _parse(store.get("first"))
         store.add("trouble", 1)
-        self._answer(store)
         _wait_for(lambda: store.add("alive", 0) + store.add("silent", 0) >= self._world_size, _ROLL_CALL_S)
-        return self._settle(self._record(store, self._missing(store, own), store.add("alive", 0)))
+        return self._record(store, self._missing(store, own), store.add("alive", 0))
 
     def _missing(self, store: dist.Store, own: Failure) -> Failure:
         silent = [rank for rank in range(self._world_size) if not store.check([f"alive/{rank}"])]
