@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from fastvae.data.dataset import Data, State, condition_on, hold_out
     from fastvae.data.kind import Form, Handlers, Kind, Renderer
     from fastvae.data.kinds import KINDS, kind_of, kind_options, register_kind, resolve
-    from fastvae.data.loading.loader import Loader, MicroBatch, evaluation_batch, evaluation_batches, load_examples
+    from fastvae.data.loading.evaluation import evaluation_batch, evaluation_batches, load_examples
+    from fastvae.data.loading.loader import Loader
+    from fastvae.data.loading.micro_batches import MicroBatch
     from fastvae.data.loading.prefetch import LoadError, Prefetcher
+    from fastvae.data.loading.settings import Loading
     from fastvae.data.objects import as_source
     from fastvae.data.order import order_index, share
     from fastvae.data.pixels.arrays import as_data
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from fastvae.data.preprocess import Preprocessor
     from fastvae.data.registry import build_data, find_renderer, read_source
     from fastvae.data.restore import DESCRIPTION, MissingSource, describe
-    from fastvae.data.source import Source
+    from fastvae.data.source import Draws, Source
     from fastvae.data.text.config import TextDataConfig
 
 __all__ = [
@@ -35,6 +38,7 @@ __all__ = [
     "Conditions",
     "Data",
     "DataConfig",
+    "Draws",
     "Field",
     "Form",
     "Handlers",
@@ -42,6 +46,7 @@ __all__ = [
     "Kind",
     "LoadError",
     "Loader",
+    "Loading",
     "LogMelPreprocess",
     "MicroBatch",
     "MissingSource",
@@ -84,10 +89,13 @@ __getattr__, __dir__ = lazy_names(
         "dataset": ("Data", "State", "condition_on", "hold_out"),
         "kind": ("Form", "Handlers", "Kind", "Renderer"),
         "kinds": ("KINDS", "kind_of", "kind_options", "register_kind", "resolve"),
-        "loading.loader": ("Loader", "MicroBatch", "evaluation_batch", "evaluation_batches", "load_examples"),
+        "loading.evaluation": ("evaluation_batch", "evaluation_batches", "load_examples"),
+        "loading.loader": ("Loader",),
+        "loading.micro_batches": ("MicroBatch",),
         "objects": ("as_source",),
         "order": ("order_index", "share"),
         "loading.prefetch": ("LoadError", "Prefetcher"),
+        "loading.settings": ("Loading",),
         "pixels.arrays": ("as_data",),
         "pixels.config": ("ImagesConfig",),
         "pixels.numbers": ("NumberRenderer",),
@@ -95,6 +103,6 @@ __getattr__, __dir__ = lazy_names(
         "preprocess": ("Preprocessor",),
         "registry": ("build_data", "find_renderer", "read_source"),
         "restore": ("DESCRIPTION", "MissingSource", "describe"),
-        "source": ("Source",),
+        "source": ("Draws", "Source"),
     },
 )

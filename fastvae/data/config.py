@@ -51,6 +51,15 @@ class DataConfig(Settings):
     needs one (keep-best, early stopping, plateau), else 0."""
     max_gib: float = setting(4.0, changes_result=False, advanced=True)
     """Largest amount of memory that the data from --data.path may use, in GiB; a larger .npy file is read on demand."""
+    workers: int | Literal["auto"] = setting("auto", changes_result=False, advanced=True)
+    """Processes of each rank that read batches ahead of the step; 0 reads in the training process. auto: for examples
+    that are decoded one by one, such as images in shards, one fewer than the cores of the rank, at most 8; else 0."""
+    prefetch: int = setting(2, changes_result=False, advanced=True)
+    """Batches that each worker reads ahead."""
+    on_bad_example: Literal["stop", "replace"] = setting("stop", advanced=True)
+    """What to do about a training example that cannot be read, such as a damaged image: stop, or replace it by another
+    one, which depends on the seed and the example only. Test and validation examples are never replaced. With replace,
+    files in a folder that are not images are left out before the split."""
     images: ImagesConfig = field(default_factory=ImagesConfig)
     """Settings of folders of images."""
     interactions: InteractionsConfig = field(default_factory=InteractionsConfig)

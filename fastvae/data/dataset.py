@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from fastvae.data.condition import ConditionField, Conditions, Field, choose_fields, conditioned
+from fastvae.data.loading.bad_examples import read_good
+from fastvae.data.loading.settings import Loading
 from fastvae.data.order import order_index
 from fastvae.data.preprocess import Preprocessor
 from fastvae.data.source import Source
@@ -43,6 +45,8 @@ class Data:
     """The condition of the batches, or None."""
     inputs: ModelInputs | None = None
     """Sizes that a model of these data depends on, without the condition; None if the event shape is enough."""
+    loading: Loading = field(default_factory=Loading)
+    """Worker processes that read the training examples."""
     state: State = field(default_factory=dict)
     """Files that are saved with a run and passed back when it is loaded: a tokenizer, scales, titles."""
     notes: tuple[str, ...] = ()
@@ -85,13 +89,14 @@ class Data:
 
         None if the kind of data has no such mean.
         """
-        total = torch.zeros(self.event_shape, dtype=torch.float64)
-        for indices in (taken := looked_at(self.train)):
-            mean = self.preprocess.mean(self.train[indices])
+        total, num_all = torch.zeros(self.event_shape, dtype=torch.float64), 0
+        for indices in looked_at(self.train):
+            raw, number = read_good(self.train, indices, self.loading.on_bad_example)
+            mean = self.preprocess.mean(raw)
             if mean is None:
                 return None
-            total += mean * len(indices)
-        return (total / sum(map(len, taken))).to(torch.float32)
+            total, num_all = total + mean * number, num_all + number
+        return (total / num_all).to(torch.float32)
 
     @property
     def model_inputs(self) -> ModelInputs:

@@ -14,6 +14,7 @@ from fastvae.data.files.foreign import check_not_foreign, what_a_folder_holds
 from fastvae.data.files.stamp import STAMP_FILE, stamp_of, why_unreadable
 from fastvae.data.kind import Form, Renderer
 from fastvae.data.kinds import ANY, KINDS, dataset_names, kind_of_dataset, resolve
+from fastvae.data.loading.settings import Loading
 from fastvae.data.restore import examples_missing, kept_kind, restore
 from fastvae.data.source import Source
 from fastvae.data.views import looked_at
@@ -112,6 +113,8 @@ def _check_levels(name: str, source: Source, levels: int | None) -> None:
 
 def _build(config: DataConfig, seed: int, state: State) -> Data:
     data = _with_files(_build_parts(config, seed, state), config)
+    loading = Loading(workers=config.workers, prefetch=config.prefetch, on_bad_example=config.on_bad_example)
+    data = replace(data, loading=loading)
     return hold_out(data, config.validation_share) if config.validation_share else data
 
 

@@ -6,6 +6,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 CHUNK_ROWS = 8192  # rows that are read together from a whole source: limits temporary memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """What the random transformations of training examples are drawn from."""
+
+    seed: int
+    """The run's seed."""
+    visits: Tensor
+    """int64 ``[B]``: the epoch in which each example is seen."""
 
 
 class Source(ABC):
@@ -42,6 +53,10 @@ class Source(ABC):
     """False if examples are read on demand, so that not all should be read at the start."""
     is_array: bool = False
     """Whether the examples are rows of one array, in memory or on disk: cheap to read, and equal at every reading."""
+    is_decoded: bool = False
+    """Whether each example is decoded from a file or a member of one, which takes so long that workers should do it."""
+    is_random: bool = False
+    """Whether training examples are transformed at random, see `drawn`."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -49,6 +64,14 @@ class Source(ABC):
     @abstractmethod
     def __getitem__(self, indices: Tensor) -> Any:
         """Raw examples ``[B, *event_shape]`` at int64 ``indices`` ``[B]``; a new tensor (or record) each time."""
+
+    def drawn(self, indices: Tensor, draws: Draws) -> Any:
+        """Return raw training examples with their random transformations, if there are any: `is_random`.
+
+        The transformation of an example depends on the seed, its index and the visit only: not on the batch, the
+        process or the order of reading.
+        """
+        return self[indices]
 
     def __getitems__(self, indices: list[int]) -> list[Tensor]:
         """The raw examples of a batch, one by one: ``torch.utils.data.DataLoader(source, batch_size=...)`` works.

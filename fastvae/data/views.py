@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from fastvae.data.source import CHUNK_ROWS, Source, TensorSource
+from fastvae.data.source import CHUNK_ROWS, Draws, Source, TensorSource
 
 _SAMPLE = 4096  # size of the sample of a source that is not in memory
+_DECODED_SAMPLE = 512  # if each example takes milliseconds
+_PIECE = 64
 
 
 class SubsetSource(Source):
@@ -22,13 +26,16 @@ class SubsetSource(Source):
         self.conditions = None if source.conditions is None else source.conditions.index_select(0, indices)
         self.lengths = None if source.lengths is None else source.lengths[indices]
         self.ids = None if source.ids is None else source.ids[indices.numpy()]
-        self.in_memory = source.in_memory
+        self.is_random, self.is_decoded = source.is_random, source.is_decoded
 
     def __len__(self) -> int:
         return self._indices.numel()
 
     def __getitem__(self, indices: Tensor) -> Tensor:
         return self._source[self._indices.index_select(0, indices)]
+
+    def drawn(self, indices: Tensor, draws: Draws) -> Any:
+        return self._source.drawn(self._indices.index_select(0, indices), draws)
 
     @property
     def labels(self) -> Tensor | None:
@@ -75,18 +82,20 @@ def chunks(num_examples: int) -> list[Tensor]:
 def looked_at(source: Source) -> list[Tensor]:
     """Yield representative indices of a source, a few thousand at a time: all of them if it is in memory.
 
-    Otherwise at most 4096, evenly spaced, so that the start does not depend on the number of examples.
+    Otherwise at most 4096 (512 if each has to be decoded), evenly spaced, so that the start does not depend on the
+    number of examples.
     """
     if source.in_memory:
         return chunks(len(source))
-    num_taken = min(len(source), _SAMPLE)
+    num_taken = min(len(source), _DECODED_SAMPLE if source.is_decoded else _SAMPLE)
     return [torch.arange(num_taken) * len(source) // num_taken]
 
 
 def check_varied(source: Source, name: str) -> None:
     """ValueError if all of several examples are identical; reads up to the first that differs."""
     first = source[torch.zeros(1, dtype=torch.int64)]
-    if len(source) > 1 and all(bool((source[indices] == first).all()) for indices in looked_at(source)):
+    pieces = (piece for indices in looked_at(source) for piece in indices.split(_PIECE))
+    if len(source) > 1 and all(bool((source[piece] == first).all()) for piece in pieces):
         raise ValueError(
             f"{name}: all {len(source)} examples are the same, there is nothing to learn from them; check how the file "
             "was made"

@@ -62,6 +62,7 @@ class AugmentationSite(IntEnum):
 
     DELAY = 0
     GAIN = 1
+    IMAGE = 2  # crop, flip and colours
 
 
 @unique

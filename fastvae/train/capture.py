@@ -9,7 +9,7 @@ an event that shows the host later how far the device is. The host waits only fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
@@ -192,6 +192,16 @@ class CapturedStep:
             _Slot(recorder.host_memory(layout.num_bytes, dtype=torch.uint8), layout, verdicts, recorder.mark())
             for verdicts in self._read_verdicts.unbind(1)
         ]
+
+    @property
+    def waited_s(self) -> float:
+        """0: the examples are on the device."""
+        return 0.0
+
+    @property
+    def replaced(self) -> Sequence[str]:
+        """None: the examples are on the device."""
+        return ()
 
     def _place(self, players: Mapping[str, Player], floats: Tensor) -> None:
         """Move each player's values to the device: ``[players, _FLOATS]``."""

@@ -33,6 +33,7 @@ from fastvae.train.state import copy_into
 from fastvae.train.stepping import Step, build_step
 from fastvae.train.task import Task
 from fastvae.train.totals import Totals
+from fastvae.train.watch.data_watch import DataWatch
 from fastvae.train.watch.incidents import Incidents
 from fastvae.train.watch.restart import DecoderRestart
 
@@ -65,6 +66,7 @@ class TrainingLoop:
             world_size=self.world.world_size,
             accumulation=config.accumulation,
             device=self.world.device,
+            loading=data.loading,
         )
         saver.identify({name: spec.model for name, spec in specs.items()}, data)
         averages = set_up(specs, strategies, config, task.methods(config))
@@ -106,6 +108,7 @@ class TrainingLoop:
             self.incidents = Incidents(self.task, self.players, self.loader, self.config, self.log)
             take_step = build_step(self.task, self.players, self.loader, self.config, first_step, totals)
             stack.callback(take_step.close)
+            self.data_watch = DataWatch(self.loader, take_step, first_step, self.strategy, self.log.print_line)
             with deterministic_algorithms(self.config.deterministic):
                 number = self._loop(stop, take_step, window)
             evaluation = None if number is not None else self._finish(stop)
@@ -173,6 +176,7 @@ class TrainingLoop:
                 return number
             if log_is_due:
                 window.restart(state.step)  # only now: evaluating and saving do not count for the rate
+        self.data_watch.end()
         self.callbacks.end(self.view)
         return None
 
@@ -181,6 +185,7 @@ class TrainingLoop:
 
     def _log(self, window: Window) -> None:
         numbers = scheduled(self.task, self.specs, self.config, self.state.step - 1, self.state.lr_factor)
+        numbers |= self.data_watch.numbers(self.state.step, window.seconds())
         self.view.metrics = log_window(self.log, self.task.columns, numbers, self.players, self.state, window)
         self.callbacks.log(self.view)
 

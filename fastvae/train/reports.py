@@ -123,6 +123,7 @@ def evaluate_set(
                 rank=world.rank,
                 world_size=world.world_size,
                 device=world.device,
+                loading=data.loading,
             ),
             num_samples=num_samples,
             all_reduce_sum=strategy.all_reduce_sum,

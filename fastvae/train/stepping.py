@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from fastvae.data import Loader, Prefetcher
@@ -16,6 +16,14 @@ from fastvae.train.totals import Totals
 
 class Step(Protocol):
     """Runs the steps of a run in order."""
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that all steps have waited for their examples."""
+
+    @property
+    def replaced(self) -> Sequence[str]:
+        """Why an example of this rank could not be read, for each that was replaced."""
 
     def __call__(self, step: int) -> None:
         """Run step ``step``, counted from 0, and add it to the totals."""
@@ -46,7 +54,17 @@ class EagerStep:
         totals: Totals,
     ) -> None:
         self._task, self._players, self._config, self._totals = task, players, config, totals
-        self._batches = Prefetcher(loader, first_step, config.num_steps)
+        self._batches = Prefetcher(loader, first_step, config.num_steps, timeout_s=config.timeout)
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that all steps have waited for their examples."""
+        return self._batches.waited_s
+
+    @property
+    def replaced(self) -> Sequence[str]:
+        """Why an example of this rank could not be read, for each that was replaced."""
+        return self._batches.replaced
 
     def __call__(self, step: int) -> None:
         """Run one step."""

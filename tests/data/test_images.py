@@ -114,12 +114,14 @@ def test_huge_dimensions_are_refused_before_they_are_decoded(tmp_path: Path, wid
         every(tmp_path)
 
 
-def test_more_pixels_than_the_limit_are_refused(tmp_path: Path) -> None:
+def test_more_pixels_than_the_limit_are_decoded_when_they_are_needed(tmp_path: Path) -> None:
     for number in range(3):
         draw(tmp_path / f"{number}.png", number)
-    assert len(load_folder(tmp_path, max_bytes=72)) == 3
-    with pytest.raises(ValueError, match="3 images of 6 x 4 pixels take more than the limit"):
-        load_folder(tmp_path, max_bytes=71)
+    in_memory, on_demand = (load_folder(tmp_path, max_bytes=limit) for limit in (72, 71))
+    assert (in_memory.in_memory, on_demand.in_memory) == (True, False)
+    assert on_demand.notes[0].endswith("3 images read (3 .png); each when it is needed (more than --data.max-gib)")
+    order = torch.tensor([2, 0, 1])
+    assert torch.equal(in_memory[order], on_demand[order])
 
 
 def test_more_than_eight_bits_are_refused_and_not_clipped(tmp_path: Path) -> None:

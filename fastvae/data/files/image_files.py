@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from fastvae.data.files.image_depth import depth_of
+from fastvae.data.files.image_transforms import Resize, Transform
 
 MAX_PIXELS = 2**24  # 4096 x 4096; far more than a VAE reads, far less than fills memory
 MAX_RESIZED_PIXELS = 2**26  # of an image that is resized: more than cameras produce, less than Pillow's limit
@@ -65,29 +66,6 @@ def image_extensions() -> tuple[str, ...]:
         if name in Image.OPEN and name not in _NOT_READ
     }
     return (*usual, *sorted(read - set(usual)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resize:
-    """Resizing of images to squares of one size."""
-
-    size: int
-    """Side of the square in pixels."""
-    fit: Literal["centre-crop", "pad", "stretch"] = "centre-crop"
-    """Cut the longer side, pad the shorter one with the background, or stretch both."""
-
-    def __call__(self, image: Image.Image, background: str) -> Image.Image:
-        """Resize a grey or colour image."""
-        square, method = (self.size, self.size), Image.Resampling.LANCZOS
-        if self.fit == "stretch":
-            return image.resize(square, method)
-        if self.fit == "centre-crop":
-            return ImageOps.fit(image, square, method)
-        scale = self.size / max(image.size)
-        width, height = (max(1, round(side * scale)) for side in image.size)
-        padded = Image.new(image.mode, square, ImageColor.getcolor(background, image.mode))
-        padded.paste(image.resize((width, height), method), ((self.size - width) // 2, (self.size - height) // 2))
-        return padded
 
 
 def read_header(path: Path, file: BytesIO | None = None, *, max_pixels: int = MAX_PIXELS) -> Header:
@@ -136,7 +114,7 @@ def read_pixels(
     *,
     is_grey: bool,
     background: str,
-    resize: Resize | None = None,
+    transform: Transform | None = None,
     file: BytesIO | None = None,
 ) -> Tensor:
     """The pixels uint8 ``[C, H, W]``, upright, with transparent ones on the background; C is 1 for ``is_grey``, else 3.
@@ -146,7 +124,7 @@ def read_pixels(
         header: result of `read_header`.
         is_grey: whether to return one channel.
         background: the colour behind transparent pixels, and of padding.
-        resize: resizing; None keeps its size.
+        transform: resizing or another conversion; None keeps the image as it is.
         file: its bytes.
 
     Raises:
@@ -155,26 +133,36 @@ def read_pixels(
     try:
         with _only_bombs_warn(), _opened(path, file) as image:
             is_changed = sorted(image.size) != sorted(header.size)
-            if resize is not None:
-                image.draft(None, (2 * resize.size, 2 * resize.size))  # decode a JPEG at reduced size, which is faster
+            if transform is not None and transform.draft_size is not None:
+                image.draft(None, (transform.draft_size,) * 2)  # decode a JPEG at reduced size, which is faster
             image.load()  # also rotates a TIFF
-            pixels = _upright_pixels(image, header.is_transparent, is_grey, background, resize)
+            pixels = _upright_pixels(image, header.is_transparent, is_grey, background, transform)
     except _DECODER_ERRORS as error:
         raise ValueError(f"{path}: the image is truncated or damaged ({_one_line(error)})") from None
-    width, height = header.size if resize is None else (resize.size, resize.size)
+    side = None if transform is None else transform.size
+    width, height = header.size if side is None else (side, side)
     if is_changed or pixels.shape[:2] != (height, width):
         raise ValueError(f"{path}: changed while the folder was read")
     return torch.from_numpy(pixels).view(height, width, -1).permute(2, 0, 1)
 
 
-def decode_image(data: bytes, name: str, background: str = "white") -> Tensor:
-    """Read the pixels of an image file, uint8 ``[C, H, W]``: C is 1 if it is grey, else 3.
+def decode_image(
+    data: bytes,
+    name: str,
+    background: str = "white",
+    *,
+    is_grey: bool | None = None,
+    transform: Transform | None = None,
+) -> Tensor:
+    """Read the pixels of an image file, uint8 ``[C, H, W]``: C is 1 for ``is_grey`` (None: if it is grey), else 3.
 
     Raises:
         ValueError: it is damaged, too large or not 8 bits deep; the message begins with ``name``.
     """
-    header = read_header(Path(name), BytesIO(data))
-    return read_pixels(Path(name), header, is_grey=header.is_grey, background=background, file=BytesIO(data))
+    max_pixels = MAX_PIXELS if transform is None or transform.size is None else MAX_RESIZED_PIXELS
+    header = read_header(Path(name), BytesIO(data), max_pixels=max_pixels)
+    grey = header.is_grey if is_grey is None else is_grey
+    return read_pixels(Path(name), header, is_grey=grey, background=background, transform=transform, file=BytesIO(data))
 
 
 def stack_images(
@@ -228,14 +216,14 @@ def stack_images(
 
 
 def _upright_pixels(
-    image: Image.Image, is_transparent: bool, is_grey: bool, background: str, resize: Resize | None
+    image: Image.Image, is_transparent: bool, is_grey: bool, background: str, transform: Transform | None
 ) -> NDArray[np.uint8]:
     """[H, W] or [H, W, 3], turned as the EXIF data say; a TIFF was turned when it was decoded."""
     upright = image if image.format == "TIFF" else ImageOps.exif_transpose(image)
     if is_transparent:
         upright = _composited(upright, background)
     converted = upright.convert("L" if is_grey else "RGB")
-    return np.array(converted if resize is None else resize(converted, background))
+    return np.array(converted if transform is None else transform(converted, background))
 
 
 class _Refused(Exception):

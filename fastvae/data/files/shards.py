@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections import OrderedDict
 from itertools import accumulate
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fastvae.data.files.arrays import channels_first, read_header, to_numbers
 from fastvae.data.files.index import Shard, Table, load_table
-from fastvae.data.source import Source
+from fastvae.data.source import Draws, Source
 
 Open = TypeVar("Open")
 
@@ -149,7 +149,7 @@ class EverySource(Source):
     def __init__(self, source: Source, every: int, *, others: bool) -> None:
         self._source, self._every, self._others = source, every, others
         self.event_shape, self.dtype, self.levels = source.event_shape, source.dtype, source.levels
-        self.is_array = source.is_array
+        self.is_array, self.is_random, self.is_decoded = source.is_array, source.is_random, source.is_decoded
         num_taken = -(-len(source) // every)
         self._length = len(source) - num_taken if others else num_taken
         if self._length == 0:
@@ -159,10 +159,15 @@ class EverySource(Source):
         return self._length
 
     def __getitem__(self, indices: Tensor) -> Tensor:
+        return self._source[self._in_source(indices)]
+
+    def drawn(self, indices: Tensor, draws: Draws) -> Any:
+        return self._source.drawn(self._in_source(indices), draws)
+
+    def _in_source(self, indices: Tensor) -> Tensor:
         if not self._others:
-            return self._source[indices * self._every]
-        skipped = torch.div(indices, self._every - 1, rounding_mode="floor") + 1
-        return self._source[indices + skipped]
+            return indices * self._every
+        return indices + torch.div(indices, self._every - 1, rounding_mode="floor") + 1
 
     @property
     def labels(self) -> Tensor | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -17,9 +17,13 @@ from torch import Tensor
 
 from fastvae.data.files.arrays import read_array
 from fastvae.data.files.image_files import decode_image, image_extensions
+from fastvae.data.files.image_transforms import Transform, Transforms
 from fastvae.data.files.index import Shard, Table, load_table
+from fastvae.data.files.reading import reading
 from fastvae.data.files.shards import ShardedSource
+from fastvae.data.source import Draws
 
+_NUMPY = b"\x93NUMPY"
 _MEMBERS, _LABELS = "members.i64", "labels.i64"
 _BLOCK = 512  # of a tar file
 _MAX_LABEL_BYTES = 32
@@ -44,18 +48,56 @@ class TarShards(ShardedSource[int]):
     Args:
         folder: the folder.
         max_bytes: largest allowed size of an example.
+        transforms: resizing and random transformations, for images only; None keeps every image as it is.
 
     Raises:
         ValueError: a shard is compressed, truncated or damaged, contains links or names outside the archive, a key has
-            two examples, or an example differs from the first in shape or type.
+            two examples, an example differs from the first in shape or type, or arrays are to be transformed.
     """
 
-    def __init__(self, folder: Path, *, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+    is_decoded = True
+
+    def __init__(self, folder: Path, *, max_bytes: int, transforms: Transforms | None = None) -> None:
+        self._max_bytes, self._transforms = max_bytes, transforms
         table, home = load_table(folder, ".tar", lambda names, scratch: _describe(folder, names, scratch, max_bytes))
         super().__init__(folder, table)
         self._members = _mapped(home / _MEMBERS, (len(self), 2))  # [N, 2] offset and size, in bytes
         self._label_file = home / _LABELS if table.has_labels else None
+        if transforms is None:
+            return
+        if self._data(0)[1][:6] == _NUMPY:
+            raise ValueError(
+                f"{folder}: its examples are arrays, which are not resized or augmented; leave out --data.images.size "
+                "and --data.images.augment, or store images"
+            )
+        self.is_random = transforms.is_random
+        if transforms.size is not None:
+            self.event_shape = (self.event_shape[0], transforms.size, transforms.size)
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        if self._transforms is None:
+            return super().__getitem__(indices)
+        transforms = [self._transforms.plain] * len(indices)
+        return self._transformed(indices, transforms, self._transforms.background)
+
+    def drawn(self, indices: Tensor, draws: Draws) -> Tensor:
+        if self._transforms is None:
+            return self[indices]
+        return self._transformed(indices, self._transforms.draw(indices, draws), self._transforms.background)
+
+    def _transformed(self, indices: Tensor, transforms: Sequence[Transform | None], background: str) -> Tensor:
+        images = torch.empty((len(indices), *self.event_shape), dtype=torch.uint8)
+        for image, index, transform in zip(images, indices.tolist(), transforms, strict=True):
+            where, data = self._data(index)
+            pixels = decode_image(data, where, background, is_grey=len(image) == 1, transform=transform)
+            if pixels.shape != image.shape:
+                raise ValueError(
+                    f"{where}: all images must have one size; the first has {self.event_shape[2]} x "
+                    f"{self.event_shape[1]} pixels, this one {pixels.shape[2]} x {pixels.shape[1]}; --data.images.size "
+                    "64 resizes all to 64 x 64"
+                )
+            image.copy_(pixels)
+        return images
 
     @cached_property
     def _labels(self) -> Tensor | None:
@@ -77,15 +119,21 @@ class TarShards(ShardedSource[int]):
             os.close(opened)
 
     def _read(self, number: int, rows: NDArray[np.int64], indices: NDArray[np.int64]) -> NDArray[np.generic]:
-        opened, shard = self._opened(number), self._table.shards[number]
-        return np.stack([self._example(opened, shard.name, row, i) for row, i in zip(rows, indices, strict=True)])
+        return np.stack([self._example(index) for index in indices.tolist()])
 
-    def _example(self, opened: int, shard: str, row: int, index: int) -> NDArray[np.generic]:
+    def _data(self, index: int) -> tuple[str, bytes]:
+        """Return the name of an example for messages, and its bytes."""
+        number = int(np.searchsorted(self._stops, index, side="right")) - 1
         offset, size = (int(value) for value in self._members[index])
-        where = f"{self._folder / shard}, example {row}"
-        data = os.pread(opened, size, offset)
+        where = f"{self._folder / self._table.shards[number].name}, example {index - int(self._stops[number])}"
+        reading(where)
+        data = os.pread(self._opened(number), size, offset)
         if len(data) != size:
             raise ValueError(f"{where}: {size} bytes expected, {len(data)} found; the file was cut short")
+        return where, data
+
+    def _example(self, index: int) -> NDArray[np.generic]:
+        where, data = self._data(index)
         example = _decode(data, where, self._max_bytes)
         if example.shape != self._table.event_shape or example.dtype.str != self._table.dtype:
             raise ValueError(
@@ -105,7 +153,7 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np
 
 def _decode(data: bytes, where: str, max_bytes: int) -> NDArray[np.generic]:
     """One example's numbers, from a ``.npy`` or an image."""
-    if data[:6] == b"\x93NUMPY":
+    if data[:6] == _NUMPY:
         return read_array(BytesIO(data), where, max_bytes)
     return decode_image(data, where).numpy()
 

@@ -3,51 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from fastvae.data.loading.bad_examples import BAD_EXAMPLE, replace_bad
+from fastvae.data.loading.micro_batches import MicroBatch, RawMicroBatch, prepare, read_raw
+from fastvae.data.loading.settings import Loading
 from fastvae.data.order import BUCKET_WINDOW, MAX_SEED, bucketed_order, order_index, share
 from fastvae.data.preprocess import Preprocessor
-from fastvae.data.source import Source
+from fastvae.data.source import Draws, Source
 from fastvae.ops import noise_key
-from fastvae.records import Batch
 
 _ORDER_BLOCK = 8192  # positions that are ordered at once: fills NumPy's loops, and is 64 KiB
-
-
-@dataclass(frozen=True, kw_only=True)
-class MicroBatch:
-    """Consecutive examples of one global batch, with the key of their noise."""
-
-    batch: Batch
-    key: Tensor  # int64 [3]: (seed, step, first_row)
-    first_row: int  # index of the first example in the global batch (in evaluation: in the data set)
-    size: int  # number of examples; may be 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class RawMicroBatch:
-    """A micro-batch before preprocessing."""
-
-    raw: Any
-    """Raw examples of the source."""
-    condition: Tensor | None
-    """float32 ``[B, C]``, if the source has conditions."""
-    indices: Tensor
-    """int64 ``[B]``, indices of the examples in their source."""
-    key: Tensor
-    """int64 ``[3]``, key of their noise."""
-    first_row: int
-    """Index of the first example in the global batch."""
-
-    def to(self, device: torch.device) -> RawMicroBatch:
-        """Move it to ``device``, except the indices."""
-        condition = None if self.condition is None else self.condition.to(device)
-        return replace(self, raw=self.raw.to(device), condition=condition, key=self.key.to(device))
 
 
 class Loader:
@@ -66,6 +36,7 @@ class Loader:
         rank, world_size: rank of this process and number of processes.
         accumulation: micro-batches per step and rank.
         device: device of the batches, on which preprocessing runs.
+        loading: worker processes that a `Prefetcher` reads the batches with.
 
     Raises:
         ValueError: a number is out of its range; the message states the rule and the value.
@@ -82,8 +53,9 @@ class Loader:
         world_size: int = 1,
         accumulation: int = 1,
         device: torch.device | str = "cpu",
+        loading: Loading | None = None,
     ) -> None:
-        _check_world(rank, world_size, seed)
+        check_world(rank, world_size, seed)
         if not 1 <= global_batch_size <= len(source):
             raise ValueError(
                 f"Loader: global_batch_size must be in 1 .. {len(source)}, the number of training examples, "
@@ -93,6 +65,7 @@ class Loader:
             raise ValueError(f"Loader: accumulation must be at least 1, got {accumulation}")
         self._source, self._preprocess, self._seed = source, preprocess, seed
         self._global_batch_size, self._device = global_batch_size, torch.device(device)
+        self.loading = loading or Loading()
         self._start, self._stop = share(global_batch_size, world_size, rank)
         local_shares = (share(self._stop - self._start, accumulation, part) for part in range(accumulation))
         self._micro_shares = [(self._start + start, self._start + stop) for start, stop in local_shares]
@@ -118,21 +91,38 @@ class Loader:
         Raises:
             ValueError: ``step`` is not in ``0 .. 2**32 - 1``.
         """
-        return self._read(self.indices(step), [noise_key(self._seed, step, first) for first in self.first_rows])
+        indices = self.indices(step)
+        keys = [noise_key(self._seed, step, first) for first in self.first_rows]
+        return self._read(indices, keys, self._visits(step) if self._source.is_random else None)
 
     def prepare(self, raw: RawMicroBatch) -> MicroBatch:
         """Preprocess raw examples on their device."""
-        return _prepare(self._preprocess, raw, evaluation=False)
+        return prepare(self._preprocess, raw, evaluation=False)
 
     def make(self, indices: Tensor, keys: Sequence[Tensor]) -> list[MicroBatch]:
         """The micro-batches of these examples, int64 ``[local batch]``, with a noise key for each."""
         return [self.prepare(raw) for raw in self._read(indices, keys)]
 
-    def _read(self, indices: Tensor, keys: Sequence[Tensor]) -> list[RawMicroBatch]:
-        return [
-            _read(self._source, indices[first - self._start : last - self._start], key, first)
-            for (first, last), key in zip(self._micro_shares, keys, strict=True)
-        ]
+    def _read(self, indices: Tensor, keys: Sequence[Tensor], visits: Tensor | None = None) -> list[RawMicroBatch]:
+        parts = []
+        for (first, last), key in zip(self._micro_shares, keys, strict=True):
+            part = slice(first - self._start, last - self._start)
+            draws = None if visits is None else Draws(seed=self._seed, visits=visits[part])
+            parts.append(self._read_part(indices[part], key, first, draws))
+        return parts
+
+    def _read_part(self, indices: Tensor, key: Tensor, first_row: int, draws: Draws | None) -> RawMicroBatch:
+        if self.loading.on_bad_example == "stop":
+            return read_raw(self._source, indices, key, first_row, draws)
+        try:
+            return read_raw(self._source, indices, key, first_row, draws)
+        except BAD_EXAMPLE:
+            good, reasons = replace_bad(self._source, indices, self._seed)
+            return replace(read_raw(self._source, good, key, first_row, draws), replaced=reasons)
+
+    def _visits(self, step: int) -> Tensor:
+        """The epoch, int64 ``[local batch]``, in which each example of a step is seen."""
+        return (step * self._global_batch_size + torch.arange(self._start, self._stop)) // len(self._source)
 
     def resident(self) -> Loader:
         """Return a loader whose examples are stored on its device, so that ``make`` accepts indices there.
@@ -153,6 +143,11 @@ class Loader:
     def device(self) -> torch.device:
         """Device of the batches."""
         return self._device
+
+    @property
+    def source(self) -> Source:
+        """The training examples."""
+        return self._source
 
     @property
     def seed(self) -> int:
@@ -178,82 +173,8 @@ class Loader:
         return order_index(positions, len(self._source), self._seed)
 
 
-def evaluation_batches(
-    source: Source,
-    preprocess: Preprocessor,
-    *,
-    batch_size: int,
-    seed: int,
-    rank: int = 0,
-    world_size: int = 1,
-    device: torch.device | str = "cpu",
-) -> Iterator[MicroBatch]:
-    """Yield this rank's contiguous share of the source, in order, with keys of evaluation.
-
-    The key of a batch is ``(seed, 0, index of its first example)`` and preprocessing sets the evaluation bit, so that
-    no score depends on batch size, rank or training step. Every rank gets the same number of batches, because wrapped
-    models may communicate in forward; the last may be empty.
-
-    Raises:
-        ValueError: a number is out of its range; the message states the rule and the value.
-    """
-    _check_world(rank, world_size, seed)
-    if batch_size < 1:
-        raise ValueError(f"evaluation_batches: batch_size must be at least 1, got {batch_size}")
-    return _evaluation_batches(source, preprocess, batch_size, seed, (rank, world_size), torch.device(device))
-
-
-def evaluation_batch(
-    source: Source, preprocess: Preprocessor, first: int, stop: int, *, seed: int, device: torch.device | str = "cpu"
-) -> MicroBatch:
-    """Return the examples ``[first, stop)`` of a source with their key, as `evaluation_batches` does."""
-    key = noise_key(seed, 0, first, device=device)
-    return _evaluated(source, preprocess, torch.arange(first, stop), key, first)
-
-
-def load_examples(
-    source: Source, preprocess: Preprocessor, indices: Tensor, *, seed: int, device: torch.device | str = "cpu"
-) -> Batch:
-    """Return examples of a source at indices int64 ``[B]``, as in evaluation.
-
-    Raises:
-        ValueError: an index is out of range.
-    """
-    outside = indices[(indices < 0) | (indices >= len(source))]
-    if len(outside):
-        raise ValueError(f"examples are numbered 0 .. {len(source) - 1}, got {int(outside[0])}")
-    key = noise_key(seed, 0, int(indices[0]) if len(indices) else 0, device=device)
-    return _evaluated(source, preprocess, indices, key, 0).batch
-
-
-def _evaluation_batches(
-    source: Source, preprocess: Preprocessor, batch_size: int, seed: int, world: tuple[int, int], device: torch.device
-) -> Iterator[MicroBatch]:
-    rank, world_size = world
-    start, stop = share(len(source), world_size, rank)
-    largest_share = -(-len(source) // world_size)
-    for offset in range(0, largest_share, batch_size):
-        first, last = min(start + offset, stop), min(start + offset + batch_size, stop)
-        yield evaluation_batch(source, preprocess, first, last, seed=seed, device=device)
-
-
-def _evaluated(source: Source, preprocess: Preprocessor, indices: Tensor, key: Tensor, first_row: int) -> MicroBatch:
-    return _prepare(preprocess, _read(source, indices, key, first_row).to(key.device), evaluation=True)
-
-
-def _read(source: Source, indices: Tensor, key: Tensor, first_row: int) -> RawMicroBatch:
-    condition = None if source.conditions is None else source.conditions.index_select(0, indices)
-    return RawMicroBatch(raw=source[indices], condition=condition, indices=indices, key=key, first_row=first_row)
-
-
-def _prepare(preprocess: Preprocessor, raw: RawMicroBatch, *, evaluation: bool) -> MicroBatch:
-    batch = preprocess(raw.raw, raw.key, indices=raw.indices, evaluation=evaluation)
-    if raw.condition is not None:
-        batch = replace(batch, condition=raw.condition)
-    return MicroBatch(batch=batch, key=raw.key, first_row=raw.first_row, size=len(raw.indices))
-
-
-def _check_world(rank: int, world_size: int, seed: int) -> None:
+def check_world(rank: int, world_size: int, seed: int) -> None:
+    """ValueError unless the rank and the seed are in their ranges."""
     if world_size < 1 or not 0 <= rank < world_size:
         raise ValueError(f"data: rank must be in 0 .. world_size - 1, got rank={rank}, world_size={world_size}")
     if not 0 <= seed <= MAX_SEED:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +17,29 @@ from fastvae.data.files.image_files import (
     MAX_PIXELS,
     MAX_RESIZED_PIXELS,
     Header,
-    Resize,
     image_extensions,
     read_header,
     read_pixels,
 )
+from fastvae.data.files.image_transforms import Resize
+from fastvae.data.pixels.augment import resize_of
 from fastvae.data.pixels.config import ImagesConfig
-from fastvae.data.source import TensorSource
+from fastvae.data.pixels.image_files import ImageFiles
+from fastvae.data.source import Source, TensorSource
 
 
 def load_folder(
-    folder: Path, *, max_bytes: int, classes: Sequence[str] | None = None, config: ImagesConfig | None = None
-) -> TensorSource:
+    folder: Path,
+    *,
+    max_bytes: int,
+    classes: Sequence[str] | None = None,
+    config: ImagesConfig | None = None,
+    leave_out_broken: bool = False,
+) -> Source:
     """All images of a folder and its sub-folders, uint8 ``[N, C, H, W]``, sorted by path.
+
+    They are decoded at once and kept in memory; with random transformations, or if they need too much memory, each is
+    decoded when it is needed.
 
     C is 1 if all images are grey, else 3. Images are rotated according to their EXIF data, transparent pixels are put
     on a background, and images of several sizes are resized to squares if the configuration has a size. If the images
@@ -35,36 +48,39 @@ def load_folder(
 
     Args:
         folder: the folder.
-        max_bytes: largest allowed size of all pixels together.
+        max_bytes: largest size of all pixels in memory.
         classes: the names that sub-folders may have; None uses those of `folder_classes`.
         config: how images are read; the defaults where None.
+        leave_out_broken: whether images that cannot be decoded are left out, and counted in the notes; each is decoded
+            once to find out.
 
     Raises:
         ValueError: no images; one that is damaged, too large, of another size or not 8 bits deep (the message names
             it); or a sub-folder that is not one of the classes.
     """
     config = config or ImagesConfig()
-    listing = _images_of(folder)
-    resize = None if config.size is None else Resize(size=config.size, fit=config.fit)
+    resize = resize_of(config)
     max_pixels = MAX_PIXELS if resize is None else MAX_RESIZED_PIXELS
-    headers = [read_header(path, max_pixels=max_pixels) for path in listing.paths]
+    listing, headers, broken = _with_headers(_images_of(folder), max_pixels, leave_out_broken)
     size = _common_size(listing.paths, headers) if resize is None else (resize.size, resize.size)
     is_grey = all(header.is_grey for header in headers)
+    if leave_out_broken:
+        listing, headers, truncated = _with_pixels(listing, headers, resize)
+        broken += truncated
     shape = (len(headers), 1 if is_grey else 3, size[1], size[0])
-    if np.prod(shape, dtype=object) > max_bytes:
-        raise ValueError(
-            f"{folder}: {len(headers)} images of {size[0]} x {size[1]} pixels take more than the limit of "
-            f"{max_bytes / 2**30:.2f} GiB (--data.max-gib)"
-        )
-    images = torch.empty(shape, dtype=torch.uint8)
-    for image, path, header in zip(images, listing.paths, headers, strict=True):
-        image.copy_(read_pixels(path, header, is_grey=is_grey, background=config.background, resize=resize))
-    source = TensorSource(images, _labels(folder, listing.paths, classes), name=str(folder))
+    details = [*_details(listing, headers, config), *broken]
+    labels = _labels(folder, listing.paths, classes)
+    if config.augment or np.prod(shape, dtype=object) > max_bytes:
+        images = ImageFiles(listing.paths, headers, config=config, event_shape=shape[1:], labels=labels)
+        why = f"augment {' '.join(config.augment)}" if config.augment else "more than --data.max-gib"
+        images.notes = (listing.line("images", [*details, f"each when it is needed ({why})"]),)
+        return images
+    pixels = torch.empty(shape, dtype=torch.uint8)
+    for image, path, header in zip(pixels, listing.paths, headers, strict=True):
+        image.copy_(read_pixels(path, header, is_grey=is_grey, background=config.background, transform=resize))
+    source = TensorSource(pixels, labels, name=str(folder))
     guesses = source.notes if source.levels == 2 else ()
-    source.notes = (
-        *guesses,
-        listing.line("images", _details(listing, headers, config)),
-    )
+    source.notes = (*guesses, listing.line("images", details))
     return source
 
 
@@ -88,6 +104,46 @@ def _images_of(folder: Path) -> Listing:
             f" sub-folders too{f'; {empty}' if empty else ''}"
         )
     return listing
+
+
+def _with_headers(listing: Listing, max_pixels: int, leave_out_broken: bool) -> tuple[Listing, list[Header], list[str]]:
+    """Return the listing of the images whose header can be read, the headers, and a detail about the others."""
+    headers: dict[Path, Header] = {}
+    reasons: list[str] = []
+    for path in listing.paths:
+        try:
+            headers[path] = read_header(path, max_pixels=max_pixels)
+        except ValueError as error:
+            reasons.append(str(error))
+            if not leave_out_broken:
+                raise
+    if not headers:
+        raise ValueError(f"{listing.folder}: none of its {len(reasons)} images can be read, such as {reasons[0]}")
+    details = [f"{len(reasons):,} left out that cannot be read, such as {reasons[0]}"] if reasons else []
+    return replace(listing, paths=tuple(headers)), list(headers.values()), details
+
+
+def _with_pixels(
+    listing: Listing, headers: Sequence[Header], resize: Resize | None
+) -> tuple[Listing, list[Header], list[str]]:
+    """Return the listing of the images that can be decoded, their headers, and a detail about the others."""
+
+    def why_broken(path: Path, header: Header) -> str | None:
+        try:
+            read_pixels(path, header, is_grey=header.is_grey, background="white", transform=resize)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without Python's lock
+        reasons = list(pool.map(why_broken, listing.paths, headers))
+    good = [number for number, reason in enumerate(reasons) if reason is None]
+    said = [reason for reason in reasons if reason is not None]
+    if not good:
+        raise ValueError(f"{listing.folder}: none of its {len(said)} images can be decoded, such as {said[0]}")
+    details = [f"{len(said):,} left out that cannot be decoded, such as {said[0]}"] if said else []
+    kept = replace(listing, paths=tuple(listing.paths[number] for number in good))
+    return kept, [headers[number] for number in good], details
 
 
 def _common_size(paths: Sequence[Path], headers: Sequence[Header]) -> tuple[int, int]:

@@ -13,12 +13,13 @@ from fastvae.data.config import DataConfig
 from fastvae.data.dataset import Data, State
 from fastvae.data.files.arrays import channels_first, is_sparse_file, load_arrays
 from fastvae.data.files.folders import visible_files
-from fastvae.data.files.image_files import Resize, image_extensions, stack_images
+from fastvae.data.files.image_files import image_extensions, stack_images
 from fastvae.data.files.mapped import MappedSource, map_array
 from fastvae.data.files.shards import NpyShards, split_on_demand
 from fastvae.data.files.tar import TarShards
 from fastvae.data.objects import as_source, is_frame, is_image
 from fastvae.data.pixels.arrays import pixel_data, split_rows
+from fastvae.data.pixels.augment import Augmentation, resize_of
 from fastvae.data.pixels.images import folder_classes, load_folder
 from fastvae.data.source import Source, TensorSource
 from fastvae.data.views import check_varied, split_every
@@ -40,7 +41,7 @@ def load_own_images(config: DataConfig, seed: int, state: State) -> Data:
     assert config.path is not None  # checked by build_data
     folder = config.path.expanduser()
     classes = _kept_classes(state) or folder_classes(folder)
-    images = load_folder(folder, max_bytes=config.max_bytes, classes=classes, config=config.images)
+    images = _load_folder(folder, config, classes)
     check_varied(images, str(config.path))
     data = pixel_data(config, seed, *split_every(images, config.test_every))
     data = replace(data, notes=(*images.notes, *data.notes))
@@ -68,7 +69,8 @@ def read_npy_shards(path: Path, config: DataConfig, state: State) -> Source:
 
 def read_tar_shards(path: Path, config: DataConfig, state: State) -> Source:
     """A folder of ``.tar`` files."""
-    return TarShards(path, max_bytes=config.max_bytes)
+    transforms = Augmentation(config.images) if config.images.size or config.images.augment else None
+    return TarShards(path, max_bytes=config.max_bytes, transforms=transforms)
 
 
 def read_arrays(path: Path, config: DataConfig, state: State) -> Source:
@@ -86,7 +88,17 @@ def _load_arrays(path: Path, config: DataConfig) -> tuple[Source, Source | None]
 
 def read_images(path: Path, config: DataConfig, state: State) -> Source:
     """A folder of images, whose sub-folders are classes of the run."""
-    return load_folder(path, max_bytes=config.max_bytes, classes=_kept_classes(state), config=config.images)
+    return _load_folder(path, config, _kept_classes(state))
+
+
+def _load_folder(path: Path, config: DataConfig, classes: tuple[str, ...] | None) -> Source:
+    return load_folder(
+        path,
+        max_bytes=config.max_bytes,
+        classes=classes,
+        config=config.images,
+        leave_out_broken=config.on_bad_example == "replace",
+    )
 
 
 def read_objects(examples: Any, name: str, config: DataConfig, data: Data) -> Source:
@@ -104,9 +116,10 @@ def read_objects(examples: Any, name: str, config: DataConfig, data: Data) -> So
         )
     images = [examples] if is_image(examples) else examples
     if isinstance(images, list | tuple) and len(images) and is_image(images[0]):
-        resize = None if config.images.size is None else Resize(size=config.images.size, fit=config.images.fit)
         is_grey = len(data.event_shape) == 3 and data.event_shape[0] == 1
-        pixels = stack_images(images, name, is_grey=is_grey, background=config.images.background, resize=resize)
+        pixels = stack_images(
+            images, name, is_grey=is_grey, background=config.images.background, resize=resize_of(config.images)
+        )
         return TensorSource(pixels, name=name)
     source = as_source(examples, name=name)
     if isinstance(source, MappedSource):
