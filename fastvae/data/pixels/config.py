@@ -29,7 +29,7 @@ class ImagesConfig(Settings):
     """Smallest share of an image's area in a random resized crop."""
     jitter: float = setting(0.1, advanced=True)
     """Largest relative change of brightness, contrast and saturation by colour-jitter."""
-    background: str = "white"
+    background: str = setting("white", advanced=True)
     """Colour behind transparent pixels and of padding: a name such as black, or #rrggbb."""
 
     def __post_init__(self) -> None:
