@@ -5,8 +5,8 @@
 
 Tables: the defaults of `fastvae train anomaly-table --data.path` with seeds 1 to 3 and stratified 70/30 splits; the
 training rows may contain anomalies. The other detectors are those of `anomaly-report`: IsolationForest, and PyOD's if
-it is installed. ``--folder`` measures all .npz and .csv tables of a folder (the label of a .csv is its column anomaly) and
-writes the results under ``--name``; ``--seen`` says that a choice may have depended on them.
+it is installed. ``--folder`` measures all .npz and .csv tables of a folder (the label of a .csv is its column anomaly)
+and writes the results under ``--name``; ``--seen`` says that a choice may have depended on them.
 MNIST: ten models, each trained on nine digits; the tenth digit is the anomaly in the test set. The images are deskewed
 and scaled to the same norm, so that the score depends on neither slant nor stroke thickness. The preprocessing, the
 latent dimension and the learning rate were chosen on the digits 4 and 9 of the last 10 000 training images, with models
