@@ -64,10 +64,10 @@ MAX_ROWS = 10_000
 OURS, ELBO = "fastvae", "negative ELBO alone"
 
 
-def table_split(path: Path, seed: int) -> Data:
+def table_split(path: Path, seed: int, config: TableConfig) -> Data:
     """The split of the published tables: 70/30, stratified, of at most 10 000 rows."""
     if path.suffix == ".csv":
-        table = read_table(path, TableConfig())
+        table = read_table(path, config)
     else:
         with np.load(path) as arrays:
             x, y = arrays["X"].astype(np.float64), arrays["y"].astype(np.int64)
@@ -75,13 +75,13 @@ def table_split(path: Path, seed: int) -> Data:
     if len(table) > MAX_ROWS:
         table = table.rows(np.random.default_rng(0).permutation(len(table))[:MAX_ROWS])
     rows = train_test_split(np.arange(len(table)), test_size=0.3, stratify=table.labels, random_state=seed)
-    return table_data(table.rows(rows[0]), table.rows(rows[1]), TableConfig(), name=path.stem)
+    return table_data(table.rows(rows[0]), table.rows(rows[1]), config, name=path.stem)
 
 
 def table_detections(path: Path, seed: int, directory: Path) -> dict[str, Detection]:
     """Train and evaluate the recipe and the other detectors on one table with one seed."""
     recipe = for_own_data(find_recipe("anomaly-table"))  # the defaults of `fastvae train anomaly-table --data.path`
-    data = hold_out(table_split(path, seed), VALIDATION_SHARE)
+    data = hold_out(table_split(path, seed, recipe.data.table), VALIDATION_SHARE)
     inputs = data.model_inputs
     model = build_model(recipe.model, inputs, seed=seed)
     config = replace(recipe.train, final_samples=1)

@@ -148,11 +148,11 @@ def _anomaly_scores(
     if loaded.data.kind != "table" or not AnyModel(loaded.model).estimates_elbo:
         return None
     reference = applications.anomalies.reference_on_ranks(loaded, rounds)
-    parts = list(applications.anomalies.score_chunks(loaded, source, rounds, reference))
+    totals = [part.total for part in applications.anomalies.score_chunks(loaded, source, rounds, reference)]
     if reference is None:
         return None
     threshold = None if contamination is None else reference.threshold(contamination)
-    return _AnomalyScores(torch.cat([part.total for part in parts]), threshold)
+    return _AnomalyScores(torch.cat(totals), threshold)
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import torch
-
 from fastvae.applications.anomalies.reference import Reference
 from fastvae.applications.anomalies.scores import Scores
 from fastvae.applications.anomalies.stored import read_reference, write_reference
-from fastvae.applications.anomalies.terms import Terms, column_names, column_widths, require_table, term_function
+from fastvae.applications.anomalies.terms import (
+    Terms,
+    column_names,
+    column_widths,
+    require_table,
+    term_function,
+    training_rows,
+)
 from fastvae.applications.config import ANOMALY_SAMPLES
 from fastvae.data import Data, MicroBatch, Source, evaluation_batches
 from fastvae.data.table.columns import TABLE_FILE
-from fastvae.data.views import take
+from fastvae.data.views import evenly_spaced, take
 from fastvae.distributed import Rounds
 from fastvae.models import VAE
 from fastvae.run import Examples, LoadedRun, load
@@ -109,5 +114,5 @@ def score_run(run: LoadedRun, examples: Examples = "test", *, num_samples: int =
 
 def _reference_rows(data: Data) -> Source:
     """The training rows that a reference is made of: all of them, or evenly spaced ones of a large table."""
-    num = len(data.train)
-    return data.train if num <= _MAX_ROWS else take(data.train, torch.arange(_MAX_ROWS) * num // _MAX_ROWS)
+    rows = training_rows(data)
+    return rows if len(rows) <= _MAX_ROWS else take(rows, evenly_spaced(len(rows), _MAX_ROWS))

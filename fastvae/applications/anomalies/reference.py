@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastvae.applications.anomalies.covariance import Covariance
 from fastvae.applications.anomalies.rarity import Marginals, Tail
 from fastvae.applications.anomalies.scores import Scores, Threshold
 from fastvae.applications.anomalies.terms import Terms
+from fastvae.data.table.covariance import Covariance
 
 
 @dataclass(frozen=True)

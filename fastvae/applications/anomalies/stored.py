@@ -10,9 +10,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from fastvae.applications.anomalies.covariance import Covariance
 from fastvae.applications.anomalies.rarity import Marginals, Tail
 from fastvae.applications.anomalies.reference import Reference
+from fastvae.data.table.covariance import Covariance
 from fastvae.train.run_dir.files import write_atomic
 from fastvae.train.run_dir.run_dir import RunDir
 

@@ -1,4 +1,4 @@
-"""The Mahalanobis distance of a row from the bulk of the training rows: minus twice a linear VAE's log density."""
+"""The Mahalanobis distance of a row from the bulk of the training rows, and rows without the most distant ones."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fastvae.data.source import Source
+from fastvae.data.views import chunks, evenly_spaced
+
 _TRIMMED = 0.25  # fraction of training rows, the most distant ones, that are left out of the second and third estimate
 _TRIMS = 2
 _FLOOR = 1e-3  # smallest variance in any direction, relative to the largest
+_MAX_ROWS = 20_000
 _WIDE = 2000  # elements of a row, above which an estimate uses as many rows
 _CONSTANT = 1e-9  # standard deviation at which an element does not vary
 
@@ -40,12 +44,12 @@ class Covariance:
 
     @classmethod
     def of(cls, rows: Tensor) -> Covariance:
-        """The estimate from rows [M, P], float64; NaN where a value is missing, which counts as the mean.
+        """The estimate from rows [M, P]; NaN where a value is missing, which counts as the mean.
 
-        With more than 2000 elements, 2000 evenly spaced rows are used.
+        Of more than 20 000 rows, so many evenly spaced ones are used; 2000 if a row has more than 2000 elements.
         """
-        if rows.shape[1] > _WIDE and len(rows) > _WIDE:
-            rows = rows[torch.arange(_WIDE) * len(rows) // _WIDE]
+        most = _MAX_ROWS if rows.shape[1] <= _WIDE else _WIDE
+        rows = (rows if len(rows) <= most else rows[evenly_spaced(len(rows), most)]).double()
         present = ~rows.isnan()
         num = present.sum(0).clamp_min(1)
         filled = rows.nan_to_num(0.0)
@@ -73,6 +77,23 @@ class Covariance:
         """[N, P] -> [N, P]: scaled rows times the symmetric inverse square root of the covariance."""
         centered = scaled - self.center
         return centered * self.rest + ((centered @ self.vectors) * (self.precision - self.rest)) @ self.vectors.T
+
+
+def without_distant(source: Source, widths: tuple[int, ...], share: float) -> Tensor:
+    """Indices, in order, of the rows of a table without the most distant ones.
+
+    Args:
+        source: rows [N, P].
+        widths: per column the number of its elements in a row.
+        share: fraction of the rows that are left out; at least two rows are kept.
+    """
+    num = len(source)
+    covariance = Covariance.of(source[torch.arange(num) if num <= _MAX_ROWS else evenly_spaced(num, _MAX_ROWS)])
+    distances = [covariance.distances(source[indices].double(), widths).sum(1) for indices in chunks(num)]
+    # Single precision: equal rows are equally distant, whatever the order in which a library adds up.
+    order = torch.cat(distances).float().argsort(stable=True)
+    num_kept = max(min(num, 2), round((1 - share) * num))
+    return order[:num_kept].sort().values
 
 
 def _nearest(rows: Tensor, distance: Tensor) -> Tensor:
