@@ -103,6 +103,19 @@ def test_training_keeps_the_reference_with_which_rows_are_compared(run_dir: Path
     assert float(torch.exp(-fresh / 3).mean()) == pytest.approx(0.5, abs=0.1)
 
 
+def test_other_rows_are_scored_and_marked_without_the_training_file(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, rows = run_dir.parent / "table.csv", write_table(tmp_path / "rows.csv", 40, seed=1)
+    words = ["anomaly-report", str(run_dir), f"--data={rows}", "--contamination=0.1"]
+    assert cli.main([*words, f"--out={tmp_path / 'with.csv'}"]) == 0
+    hidden = table.rename(tmp_path / "hidden.csv")
+    assert cli.main([*words, f"--out={tmp_path / 'without.csv'}"]) == 0
+    hidden.rename(table)
+    assert capsys.readouterr().out.count("exceeded by 10.00% of 420 training rows") == 2
+    assert (tmp_path / "with.csv").read_bytes() == (tmp_path / "without.csv").read_bytes()
+
+
 def test_rows_far_outside_of_the_training_rows_are_ranked(run_dir: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows.csv"
     rows.write_text("pressure,flow,valve,noise\n0,0,open,0.5\n8,0,open,0.5\n12,0,open,0.5\n16,0,open,0.5\n")
