@@ -143,9 +143,7 @@ def _anomaly_scores(
     """The anomaly scores of rows; None on ranks other than 0, and for a run that has none."""
     import torch  # imported here: it takes a second
 
-    from fastvae.generative import AnyModel
-
-    if loaded.data.kind != "table" or not AnyModel(loaded.model).estimates_elbo:
+    if not applications.anomalies.scores_tables(loaded):
         return None
     reference = applications.anomalies.reference_on_ranks(loaded, rounds)
     totals = [part.total for part in applications.anomalies.score_chunks(loaded, source, rounds, reference)]

@@ -143,6 +143,19 @@ def test_constant_and_empty_columns_and_few_rows(tmp_path: Path) -> None:
     assert bool(scores.total.isfinite().all())
 
 
+def test_a_model_without_terms_per_column_has_no_anomaly_scores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = tmp_path / "table.csv"
+    rows.write_text("\n".join(["a,b", *(f"{place},{place % 7}" for place in range(40))]) + "\n")
+    words = ["train", "anomaly-table", f"--run-dir={tmp_path / 'run'}", f"--data.path={rows}", "--train.steps=2"]
+    assert cli.main([*words, "--model.likelihood=gaussian", "--train.no-pictures", "--train.final-samples=1"]) == 0
+    assert cli.main(["score", str(tmp_path / "run"), f"--out={tmp_path / 'scores.csv'}"]) == 0
+    assert (tmp_path / "scores.csv").read_text().startswith("row,negative_elbo_nats\n")
+    assert cli.main(["anomaly-report", str(tmp_path / "run")]) == 2
+    assert "require the likelihood table, got Gaussian" in capsys.readouterr().err
+
+
 def test_score_writes_anomaly_scores_of_a_table_and_marks_rows(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

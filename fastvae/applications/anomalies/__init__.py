@@ -19,7 +19,7 @@ from fastvae.applications.anomalies.rivals import (
     has_both_kinds,
 )
 from fastvae.applications.anomalies.scores import Scores, Threshold, check_contamination
-from fastvae.applications.anomalies.terms import column_names, require_table
+from fastvae.applications.anomalies.terms import column_names, require_table, scores_tables
 
 __all__ = [
     "Array",
@@ -41,4 +41,5 @@ __all__ = [
     "score_chunks",
     "score_rows",
     "score_run",
+    "scores_tables",
 ]

@@ -13,6 +13,7 @@ from fastvae.applications.anomalies.terms import (
     column_names,
     column_widths,
     require_table,
+    scores_tables,
     term_function,
     training_rows,
 )
@@ -51,13 +52,13 @@ def make_reference(model: VAE, data: Data, *, seed: int) -> Reference:
 def keep_reference(directory: Path) -> None:
     """Write the reference of a finished run on a table to its directory, so that scores do not read its training rows.
 
-    Nothing is written for a run of another kind, or of a model without an ELBO.
+    Nothing is written for a run without anomaly scores, see `scores_tables`.
     """
     if not (RunDir(directory).data / TABLE_FILE).is_file():
         return
     run = load(directory)
-    if isinstance(run.model, VAE) and run.model.estimates_elbo:
-        write_reference(directory, make_reference(run.model, run.data, seed=run.config.seed))
+    if scores_tables(run):
+        write_reference(directory, make_reference(require_table(run), run.data, seed=run.config.seed))
 
 
 def reference_on_ranks(run: LoadedRun, rounds: Rounds) -> Reference | None:

@@ -12,7 +12,7 @@ from fastvae.applications.config import ANOMALY_SAMPLES
 from fastvae.data import Data, MicroBatch, Source
 from fastvae.data.table.columns import TABLE_FILE, columns_from_bytes
 from fastvae.generative import AnyModel
-from fastvae.likelihoods import BoundTable
+from fastvae.likelihoods import BoundTable, Table
 from fastvae.models import VAE
 from fastvae.run import LoadedRun
 
@@ -79,11 +79,18 @@ def term_function(model: VAE, num_samples: int = ANOMALY_SAMPLES) -> Callable[[M
     return terms
 
 
+def scores_tables(run: LoadedRun) -> bool:
+    """Whether the run's rows have anomaly scores: a VAE with an ELBO and the likelihood ``table``, on a table."""
+    model = run.model
+    is_vae = isinstance(model, VAE) and isinstance(model.likelihood, Table)
+    return run.data.kind == "table" and is_vae and AnyModel(model).estimates_elbo
+
+
 def require_table(run: LoadedRun) -> VAE:
     """The model of a run that was trained on a table.
 
     Raises:
-        ValueError: the run was not trained on a table, or its model estimates no ELBO.
+        ValueError: the run was not trained on a table, or its model has no terms of the ELBO per column.
     """
     if run.data.kind != "table" or not isinstance(run.model, VAE):
         raise ValueError(
@@ -91,6 +98,11 @@ def require_table(run: LoadedRun) -> VAE:
             " with `fastvae train anomaly-table`"
         )
     AnyModel(run.model).require_elbo("say how unlikely a row is")
+    if not isinstance(run.model.likelihood, Table):
+        raise ValueError(
+            f"{run.directory}: anomaly scores require the likelihood table, got {type(run.model.likelihood).__name__};"
+            " train with --model.likelihood table"
+        )
     return run.model
 
 
