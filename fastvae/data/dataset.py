@@ -60,6 +60,11 @@ class Data:
             )
 
     @property
+    def all_train(self) -> Source:
+        """All training examples, also those that are left out of training."""
+        return self.train if self.untrimmed is None else self.untrimmed
+
+    @property
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one example, without the batch dimension."""
         return self.train.event_shape

@@ -15,7 +15,6 @@ from fastvae.applications.anomalies.terms import (
     require_table,
     scores_tables,
     term_function,
-    training_rows,
 )
 from fastvae.applications.config import ANOMALY_SAMPLES
 from fastvae.data import Data, MicroBatch, Source, evaluation_batches
@@ -115,5 +114,5 @@ def score_run(run: LoadedRun, examples: Examples = "test", *, num_samples: int =
 
 def _reference_rows(data: Data) -> Source:
     """The training rows that a reference is made of: all of them, or evenly spaced ones of a large table."""
-    rows = training_rows(data)
+    rows = data.all_train
     return rows if len(rows) <= _MAX_ROWS else take(rows, evenly_spaced(len(rows), _MAX_ROWS))

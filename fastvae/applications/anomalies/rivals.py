@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastvae.applications.anomalies.scores import Scores
-from fastvae.applications.anomalies.terms import training_rows
 from fastvae.data import Data
 from fastvae.run import LoadedRun
 
@@ -98,7 +97,7 @@ def compare_on(data: Data, scores: Scores, *, name: str, seed: int) -> dict[str,
     known = data.test.labels
     labels = np.zeros(len(data.test)) if known is None else known.double().numpy()
     found = {name: detection(labels, scores.total.numpy())}
-    train, test = (_filled(source[torch.arange(len(source))]) for source in (training_rows(data), data.test))
+    train, test = (_filled(source[torch.arange(len(source))]) for source in (data.all_train, data.test))
     return found | {rival: detection(labels, score(train, test)) for rival, score in baselines(seed).items()}
 
 

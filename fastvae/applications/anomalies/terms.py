@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastvae.applications.config import ANOMALY_SAMPLES
-from fastvae.data import Data, MicroBatch, Source
+from fastvae.data import Data, MicroBatch
 from fastvae.data.table.columns import TABLE_FILE, columns_from_bytes
 from fastvae.generative import AnyModel
 from fastvae.likelihoods import BoundTable, Table
@@ -114,8 +114,3 @@ def column_names(data: Data) -> tuple[str, ...]:
 def column_widths(data: Data) -> tuple[int, ...]:
     """The number of elements that each column of a table has in a row."""
     return tuple(column.width for column in columns_from_bytes(data.state[TABLE_FILE]))
-
-
-def training_rows(data: Data) -> Source:
-    """All training rows of a table, with those that are left out of training."""
-    return data.train if data.untrimmed is None else data.untrimmed

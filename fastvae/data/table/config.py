@@ -33,7 +33,7 @@ class TableConfig(Settings):
     """Order of day and month, if the file does not show it."""
     test_share: float = 0.3
     """Fraction of the rows that is held out for the test, stratified by label, in (0, 1)."""
-    trim: float = 0.0
+    trim: float = setting(0.0, advanced=True)
     """Fraction of the training rows that are left out of training, those that are the farthest from the others, in
     [0, 0.5]: they may be anomalies. Anomaly scores are compared with those of all training rows."""
     clip: float = setting(30.0, advanced=True)
