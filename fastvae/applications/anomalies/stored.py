@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fastvae.applications.anomalies.rarity import Marginals, Tail
-from fastvae.applications.anomalies.reference import Reference
+from fastvae.applications.anomalies.reference import Reference, Statistic
 from fastvae.data.table.covariance import Covariance
 from fastvae.train.run_dir.files import write_atomic
 from fastvae.train.run_dir.run_dir import RunDir
@@ -22,7 +24,7 @@ _WEIGHTS = "weights_sha256"
 def write_reference(directory: Path, reference: Reference) -> None:
     """Write the reference of a finished run."""
     paths = RunDir(directory)
-    content = safetensors.torch.save(_tensors(reference), metadata={_WEIGHTS: _digest(paths.weights)})
+    content = safetensors.torch.save(_tensors(reference, "reference"), metadata={_WEIGHTS: _digest(paths.weights)})
     write_atomic(paths.anomalies, content)
 
 
@@ -46,31 +48,34 @@ def read_reference(directory: Path) -> Reference | None:
         ) from None
 
 
-def _tensors(reference: Reference) -> dict[str, Tensor]:
-    """The tensors of the reference; those of its parts have names ``part.name``."""
-    found = {}
-    for name, value in vars(reference).items():
-        own = torch.tensor(value) if isinstance(value, tuple) else value
-        parts = {name: own} if isinstance(own, Tensor) else {f"{name}.{key}": t for key, t in vars(own).items()}
-        found.update({key: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in parts.items()})
-    return found
+def _tensors(value: Any, name: str) -> dict[str, Tensor]:
+    """The tensors of a part of the reference by name; those of its fields have names ``part.field``."""
+    if isinstance(value, Tensor):
+        return {name: value.clone(memory_format=torch.contiguous_format)}
+    if isinstance(value, tuple):
+        return {name: torch.tensor(value)}
+    return {
+        key: tensor for field, each in vars(value).items() for key, tensor in _tensors(each, f"{name}.{field}").items()
+    }
 
 
-def _reference(tensors: dict[str, Tensor]) -> Reference:
+def _reference(tensors: Mapping[str, Tensor]) -> Reference:
     """The inverse of `_tensors`; TypeError or KeyError if one is missing."""
 
-    def part(name: str) -> dict[str, Tensor]:
-        return {key.removeprefix(f"{name}."): tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}
+    def fields(part: str) -> dict[str, Tensor]:
+        return {key.removeprefix(f"{part}."): tensor for key, tensor in tensors.items() if key.startswith(f"{part}.")}
+
+    def statistic(part: str) -> Statistic:
+        return Statistic(tensors[f"{part}.medians"], Tail(**fields(f"{part}.tail")))
 
     return Reference(
-        medians=tensors["medians"],
-        elbo=Tail(**part("elbo")),
-        distance=Tail(**part("distance")),
-        rarity=Tail(**part("rarity")),
-        covariance=Covariance(**part("covariance")),
-        marginals=Marginals(**part("marginals")),
-        widths=tuple(tensors["widths"].tolist()),
-        train_totals=tensors["train_totals"],
+        elbo=statistic("reference.elbo"),
+        distance=statistic("reference.distance"),
+        rarity=statistic("reference.rarity"),
+        covariance=Covariance(**fields("reference.covariance")),
+        marginals=Marginals(**fields("reference.marginals")),
+        widths=tuple(tensors["reference.widths"].tolist()),
+        train_totals=tensors["reference.train_totals"],
     )
 
 

@@ -67,8 +67,8 @@ class Covariance:
     def distances(self, rows: Tensor, widths: tuple[int, ...]) -> Tensor:
         """[N, P] -> [N, C] float64: the squared Mahalanobis distance of each row, divided among the columns.
 
-        The parts are the squares of the row after symmetric whitening, which of all whitenings changes the columns least
-        (Kessy et al. 2018, arXiv 1512.00809, ZCA-cor): they are not negative, and their sum is the squared distance.
+        The parts are the squares of the row after symmetric whitening, which changes the columns less than any other
+        whitening (Kessy et al. 2018, arXiv 1512.00809, ZCA-cor): they are not negative and add up to the distance.
         """
         squares = self._whitened((rows - self.mean).nan_to_num(0.0) / self.scale).square()
         return torch.stack([part.sum(1) for part in squares.split(widths, dim=1)], dim=1)
