@@ -1,15 +1,17 @@
-"""Anomaly detection: seven tables of ADBench, compared with IsolationForest and PCA, and held-out digits of MNIST.
+"""Anomaly detection: seven tables of ADBench, compared with other detectors, and held-out digits of MNIST.
 
     python benchmarks/app_anomalies.py [--only tables|mnist] [--steps-mnist 4500]
+    python benchmarks/app_anomalies.py --folder FOLDER --name NAME [--seen]
 
 Tables: the defaults of `fastvae train anomaly-table --data.path` with seeds 1 to 3 and stratified 70/30 splits; the
-training rows may contain anomalies.
+training rows may contain anomalies. The other detectors are those of `anomaly-report`: IsolationForest, and PyOD's if
+it is installed. ``--folder`` measures all .npz and .csv tables of a folder (the label of a .csv is its column anomaly)
+and writes the results under ``--name``; ``--seen`` says that a choice may have depended on them.
 MNIST: ten models, each trained on nine digits; the tenth digit is the anomaly in the test set. The images are deskewed
 and scaled to the same norm, so that the score depends on neither slant nor stroke thickness. The preprocessing, the
 latent dimension and the learning rate were chosen on the digits 4 and 9 of the last 10 000 training images, with models
-that were not trained on them. The score is the negative ELBO in both parts. ``--only`` measures one part and keeps the
-results of the other. The data are searched for in $FASTVAE_DATA (adbench/, mnist/). ``--folder FOLDER`` measures other
-tables of ADBench, by which no default was chosen.
+that were not trained on them. The score is the negative ELBO. ``--only`` measures one part and keeps the results of the
+other. The data are searched for in $FASTVAE_DATA (adbench/, mnist/).
 """
 
 from __future__ import annotations
@@ -30,11 +32,19 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 import fastvae
-from fastvae.applications.anomalies import Detection, column_names, compare_on, detection, score_rows
+from fastvae.applications.anomalies import (
+    Detection,
+    column_names,
+    compare_on,
+    detection,
+    make_reference,
+    score_rows,
+)
 from fastvae.data import VALIDATION_SHARE, Data, DataConfig, Source, as_data, build_data, evaluation_batches, hold_out
 from fastvae.data.config import TableConfig
 from fastvae.data.files.places import find_file
 from fastvae.data.table.columns import RawTable
+from fastvae.data.table.file import read_table
 from fastvae.data.table.tables import table_data
 from fastvae.evaluate import scores
 from fastvae.models import VAE, ModelInputs, build_model
@@ -51,29 +61,38 @@ TABLES = {  # file of ADBench, and the published AUROC of a VAE, from which ours
     "mammography": ("23_mammography.npz", 0.839),
 }
 MAX_ROWS = 10_000
+OURS, ELBO = "fastvae", "negative ELBO alone"
 
 
-def table_split(path: Path, seed: int) -> Data:
-    """The split of the published table: 70/30, stratified, of at most 10 000 rows."""
-    with np.load(path) as arrays:
-        kept = np.random.default_rng(0).permutation(len(arrays["y"]))[:MAX_ROWS] if len(arrays["y"]) > MAX_ROWS else ...
-        x, y = arrays["X"][kept].astype(np.float64), arrays["y"][kept].astype(np.int64)
-    rows = train_test_split(np.arange(len(y)), test_size=0.3, stratify=y, random_state=seed)
-    table = RawTable({f"x{place}": column for place, column in enumerate(x.T)}, y)
-    return table_data(table.rows(rows[0]), table.rows(rows[1]), TableConfig(), name=path.stem)
+def table_split(path: Path, seed: int, config: TableConfig) -> Data:
+    """The split of the published tables: 70/30, stratified, of at most 10 000 rows."""
+    if path.suffix == ".csv":
+        table = read_table(path, config)
+    else:
+        with np.load(path) as arrays:
+            x, y = arrays["X"].astype(np.float64), arrays["y"].astype(np.int64)
+        table = RawTable({f"x{place}": column for place, column in enumerate(x.T)}, y)
+    if len(table) > MAX_ROWS:
+        table = table.rows(np.random.default_rng(0).permutation(len(table))[:MAX_ROWS])
+    rows = train_test_split(np.arange(len(table)), test_size=0.3, stratify=table.labels, random_state=seed)
+    return table_data(table.rows(rows[0]), table.rows(rows[1]), config, name=path.stem)
 
 
 def table_detections(path: Path, seed: int, directory: Path) -> dict[str, Detection]:
-    """Train and evaluate the recipe and its baselines on one table with one seed."""
+    """Train and evaluate the recipe and the other detectors on one table with one seed."""
     recipe = for_own_data(find_recipe("anomaly-table"))  # the defaults of `fastvae train anomaly-table --data.path`
-    data = hold_out(table_split(path, seed), VALIDATION_SHARE)
+    data = hold_out(table_split(path, seed, recipe.data.table), VALIDATION_SHARE)
     inputs = data.model_inputs
     model = build_model(recipe.model, inputs, seed=seed)
     config = replace(recipe.train, final_samples=1)
     fastvae.train(model, data, config, run_dir=directory / f"{path.stem}-{seed}", seed=seed)
     assert isinstance(model, VAE)
+    reference = make_reference(model.eval(), data, seed=seed)
     batches = evaluation_batches(data.test, data.preprocess, batch_size=512, seed=seed)
-    return compare_on(data, score_rows(model.eval(), batches, column_names(data)), name="VAE", seed=seed)
+    found = score_rows(model, batches, column_names(data), reference)
+    labels = np.asarray(data.test.labels, dtype=np.float64)
+    elbo = {ELBO: detection(labels, found.negative_elbo.numpy())}
+    return compare_on(data, found, name=OURS, seed=seed) | elbo
 
 
 def table_paths(names: list[str]) -> dict[str, tuple[Path, float | None]]:
@@ -98,27 +117,28 @@ def table_figures(
     with tempfile.TemporaryDirectory() as directory:
         for name, (path, published) in tables.items():
             found = [table_detections(path, seed, Path(directory)) for seed in seeds]
-            aurocs = {rival: [one[rival].auroc for one in found] for rival in found[0]}
-            means[name] = {rival: statistics.fmean(values) for rival, values in aurocs.items()}
+            means[name] = {rival: statistics.fmean(one[rival].auroc for one in found) for rival in found[0]}
             common: dict[str, Any] = {"seed": seeds[0], "seconds": time.perf_counter() - began, "unseen": unseen}
-            rivals = ", ".join(f"{rival} {value:.3f}" for rival, value in means[name].items() if rival != "VAE")
-            note = f"seeds {seeds}, standard deviation {statistics.pstdev(aurocs['VAE']):.3f}; {rivals}"
-            rows.append(
-                figure(
-                    "anomalies",
-                    f"{name}: AUROC",
-                    means[name]["VAE"],
-                    at_least=None if published is None else published - 0.01,
-                    note=note,
-                    **common,
-                )
-            )
-            precision = statistics.fmean(one["VAE"].average_precision for one in found)
+            deviation = statistics.pstdev(one[OURS].auroc for one in found)
+            note = f"seeds {seeds}, standard deviation {deviation:.3f}; {others(means[name])}"
+            at_least = None if published is None else published - 0.01
+            auroc = means[name][OURS]
+            rows.append(figure("anomalies", f"{name}: AUROC", auroc, at_least=at_least, note=note, **common))
+            precision = statistics.fmean(one[OURS].average_precision for one in found)
             rows.append(figure("anomalies", f"{name}: average precision", precision, **common))
             print(rows[-2].figure, f"{rows[-2].value:.4f}", rows[-2].bar, note, flush=True)
-    ours, forest = (statistics.fmean(mean[rival] for mean in means.values()) for rival in ("VAE", "IsolationForest"))
-    note = f"IsolationForest on the same splits {forest:.4f}"
-    return [*rows, figure("anomalies", f"mean AUROC of {which}", ours, at_least=forest, note=note, **common)]
+    overall = {rival: statistics.fmean(mean[rival] for mean in means.values()) for rival in means[name]}
+    at_least = overall["IsolationForest"]
+    mean = figure(
+        "anomalies", f"mean AUROC of {which}", overall[OURS], at_least=at_least, note=others(overall), **common
+    )
+    print(mean.figure, f"{mean.value:.4f}", mean.note, flush=True)
+    return [*rows, mean]
+
+
+def others(aurocs: dict[str, float]) -> str:
+    """The AUROC of the other detectors, in words."""
+    return ", ".join(f"{rival} {value:.3f}" for rival, value in aurocs.items() if rival != OURS)
 
 
 def deskewed(images: Tensor) -> Tensor:
@@ -203,13 +223,17 @@ def main() -> None:
     parser.add_argument("--digits", type=int, nargs="+", default=range(10), help="digits to hold out, one at a time")
     parser.add_argument("--steps-mnist", type=int, default=4500, help="training steps of 128 images")
     parser.add_argument("--out", type=Path, help="file of the results; by default in benchmarks/results")
-    parser.add_argument("--folder", type=Path, help="measure all .npz of this folder only: tables that chose nothing")
+    parser.add_argument("--folder", type=Path, help="measure the .npz and .csv tables of this folder only")
+    parser.add_argument("--name", default="unseen", help="name of the tables of --folder in the results")
+    parser.add_argument("--seen", action="store_true", help="the tables of --folder are not unseen")
     options = parser.parse_args()
     began, rows = time.perf_counter(), []
     if options.folder is not None:
-        unseen = {path.stem: (path, None) for path in sorted(options.folder.glob("*.npz"))}
-        rows = table_figures(began, unseen, tuple(options.seeds), f"{len(unseen)} unseen tables", unseen=True)
-        write_figures("anomalies_unseen", rows, options.out)
+        paths = sorted(path for path in options.folder.iterdir() if path.suffix in (".npz", ".csv"))
+        tables = {path.stem: (path, None) for path in paths}
+        which = f"{len(tables)} tables ({options.name})"
+        rows = table_figures(began, tables, tuple(options.seeds), which, unseen=not options.seen)
+        write_figures(f"anomalies_{options.name}", rows, options.out)
         return
     if options.only != "mnist":
         rows += table_figures(began, table_paths(options.tables), tuple(options.seeds), "the tables")

@@ -77,9 +77,12 @@ def _command() -> str:
     shown = ["python", f"benchmarks/{Path(sys.argv[0]).name}"]
     for word in words:
         name, _, value = word.partition("=")
-        if name not in _PATHS:
+        if name == "--folder":
+            shown.append("--folder FOLDER")
+        elif name not in _PATHS:
             shown.append(word)
-        elif not value:
+            continue
+        if not value:
             next(words, None)
     return " ".join(shown)
 

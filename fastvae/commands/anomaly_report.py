@@ -1,4 +1,4 @@
-"""`anomaly-report`: the least likely rows of a table, the columns that explain them, and detection metrics."""
+"""`anomaly-report`: the most unusual rows of a table, the columns that explain them, and detection metrics."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ if TYPE_CHECKING:
 
     from fastvae.applications.anomalies import Array, Detection, Scores, Threshold
     from fastvae.data import Source
-    from fastvae.distributed import Rounds
     from fastvae.run import LoadedRun
 
 
 @dataclass(frozen=True)
 class AnomalyReport(OnRanks):
-    """Report the least likely rows of a table and the columns that explain them; AUROC if anomalies are labelled.
+    """Report the most unusual rows of a table and the columns that explain them; AUROC if anomalies are labelled.
 
     Under torchrun, the processes share the rows.
     """
@@ -32,13 +31,13 @@ class AnomalyReport(OnRanks):
     """The run directory."""
     data: Path | None = None
     """A CSV, TSV, Parquet, Arrow, Excel or npz file of rows; None is the run's test rows, compared with those of
-    IsolationForest and PCA."""
+    IsolationForest and, if PyOD is installed, of its PCA, HBOS and ECOD."""
     out: Path | None = None
-    """CSV file to write the scores of all rows to, with the terms of each column; None is anomalies.csv in RUN."""
+    """CSV file to write the scores of all rows to, with the parts of each column; None is anomalies.csv in RUN."""
     top: int = 10
     """Number of rows to print."""
     num_samples: int = ANOMALY_SAMPLES
-    """Number of latent samples that a row's score is averaged over."""
+    """Number of latent samples that a row's ELBO is averaged over."""
     contamination: float | None = None
     """Expected fraction of anomalies, in (0, 0.5]: rows whose score only that fraction of the training rows exceeds are
     marked as anomalies in a column is_anomaly; None marks none."""
@@ -54,16 +53,15 @@ class AnomalyReport(OnRanks):
         with self.on_ranks(self.run) as (loaded, rounds):
             applications.anomalies.require_table(loaded)
             source = loaded.source(self.data or "test")
-            scores = applications.anomalies.score_on_ranks(loaded, source, rounds, num_samples=self.num_samples)
-            threshold = None if self.contamination is None else self._threshold(loaded, rounds, self.contamination)
-        if scores is not None:
+            reference = applications.anomalies.reference_on_ranks(loaded, rounds)
+            parts = list(
+                applications.anomalies.score_chunks(loaded, source, rounds, reference, num_samples=self.num_samples)
+            )
+        if reference is not None:
+            threshold = None if self.contamination is None else reference.threshold(self.contamination)
+            scores = applications.anomalies.Scores.join(parts)
             self._report(loaded, source, scores, threshold, out or loaded.directory / "anomalies.csv")
         return 0
-
-    def _threshold(self, loaded: LoadedRun, rounds: Rounds, contamination: float) -> Threshold | None:
-        """The score above which a row is an anomaly; None on ranks other than 0."""
-        train = applications.anomalies.score_on_ranks(loaded, "train", rounds, num_samples=self.num_samples)
-        return None if train is None else applications.anomalies.Threshold.of(train.total, contamination)
 
     def _report(
         self, loaded: LoadedRun, source: Source, scores: Scores, threshold: Threshold | None, out: Path
@@ -71,7 +69,7 @@ class AnomalyReport(OnRanks):
         """Print the report and write the scores of all rows."""
         rows = row_names(loaded, source)
         print(row_table(scores, rows, self.top))
-        is_anomaly = None if threshold is None else scores.total > threshold.nats
+        is_anomaly = None if threshold is None else scores.total > threshold.score
         if threshold is not None and is_anomaly is not None:
             print("\n" + threshold.line(int(is_anomaly.sum()), len(is_anomaly)))
         write_scores(out, scores, rows, is_anomaly)
@@ -93,12 +91,12 @@ class AnomalyReport(OnRanks):
 
 
 def row_table(scores: Scores, rows: RowNames, top: int) -> str:
-    """The least likely rows, one per line, with the largest terms of each score."""
-    lines = [f"{'row':>7}  {'nats':>9}  because of"]
+    """The most unusual rows, one per line, with the largest parts of each score."""
+    lines = [f"{'row':>7}  {'score':>9}  because of"]
     if len(rows.header) > 1:
-        lines = [f"{'row':>7}  {rows.header[1]:>12}  {'nats':>9}  because of"]
+        lines = [f"{'row':>7}  {rows.header[1]:>12}  {'score':>9}  because of"]
     for row in scores.total.argsort(descending=True, stable=True)[:top].tolist():
-        reasons = ", ".join(f"{name} {nats:.1f}" for name, nats in scores.reasons(row))
+        reasons = ", ".join(f"{name} {part:.1f}" for name, part in scores.reasons(row))
         number, *ids = rows.rows[row]
         name = "".join([f"{number:7}", *(f"  {identity:>12}" for identity in ids)])
         lines.append(f"{name}  {float(scores.total[row]):9.2f}  {reasons}")
@@ -113,11 +111,11 @@ def detection_table(found: dict[str, Detection]) -> str:
 
 
 def write_scores(path: Path, scores: Scores, rows: RowNames, is_anomaly: Tensor | None = None) -> None:
-    """Write the number, ID and score of every row and the terms of the score in nats, as CSV.
+    """Write the number, ID and score of every row, its parts and the negative ELBO in nats, as CSV.
 
     Args:
         path: the file.
-        scores: scores of N rows; the terms add up to the score.
+        scores: scores of N rows; the parts add up to the score.
         rows: numbers and IDs of the N rows.
         is_anomaly: bool [N], a column of 0 and 1; None writes no column.
     """
@@ -125,10 +123,16 @@ def write_scores(path: Path, scores: Scores, rows: RowNames, is_anomaly: Tensor 
     marked = () if is_anomaly is None else ("is_anomaly",)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(
-            [*rows.header, "score_nats", *marked, "latent_nats", *(f"{name}_nats" for name in scores.names)]
-        )
-        for names, mark, total, latent, shares in zip(
-            rows.rows, marks, scores.total.tolist(), scores.latent.tolist(), scores.columns.tolist(), strict=True
+        parts = ("latent_score", *(f"{name}_score" for name in scores.names))
+        writer.writerow([*rows.header, "anomaly_score", *marked, "negative_elbo_nats", *parts])
+        for names, mark, *numbers, columns in zip(
+            rows.rows,
+            marks,
+            scores.total.tolist(),
+            scores.negative_elbo.tolist(),
+            scores.latent.tolist(),
+            scores.columns.tolist(),
+            strict=True,
         ):
-            writer.writerow([*names, f"{total:.6f}", *mark, *(f"{nats:.6f}" for nats in (latent, *shares))])
+            total, *others = (f"{number:.6f}" for number in (*numbers, *columns))
+            writer.writerow([*names, total, *mark, *others])

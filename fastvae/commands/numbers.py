@@ -53,9 +53,10 @@ class Evaluate(OnRanks):
 class Score(OnRanks):
     """Write the negative bound of each example in nats (large is unlikely) to a CSV file.
 
-    Rows of a table have their number in the file, 1 below the header, and their ID, as in `anomaly-report`; other
-    examples count from 0, as in `interpolate`. The score of a model that estimates no ELBO, such as a deterministic
-    autoencoder, is its distortion, the squared error. Under torchrun, the processes share the examples.
+    Rows of a table have their number in the file, 1 below the header, their ID and their anomaly score, as in
+    `anomaly-report`; other examples count from 0, as in `interpolate`. The score of a model that estimates no ELBO,
+    such as a deterministic autoencoder, is its distortion, the squared error. Under torchrun, the processes share the
+    examples.
     """
 
     run: RunDirectory
@@ -76,28 +77,19 @@ class Score(OnRanks):
             applications.anomalies.check_contamination(self.contamination)
         out = output_file(self.out, (".csv",))
         with self.on_ranks(self.run) as (loaded, rounds):
+            source = loaded.source(self.data or "test")
             if self.contamination is not None:
                 applications.anomalies.require_table(loaded)
-            source = loaded.source(self.data or "test")
-            threshold = None if self.contamination is None else self._threshold(loaded, rounds, self.contamination)
+            anomalies = _anomaly_scores(loaded, source, rounds, self.contamination)
             scores = score_chunks(loaded, source, num_samples=self.num_samples, rounds=rounds)
             if rounds.is_main:
-                self._write(out, loaded, source, scores, threshold)
+                self._write(out, loaded, source, scores, anomalies)
             else:
                 drain(scores)
         return 0
 
-    def _threshold(self, loaded: LoadedRun, rounds: Rounds, contamination: float) -> Threshold | None:
-        """The score above which a row is an anomaly; None on ranks other than 0."""
-        import torch  # imported here: it takes a second
-
-        from fastvae.run.chunks import score_chunks
-
-        train = list(score_chunks(loaded, "train", num_samples=self.num_samples, rounds=rounds))
-        return applications.anomalies.Threshold.of(torch.cat(train), contamination) if rounds.is_main else None
-
     def _write(
-        self, out: Path, loaded: LoadedRun, source: Source, scores: Iterable[Tensor], threshold: Threshold | None
+        self, out: Path, loaded: LoadedRun, source: Source, scores: Iterable[Tensor], anomalies: _AnomalyScores | None
     ) -> None:
         """Write the scores as they arrive, and print their number and mean."""
         from fastvae.generative import AnyModel  # imported here: they import PyTorch
@@ -106,21 +98,59 @@ class Score(OnRanks):
         model = AnyModel(loaded.model)
         bound = "negative_elbo_nats" if self.num_samples == 1 else "nll_nats"
         names = row_names(loaded, source) if loaded.data.kind == "table" else None
-        num, num_above, total = 0, 0, 0.0
+        num, total = 0, 0.0
         with replacing_file(out) as path, path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             header = ("example",) if names is None else names.header
             name = bound if model.estimates_elbo else model.distortion_name
-            writer.writerow([*header, name, *([] if threshold is None else ["is_anomaly"])])
+            writer.writerow([*header, name, *(() if anomalies is None else anomalies.header)])
             for chunk in scores:
                 for value in chunk.tolist():
-                    marks = [] if threshold is None else [int(value > threshold.nats)]
-                    writer.writerow([*((num,) if names is None else names.rows[num]), f"{value:.6f}", *marks])
-                    num, num_above = num + 1, num_above + sum(marks)
+                    others = [] if anomalies is None else anomalies.cells(num)
+                    writer.writerow([*((num,) if names is None else names.rows[num]), f"{value:.6f}", *others])
+                    num += 1
                 total += float(chunk.sum())
-        if threshold is not None:
-            print(threshold.line(num_above, num))
+        if anomalies is not None and anomalies.threshold is not None:
+            print(anomalies.threshold.line(anomalies.num_above, num))
         print(f"{out}  {num} examples, mean {total / num:.4f} {model.distortion_unit}")
+
+
+@dataclass(frozen=True)
+class _AnomalyScores:
+    """The anomaly scores of a table's rows."""
+
+    totals: Tensor  # [N]
+    threshold: Threshold | None
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        return ("anomaly_score",) if self.threshold is None else ("anomaly_score", "is_anomaly")
+
+    @property
+    def num_above(self) -> int:
+        assert self.threshold is not None
+        return int((self.totals > self.threshold.score).sum())
+
+    def cells(self, row: int) -> list[str]:
+        total = float(self.totals[row])
+        marks = [] if self.threshold is None else [str(int(total > self.threshold.score))]
+        return [f"{total:.6f}", *marks]
+
+
+def _anomaly_scores(
+    loaded: LoadedRun, source: Source, rounds: Rounds, contamination: float | None
+) -> _AnomalyScores | None:
+    """The anomaly scores of rows; None on ranks other than 0, and for a run that has none."""
+    import torch  # imported here: it takes a second
+
+    if not applications.anomalies.scores_tables(loaded):
+        return None
+    reference = applications.anomalies.reference_on_ranks(loaded, rounds)
+    totals = [part.total for part in applications.anomalies.score_chunks(loaded, source, rounds, reference)]
+    if reference is None:
+        return None
+    threshold = None if contamination is None else reference.threshold(contamination)
+    return _AnomalyScores(torch.cat(totals), threshold)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fastvae import run
+from fastvae import applications, run
 from fastvae.commands.numbers import evaluation_table
 from fastvae.commands.run_options import ALIASES, parse_run
 from fastvae.commands.user_file import train_file
@@ -32,6 +32,8 @@ def train(words: Sequence[str]) -> int:
     else:
         config = parse_run("train", words[0], words[1:])
         finished = run.start(config)
+        if finished.status == "done" and finished.is_main:
+            applications.anomalies.keep_reference(finished.directory)
     if finished.evaluation is not None and finished.is_main:
         print(evaluation_table(dataclasses.asdict(finished.evaluation)))
         pictures = sorted(path.name for path in finished.directory.glob("*.png"))

@@ -34,6 +34,8 @@ class Data:
     preprocess: Preprocessor
     validation: Source | None = None
     """Examples for decisions during training, such as early stopping; training does not use them. None for none."""
+    untrimmed: Source | None = None
+    """All training examples, if some are left out of ``train`` and ``validation`` because they may be anomalies."""
     kind: str = "pixels"
     """The name of a kind of `fastvae.data.KINDS`, which determines how examples are rendered; pixels: also plain
     numbers."""
@@ -60,6 +62,11 @@ class Data:
                 f"{self.name}: train and {what} examples must have the same shape and type, got "
                 f"{list(self.train.event_shape)} {self.train.dtype} and {list(other.event_shape)} {other.dtype}"
             )
+
+    @property
+    def all_train(self) -> Source:
+        """All training examples, also those that are left out of training."""
+        return self.train if self.untrimmed is None else self.untrimmed
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -127,8 +134,10 @@ def condition_on(data: Data, names: Sequence[str]) -> Data:
         return data
     conditions = choose_fields(data.known_fields(), names, data.name)
     train, test = (conditioned(source, conditions) for source in (data.train, data.test))
-    validation = None if data.validation is None else conditioned(data.validation, conditions)
-    return replace(data, train=train, test=test, validation=validation, conditions=conditions)
+    validation, untrimmed = (
+        None if source is None else conditioned(source, conditions) for source in (data.validation, data.untrimmed)
+    )
+    return replace(data, train=train, test=test, validation=validation, untrimmed=untrimmed, conditions=conditions)
 
 
 def hold_out(data: Data, share: float) -> Data:

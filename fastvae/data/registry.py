@@ -158,7 +158,7 @@ def _build_own(config: DataConfig, path: Path, seed: int, state: State) -> Data:
     kind = kept_kind(state) or (None if config.name == ANY else config.name)
     data = _recognize(path, kind).load(config, seed, state)
     if not state:
-        data = replace(data, state={**data.state, STAMP_FILE: stamp_of(path, len(data.train) + len(data.test))})
+        data = replace(data, state={**data.state, STAMP_FILE: stamp_of(path, len(data.all_train) + len(data.test))})
     return condition_on(data, config.condition)
 
 

@@ -87,8 +87,12 @@ def looked_at(source: Source) -> list[Tensor]:
     """
     if source.in_memory:
         return chunks(len(source))
-    num_taken = min(len(source), _DECODED_SAMPLE if source.is_decoded else _SAMPLE)
-    return [torch.arange(num_taken) * len(source) // num_taken]
+    return [evenly_spaced(len(source), min(len(source), _DECODED_SAMPLE if source.is_decoded else _SAMPLE))]
+
+
+def evenly_spaced(num_examples: int, num_taken: int) -> Tensor:
+    """Indices [num_taken] that are evenly spaced in ``0 .. num_examples - 1``."""
+    return torch.arange(num_taken) * num_examples // num_taken
 
 
 def check_varied(source: Source, name: str) -> None:

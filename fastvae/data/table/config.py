@@ -33,6 +33,9 @@ class TableConfig(Settings):
     """Order of day and month, if the file does not show it."""
     test_share: float = 0.3
     """Fraction of the rows that is held out for the test, stratified by label, in (0, 1)."""
+    trim: float = setting(0.0, advanced=True)
+    """Fraction of the training rows that are left out of training, those that are the farthest from the others, in
+    [0, 0.5]: they may be anomalies. Anomaly scores are compared with those of all training rows."""
     clip: float = setting(30.0, advanced=True)
     """Clip scaled numbers to plus and minus this many standard deviations."""
 
@@ -41,6 +44,8 @@ class TableConfig(Settings):
             raise ValueError(
                 f"TableConfig: test_share must be in (0, 1) and clip positive, got {self.test_share} and {self.clip}"
             )
+        if not 0 <= self.trim <= 0.5:
+            raise ValueError(f"TableConfig: trim must be in [0, 0.5], got {self.trim}")
         if self.max_categories < 2:
             raise ValueError(f"TableConfig: max_categories must be at least 2, got {self.max_categories}")
         parts = [*self.ignore, *self.categorical, *filter(None, (self.label, self.id))]

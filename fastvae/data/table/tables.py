@@ -31,8 +31,10 @@ from fastvae.data.table.columns import (
     learn_column,
 )
 from fastvae.data.table.config import TableConfig
+from fastvae.data.table.covariance import without_distant
 from fastvae.data.table.file import read_frame_table, read_table
 from fastvae.data.table.schema import SCHEMA_FILE, SchemaColumn, schema_lines, schema_to_bytes
+from fastvae.data.views import take
 from fastvae.model_inputs import ModelInputs
 
 _ID_NAME = re.compile(r"(?i:id|.*[_ ]id|uuid|guid|index|row)|.*[a-z]I[dD]")
@@ -151,7 +153,7 @@ def described(data: Data, table: RawTable) -> Data:
     return replace(
         data,
         state={**data.state, SCHEMA_FILE: schema_to_bytes(schema)},
-        notes=schema_lines(data.name, len(table), schema),
+        notes=(*schema_lines(data.name, len(table), schema), *data.notes),
     )
 
 
@@ -168,7 +170,20 @@ def table_data(
     columns = _kept(state or {}) or learn_columns(train, config, name)
     check_size(len(train) + len(test), columns, max_bytes, name)
     sources = [TableSource(part, columns, config.clip, name=name) for part in (train, test)]
-    return _data(name, sources[0], sources[1], columns)
+    data = _data(name, sources[0], sources[1], columns)
+    return _trimmed(data, config.trim) if config.trim > 0 else data
+
+
+def _trimmed(data: Data, share: float) -> Data:
+    """The data without the most distant training rows."""
+    assert data.inputs is not None  # see `_data`
+    assert data.inputs.column_widths is not None
+    kept = without_distant(data.train, data.inputs.column_widths, share)
+    num, num_kept = len(data.train), len(kept)
+    if num_kept == num:
+        return data
+    note = f"trim: {num - num_kept:,} of the {num:,} training rows, the farthest from the others, are not trained on"
+    return replace(data, train=take(data.train, kept), untrimmed=data.train, notes=(*data.notes, note))
 
 
 def check_size(num_rows: int, columns: Sequence[Column], max_bytes: float, name: str) -> None:

@@ -70,6 +70,11 @@ class RunDir:
         return self.path / "data"
 
     @property
+    def anomalies(self) -> Path:
+        """What is usual among the training rows of a table; anomaly scores compare rows with it."""
+        return self.path / "anomalies.safetensors"
+
+    @property
     def logger_ids(self) -> Path:
         """The IDs of the run in tracking libraries."""
         return self.path / "loggers.json"
