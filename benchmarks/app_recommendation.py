@@ -29,7 +29,7 @@ from planted_interactions import write_interactions
 
 import fastvae
 from fastvae.applications.recommendation import Recommender, compare, comparison_table
-from fastvae.applications.recommendation.ranking import Ranking, ndcg_ratio
+from fastvae.evaluate.ranking import Ranking, ndcg_ratio
 from fastvae.recipes import find_recipe, for_own_data
 from fastvae.run import RunConfig, start
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from fastvae.applications.recommendation.baselines import EASE, Popularity, choose_l2, gram
-from fastvae.applications.recommendation.ranking import evaluate_ranking, ndcg_ratio, ranking_figures, top_items
 from fastvae.data.interactions.source import InteractionSource, hold_out
+from fastvae.evaluate.ranking import evaluate_ranking, ndcg_ratio, ranking_figures, top_items
 
 
 def users_of(num: int = 40, items: int = 60, seed: int = 0) -> InteractionSource:
@@ -79,6 +79,15 @@ def test_metrics_do_not_depend_on_the_batch_size() -> None:
     scorer = Popularity(source)
     assert evaluate_ranking(scorer, source, batch_size=7) == evaluate_ranking(scorer, source, batch_size=500)
     assert evaluate_ranking(scorer, source).num_users == 40
+    parts: list[Tensor] = []
+
+    def reduce(part: Tensor) -> Tensor:
+        parts.append(part)
+        return torch.stack(parts).sum(0)
+
+    for rank in (1, 0):
+        split = evaluate_ranking(scorer, source, batch_size=7, rank=rank, world_size=2, all_reduce_sum=reduce)
+    assert split == evaluate_ranking(scorer, source)
     few = InteractionSource.from_pairs(torch.zeros(3, dtype=torch.int64), torch.arange(3), 1, 60)
     with pytest.raises(ValueError, match="no user has 5 items"):
         evaluate_ranking(scorer, few)

@@ -16,7 +16,6 @@ from torch.nn.functional import normalize
 
 from fastvae.applications.config import MAX_EASE_GIB
 from fastvae.applications.recommendation.baselines import EASE, Popularity, choose_l2, ease_gib, gram
-from fastvae.applications.recommendation.ranking import Ranking, Scorer, evaluate_ranking, top_items
 from fastvae.applications.recommendation.serving import USERS_AT_A_TIME, top_of_users
 from fastvae.data import Data, DataConfig
 from fastvae.data.interactions.catalogue import CATALOGUE_FILE, Catalogue
@@ -24,6 +23,7 @@ from fastvae.data.interactions.source import InteractionSource
 from fastvae.data.interactions.users import read_users
 from fastvae.data.loading.staging import csr
 from fastvae.data.views import SubsetSource
+from fastvae.evaluate.ranking import Ranking, Scorer, evaluate_ranking, model_scorer, top_items
 from fastvae.models import VAE, AutoEncoder
 from fastvae.run import LoadedRun
 
@@ -72,8 +72,7 @@ class Recommender:
     @torch.no_grad()
     def __call__(self, counts: Tensor) -> Tensor:
         """Item probabilities [B, V] for B users, given their items as ``torch.sparse_csr`` counts [B, V]."""
-        device = next(self.model.parameters()).device
-        return self.model.reconstruct(counts.to(device)).to(counts.device)
+        return model_scorer(self.model)(counts)
 
     def recommend(self, items: Sequence[str], num: int = 10) -> list[Suggestion]:
         """Recommend items to a user who has the given ones.

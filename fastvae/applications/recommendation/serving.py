@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastvae.applications.recommendation.ranking import Scorer, top_items
 from fastvae.data.interactions.catalogue import Catalogue
 from fastvae.data.loading.staging import csr
 from fastvae.data.objects import is_sparse
+from fastvae.evaluate.ranking import Scorer, top_items
 from fastvae.nn.bag import rows_of
 
 USERS_AT_A_TIME = 500
