@@ -55,6 +55,9 @@ class Evaluation:
     near it is a lower bound."""
     squared_error: float | None = None
     """Distortion of a model with squared error, summed over an example's values."""
+    ndcg_100: float | None = None
+    """NDCG@100 of the items held out of each user, see `fastvae.evaluate.ranking.evaluate_ranking`; None unless
+    ``train.validation_metric`` is ndcg_100."""
     penalty: float | None = None
     """Penalty in the units of the loss; None for a model without one."""
 

@@ -82,7 +82,10 @@ class TrainConfig(OptimConfig):
     """Duration between evaluations, on the validation set if there is one, else on the test set; None evaluates at the
     end only, or at every 2% of the run if early stopping, the best weights or a plateau need it."""
     keep_best: bool = False
-    """Evaluate, export and load the weights with the lowest validation loss, instead of the last ones."""
+    """Evaluate, export and load the weights with the best validation_metric, instead of the last ones."""
+    validation_metric: Literal["loss", "ndcg_100"] = setting("loss", advanced=True)
+    """What the best weights, early stopping and the plateau follow on the validation set: the loss, or NDCG@100 of a
+    recommender, for which a fifth of each validation user's items is held out and ranked."""
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     """When the run ends before its last step."""
     plateau: PlateauConfig = setting(PlateauConfig, advanced=True)

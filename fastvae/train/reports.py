@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastvae.data import Data, Source, evaluation_batches
 from fastvae.distributed import Strategy
 from fastvae.evaluate import Evaluation, evaluate
+from fastvae.evaluate.ranking import evaluate_ranking, model_scorer
+from fastvae.generative import AnyModel
 from fastvae.ops import backend
 from fastvae.train.config import GENERATOR, TrainConfig
 from fastvae.train.optim import lr_at
@@ -113,7 +116,7 @@ def evaluate_set(
         strategy.whole_model() as model,
         autocast(world.device, config.precision),
     ):
-        return evaluate(
+        evaluation = evaluate(
             model,
             evaluation_batches(
                 source,
@@ -129,4 +132,34 @@ def evaluate_set(
             all_reduce_sum=strategy.all_reduce_sum,
             log_jacobian_nats=data.log_jacobian_nats,
             event_numel=data.event_numel,
+        )
+        return evaluation if config.validation_metric == "loss" else _with_ndcg(evaluation, model, source, strategy)
+
+
+def _with_ndcg(evaluation: Evaluation, model: nn.Module, source: Source, strategy: Strategy) -> Evaluation:
+    was_training, world = model.training, strategy.world
+    model.eval()
+    try:
+        ranking = evaluate_ranking(
+            model_scorer(model),
+            source,
+            rank=world.rank,
+            world_size=world.world_size,
+            all_reduce_sum=lambda figures: strategy.all_reduce_sum(figures.to(world.device)).cpu(),
+        )
+    finally:
+        model.train(was_training)
+    return replace(evaluation, ndcg_100=ranking.ndcg_100.mean)
+
+
+def check_metric(model: nn.Module, data: Data, config: TrainConfig) -> None:
+    """Check that model and data have the metric that ``config`` follows.
+
+    Raises:
+        ValueError: they are not those of a recommender.
+    """
+    if config.validation_metric != "loss" and not (data.kind == "interactions" and AnyModel(model).can("reconstruct")):
+        raise ValueError(
+            f"train.validation_metric={config.validation_metric} requires a recommender, got {type(model).__name__} and"
+            f" data of kind {data.kind}; set it to loss"
         )

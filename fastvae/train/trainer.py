@@ -25,7 +25,7 @@ from fastvae.train.loop import TrainingLoop
 from fastvae.train.matmul import matmul_library
 from fastvae.train.optim import OptimizerFactory, Schedule
 from fastvae.train.player import all_specs, build_strategies
-from fastvae.train.reports import scheduled
+from fastvae.train.reports import check_metric, scheduled
 from fastvae.train.run import Run
 from fastvae.train.run_dir.lock import hold_together
 from fastvae.train.run_dir.loggers import check_loggers
@@ -126,6 +126,7 @@ def train(
         )
         stack.push(saver.leave)
         check_support(model, data)
+        check_metric(model, data, config)
         is_bound = isinstance(own_task, ELBOTask)
         if is_bound:
             check_objective(model, config.objective)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from fastvae.applications.recommendation.baselines import EASE, Popularity, choose_l2, gram
-from fastvae.applications.recommendation.ranking import evaluate_ranking, ranking_figures, top_items
 from fastvae.data.interactions.source import InteractionSource, hold_out
+from fastvae.evaluate.ranking import evaluate_ranking, ndcg_ratio, ranking_figures, top_items
 
 
 def users_of(num: int = 40, items: int = 60, seed: int = 0) -> InteractionSource:
@@ -79,6 +79,15 @@ def test_metrics_do_not_depend_on_the_batch_size() -> None:
     scorer = Popularity(source)
     assert evaluate_ranking(scorer, source, batch_size=7) == evaluate_ranking(scorer, source, batch_size=500)
     assert evaluate_ranking(scorer, source).num_users == 40
+    parts: list[Tensor] = []
+
+    def reduce(part: Tensor) -> Tensor:
+        parts.append(part)
+        return torch.stack(parts).sum(0)
+
+    for rank in (1, 0):
+        split = evaluate_ranking(scorer, source, batch_size=7, rank=rank, world_size=2, all_reduce_sum=reduce)
+    assert split == evaluate_ranking(scorer, source)
     few = InteractionSource.from_pairs(torch.zeros(3, dtype=torch.int64), torch.arange(3), 1, 60)
     with pytest.raises(ValueError, match="no user has 5 items"):
         evaluate_ranking(scorer, few)
@@ -100,3 +109,19 @@ def test_ease_beats_popularity_where_tastes_differ() -> None:
     train, test = users_of(200, seed=1), users_of(60, seed=2)
     ease = EASE(gram(train), choose_l2(train, users_of(40, seed=3), (10.0, 1000.0)))
     assert evaluate_ranking(ease, test).ndcg_100.mean > evaluate_ranking(Popularity(train), test).ndcg_100.mean + 0.05
+
+
+def test_the_ratio_to_a_rival_is_paired_by_users() -> None:
+    train, test = users_of(200, seed=1), users_of(60, seed=2)
+    popularity, ease = (evaluate_ranking(score, test) for score in (Popularity(train), EASE(gram(train), 100.0)))
+    assert float(ease.ndcg_100_of_users.mean()) == pytest.approx(ease.ndcg_100.mean)
+    same = ndcg_ratio([ease, ease], [ease, ease])
+    assert (same.mean, same.standard_error) == (1.0, 0.0)
+    ratio = ndcg_ratio([ease], [popularity])
+    assert ratio.mean == pytest.approx(ease.ndcg_100.mean / popularity.ndcg_100.mean)
+    # The delta method: the standard error of mean(x - ratio * y) / mean(y).
+    x, y = ease.ndcg_100_of_users, popularity.ndcg_100_of_users
+    expected = float((x - ratio.mean * y).std() / y.mean() / math.sqrt(len(x)))
+    assert ratio.standard_error == pytest.approx(expected, rel=0.1)
+    with pytest.raises(ValueError, match="same users, got 60 and 40"):
+        ndcg_ratio([ease], [evaluate_ranking(Popularity(train), users_of())])

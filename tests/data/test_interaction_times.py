@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from fastvae.applications.recommendation import held_out_line
-from fastvae.applications.recommendation.ranking import evaluate_ranking
 from fastvae.data import Data, DataConfig, build_data
 from fastvae.data.interactions.config import InteractionsConfig, RatingColumns
 from fastvae.data.interactions.files import read_interactions
 from fastvae.data.interactions.source import InteractionSource, hold_out
+from fastvae.evaluate.ranking import evaluate_ranking
 
 USERS, ITEMS = 20, 10
 

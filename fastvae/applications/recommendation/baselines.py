@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from fastvae.applications.recommendation.ranking import evaluate_ranking
 from fastvae.data import Source
+from fastvae.evaluate.ranking import evaluate_ranking
 
 _USERS_AT_A_TIME = 512
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,17 @@ from torch.nn.functional import normalize
 
 from fastvae.applications.config import MAX_EASE_GIB
 from fastvae.applications.recommendation.baselines import EASE, Popularity, choose_l2, ease_gib, gram
-from fastvae.applications.recommendation.ranking import Ranking, Scorer, evaluate_ranking, top_items
+from fastvae.applications.recommendation.serving import USERS_AT_A_TIME, top_of_users
 from fastvae.data import Data, DataConfig
 from fastvae.data.interactions.catalogue import CATALOGUE_FILE, Catalogue
 from fastvae.data.interactions.source import InteractionSource
 from fastvae.data.interactions.users import read_users
 from fastvae.data.loading.staging import csr
-from fastvae.data.objects import is_sparse
 from fastvae.data.views import SubsetSource
+from fastvae.evaluate.ranking import Ranking, Scorer, evaluate_ranking, model_scorer, top_items
 from fastvae.models import VAE, AutoEncoder
-from fastvae.nn.bag import rows_of
 from fastvae.run import LoadedRun
 
-_USERS_AT_A_TIME = 500
 _L2 = (50.0, 100.0, 200.0, 400.0, 800.0, 1600.0, 3200.0)  # EASE's l2 regularisation, chosen on validation users
 _VALIDATION_PERIOD = 10  # every 10th training user is a validation user
 
@@ -75,8 +72,7 @@ class Recommender:
     @torch.no_grad()
     def __call__(self, counts: Tensor) -> Tensor:
         """Item probabilities [B, V] for B users, given their items as ``torch.sparse_csr`` counts [B, V]."""
-        device = next(self.model.parameters()).device
-        return self.model.reconstruct(counts.to(device)).to(counts.device)
+        return model_scorer(self.model)(counts)
 
     def recommend(self, items: Sequence[str], num: int = 10) -> list[Suggestion]:
         """Recommend items to a user who has the given ones.
@@ -105,7 +101,7 @@ class Recommender:
             yield [self._suggestion(item, float(scores[row, item])) for item in new.tolist()]
 
     def top(
-        self, users: Any, num: int = 10, *, block: int = _USERS_AT_A_TIME
+        self, users: Any, num: int = 10, *, block: int = USERS_AT_A_TIME
     ) -> Iterator[tuple[NDArray[np.str_], NDArray[np.float32]]]:
         """The best items of many users, in blocks: new users need no training, only their items.
 
@@ -125,60 +121,7 @@ class Recommender:
                 blocks are read: a user has no items, or an ID is not in the catalogue.
             TypeError: ``users`` is something else.
         """
-        if block < 1 or not 1 <= num <= len(self.catalogue):
-            raise ValueError(
-                f"top: num must be in 1 .. {len(self.catalogue)}, the number of items, and block at least 1,"
-                f" got {num} and {block}"
-            )
-        if is_sparse(users):
-            if users.shape[1] != len(self.catalogue):
-                raise ValueError(
-                    f"top: users must have {len(self.catalogue)} columns, the items of the catalogue, got"
-                    f" {users.shape[1]}; use the catalogue of this run"
-                )
-            return self._top(users.tocsr(), users.shape[0], num, block)
-        if isinstance(users, str) or not isinstance(users, Sequence) or any(isinstance(items, str) for items in users):
-            raise TypeError(
-                "top: users must be a scipy sparse matrix or a list with a list of IDs for each user, got"
-                f" {type(users).__name__}{' of strings' if isinstance(users, Sequence) else ''}"
-            )
-        return self._top(users, len(users), num, block)
-
-    def _top(
-        self, users: Any, total: int, num: int, block: int
-    ) -> Iterator[tuple[NDArray[np.str_], NDArray[np.float32]]]:
-        ids = np.asarray(self.catalogue.ids)
-        for first in range(0, total, block):
-            some = users[first : first + block]
-            counts = _counts_of_matrix(some) if is_sparse(some) else self._counts_of_ids(some, first)
-            known = counts.crow_indices().diff()
-            if int(known.min()) == 0:
-                raise ValueError(
-                    f"top: user {first + int(known.argmin())} has no items; leave the user out, and show popular items"
-                )
-            scores = self(counts)
-            scores[rows_of(counts.crow_indices(), len(counts.col_indices())), counts.col_indices()] = -torch.inf
-            best = top_items(scores, counts, num)
-            yield ids[best.numpy()], scores.gather(1, best).float().numpy()
-
-    def _counts_of_ids(self, users: Sequence[Sequence[str]], first: int) -> Tensor:
-        """The items of users, given by their IDs, as ``torch.sparse_csr`` counts [B, V]."""
-        rows = []
-        for number, items in enumerate(users, start=first):
-            unknown = [item for item in items if str(item) not in self._places]
-            if unknown:
-                raise ValueError(
-                    f"top: user {number} has item {str(unknown[0])!r}, which is not in the catalogue; leave it out, or"
-                    " train with it"
-                )
-            rows.append(sorted({self._places[str(item)] for item in items}))
-        lengths = torch.tensor([0, *map(len, rows)]).cumsum(0)
-        columns = torch.tensor([column for row in rows for column in row], dtype=torch.int64)
-        return csr(lengths, columns, torch.ones(len(columns)), len(self.catalogue))
-
-    @cached_property
-    def _places(self) -> dict[str, int]:
-        return {item: place for place, item in enumerate(self.catalogue.ids)}
+        return top_of_users(self, self.catalogue, users, num, block)
 
     def similar(self, item: str, num: int = 10) -> list[Suggestion]:
         """Find the items whose vectors have the largest cosine similarity to this item's.
@@ -201,15 +144,6 @@ class Recommender:
 
     def _suggestion(self, item: int, score: float) -> Suggestion:
         return Suggestion(self.catalogue.titles[item], self.catalogue.ids[item], score)
-
-
-def _counts_of_matrix(users: Any) -> Tensor:
-    """The items of users, the columns of a scipy CSR matrix that are not 0, as ``torch.sparse_csr`` ones [B, V]."""
-    users = users.copy()
-    users.sum_duplicates()
-    users.eliminate_zeros()
-    offsets, columns = (torch.from_numpy(each.astype(np.int64)) for each in (users.indptr, users.indices))
-    return csr(offsets, columns, torch.ones(len(columns)), users.shape[1])
 
 
 def catalogue_of(data: Data) -> Catalogue:
@@ -248,8 +182,8 @@ def write_recommendations(recommender: Recommender, data: Path, out: Path, num: 
     with out.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["user", "rank", "item", "title", "probability"])
-        for first in range(0, len(users), _USERS_AT_A_TIME):
-            chunk = torch.arange(first, min(first + _USERS_AT_A_TIME, len(users)))
+        for first in range(0, len(users), USERS_AT_A_TIME):
+            chunk = torch.arange(first, min(first + USERS_AT_A_TIME, len(users)))
             for user, suggestions in zip(chunk.tolist(), recommender.recommend_all(users[chunk], num), strict=True):
                 writer.writerows(
                     (names[user], rank, s.id, s.title, f"{s.score:.6g}") for rank, s in enumerate(suggestions, start=1)

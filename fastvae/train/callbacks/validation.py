@@ -1,4 +1,4 @@
-"""Callbacks that follow the loss on the validation set: early stopping, best weights, learning-rate plateau."""
+"""Callbacks that follow a validation set: early stopping, best weights, learning-rate plateau."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from fastvae.train.callbacks.callback import STOPPED_EARLY, Callback, RunView
 
 
 class _Follower(Callback):
-    """Follows the lowest loss, and counts the evaluations since then.
+    """Follows the lowest loss or the highest other metric, and counts the evaluations since then.
 
     The loss is distortion + kl_weight * rate + penalty at the final weight, so evaluations before the schedule of the
-    weight has reached it do not count.
+    weight has reached it do not count. Other metrics do not depend on the weight: every evaluation counts.
     """
 
     needs_validation = True
@@ -26,9 +26,9 @@ class _Follower(Callback):
         self._lowest, self._num_since = math.inf, 0
 
     def on_evaluation(self, run: RunView, evaluation: Evaluation) -> None:
-        if run.step < settled_step(run.config.objective):
+        loss = _loss_of(run, evaluation)
+        if loss is None:
             return
-        loss = evaluation.loss(run.config.objective.kl_weight)
         is_better = loss < self._lowest - self._min_delta
         if is_better:
             self._lowest = loss
@@ -47,12 +47,21 @@ class _Follower(Callback):
         self._num_since = state["evaluations_since"]
 
 
+def _loss_of(run: RunView, evaluation: Evaluation) -> float | None:
+    """The loss, or minus the metric that the run follows; None if the evaluation does not count."""
+    if run.config.validation_metric == "ndcg_100":
+        assert evaluation.ndcg_100 is not None, "evaluate_set sets it"
+        return -evaluation.ndcg_100
+    is_settled = run.step >= settled_step(run.config.objective)
+    return evaluation.loss(run.config.objective.kl_weight) if is_settled else None
+
+
 class EarlyStopping(_Follower):
     """Ends the run after ``patience`` consecutive evaluations without a lower loss.
 
     Args:
         patience: number of evaluations, at least 1.
-        min_delta: nats by which a loss must be lower to count.
+        min_delta: nats by which a loss must be lower (or amount by which a metric must be higher) to count.
 
     Raises:
         ValueError: a number is out of its range.
@@ -75,7 +84,8 @@ class EarlyStopping(_Follower):
 
     def _stop_if_exhausted(self, run: RunView) -> None:
         if self._num_since >= self._patience:
-            run.stop(f"{STOPPED_EARLY} at step {run.step}: no lower validation loss at {self._num_since} evaluations")
+            what = _improvement(run)
+            run.stop(f"{STOPPED_EARLY} at step {run.step}: no {what} at {self._num_since} evaluations")
 
 
 class BestWeights(_Follower):
@@ -117,7 +127,12 @@ class Plateau(_Follower):
             lowered = max(run.lr_factor * self._factor, self._min_factor)
             if lowered < run.lr_factor:
                 run.lr_factor = lowered
-                run.say(f"step {run.step}: learning rates times {lowered:g}, no lower validation loss")
+                run.say(f"step {run.step}: learning rates times {lowered:g}, no {_improvement(run)}")
+
+
+def _improvement(run: RunView) -> str:
+    metric = run.config.validation_metric
+    return "lower validation loss" if metric == "loss" else f"higher validation {metric}"
 
 
 def settled_step(config: ObjectiveConfig) -> int:

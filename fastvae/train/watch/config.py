@@ -58,7 +58,7 @@ class EarlyStoppingConfig(Settings):
     """End the run after this many consecutive evaluations without a lower validation loss; None for off. Evaluations
     during a KL warm-up do not count."""
     min_delta: float = setting(0.0, changes_result=False, advanced=True)
-    """Nats by which the loss must be lower to count."""
+    """Nats by which the loss must be lower, or amount by which another validation_metric must be higher, to count."""
 
     def __post_init__(self) -> None:
         if self.patience is not None and self.patience < 1:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastvae.data import Source
 from fastvae.data.interactions.source import InteractionSource, hold_out
+from fastvae.generative import AnyModel
 from fastvae.nn.bag import rows_of
+from fastvae.records import Batch
 
+Reduce = Callable[[Tensor], Tensor]  # the sum of a tensor over all ranks
 Scorer = Callable[[Tensor], Tensor]  # fold-in counts, torch.sparse_csr [B, V], to a score of each item, [B, V]
 
 RECALL_AT = (20, 50)
 NDCG_AT = 100
+_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,21 @@ class Ranking:
     recall_50: Figure
     ndcg_100: Figure
     num_users: int
+    ndcg_100_of_users: Tensor = field(compare=False, repr=False)
+    """NDCG@100 of each of these users, float64 [num_users]."""
 
 
 @torch.no_grad()
 def evaluate_ranking(
-    score: Scorer, source: Source, *, share: float = 0.2, seed: int = 0, batch_size: int = 500
+    score: Scorer,
+    source: Source,
+    *,
+    share: float = 0.2,
+    seed: int = 0,
+    batch_size: int = 500,
+    rank: int = 0,
+    world_size: int = 1,
+    all_reduce_sum: Reduce | None = None,
 ) -> Ranking:
     """Fold in most of each user's items, rank the remaining ones among all others (Liang et al. 2018, section 4.2).
 
@@ -51,23 +66,61 @@ def evaluate_ranking(
         share: fraction of each user's items that is held out.
         seed: seed of the split, which is a function of user and item and thus the same for every recommender.
         batch_size: number of users at a time; results do not depend on it.
+        rank, world_size: which of the batches this process ranks.
+        all_reduce_sum: sums a tensor over all processes; None for a single one.
 
     Raises:
         ValueError: no user has enough items to hold one out.
     """
-    parts = []
-    for first in range(0, len(source), batch_size):
+    figures = torch.zeros(len(source), 3, dtype=torch.float64)
+    for first in range(rank * batch_size, len(source), world_size * batch_size):
         users = torch.arange(first, min(first + batch_size, len(source)))
         recency = source.recency_of(users) if isinstance(source, InteractionSource) else None
         split = hold_out(source[users], first, share=share, seed=seed, recency=recency)
-        parts.append(ranking_figures(score(split.fold_in), split.fold_in, split.held_out))
-    figures = torch.cat(parts)
+        figures[users] = ranking_figures(score(split.fold_in), split.fold_in, split.held_out)
+    if all_reduce_sum is not None:
+        figures = all_reduce_sum(figures)  # exact: each row is that of one process, and 0 in the others
     figures = figures[~figures[:, 0].isnan()]
     if not len(figures):
         raise ValueError(f"evaluate_ranking: no user has {math.ceil(1 / share)} items, as needed to hold one out")
     error = figures.std(0, correction=0) / math.sqrt(len(figures))
     recall_20, recall_50, ndcg_100 = map(Figure, figures.mean(0).tolist(), error.tolist())
-    return Ranking(recall_20, recall_50, ndcg_100, len(figures))
+    return Ranking(recall_20, recall_50, ndcg_100, len(figures), figures[:, 2])
+
+
+def model_scorer(model: nn.Module) -> Scorer:
+    """Return a scorer by the item probabilities of a recommender's ``reconstruct``; see `GenerativeModel`."""
+    device, able = next((p.device for p in model.parameters()), torch.device("cpu")), AnyModel(model)
+
+    def score(fold_in: Tensor) -> Tensor:
+        counts = fold_in.to(device)
+        return able.reconstruct(Batch(x=counts, target=counts)).to(fold_in.device)
+
+    return score
+
+
+def ndcg_ratio(rankings: Sequence[Ranking], rivals: Sequence[Ranking], *, seed: int = 0) -> Figure:
+    """Return NDCG@100 relative to a rival's on the same users, and its standard error by a paired bootstrap.
+
+    Users are drawn with replacement (1000 times), each with both recommenders' values (Efron and Tibshirani 1993, "An
+    introduction to the bootstrap", chapter 6). The error therefore omits the differences between users that both share;
+    it does not include those between trainings on other data.
+
+    Args:
+        rankings: results of the recommender, one for each split.
+        rivals: results of the other one, of the same splits.
+        seed: seed of the draws.
+
+    Raises:
+        ValueError: the two have different numbers of users.
+    """
+    ours, theirs = (torch.cat([each.ndcg_100_of_users for each in part]).numpy() for part in (rankings, rivals))
+    if len(ours) != len(theirs):
+        raise ValueError(f"ndcg_ratio: both must rank for the same users, got {len(ours)} and {len(theirs)} users")
+    generator = np.random.default_rng(seed)
+    drawn = [generator.integers(0, len(ours), len(ours)) for _ in range(_RESAMPLES)]
+    ratios = [ours[users].mean() / theirs[users].mean() for users in drawn]
+    return Figure(float(ours.mean() / theirs.mean()), float(np.std(ratios, ddof=1)))
 
 
 def ranking_figures(scores: Tensor, fold_in: Tensor, held_out: Tensor) -> Tensor:
