@@ -160,6 +160,22 @@ def test_a_fault_names_the_file(how: str, message: str) -> None:
     assert signal.getsignal(signal.SIGCHLD) == handler
 
 
+def test_other_data_loaders_of_the_process_do_not_see_our_workers_end() -> None:
+    """PyTorch's loader has a handler for the whole process, which raises where a worker of any loader is killed."""
+    handler = signal.getsignal(signal.SIGCHLD)
+    try:
+        set_handler()  # as a DataLoader with workers does
+        assert len(batches(Faulty("never"), 2)) == STEPS
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+
+
+def set_handler() -> None:
+    from torch.utils.data._utils.signal_handling import _error_if_any_worker_fails
+
+    signal.signal(signal.SIGCHLD, lambda number, frame: _error_if_any_worker_fails())
+
+
 def test_a_bad_example_is_replaced_by_the_same_one_on_any_number_of_ranks() -> None:
     def rows(rank: int, world_size: int, workers: int) -> tuple[list[list[int]], list[str]]:
         loader = Loader(

@@ -99,11 +99,12 @@ class ReadingWorkers:
         items, self._items = self._items, None
         if items is None:
             return
-        for pid in self._pids.tolist():  # they have nothing to save, and one that hangs would not end otherwise
-            if pid:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        items._shutdown_workers()  # type: ignore[attr-defined]
+        with _sigchld_kept(signal.SIG_DFL):
+            for pid in self._pids.tolist():  # they have nothing to save, and one that hangs would not end otherwise
+                if pid:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            items._shutdown_workers()  # type: ignore[attr-defined]
 
     def _describe(self, error: RuntimeError) -> str:
         alive = {child.pid for child in multiprocessing.active_children()}
@@ -165,13 +166,19 @@ def _expected_warnings() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _sigchld_kept() -> Iterator[None]:
-    """Undo the signal handler of PyTorch's loader: it would raise anywhere in the main thread when a worker dies."""
+def _sigchld_kept(meanwhile: signal.Handlers | None = None) -> Iterator[None]:
+    """Undo the signal handler of PyTorch's loaders: it raises anywhere in the main thread when a worker dies.
+
+    Args:
+        meanwhile: the handler within the block; None leaves it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     handler = signal.getsignal(signal.SIGCHLD)
     try:
+        if meanwhile is not None:
+            signal.signal(signal.SIGCHLD, meanwhile)
         yield
     finally:
         signal.signal(signal.SIGCHLD, handler if handler is not None else signal.SIG_DFL)
