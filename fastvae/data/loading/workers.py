@@ -100,10 +100,10 @@ class ReadingWorkers:
         if items is None:
             return
         with _sigchld_kept(signal.SIG_DFL):
-            for pid in self._pids.tolist():  # they have nothing to save, and one that hangs would not end otherwise
-                if pid:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+            pids = self._pids.tolist()
+            for child in multiprocessing.active_children():  # not those that have ended, whose numbers may be reused
+                if child.pid in pids:
+                    child.kill()  # it has nothing to save, and would not end if it hangs
             items._shutdown_workers()  # type: ignore[attr-defined]
 
     def _describe(self, error: RuntimeError) -> str:
