@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -37,6 +39,35 @@ class PixelLikelihood(BoundLikelihood, Protocol):
 
     def probability_below(self, level: Tensor, num_levels: int) -> Tensor:
         """P(pixel < level) of pixels 0 .. num_levels - 1, elementwise; exactly 0 at 0 and 1 at num_levels."""
+        ...
+
+
+class LevelProbabilities(Protocol):
+    """The distribution of N pixels that do not depend on each other."""
+
+    def probability_below(self, level: Tensor, num_levels: int) -> Tensor:
+        """P(pixel < level) of pixels 0 .. num_levels - 1, elementwise; exactly 0 at 0 and 1 at num_levels."""
+        ...
+
+    def quantile(self, probability: Tensor) -> Tensor:
+        """The smallest level at or below which a pixel lies with at least this probability, int64 [N]."""
+        ...
+
+
+@dataclass(frozen=True)
+class PixelStep:
+    """Pixels of B examples that are coded or drawn at the same time."""
+
+    columns: Tensor  # int64 [P], their indices in the flattened example
+    distribution: LevelProbabilities  # of the B * P pixels, those of one example after the other
+
+
+@runtime_checkable
+class PixelsInOrder(BoundLikelihood, Protocol):
+    """A bound likelihood of discrete pixels, each of which depends on pixels before it."""
+
+    def in_order(self, x: Tensor) -> Iterator[PixelStep]:
+        """The distributions of the pixels of x [B, ...]; those of all previous steps are read, and no others."""
         ...
 
 

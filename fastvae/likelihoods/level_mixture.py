@@ -1,0 +1,68 @@
+"""Mixtures of discretised logistics and of learned histograms over the levels of a pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from fastvae.likelihoods.base import at_least_float32, with_ends
+
+
+@dataclass(frozen=True)
+class LevelMixture:
+    """N independent values ``level / (L - 1)``, each a mixture of M logistics and T histograms.
+
+    A logistic is discretised to the levels as in PixelCNN++ (Salimans et al. 2017, arXiv 1701.05517, equation 2). The
+    histograms are the same for all values; only their weights differ. They describe levels that occur more often than
+    their neighbours, as in drawings, which no smooth distribution does.
+    """
+
+    log_weight: Tensor  # [M + T, N], logarithms of weights that sum to 1: first the logistics', then the histograms'
+    location: Tensor  # [M, N], on the scale -1 .. 1 of the levels
+    log_scale: Tensor  # [M, N]
+    log_histogram: Tensor  # [T, L], logarithms of probabilities that sum to 1
+
+    @property
+    def num_levels(self) -> int:
+        """L."""
+        return self.log_histogram.shape[1]
+
+    def log_prob(self, level: Tensor) -> Tensor:
+        """Log probability of a level [N], whole numbers 0 .. L - 1 as floats, of each value: [N] nats."""
+        highest = self.num_levels - 1
+        location, log_scale = at_least_float32(self.location), at_least_float32(self.log_scale)
+        per_scale = torch.exp(-log_scale)
+        half_width = per_scale / highest
+        center = (2 * level / highest - 1 - location) * per_scale
+        below_upper, above_lower = logsigmoid(center + half_width), logsigmoid(half_width - center)
+        inside = below_upper + above_lower + torch.log(-torch.expm1(-2 * half_width))
+        logistics = torch.where(level <= 0, below_upper, torch.where(level >= highest, above_lower, inside))
+        components = torch.cat((logistics, self.log_histogram.index_select(1, level.long())))
+        return torch.logsumexp(at_least_float32(self.log_weight) + components, 0)
+
+    def probability_below(self, level: Tensor, num_levels: int | None = None) -> Tensor:
+        """P(value's level < ``level``) for integers 0 .. L of shape [N]; 0 and 1 at the ends.
+
+        Raises:
+            ValueError: the number of levels is not that of the mixture.
+        """
+        if num_levels not in (None, self.num_levels):
+            raise ValueError(f"LevelMixture: pixels must have {self.num_levels} levels, got {num_levels}")
+        location, log_scale = at_least_float32(self.location), at_least_float32(self.log_scale)
+        edge = (2 * level - 1) / (self.num_levels - 1) - 1
+        logistics = torch.sigmoid((edge - location) * torch.exp(-log_scale))
+        histograms = self.log_histogram.exp().cumsum(1).index_select(1, (level - 1).clamp(min=0))
+        below = (at_least_float32(self.log_weight).exp() * torch.cat((logistics, histograms))).sum(0)
+        return with_ends(below, level, self.num_levels)
+
+    def quantile(self, probability: Tensor) -> Tensor:
+        """The smallest level at or below which a value lies with at least this probability, int64 [N]."""
+        low = torch.zeros(probability.shape, dtype=torch.int64, device=probability.device)
+        for bit in reversed(range((self.num_levels - 1).bit_length())):
+            middle = (low + 2**bit).clamp(max=self.num_levels)
+            is_above = (self.probability_below(middle) < probability) & (middle < self.num_levels)
+            low = torch.where(is_above, middle, low)
+        return low
