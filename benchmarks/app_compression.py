@@ -6,7 +6,7 @@ The script trains mnist-iwae (binary pixels) and mnist-grey (8-bit pixels), and 
 on test images: the fixed binarised MNIST if the data folder contains it (Larochelle and Murray 2011; otherwise the test
 images are binarised at random once), and MNIST with 256 levels. Compression and decompression run in separate
 processes, so that they share only the run directory and the file. By the default command for one's own data, `fastvae
-train mnist-grey --data.path FILE`, it then compresses every 10th image of sets on which nothing was chosen: the letters
+train lossless --data.path FILE`, it then compresses every 10th image of sets on which nothing was chosen: the letters
 of Omniglot's small background sets, 28 x 28 grey pixels, and the 4000 photographs of CIFAR-10 in $FASTVAE_DATA; a set
 that is not there is omitted, with a message. ``--only`` measures one part and keeps the results of the other.
 """
@@ -74,7 +74,7 @@ def train_run(directory: Path, recipe: str, steps: int | None, seed: int) -> Loa
 
 def train_on(file: Path, directory: Path, steps: int | None) -> LoadedRun:
     """Train by the command of the docs on one's own pixels."""
-    words = ["train", "mnist-grey", f"--data.path={file}", f"--run-dir={directory}"]
+    words = ["train", "lossless", f"--data.path={file}", f"--run-dir={directory}"]
     command(*words, *([] if steps is None else [f"--train.steps={steps}"]))
     return fastvae.load(directory)
 
@@ -275,34 +275,40 @@ def mnist_rows(options: argparse.Namespace, began: float) -> list[Figure]:
     return rows
 
 
-def unseen_rows(options: argparse.Namespace, began: float) -> list[Figure]:
-    """Sets on which nothing was chosen, by the default command for one's own data."""
-    rows: list[Figure] = []
-    sets = {"letters": ("omniglot_small", letters), "photographs": ("cifar10_lossless_4000", photographs)}
-    for name, (place, read) in sets.items():
-        source = Path(os.environ.get("FASTVAE_DATA", "")) / place
-        if not source.is_dir():
-            print(f"{name}: {place}/ is not in FASTVAE_DATA; omitted", flush=True)
-            continue
-        pixels = read(source)
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / f"{name}.npy"
-            np.save(file, pixels)
-            run = train_on(file, options.run_dir / name, options.steps)
-            test = run.data.test[torch.arange(len(run.data.test))].numpy().reshape(-1, *pixels.shape[1:])
-            outcome = lossless(run, test, Path(folder))
-        common = {"seed": run.config.seed, "seconds": time.perf_counter() - began, "unseen": True}
-        rivals = others(test, binary=False)
-        bar = {"at_most": min(rivals["WebP of all images, lossless"], rivals["PNG of all images"])}
-        rows += rows_of(f"compression, {name}", run, outcome, rivals, common, place, **bar)
-    return rows
+def unseen_rows(name: str, options: argparse.Namespace, began: float) -> list[Figure]:
+    """A set on which nothing was chosen, by the default command for one's own data."""
+    place, read = UNSEEN[name]
+    source = Path(os.environ.get("FASTVAE_DATA", "")) / place
+    if not source.is_dir():
+        print(f"{name}: {place}/ is not in FASTVAE_DATA; omitted", flush=True)
+        return []
+    pixels = read(source)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"{name}.npy"
+        np.save(file, pixels)
+        trained = time.perf_counter()
+        run = train_on(file, options.run_dir / name, options.steps)
+        trained = time.perf_counter() - trained
+        test = run.data.test[torch.arange(len(run.data.test))].numpy().reshape(-1, *pixels.shape[1:])
+        outcome = lossless(run, test, Path(folder))
+    common = {"seed": run.config.seed, "seconds": time.perf_counter() - began, "unseen": True}
+    rivals = others(test, binary=False)
+    bar = {"at_most": min(rivals["WebP of all images, lossless"], rivals["PNG of all images"])}
+    rows = rows_of(f"compression, {name}", run, outcome, rivals, common, place, **bar)
+    evaluation = json.loads((run.directory / "evaluation.json").read_text(encoding="utf-8"))
+    rate = evaluation["rate_nats"] / math.log(2) / (pixels.size // len(pixels))
+    rows.append(figure(f"compression, {name}", "rate of the latents, bits per pixel", rate, **common))
+    return [*rows, figure(f"compression, {name}", "seconds of training", trained, **common)]
+
+
+UNSEEN = {"letters": ("omniglot_small", letters), "photographs": ("cifar10_lossless_4000", photographs)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure lossless and lossy compression of MNIST and of other sets.")
     parser.add_argument("--num", type=int, default=10000, help="number of test images of MNIST")
     parser.add_argument("--steps", type=int, help="training steps of the runs, for a trial; by default the recipes'")
-    parser.add_argument("--only", choices=("mnist", "unseen"), help="measure one part only")
+    parser.add_argument("--only", choices=("mnist", *UNSEEN), help="measure one part only")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run-dir", type=Path, default=Path("runs/app-compression"))
     parser.add_argument("--pictures", type=Path, help="folder of the plot; by default it is not drawn")
@@ -312,8 +318,9 @@ def main() -> None:
     rows: list[Figure] = []
     if options.only in (None, "mnist"):
         rows += mnist_rows(options, began)
-    if options.only in (None, "unseen"):
-        rows += unseen_rows(options, began)
+    for name in UNSEEN:
+        if options.only in (None, name):
+            rows += unseen_rows(name, options, time.perf_counter())
     write_figures("compression", rows, options.out, merge=options.only is not None)
 
 
