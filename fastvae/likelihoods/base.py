@@ -33,25 +33,17 @@ class BoundLikelihood(Protocol):
         ...
 
 
-@runtime_checkable
-class PixelLikelihood(BoundLikelihood, Protocol):
-    """A bound likelihood with probabilities of discrete pixels, as required by an entropy coder."""
-
-    def probability_below(self, level: Tensor, num_levels: int) -> Tensor:
-        """P(pixel < level) of pixels 0 .. num_levels - 1, elementwise; exactly 0 at 0 and 1 at num_levels."""
-        ...
-
-
 class LevelProbabilities(Protocol):
-    """The distribution of N pixels that do not depend on each other."""
+    """The distribution of discrete pixels that do not depend on each other, as required by an entropy coder."""
 
     def probability_below(self, level: Tensor, num_levels: int) -> Tensor:
         """P(pixel < level) of pixels 0 .. num_levels - 1, elementwise; exactly 0 at 0 and 1 at num_levels."""
         ...
 
-    def quantile(self, probability: Tensor) -> Tensor:
-        """The smallest level at or below which a pixel lies with at least this probability, int64 [N]."""
-        ...
+
+@runtime_checkable
+class PixelLikelihood(BoundLikelihood, LevelProbabilities, Protocol):
+    """A bound likelihood of discrete pixels that do not depend on each other given z."""
 
 
 @dataclass(frozen=True)

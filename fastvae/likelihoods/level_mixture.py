@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from fastvae.likelihoods.base import at_least_float32, with_ends
+from fastvae.likelihoods.base import LevelProbabilities, at_least_float32, with_ends
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class LevelMixture:
         components = torch.cat((logistics, self.log_histogram.index_select(1, level.long())))
         return torch.logsumexp(at_least_float32(self.log_weight) + components, 0)
 
-    def probability_below(self, level: Tensor, num_levels: int | None = None) -> Tensor:
+    def probability_below(self, level: Tensor, num_levels: int) -> Tensor:
         """P(value's level < ``level``) for integers 0 .. L of shape [N]; 0 and 1 at the ends.
 
         Raises:
             ValueError: the number of levels is not that of the mixture.
         """
-        if num_levels not in (None, self.num_levels):
+        if num_levels != self.num_levels:
             raise ValueError(f"LevelMixture: pixels must have {self.num_levels} levels, got {num_levels}")
         location, log_scale = at_least_float32(self.location), at_least_float32(self.log_scale)
         edge = (2 * level - 1) / (self.num_levels - 1) - 1
@@ -58,11 +58,12 @@ class LevelMixture:
         below = (at_least_float32(self.log_weight).exp() * torch.cat((logistics, histograms))).sum(0)
         return with_ends(below, level, self.num_levels)
 
-    def quantile(self, probability: Tensor) -> Tensor:
-        """The smallest level at or below which a value lies with at least this probability, int64 [N]."""
-        low = torch.zeros(probability.shape, dtype=torch.int64, device=probability.device)
-        for bit in reversed(range((self.num_levels - 1).bit_length())):
-            middle = (low + 2**bit).clamp(max=self.num_levels)
-            is_above = (self.probability_below(middle) < probability) & (middle < self.num_levels)
-            low = torch.where(is_above, middle, low)
-        return low
+
+def quantile(distribution: LevelProbabilities, probability: Tensor, num_levels: int) -> Tensor:
+    """The smallest level at or below which each value lies with at least this probability [N]: int64 [N]."""
+    low = torch.zeros(probability.shape, dtype=torch.int64, device=probability.device)
+    for bit in reversed(range((num_levels - 1).bit_length())):
+        middle = (low + 2**bit).clamp(max=num_levels)
+        is_above = (middle < num_levels) & (distribution.probability_below(middle, num_levels) < probability)
+        low = torch.where(is_above, middle, low)
+    return low

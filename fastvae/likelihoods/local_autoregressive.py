@@ -12,7 +12,7 @@ from torch.nn.functional import log_softmax, silu, softplus
 
 from fastvae import ops
 from fastvae.likelihoods.base import Likelihood, LikelihoodSettings, PixelStep, at_least_float32, event_stream
-from fastvae.likelihoods.level_mixture import LevelMixture
+from fastvae.likelihoods.level_mixture import LevelMixture, quantile
 from fastvae.likelihoods.support import Support
 from fastvae.likelihoods.wavefront import Window
 from fastvae.model_inputs import ModelInputs
@@ -283,6 +283,6 @@ class BoundLocalAutoregressive:
         x = torch.zeros(math.prod(samples), *like.event_shape, dtype=dtype, device=self.features.device)
         for step in self.in_order(x):
             chosen = uniform(step.columns).expand(len(x), len(step.columns)).reshape(-1)
-            level = step.distribution.quantile(chosen.to(dtype)).view(len(x), -1)
+            level = quantile(step.distribution, chosen.to(dtype), like.num_levels).view(len(x), -1)
             x.view(len(x), -1)[:, step.columns] = level.to(dtype) / (like.num_levels - 1)
         return x.view(*samples, *like.event_shape)
