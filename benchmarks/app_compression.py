@@ -17,14 +17,12 @@ import argparse
 import gzip
 import io
 import json
-import lzma
 import math
 import os
 import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,8 +30,8 @@ from typing import Any
 import numpy as np
 import torch
 from applications import Figure, figure, write_figures
+from compression_sets import Pixels, letters, mosaic, others, photographs
 from matplotlib.figure import Figure as Plot
-from numpy.typing import NDArray
 from PIL import Image
 
 import fastvae
@@ -44,12 +42,10 @@ from fastvae.recipes import find_recipe
 from fastvae.records import Draw
 from fastvae.run import LoadedRun, start
 
-Pixels = NDArray[np.uint8]
 LOSSY_STEPS = (0.5, 1.0, 2.0, 4.0, 8.0)  # grid steps in posterior standard deviations
 JPEG_QUALITIES = (1, 5, 10, 20, 40, 60, 80, 95)
 PUBLISHED_BITS = 0.19  # bits per pixel of binarised MNIST: Townsend et al. 2019, arXiv 1901.04866, table 2
 PUBLISHED_GREY_BITS = 1.41  # of MNIST with 256 levels: the same table
-MOSAIC_COLUMNS = 50
 
 
 @dataclass(frozen=True)
@@ -123,66 +119,6 @@ def binary_pixels(num: int, run: LoadedRun, seed: int) -> tuple[Pixels, str]:
 def grey_pixels(num: int, run: LoadedRun) -> Pixels:
     """Test images [num, 28, 28] with 256 levels."""
     return run.data.test[torch.arange(num)].squeeze(1).numpy()
-
-
-def letters(folder: Path) -> Pixels:
-    """The images of Omniglot's small background sets [N, 28, 28], averaged from 105 x 105 pixels; strokes are bright.
-
-    Alphabets that are in both sets count once; the order is random, but fixed.
-    """
-    images: dict[str, Pixels] = {}
-    for path in sorted(folder.glob("*.zip")):
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if name.endswith(".png") and "__MACOSX" not in name:
-                    with Image.open(io.BytesIO(archive.read(name))) as image:
-                        small = image.convert("L").resize((28, 28), Image.Resampling.BOX)
-                    images[name.partition("/")[2]] = 255 - np.asarray(small)
-    order = np.random.default_rng(0).permutation(len(images))
-    return np.stack([images[name] for name in sorted(images)])[order]
-
-
-def photographs(folder: Path) -> Pixels:
-    """The 4000 photographs of CIFAR-10 [N, 3, 32, 32]: four pictures with an image of 1024 pixels in each row."""
-    parts = []
-    for path in sorted(folder.glob("*.png")):
-        with Image.open(path) as image:
-            parts.append(np.asarray(image.convert("RGB")))
-    rows = np.concatenate(parts)
-    return np.ascontiguousarray(rows.reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2))
-
-
-def mosaic(pixels: Pixels) -> Pixels:
-    """All images in one, so that no format needs a header per image; the last row is padded with black."""
-    size = 32 if pixels.ndim == 4 else 28
-    images = pixels.transpose(0, 2, 3, 1) if pixels.ndim == 4 else pixels.reshape(-1, size, size, 1)
-    rows = -(-len(images) // MOSAIC_COLUMNS)
-    padded = np.zeros((rows * MOSAIC_COLUMNS, *images.shape[1:]), np.uint8)
-    padded[: len(images)] = images
-    grid = padded.reshape(rows, MOSAIC_COLUMNS, size, size, -1).swapaxes(1, 2)
-    return grid.reshape(rows * size, MOSAIC_COLUMNS * size, -1).squeeze()
-
-
-def format_bytes(pixels: Pixels, how: str, *, binary: bool = False, **options: Any) -> int:
-    """Size of the mosaic in an image format, with 1 or 8 bits per pixel."""
-    stream, picture = io.BytesIO(), mosaic(pixels)
-    image = Image.fromarray(picture * 255).convert("1") if binary else Image.fromarray(picture)
-    image.save(stream, how, **options)
-    return len(stream.getvalue())
-
-
-def others(pixels: Pixels, *, binary: bool) -> dict[str, float]:
-    """Bits per pixel of general coders; for gzip and xz, eight binary pixels are packed into a byte."""
-    content = np.packbits(pixels.reshape(len(pixels), -1), axis=1).tobytes() if binary else pixels.tobytes()
-    sizes = {
-        "gzip -9": len(gzip.compress(content, 9)),
-        "xz -9": len(lzma.compress(content, preset=9)),
-        "PNG of all images": format_bytes(pixels, "PNG", binary=binary, optimize=True),
-    }
-    if not binary:
-        webp = format_bytes(pixels, "WEBP", lossless=True, quality=100, method=6)
-        sizes["WebP of all images, lossless"] = webp
-    return {name: 8 * size / pixels.size for name, size in sizes.items()}
 
 
 def lossy(run: LoadedRun, pixels: Pixels, folder: Path) -> list[tuple[str, float, float]]:
@@ -320,7 +256,7 @@ def main() -> None:
         rows += mnist_rows(options, began)
     for name in UNSEEN:
         if options.only in (None, name):
-            rows += unseen_rows(name, options, time.perf_counter())
+            rows += unseen_rows(name, options, began)
     write_figures("compression", rows, options.out, merge=options.only is not None)
 
 
