@@ -55,11 +55,18 @@ class PixelStep:
 
 
 @runtime_checkable
-class PixelsInOrder(BoundLikelihood, Protocol):
-    """A bound likelihood of discrete pixels, each of which depends on pixels before it."""
+class PixelsInOrder(Protocol):
+    """A bound likelihood of discrete pixels, each of which depends on pixels before it.
+
+    It does not declare ``mean``: Python would evaluate it in ``isinstance``, and it takes a pass over the pixels.
+    """
 
     def in_order(self, x: Tensor) -> Iterator[PixelStep]:
         """The distributions of the pixels of x [B, ...]; those of all previous steps are read, and no others."""
+        ...
+
+    def sample(self, noise_key: Tensor, *, stream: int | None = None) -> Tensor:
+        """Sample x once for each row of the output, with keyed noise."""
         ...
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, pad
 
 from fastvae.likelihoods.base import LevelProbabilities, at_least_float32, with_ends
 
@@ -51,12 +52,23 @@ class LevelMixture:
         """
         if num_levels != self.num_levels:
             raise ValueError(f"LevelMixture: pixels must have {self.num_levels} levels, got {num_levels}")
-        location, log_scale = at_least_float32(self.location), at_least_float32(self.log_scale)
         edge = (2 * level - 1) / (self.num_levels - 1) - 1
-        logistics = torch.sigmoid((edge - location) * torch.exp(-log_scale))
-        histograms = self.log_histogram.exp().cumsum(1).index_select(1, (level - 1).clamp(min=0))
-        below = (at_least_float32(self.log_weight).exp() * torch.cat((logistics, histograms))).sum(0)
-        return with_ends(below, level, self.num_levels)
+        logistics = torch.sigmoid((edge - self.location) * self._per_scale)
+        components = torch.cat((logistics, self._histogram_below.index_select(1, level)))
+        return with_ends((self._weight * components).sum(0), level, self.num_levels)
+
+    @cached_property
+    def _weight(self) -> Tensor:
+        return at_least_float32(self.log_weight).exp()
+
+    @cached_property
+    def _per_scale(self) -> Tensor:
+        return torch.exp(-at_least_float32(self.log_scale))
+
+    @cached_property
+    def _histogram_below(self) -> Tensor:
+        """P(level < l) of each histogram for l = 0 .. L, [T, L + 1]."""
+        return pad(self.log_histogram.exp().cumsum(1), (1, 0))
 
 
 def quantile(distribution: LevelProbabilities, probability: Tensor, num_levels: int) -> Tensor:
