@@ -232,12 +232,12 @@ class BoundLocalAutoregressive:
         """
         samples, like = self.features.shape[:-2], self.likelihood
         levels = like.num_levels - 1
-        x = at_least_float32(target).reshape(len(target), like.event_shape[0], -1)
-        mask = None if mask is None else mask.expand_as(target).reshape(x.shape)
+        x = at_least_float32(target).flatten(2)
+        mask = None if mask is None else mask.expand_as(target).flatten(2)
         if mask is not None:
             x = x.masked_fill(mask == 0, 0.0)  # a missing pixel may be NaN
         level = (x * levels).round().clamp(0, levels)
-        x, repeats = level / levels, math.prod(samples) // len(target)
+        x, repeats = level / levels, samples[0] if len(samples) > 1 else 1
         base, context = like.read_context(x)
         change = like.change(x, base).repeat(repeats, 1)
         context = context.repeat(repeats, 1)
@@ -245,7 +245,7 @@ class BoundLocalAutoregressive:
         total = torch.zeros(samples, dtype=x.dtype, device=x.device)
         for channel, head in enumerate(like.heads):
             mixture = head(hidden, context, change[:, :channel])
-            found = mixture.log_prob(level[:, channel].flatten().repeat(repeats)).view(*samples, -1)
+            found = mixture.log_prob(level[:, channel].flatten().repeat(repeats)).view(*samples, x.shape[2])
             total = total + (found if mask is None else found * mask[:, channel]).sum(-1)
         return total
 

@@ -125,3 +125,22 @@ def test_unsuitable_settings_and_data_are_refused() -> None:
     data = as_data((torch.rand(9, 1, 4, 4) * 255).to(torch.uint8), dequantize=True)
     with pytest.raises(ValueError, match=r"--data\.dequantize False"):
         build_model(ModelConfig(likelihood="local-autoregressive"), data.model_inputs)
+
+
+class Scorer(torch.nn.Module):
+    """The log probability of images given the decoder's features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.likelihood = LocalAutoregressive((1, 4, 4), LEVELS, width=8)
+
+    def forward(self, features: Tensor, x: Tensor) -> Tensor:
+        return self.likelihood(features).log_prob(x)
+
+
+def test_the_log_probability_is_exported_with_any_batch() -> None:
+    scorer, x = Scorer(), images((1, 4, 4)).float()
+    batch = {0: torch.export.Dim("batch")}
+    features = torch.zeros(3, 8, 4, 4)
+    exported = torch.export.export(scorer, (features[:2], x[:2]), dynamic_shapes=(batch, batch)).module()
+    torch.testing.assert_close(exported(features, x), scorer(features, x))
