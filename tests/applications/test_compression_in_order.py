@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from fastvae.applications.compression import compress_file, decompress_file
 from fastvae.data import DataConfig, as_data
 from fastvae.models import ModelConfig, build_model
 from fastvae.records import Draw
-from fastvae.run import LoadedRun, RunConfig
+from fastvae.run import LoadedRun, RunConfig, export_program
 from fastvae.train import TrainConfig
 
 
@@ -68,3 +69,9 @@ def test_a_new_process_decompresses_photographs(tmp_path: Path) -> None:
     fastvae("compress", tmp_path / "run", "--data", data, "--out", file)
     fastvae("decompress", tmp_path / "run", file, "--out", back)
     assert back.read_bytes() == data.read_bytes()
+
+
+@pytest.mark.parametrize("part", ["decoder", "sampler"])
+def test_pixels_in_order_cannot_be_exported_as_a_program(part: Literal["decoder", "sampler"]) -> None:
+    with pytest.raises(ValueError, match=f"--part {part} .*local-autoregressive"):
+        export_program(run_of((1, 8, 8), 20)[0], part)
