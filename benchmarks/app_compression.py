@@ -6,7 +6,7 @@ The script trains mnist-iwae (binary pixels) and mnist-grey (8-bit pixels), and 
 on test images: the fixed binarised MNIST if the data folder contains it (Larochelle and Murray 2011; otherwise the test
 images are binarised at random once), and MNIST with 256 levels. Compression and decompression run in separate
 processes, so that they share only the run directory and the file. By the default command for one's own data, `fastvae
-train mnist-grey --data.path FILE`, it then compresses every 10th image of sets on which nothing was chosen: the letters
+train lossless --data.path FILE`, it then compresses every 10th image of sets on which nothing was chosen: the letters
 of Omniglot's small background sets, 28 x 28 grey pixels, and the 4000 photographs of CIFAR-10 in $FASTVAE_DATA; a set
 that is not there is omitted, with a message. ``--only`` measures one part and keeps the results of the other.
 """
@@ -17,14 +17,12 @@ import argparse
 import gzip
 import io
 import json
-import lzma
 import math
 import os
 import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,8 +30,8 @@ from typing import Any
 import numpy as np
 import torch
 from applications import Figure, figure, write_figures
+from compression_sets import Pixels, letters, mosaic, others, photographs
 from matplotlib.figure import Figure as Plot
-from numpy.typing import NDArray
 from PIL import Image
 
 import fastvae
@@ -44,12 +42,10 @@ from fastvae.recipes import find_recipe
 from fastvae.records import Draw
 from fastvae.run import LoadedRun, start
 
-Pixels = NDArray[np.uint8]
 LOSSY_STEPS = (0.5, 1.0, 2.0, 4.0, 8.0)  # grid steps in posterior standard deviations
 JPEG_QUALITIES = (1, 5, 10, 20, 40, 60, 80, 95)
 PUBLISHED_BITS = 0.19  # bits per pixel of binarised MNIST: Townsend et al. 2019, arXiv 1901.04866, table 2
 PUBLISHED_GREY_BITS = 1.41  # of MNIST with 256 levels: the same table
-MOSAIC_COLUMNS = 50
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ def train_run(directory: Path, recipe: str, steps: int | None, seed: int) -> Loa
 
 def train_on(file: Path, directory: Path, steps: int | None) -> LoadedRun:
     """Train by the command of the docs on one's own pixels."""
-    words = ["train", "mnist-grey", f"--data.path={file}", f"--run-dir={directory}"]
+    words = ["train", "lossless", f"--data.path={file}", f"--run-dir={directory}"]
     command(*words, *([] if steps is None else [f"--train.steps={steps}"]))
     return fastvae.load(directory)
 
@@ -123,66 +119,6 @@ def binary_pixels(num: int, run: LoadedRun, seed: int) -> tuple[Pixels, str]:
 def grey_pixels(num: int, run: LoadedRun) -> Pixels:
     """Test images [num, 28, 28] with 256 levels."""
     return run.data.test[torch.arange(num)].squeeze(1).numpy()
-
-
-def letters(folder: Path) -> Pixels:
-    """The images of Omniglot's small background sets [N, 28, 28], averaged from 105 x 105 pixels; strokes are bright.
-
-    Alphabets that are in both sets count once; the order is random, but fixed.
-    """
-    images: dict[str, Pixels] = {}
-    for path in sorted(folder.glob("*.zip")):
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if name.endswith(".png") and "__MACOSX" not in name:
-                    with Image.open(io.BytesIO(archive.read(name))) as image:
-                        small = image.convert("L").resize((28, 28), Image.Resampling.BOX)
-                    images[name.partition("/")[2]] = 255 - np.asarray(small)
-    order = np.random.default_rng(0).permutation(len(images))
-    return np.stack([images[name] for name in sorted(images)])[order]
-
-
-def photographs(folder: Path) -> Pixels:
-    """The 4000 photographs of CIFAR-10 [N, 3, 32, 32]: four pictures with an image of 1024 pixels in each row."""
-    parts = []
-    for path in sorted(folder.glob("*.png")):
-        with Image.open(path) as image:
-            parts.append(np.asarray(image.convert("RGB")))
-    rows = np.concatenate(parts)
-    return np.ascontiguousarray(rows.reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2))
-
-
-def mosaic(pixels: Pixels) -> Pixels:
-    """All images in one, so that no format needs a header per image; the last row is padded with black."""
-    size = 32 if pixels.ndim == 4 else 28
-    images = pixels.transpose(0, 2, 3, 1) if pixels.ndim == 4 else pixels.reshape(-1, size, size, 1)
-    rows = -(-len(images) // MOSAIC_COLUMNS)
-    padded = np.zeros((rows * MOSAIC_COLUMNS, *images.shape[1:]), np.uint8)
-    padded[: len(images)] = images
-    grid = padded.reshape(rows, MOSAIC_COLUMNS, size, size, -1).swapaxes(1, 2)
-    return grid.reshape(rows * size, MOSAIC_COLUMNS * size, -1).squeeze()
-
-
-def format_bytes(pixels: Pixels, how: str, *, binary: bool = False, **options: Any) -> int:
-    """Size of the mosaic in an image format, with 1 or 8 bits per pixel."""
-    stream, picture = io.BytesIO(), mosaic(pixels)
-    image = Image.fromarray(picture * 255).convert("1") if binary else Image.fromarray(picture)
-    image.save(stream, how, **options)
-    return len(stream.getvalue())
-
-
-def others(pixels: Pixels, *, binary: bool) -> dict[str, float]:
-    """Bits per pixel of general coders; for gzip and xz, eight binary pixels are packed into a byte."""
-    content = np.packbits(pixels.reshape(len(pixels), -1), axis=1).tobytes() if binary else pixels.tobytes()
-    sizes = {
-        "gzip -9": len(gzip.compress(content, 9)),
-        "xz -9": len(lzma.compress(content, preset=9)),
-        "PNG of all images": format_bytes(pixels, "PNG", binary=binary, optimize=True),
-    }
-    if not binary:
-        webp = format_bytes(pixels, "WEBP", lossless=True, quality=100, method=6)
-        sizes["WebP of all images, lossless"] = webp
-    return {name: 8 * size / pixels.size for name, size in sizes.items()}
 
 
 def lossy(run: LoadedRun, pixels: Pixels, folder: Path) -> list[tuple[str, float, float]]:
@@ -275,34 +211,40 @@ def mnist_rows(options: argparse.Namespace, began: float) -> list[Figure]:
     return rows
 
 
-def unseen_rows(options: argparse.Namespace, began: float) -> list[Figure]:
-    """Sets on which nothing was chosen, by the default command for one's own data."""
-    rows: list[Figure] = []
-    sets = {"letters": ("omniglot_small", letters), "photographs": ("cifar10_lossless_4000", photographs)}
-    for name, (place, read) in sets.items():
-        source = Path(os.environ.get("FASTVAE_DATA", "")) / place
-        if not source.is_dir():
-            print(f"{name}: {place}/ is not in FASTVAE_DATA; omitted", flush=True)
-            continue
-        pixels = read(source)
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / f"{name}.npy"
-            np.save(file, pixels)
-            run = train_on(file, options.run_dir / name, options.steps)
-            test = run.data.test[torch.arange(len(run.data.test))].numpy().reshape(-1, *pixels.shape[1:])
-            outcome = lossless(run, test, Path(folder))
-        common = {"seed": run.config.seed, "seconds": time.perf_counter() - began, "unseen": True}
-        rivals = others(test, binary=False)
-        bar = {"at_most": min(rivals["WebP of all images, lossless"], rivals["PNG of all images"])}
-        rows += rows_of(f"compression, {name}", run, outcome, rivals, common, place, **bar)
-    return rows
+def unseen_rows(name: str, options: argparse.Namespace, began: float) -> list[Figure]:
+    """A set on which nothing was chosen, by the default command for one's own data."""
+    place, read = UNSEEN[name]
+    source = Path(os.environ.get("FASTVAE_DATA", "")) / place
+    if not source.is_dir():
+        print(f"{name}: {place}/ is not in FASTVAE_DATA; omitted", flush=True)
+        return []
+    pixels = read(source)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"{name}.npy"
+        np.save(file, pixels)
+        trained = time.perf_counter()
+        run = train_on(file, options.run_dir / name, options.steps)
+        trained = time.perf_counter() - trained
+        test = run.data.test[torch.arange(len(run.data.test))].numpy().reshape(-1, *pixels.shape[1:])
+        outcome = lossless(run, test, Path(folder))
+    common = {"seed": run.config.seed, "seconds": time.perf_counter() - began, "unseen": True}
+    rivals = others(test, binary=False)
+    bar = {"at_most": min(rivals["WebP of all images, lossless"], rivals["PNG of all images"])}
+    rows = rows_of(f"compression, {name}", run, outcome, rivals, common, place, **bar)
+    evaluation = json.loads((run.directory / "evaluation.json").read_text(encoding="utf-8"))
+    rate = evaluation["rate_nats"] / math.log(2) / (pixels.size // len(pixels))
+    rows.append(figure(f"compression, {name}", "rate of the latents, bits per pixel", rate, **common))
+    return [*rows, figure(f"compression, {name}", "seconds of training", trained, **common)]
+
+
+UNSEEN = {"letters": ("omniglot_small", letters), "photographs": ("cifar10_lossless_4000", photographs)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure lossless and lossy compression of MNIST and of other sets.")
     parser.add_argument("--num", type=int, default=10000, help="number of test images of MNIST")
     parser.add_argument("--steps", type=int, help="training steps of the runs, for a trial; by default the recipes'")
-    parser.add_argument("--only", choices=("mnist", "unseen"), help="measure one part only")
+    parser.add_argument("--only", choices=("mnist", *UNSEEN), help="measure one part only")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run-dir", type=Path, default=Path("runs/app-compression"))
     parser.add_argument("--pictures", type=Path, help="folder of the plot; by default it is not drawn")
@@ -312,8 +254,9 @@ def main() -> None:
     rows: list[Figure] = []
     if options.only in (None, "mnist"):
         rows += mnist_rows(options, began)
-    if options.only in (None, "unseen"):
-        rows += unseen_rows(options, began)
+    for name in UNSEEN:
+        if options.only in (None, name):
+            rows += unseen_rows(name, options, began)
     write_figures("compression", rows, options.out, merge=options.only is not None)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -31,12 +33,40 @@ class BoundLikelihood(Protocol):
         ...
 
 
-@runtime_checkable
-class PixelLikelihood(BoundLikelihood, Protocol):
-    """A bound likelihood with probabilities of discrete pixels, as required by an entropy coder."""
+class LevelProbabilities(Protocol):
+    """The distribution of discrete pixels that do not depend on each other, as required by an entropy coder."""
 
     def probability_below(self, level: Tensor, num_levels: int) -> Tensor:
         """P(pixel < level) of pixels 0 .. num_levels - 1, elementwise; exactly 0 at 0 and 1 at num_levels."""
+        ...
+
+
+@runtime_checkable
+class PixelLikelihood(BoundLikelihood, LevelProbabilities, Protocol):
+    """A bound likelihood of discrete pixels that do not depend on each other given z."""
+
+
+@dataclass(frozen=True)
+class PixelStep:
+    """Pixels of B examples that are coded or drawn at the same time."""
+
+    columns: Tensor  # int64 [P], their indices in the flattened example
+    distribution: LevelProbabilities  # of the B * P pixels, those of one example after the other
+
+
+@runtime_checkable
+class PixelsInOrder(Protocol):
+    """A bound likelihood of discrete pixels, each of which depends on pixels before it.
+
+    It does not declare ``mean``: Python would evaluate it in ``isinstance``, and it takes a pass over the pixels.
+    """
+
+    def in_order(self, x: Tensor) -> Iterator[PixelStep]:
+        """The distributions of the pixels of x [B, ...]; those of all previous steps are read, and no others."""
+        ...
+
+    def sample(self, noise_key: Tensor, *, stream: int | None = None) -> Tensor:
+        """Sample x once for each row of the output, with keyed noise."""
         ...
 
 

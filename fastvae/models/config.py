@@ -37,8 +37,8 @@ class ModelConfig(Settings):
     """The top layer of family hierarchical; hidden_dim and latent_dim describe the lower layer."""
     likelihood: str = "bernoulli"
     """Likelihood p(x|z), a name of `fastvae.likelihoods.LIKELIHOODS`: bernoulli for pixels in [0, 1], gaussian (with a
-    learned variance) for real values, discretized-logistic or beta-binomial for 8-bit pixels, ... Family autoencoder
-    has none."""
+    learned variance) for real values, discretized-logistic, beta-binomial or local-autoregressive for 8-bit pixels, ...
+    Family autoencoder has none."""
     likelihood_logvar: Literal["scalar", "per-dimension"] = "scalar"
     """Learned variance of the Gaussian likelihood: one for all dimensions, or one per dimension."""
     likelihood_logvar_start: float = -3.0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from fastvae.recipes.anomalies import anomaly_table
-from fastvae.recipes.compression import mnist_grey
+from fastvae.recipes.compression import lossless, mnist_grey
 from fastvae.recipes.digits import autoencoder_digits, digits, digits_linear
 from fastvae.recipes.images import (
     cifar10,
@@ -51,6 +51,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "anomaly-table": anomaly_table,
     "spoken-digits": spoken_digits,
     "mnist-grey": mnist_grey,
+    "lossless": lossless,
 }
 
 

@@ -24,6 +24,7 @@ from fastvae.data.interactions.catalogue import CATALOGUE_FILE
 from fastvae.data.pixels.preprocess import Preprocess
 from fastvae.data.table.columns import MaskGaps
 from fastvae.evaluate import scores
+from fastvae.likelihoods import LocalAutoregressive
 from fastvae.models import VAE
 from fastvae.records import Batch
 from fastvae.run.export_recommender import TopItems, example_users
@@ -179,6 +180,11 @@ def _part(run: LoadedRun, part: Part, num: int) -> tuple[nn.Module, dict[str, Te
         raise ValueError(
             "export: --part as a program requires a VAE on pixels, numbers or a table, or a recommender's scorer, got"
             f" {type(run.model).__name__} on {run.data.kind}; --format safetensors writes weights"
+        )
+    if part in ("decoder", "sampler") and isinstance(run.model.likelihood, LocalAutoregressive):
+        raise ValueError(
+            f"export: --part {part} cannot be a program with likelihood local-autoregressive, which draws pixels one"
+            " after the other; export the encoder or the scorer, or --format safetensors"
         )
     key = ops.noise_key(run.config.seed, device=run.device)
     if part == "sampler":

@@ -35,7 +35,7 @@ def registries() -> Iterator[None]:
             "gru is a network of family text, and the family is vae; choose mlp, conv or linear",
         ),
         ({"family": "autoencoder", "network": "conv"}, None, "conv is a network of family vae"),
-        ({"likelihood": "tokens"}, None, "family vae requires bernoulli, .* or table, got tokens"),
+        ({"likelihood": "tokens"}, None, "family vae requires bernoulli, .* or local-autoregressive, got tokens"),
         ({"family": "text", "network": "gru"}, None, "family text requires tokens, got bernoulli"),
         ({"network": "conv", "conditioning": "film"}, None, "film: network conv of family vae has no FiLM"),
         ({"hidden_dim": (), "conditioning": "film"}, None, r"at least one hidden layer, got model.hidden_dim=\(\)"),
@@ -123,7 +123,7 @@ def test_a_users_family_and_likelihood_are_built() -> None:
         check_model(replace(config, family="hierarchical", network="mlp"))
 
 
-OF_LEVELS = ("discretized-logistic", "beta-binomial")
+OUTPUT_CHANNELS = {"discretized-logistic": 6, "beta-binomial": 6, "local-autoregressive": 8}  # of pixels with levels
 
 
 @pytest.mark.parametrize("name", likelihoods.LIKELIHOODS)
@@ -131,8 +131,8 @@ def test_every_likelihood_declares_the_whole_protocol(name: str) -> None:
     inputs = ModelInputs(event_shape=(3, 2, 2), num_levels=5, num_tokens=9)
     likelihood = LIKELIHOODS[name].build(ModelConfig(hidden_dim=(4,)), inputs)
     assert isinstance(likelihood, Likelihood)
-    assert likelihood.output_shape((3, 2, 2)) == ((6, 2, 2) if name in OF_LEVELS else (3, 2, 2))
+    assert likelihood.output_shape((3, 2, 2)) == (OUTPUT_CHANNELS.get(name, 3), 2, 2)
     started = likelihood.output_for_mean(torch.full((3, 2, 2), 0.5))
     assert started is None or started.shape == likelihood.output_shape((3, 2, 2))
-    assert likelihood.is_discrete == (name in OF_LEVELS)
+    assert likelihood.is_discrete == (name in OUTPUT_CHANNELS)
     assert isinstance(likelihood.support, likelihoods.Support)

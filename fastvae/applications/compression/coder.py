@@ -6,6 +6,7 @@ under a distribution samples from that distribution, which is the basis of bits-
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -82,27 +83,29 @@ class Coder:
         integers: Integers = self._stack.decode(self._models.QuantizedGaussian(low, high, mean, stddev), num)
         return integers
 
-    def push_pixels(self, pixels: Pixels, code: PixelCode) -> None:
-        """Push pixels [B, P], each as its decisions in a binary search over the levels."""
-        search = _Search(code, tuple(pixels.shape))
+    def push_pixels(self, pixels: Pixels, codes: Iterable[PixelCode]) -> None:
+        """Push pixels [B, P] under codes in the order of decoding, each as its decisions in a search of its level."""
         decisions = []
-        for half in search.halves:
-            probability = search.probability_of_upper(half)
-            upper = torch.from_numpy(pixels.astype(np.int64)) >= search.low + half
-            decisions.append((upper.numpy().astype(np.int32).ravel(), probability))
-            search.descend(upper, half)
+        for code in codes:
+            level = torch.from_numpy(pixels[:, code.columns].astype(np.int64))
+            search = _Search(code, tuple(level.shape))
+            for half in search.halves:
+                probability = search.probability_of_upper(half)
+                upper = level >= search.low + half
+                decisions.append((upper.numpy().astype(np.int32).ravel(), probability))
+                search.descend(upper, half)
         for upper_half, probability in reversed(decisions):
             self._stack.encode_reverse(upper_half, self._models.Bernoulli(perfect=False), probability)
 
-    def pop_pixels(self, num_examples: int, num_pixels: int, code: PixelCode) -> Pixels:
-        """Pop pixels [num_examples, num_pixels]."""
-        search = _Search(code, (num_examples, num_pixels))
-        for half in search.halves:
-            popped = self._stack.decode(self._models.Bernoulli(perfect=False), search.probability_of_upper(half))
-            upper = torch.from_numpy(self._checked(popped)).view(num_examples, num_pixels)
-            search.descend(upper.bool(), half)
-        pixels: Pixels = search.low.clamp(max=code.levels - 1).numpy().astype(np.uint8)
-        return pixels
+    def pop_pixels(self, pixels: Pixels, codes: Iterable[PixelCode]) -> None:
+        """Pop pixels into ``pixels`` [B, P], those of one code before the next code is requested."""
+        for code in codes:
+            shape = (len(pixels), len(code.columns))
+            search = _Search(code, shape)
+            for half in search.halves:
+                popped = self._stack.decode(self._models.Bernoulli(perfect=False), search.probability_of_upper(half))
+                search.descend(torch.from_numpy(self._checked(popped)).view(shape).bool(), half)
+            pixels[:, code.columns] = search.low.clamp(max=code.levels - 1).numpy().astype(np.uint8)
 
     def _grid(self, step: float, *parameters: float) -> Any:
         limit = round(LATENT_LIMIT / step)

@@ -44,14 +44,14 @@ def arithmetic_digest(vae: IntegerVAE) -> str:
     pixels = _probe_pixels(vae)
     posterior = vae.posterior(pixels, _PROBE_STEP)
     z = np.round(posterior.mean).astype(np.int32)
-    code = vae.pixel_code(z, _PROBE_STEP)
-    middle = torch.full(pixels.shape, vae.levels // 2)
+    codes = list(vae.pixel_codes(z, _PROBE_STEP, pixels))
+    counts = [code.counts_below(torch.full((len(pixels), len(code.columns)), vae.levels // 2)) for code in codes]
     coder = Coder(np.empty(0, dtype=np.uint32))
-    coder.push_pixels(pixels, code)
+    coder.push_pixels(pixels, codes)
     coder.push_prior(z, _PROBE_STEP)
     coder.push_posterior(z, posterior, _PROBE_STEP)
     digest = hashlib.sha256()
-    for array in (posterior.mean, posterior.stddev, code.counts_below(middle).numpy(), coder.words()):
+    for array in (posterior.mean, posterior.stddev, torch.cat(counts, 1).numpy(), coder.words()):
         digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
     return digest.hexdigest()[: 2 * _DIGEST_BYTES]
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from fastvae.applications.compression.pixel_file import Pixels
 from fastvae.data import Data, Preprocess
 from fastvae.distributions import StandardNormal
-from fastvae.likelihoods import PixelLikelihood
+from fastvae.likelihoods import LevelProbabilities, PixelLikelihood, PixelsInOrder
 from fastvae.models import VAE
 
 Floats = NDArray[np.float64]
@@ -121,24 +121,59 @@ class IntegerVAE:
         stddev = np.exp2(units.flatten().numpy() / _SCALE_UNITS).astype(np.float32).astype(np.float64)
         return GridPosterior(mean=(torch.round(mean * _MEAN_UNITS) / _MEAN_UNITS).flatten().numpy(), stddev=stddev)
 
-    def pixel_code(self, grid_points: Integers, step: float) -> PixelCode:
-        """p(x|z) for latents ``grid_points`` [B * D] in units of a grid step."""
-        z = torch.from_numpy(grid_points.astype(np.float64)).view(-1, *self._latent_shape) * step
+    def pixel_codes(self, grid_points: Integers, step: float, pixels: Pixels) -> Iterator[PixelCode]:
+        """p(x|z) for latents ``grid_points`` [B * D] in units of a grid step, in the order of decoding.
+
+        Args:
+            grid_points: the latents.
+            step: step of the latents' grid.
+            pixels: [B, P]. When a code is requested, the pixels of all previous codes must be there; no others are
+                read. So the sender, who has all pixels, and the receiver compute the same numbers.
+        """
         with one_thread():
-            return PixelCode(self._model, z, self.levels, self.num_pixels)
-
-
-class PixelCode:
-    """p(x|z) as integer cumulative counts out of ``2**PROBABILITY_BITS`` for each of B * P pixels."""
-
-    def __init__(self, model: VAE, z: Tensor, levels: int, num_pixels: int) -> None:
-        likelihood = model.decode(z)
-        if not isinstance(likelihood, PixelLikelihood):
+            z = torch.from_numpy(grid_points.astype(np.float64)).view(-1, *self._latent_shape) * step
+            likelihood = self._model.decode(z)
+        if isinstance(likelihood, PixelsInOrder):
+            yield from self._codes_in_order(likelihood, pixels)
+        elif isinstance(likelihood, PixelLikelihood):
+            yield PixelCode(likelihood, np.arange(self.num_pixels), self.levels, tuple(likelihood.mean.shape))
+        else:
             raise ValueError(
                 f"compression requires a likelihood of discrete pixels, got {type(likelihood).__name__};"
                 " train the model with another likelihood"
             )
-        self._likelihood, self.levels, self._shape = likelihood, levels, (len(z), num_pixels)
+
+    def _codes_in_order(self, likelihood: PixelsInOrder, pixels: Pixels) -> Iterator[PixelCode]:
+        x = torch.zeros(len(pixels), self.num_pixels, dtype=torch.float64)
+        steps = likelihood.in_order(x.view(-1, *self.event_shape))
+        while True:
+            with one_thread():  # not around a yield: the caller must have its own number of threads
+                if (step := next(steps, None)) is None:
+                    return
+            columns = step.columns.numpy()
+            yield PixelCode(step.distribution, columns, self.levels, (len(pixels) * len(columns),))
+            x[:, step.columns] = torch.from_numpy(pixels[:, columns].astype(np.float64)) / (self.levels - 1)
+
+
+class PixelCode:
+    """p(x|z) of some pixels of B examples as integer cumulative counts out of ``2**PROBABILITY_BITS``.
+
+    Args:
+        likelihood: the distribution of the pixels.
+        columns: their indices [P] in the flattened examples.
+        levels: number of values of a pixel.
+        shape: shape of the distribution's tensors, of B * P numbers.
+    """
+
+    def __init__(
+        self,
+        likelihood: LevelProbabilities,
+        columns: NDArray[np.int64],
+        levels: int,
+        shape: tuple[int, ...],
+    ) -> None:
+        self.columns, self.levels = columns, levels
+        self._likelihood, self._shape = likelihood, shape
 
     def counts_below(self, level: Tensor) -> Tensor:
         """Integers [B, P] proportional to P(pixel < level), strictly increasing in the level from 0 to the total.
@@ -147,8 +182,7 @@ class PixelCode:
             level: int64 [B, P], each in 0 .. levels.
         """
         with one_thread():
-            event = self._likelihood.mean.shape
-            below = self._likelihood.probability_below(level.view(event), self.levels).view(self._shape)
+            below = self._likelihood.probability_below(level.reshape(self._shape), self.levels).view(level.shape)
         # Each level gets at least one unit, so that no pixel has probability 0.
         scaled = _finite(below, "pixel probabilities") * (2**PROBABILITY_BITS - self.levels)
         return torch.floor(scaled).long() + level

@@ -69,7 +69,7 @@ def decompress_pixels(
     for start in range(0, num_examples, lanes):
         group = pixels[start : start + lanes]
         z = coder.pop_prior(len(group) * vae.latent_dim, step)
-        group[:] = coder.pop_pixels(len(group), vae.num_pixels, vae.pixel_code(z, step))
+        coder.pop_pixels(group, vae.pixel_codes(z, step, group))
         if int(group.max()) >= vae.levels:
             raise ValueError("a decoded pixel is not a level of the model: the words are damaged")
         coder.push_posterior(z, vae.posterior(group, step), step)
@@ -109,7 +109,7 @@ def _push_all(
     for start in reversed(range(0, len(pixels), lanes)):  # a stack: the last group pushed is the first decoded
         group = pixels[start : start + lanes]
         z = coder.pop_posterior(vae.posterior(group, step), step)
-        coder.push_pixels(group, vae.pixel_code(z, step))
+        coder.push_pixels(group, vae.pixel_codes(z, step, group))
         coder.push_prior(z, step)
         if progress is not None:
             progress(len(group))

@@ -72,7 +72,7 @@ def save_samples(
     columns = columns or max(1, math.ceil(math.sqrt(len(images))))
     rows = math.ceil(len(images) / columns)
     grid = _mosaic(_padded(images, rows * columns), columns)
-    _save_image(path, grid, title, "mean of p(x|z)")
+    _save_image(path, grid, title, "decoded from z")
 
 
 def save_rows(

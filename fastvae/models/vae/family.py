@@ -42,6 +42,6 @@ FAMILY = Family(
         ),
         "linear": Network(presets={"base": {"latent_dim": 10}}),
     },
-    likelihoods=ELEMENTWISE,
+    likelihoods=(*ELEMENTWISE, "local-autoregressive"),
     kinds=("pixels", "audio", "table"),
 )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fastvae import ops
 from fastvae.distributions import DiagonalGaussian, Prior, StandardNormal
 from fastvae.distributions.priors import as_shape
-from fastvae.likelihoods import BoundLikelihood
+from fastvae.likelihoods import BoundLikelihood, PixelsInOrder
 from fastvae.models.vae import exploring
 from fastvae.records import Batch, DistortionUnit, Draw, VAETerms
 
@@ -183,15 +183,20 @@ class VAE(nn.Module):
     def generate(self, z: Tensor, condition: Tensor | None = None, noise_key: Tensor | None = None) -> Tensor:
         """Return the mean of p(x|z) for each latent; a subclass may decode in another way.
 
+        Of a likelihood whose pixels depend on each other, examples are drawn in order if there is a key.
+
         Args:
             z: [N, ...].
             condition: [N, C], or [C] for all; None for a model without conditions.
-            noise_key: int64 [3], for a subclass that samples; not used here.
+            noise_key: int64 [3], for likelihoods and subclasses that draw; otherwise not used.
 
         Returns:
             [N, ...], as examples are.
         """
-        return self.decode(z, condition=_for_each(condition, len(z))).mean
+        likelihood = self.decode(z, condition=_for_each(condition, len(z)))
+        if noise_key is not None and isinstance(likelihood, PixelsInOrder):
+            return likelihood.sample(noise_key)
+        return likelihood.mean
 
     @torch.no_grad()
     def reconstruct(self, batch: Batch | Tensor) -> Tensor:
