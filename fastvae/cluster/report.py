@@ -38,10 +38,19 @@ def list_runs(root: Path) -> str:
     runs = sorted({path.parent for depth in ("*", "*/*") for name in signs for path in root.glob(f"{depth}/{name}")})
     if not runs:
         raise ValueError(f"status: no runs below {root}; give a run directory, or train one: fastvae train digits")
-    queue = queued_jobs()
+    jobs = {run: job_of(run) for run in runs}
+    queue, unknown = _queue() if any(jobs.values()) else ({}, [])
     width = max(len(str(run)) for run in runs)
-    lines = (f"{run!s:{width}}  {_summary_or_reason(run):32} {queue.get(job_of(run) or '', '')}" for run in runs)
-    return "\n".join(line.rstrip() for line in lines)
+    lines = [f"{run!s:{width}}  {_summary_or_reason(run):32} {queue.get(jobs[run] or '', '')}" for run in runs]
+    return "\n".join(line.rstrip() for line in [*lines, *unknown])
+
+
+def _queue() -> tuple[dict[str, str], list[str]]:
+    """Return the lines of squeue, and a line that says why there are none if Slurm does not answer."""
+    try:
+        return queued_jobs(), []
+    except ValueError as error:
+        return {}, [f"the state of the jobs is unknown: {' '.join(str(error).split())[:200]}"]
 
 
 def _summary_or_reason(run_dir: Path) -> str:

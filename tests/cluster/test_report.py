@@ -57,6 +57,19 @@ def test_the_status_of_all_runs(run_dir: Path, capsys: pytest.CaptureFixture[str
     assert second.split() == "runs/waiting not begun".split()
 
 
+def test_runs_are_listed_although_slurm_does_not_answer(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho 'squeue: error: no controller' >&2\nexit 1\n")
+    run, queue = status(capsys).splitlines()
+    assert run.split() == "runs/digits running, step 200 of 500".split()
+    assert queue.startswith("the state of the jobs is unknown: squeue --noheader")
+    assert queue.endswith("squeue: error: no controller")
+    monkeypatch.delenv("FASTVAE_ATTEMPT")
+    write_status(run_dir, World(), "running", 200)  # not in a job: Slurm is not asked
+    assert len(status(capsys).splitlines()) == 1
+
+
 def test_a_job_unknown_to_slurm(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = "#!/bin/sh\necho 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1\n"
     Path("scontrol").write_text(script)
