@@ -58,6 +58,7 @@ def read_source(examples: Any, data: Data, config: DataConfig) -> Source:
         ValueError: the examples are unsuitable, or do not have the run's shape and type.
         TypeError: an object of another kind; the message has the remedy.
     """
+    config = replace(config, on_bad_example="stop")  # no row of the output may be missing
     if isinstance(examples, str | Path):
         path = Path(examples).expanduser()
         return _checked(str(path), _read_path(path, data, config), data)

@@ -127,6 +127,7 @@ def evaluate_set(
                 world_size=world.world_size,
                 device=world.device,
                 loading=data.loading,
+                timeout_s=config.timeout,
             ),
             num_samples=num_samples,
             all_reduce_sum=strategy.all_reduce_sum,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from fastvae.data import Draws
+from fastvae.data import DataConfig, Draws, build_data
 from fastvae.data.pixels.augment import Augmentation
 from fastvae.data.pixels.config import Augment, ImagesConfig
 from fastvae.data.pixels.images import load_folder
@@ -100,6 +100,13 @@ def test_training_images_are_new_in_every_epoch_and_the_same_for_every_reader(tm
     assert not torch.equal(drawn([0, 1, 2, 3], [1, 1, 1, 1]), first)
     assert not torch.equal(drawn([0, 1, 2, 3], [0, 0, 0, 0], seed=1), first)
     assert source.notes[0].endswith("each when it is needed (augment random-crop flip)")
+
+
+def test_arrays_are_not_augmented_silently(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((9, 1, 8, 8), np.uint8) + np.arange(9, dtype=np.uint8)[:, None, None, None])
+    config = DataConfig(name="file", path=tmp_path / "x.npy", images=ImagesConfig(augment=("flip",)))
+    with pytest.raises(ValueError, match=r"augment transforms images in folders .*, and these are arrays"):
+        build_data(config)
 
 
 @pytest.mark.parametrize(

@@ -193,3 +193,23 @@ def test_a_large_or_thin_photograph_is_resized(tmp_path: Path, fit: Fit) -> None
 def test_the_size_must_be_positive() -> None:
     with pytest.raises(ValueError, match="size must be at least 1 pixel, or None, got 0"):
         ImagesConfig(size=0)
+
+
+def test_a_broken_image_that_is_left_out_does_not_decide_size_or_channels(tmp_path: Path) -> None:
+    for number in range(3):
+        draw(tmp_path / f"{number}.png", number)
+    draw(tmp_path / "broken.png", 0, size=(50, 40), mode="RGB")
+    content = (tmp_path / "broken.png").read_bytes()
+    (tmp_path / "broken.png").write_bytes(content[: len(content) // 2])
+    source = load_folder(tmp_path, max_bytes=LIMIT, leave_out_broken=True)
+    assert (len(source), source.event_shape) == (3, (1, 4, 6))
+    assert "1 left out that cannot be decoded, such as" in source.notes[-1]
+
+
+def test_an_image_that_is_removed_during_a_run_is_named(tmp_path: Path) -> None:
+    draw(tmp_path / "0.png", 0)
+    draw(tmp_path / "1.png", 1)
+    source = load_folder(tmp_path, max_bytes=1)
+    (tmp_path / "1.png").unlink()
+    with pytest.raises(ValueError, match=r"1.png: no such file; it was there when the folder was read"):
+        source[torch.tensor([1])]

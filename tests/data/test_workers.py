@@ -139,6 +139,10 @@ class Faulty(Source):
                 raise ValueError("/photos/5.png: the image is truncated")
             if index == 5 and self._how == "dies":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if index == 5 and self._how == "freezes":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            if index == 5 and self._how == "exits":
+                sys.exit(3)
             while index == 5 and self._how == "hangs":
                 time.sleep(0.01)
         return indices[:, None].to(torch.float32).repeat(1, 2)
@@ -150,14 +154,33 @@ class Faulty(Source):
         ("raises", r"the batch of step \d+ could not be loaded: ValueError: /photos/5.png: the image is truncated"),
         ("dies", r"could not be loaded: WorkerFailed: worker process \d+ died while it read /photos/5.png"),
         ("hangs", r"WorkerFailed: the worker processes read nothing for 2 s .*they were at .*/photos/5.png"),
+        ("freezes", r"WorkerFailed: the worker processes read nothing for 2 s .*they were at .*/photos/5.png"),
+        ("exits", r"could not be loaded: RuntimeError: SystemExit: 3"),
     ],
 )
 def test_a_fault_names_the_file(how: str, message: str) -> None:
     handler = signal.getsignal(signal.SIGCHLD)
     loader = Loader(Faulty(how), Preprocess(), global_batch_size=4, seed=1, loading=Loading(workers=2))
-    with Prefetcher(loader, 0, 30, timeout_s=2) as prefetcher, pytest.raises(LoadError, match=message):
+    kind = RuntimeError if how == "exits" else LoadError
+    with Prefetcher(loader, 0, 30, timeout_s=2) as prefetcher, pytest.raises(kind, match=message):
         list(prefetcher)
     assert signal.getsignal(signal.SIGCHLD) == handler
+
+
+@pytest.mark.parametrize("how", ["dies", "freezes"])
+def test_a_fault_during_an_evaluation_names_the_file(how: str) -> None:
+    loading = Loading(workers=2)
+    batches = evaluation_batches(Faulty(how), Preprocess(), batch_size=4, seed=0, loading=loading, timeout_s=2)
+    with pytest.raises(ValueError, match=r"/photos/5.png"):
+        list(batches)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_evaluation_replaces_no_example_and_says_so(workers: int) -> None:
+    loading = Loading(workers=workers, on_bad_example="replace")
+    batches = evaluation_batches(Faulty("raises"), Preprocess(), batch_size=4, seed=0, loading=loading)
+    with pytest.raises(ValueError, match=r"it is one of the examples 4 .. 7 of an evaluation, which are never"):
+        list(batches)
 
 
 def test_other_data_loaders_of_the_process_do_not_see_our_workers_end() -> None:
@@ -234,7 +257,8 @@ def is_running(pid: int) -> bool:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"workers": -1}, "workers must be at least 0, or auto, got -1"),
+        ({"workers": "2"}, "workers must be a whole number >= 0, or auto, got '2'"),
+        ({"workers": -1}, "workers must be a whole number >= 0, or auto, got -1"),
         ({"prefetch": 0}, "prefetch must be at least 1 batch of each worker, got 0"),
         ({"on_bad_example": "skip"}, "on_bad_example must be one of stop, replace, got 'skip'"),
     ],

@@ -137,6 +137,8 @@ def read_pixels(
                 image.draft(None, (transform.draft_size,) * 2)  # decode a JPEG at reduced size, which is faster
             image.load()  # also rotates a TIFF
             pixels = _upright_pixels(image, header.is_transparent, is_grey, background, transform)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; it was there when the folder was read") from None
     except _DECODER_ERRORS as error:
         raise ValueError(f"{path}: the image is truncated or damaged ({_one_line(error)})") from None
     side = None if transform is None else transform.size

@@ -11,8 +11,8 @@ from fastvae.data.loading.settings import OnBadExample
 from fastvae.data.order import order_index
 from fastvae.data.source import Source
 
-BAD_EXAMPLE = (ValueError, OSError)
-"""Errors of an example that cannot be read: a damaged file, or one that is gone."""
+BAD_EXAMPLE = (ValueError, OSError, RuntimeError, LookupError, TypeError)
+"""Errors of an example that cannot be read: a damaged file, one that is gone, or whatever a user's data set raises."""
 _SPARE_EPOCH = 2**31  # far behind the epochs of any run
 _MAX_TRIES = 100
 

@@ -29,13 +29,14 @@ def evaluation_batches(
     world_size: int = 1,
     device: torch.device | str = "cpu",
     loading: Loading | None = None,
+    timeout_s: float = 600.0,
 ) -> Iterator[MicroBatch]:
     """Yield this rank's contiguous share of the source, in order, with keys of evaluation.
 
     The key of a batch is ``(seed, 0, index of its first example)`` and preprocessing sets the evaluation bit, so that
     no score depends on batch size, rank or training step. Every rank gets the same number of batches, because wrapped
-    models may communicate in forward; the last may be empty. ``loading`` are worker processes that read ahead; None
-    reads here.
+    models may communicate in forward; the last may be empty. ``loading`` are worker processes that read ahead, each
+    batch within ``timeout_s``; None reads here.
 
     Raises:
         ValueError: a number is out of its range; the message states the rule and the value.
@@ -44,7 +45,8 @@ def evaluation_batches(
     if batch_size < 1:
         raise ValueError(f"evaluation_batches: batch_size must be at least 1, got {batch_size}")
     spans = _spans(len(source), batch_size, rank, world_size)
-    return _evaluation_batches(source, preprocess, spans, seed, torch.device(device), loading or Loading(workers=0))
+    loading = loading or Loading(workers=0)
+    return _evaluation_batches(source, preprocess, spans, seed, torch.device(device), loading, timeout_s)
 
 
 def evaluation_batch(
@@ -84,17 +86,28 @@ def _evaluation_batches(
     seed: int,
     device: torch.device,
     loading: Loading,
+    timeout_s: float,
 ) -> Iterator[MicroBatch]:
     def read(number: int) -> RawMicroBatch:
         first, stop = spans[number]
-        return read_raw(source, torch.arange(first, stop), noise_key(seed, 0, first), first)
+        try:
+            return read_raw(source, torch.arange(first, stop), noise_key(seed, 0, first), first)
+        except ValueError as error:
+            if loading.on_bad_example == "stop":
+                raise
+            raise ValueError(
+                f"{error}; it is one of the examples {first} .. {stop - 1} of an evaluation, which are never replaced: "
+                "repair it, or remove it"
+            ) from error
 
     number = loading.num_workers(source)
     if not number:
-        for first, stop in spans:
-            yield evaluation_batch(source, preprocess, first, stop, seed=seed, device=device)
+        for span in range(len(spans)):
+            yield prepare(preprocess, read(span).to(device), evaluation=True)
         return
-    workers = ReadingWorkers(read, range(len(spans)), num_workers=number, prefetch=loading.prefetch)
+    workers = ReadingWorkers(
+        read, range(len(spans)), num_workers=number, prefetch=loading.prefetch, timeout_s=timeout_s
+    )
     with closing(workers):
         for _ in spans:
             yield prepare(preprocess, next(workers).to(device), evaluation=True)

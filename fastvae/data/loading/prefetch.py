@@ -11,7 +11,7 @@ from types import TracebackType
 from fastvae.data.loading.loader import Loader
 from fastvae.data.loading.micro_batches import MicroBatch, RawMicroBatch
 from fastvae.data.loading.staging import Copies, PinnedCopies, each_tensor, tensors_in
-from fastvae.data.loading.workers import ReadingWorkers, WorkerFailed
+from fastvae.data.loading.workers import ReadingWorkers
 
 Ready = Callable[[], list[MicroBatch]]
 
@@ -82,8 +82,7 @@ class Prefetcher(Iterator[list[MicroBatch]]):
             return ready()
         except Exception as error:
             self.close()
-            expected = isinstance(error, ValueError | TypeError | OSError | WorkerFailed)
-            kind = LoadError if expected else RuntimeError
+            kind = LoadError if isinstance(error, ValueError | TypeError | OSError) else RuntimeError
             raise kind(f"the batch of step {step + 1} could not be loaded: {type(error).__name__}: {error}") from error
 
     def __enter__(self) -> Prefetcher:

@@ -27,8 +27,8 @@ class Loading(Settings):
     """What to do about a training example that cannot be read: stop, or take another one in its place (replace)."""
 
     def __post_init__(self) -> None:
-        if self.workers != "auto" and self.workers < 0:
-            raise ValueError(f"data: workers must be at least 0, or auto, got {self.workers}")
+        if self.workers != "auto" and (type(self.workers) is not int or self.workers < 0):
+            raise ValueError(f"data: workers must be a whole number >= 0, or auto, got {self.workers!r}")
         if self.prefetch < 1:
             raise ValueError(f"data: prefetch must be at least 1 batch of each worker, got {self.prefetch}")
 

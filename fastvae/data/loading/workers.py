@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,10 +26,10 @@ from fastvae.data.files.reading import PLACE_BYTES, name_in, watch
 
 _IGNORED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")  # the training process handles them
 _PR_SET_PDEATHSIG = 1
-_REMEDY = "read in the training process to see its error (--data.workers 0), or remove the example"
+_REMEDY = "read in the training process to see its error (--data.workers 0; Loading(workers=0)), or remove the example"
 
 
-class WorkerFailed(RuntimeError):
+class WorkerFailed(ValueError):
     """A worker process died or hung; the message names what it was reading."""
 
 
@@ -67,11 +70,13 @@ class ReadingWorkers:
                 prefetch_factor=prefetch,
                 collate_fn=_unchanged,
                 worker_init_fn=_Beginning(self._pids, self._places),
-                timeout=timeout_s,
                 multiprocessing_context=multiprocessing.get_context("fork"),
                 generator=torch.Generator(),  # the worker's seeds must not advance the global generator
             )
         self._items: Iterator[Any] | None = None
+        self._waits_since = math.inf  # time.monotonic() at which the present item was requested
+        self._has_hung, self._closed = False, threading.Event()
+        self._dead: str | None = None
 
     def __next__(self) -> Any:
         """Return the next item.
@@ -84,45 +89,74 @@ class ReadingWorkers:
         if self._items is None:
             with _sigchld_kept(), _expected_warnings():
                 self._items = iter(self._loader)
+            threading.Thread(target=self._watch, name="fastvae-readers", daemon=True).start()
+        self._waits_since = time.monotonic()
         try:
             item = next(self._items)
-        except RuntimeError as error:
+        except StopIteration:
+            raise
+        except Exception as error:  # the errors of reading are returned: this is one of the processes
             message = self._describe(error)
             self.close()
             raise WorkerFailed(message) from error
+        finally:
+            self._waits_since = math.inf
         if isinstance(item, _Caught):
             raise item.error from RuntimeError(f"in a worker process:\n{item.lines}")
         return item
 
     def close(self) -> None:
         """End the processes."""
+        self._closed.set()
         items, self._items = self._items, None
         if items is None:
             return
         with _sigchld_kept(signal.SIG_DFL):
-            pids = self._pids.tolist()
-            for child in multiprocessing.active_children():  # not those that have ended, whose numbers may be reused
-                if child.pid in pids:
-                    child.kill()  # it has nothing to save, and would not end if it hangs
+            self._kill()
             items._shutdown_workers()  # type: ignore[attr-defined]
 
-    def _describe(self, error: RuntimeError) -> str:
+    def _kill(self) -> None:
+        """Kill the workers: they have nothing to save, and one that hangs would not end otherwise."""
+        pids = self._pids.tolist()
+        for child in multiprocessing.active_children():  # not those that have ended, whose numbers may be reused
+            if child.pid in pids:
+                child.kill()
+
+    def _watch(self) -> None:
+        """Kill the workers if one has died, or if an item takes too long: the process that waits then goes on.
+
+        A worker that is frozen may hold a message half written, for which PyTorch's loader waits without an end.
+        """
+        while not self._closed.wait(min(1.0, self._timeout_s / 4)):
+            self._dead = self._dead or self._find_dead()
+            self._has_hung = time.monotonic() - self._waits_since > self._timeout_s
+            if self._dead or self._has_hung:
+                self._kill()
+                return
+
+    def _find_dead(self) -> str | None:
+        """Describe a worker that has ended; None if all run."""
         alive = {child.pid for child in multiprocessing.active_children()}
-        workers = list(zip(self._pids.tolist(), map(name_in, self._places), strict=True))
-        dead = [(pid, name) for pid, name in workers if pid and pid not in alive]
-        if dead:
-            pid, name = dead[0]
+        for pid, place in zip(self._pids.tolist(), self._places, strict=True):
+            if pid and pid not in alive:
+                return f"worker process {pid} died while it read {name_in(place) or 'an example'}"
+        return None
+
+    def _describe(self, error: Exception) -> str:
+        dead = self._dead or (None if self._has_hung else self._find_dead())
+        if dead is not None:
             return (
-                f"worker process {pid} died while it read {name or 'its first example'}: its decoder crashed, or it was"
-                f" killed, such as for its memory (dmesg). To find out, {_REMEDY}; fewer workers need less memory"
+                f"{dead}: its decoder crashed, or it was killed, such as for its memory (dmesg). To find out, {_REMEDY}"
+                "; fewer workers need less memory"
             )
-        if "timed out" in str(error):
-            names = ", ".join(name for _, name in workers if name) or "their first examples"
+        if self._has_hung:
+            known = ", ".join(name for name in map(name_in, self._places) if name)
+            where = f"; they were at {known}" if known else ""
             return (
-                f"the worker processes read nothing for {self._timeout_s:g} s (--train.timeout); they were at {names}. "
-                f"Is the file system reachable? If so, {_REMEDY}"
+                f"the worker processes read nothing for {self._timeout_s:g} s (--train.timeout){where}. Is the file "
+                f"system reachable? If so, {_REMEDY}"
             )
-        return f"the worker processes failed: {error}"
+        return f"the worker processes failed: {type(error).__name__}: {error}; {_REMEDY}"
 
 
 class _Items(Dataset[Any]):
@@ -132,8 +166,8 @@ class _Items(Dataset[Any]):
     def __getitem__(self, number: int) -> Any:
         try:
             return self._read(number)
-        except Exception as error:  # noqa: BLE001  raised again where the item is requested
-            return _Caught(error, traceback.format_exc())
+        except (Exception, SystemExit) as error:  # noqa: BLE001  raised again where the item is requested
+            return _Caught(_sendable(error), traceback.format_exc())
 
 
 class _Beginning:
@@ -150,6 +184,15 @@ class _Beginning:
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         self._pids[number] = os.getpid()
         watch(self._places[number])
+
+
+def _sendable(error: BaseException) -> Exception:
+    """Return the error, or one with its message if it cannot be sent to another process."""
+    try:
+        copy = pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001  whatever a user's class raises
+        copy = None
+    return copy if isinstance(copy, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def _unchanged(item: Any) -> Any:

@@ -133,6 +133,11 @@ def pixel_data(config: DataConfig, seed: int, train: Source, test: Source, *, de
     elif config.binarize != "none":
         dequantize = False
     name = config.name if config.path is None else config.path.stem
+    if config.images.augment and not train.is_random:
+        raise ValueError(
+            f"{name}: --data.images.augment transforms images in folders and in tar shards, and these are arrays; "
+            "leave it out, or give the images as files"
+        )
     data = as_data(train, test, binarize=config.binarize, dequantize=dequantize, seed=seed, name=name)
     if config.path is None or not isinstance(data.preprocess, Preprocess):
         return data

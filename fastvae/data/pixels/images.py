@@ -62,11 +62,11 @@ def load_folder(
     resize = resize_of(config)
     max_pixels = MAX_PIXELS if resize is None else MAX_RESIZED_PIXELS
     listing, headers, broken = _with_headers(_images_of(folder), max_pixels, leave_out_broken)
-    size = _common_size(listing.paths, headers) if resize is None else (resize.size, resize.size)
-    is_grey = all(header.is_grey for header in headers)
     if leave_out_broken:
         listing, headers, truncated = _with_pixels(listing, headers, resize)
         broken += truncated
+    size = _common_size(listing.paths, headers) if resize is None else (resize.size, resize.size)
+    is_grey = all(header.is_grey for header in headers)
     shape = (len(headers), 1 if is_grey else 3, size[1], size[0])
     details = [*_details(listing, headers, config), *broken]
     labels = _labels(folder, listing.paths, classes)
