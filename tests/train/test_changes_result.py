@@ -18,6 +18,7 @@ from fastvae.train.run_dir.resume import check_same_run, plain
 RESOLVED = {**plain(dataclasses.asdict(RECIPES["digits"]())), "run_dir": None}
 WITHOUT_EFFECT = """
 data.dir data.path data.test_path data.validation_path data.download data.max_gib data.interactions.titles
+data.workers data.prefetch
 train.epochs
 train.steps train.accumulation train.compile train.capture train.matmul train.device train.strategy train.timeout
 train.check_replicas train.ddp.bucket_mib train.ddp.static_graph train.fsdp.reshard_after_forward train.fsdp.cpu_offload
