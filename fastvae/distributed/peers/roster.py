@@ -33,6 +33,7 @@ T = TypeVar("T")
 WAY_OUT_S = 4.5  # from the detection of a failure by a rank to the end of its process
 _ROLL_CALL_S = 2.0  # time for a live rank to answer
 _LEAVE_S = 1.2  # time to leave normally, after the others have read the verdict or missed it
+_MARGIN_S = 0.3  # between the end of a wait in the store and that of the thread that waits for it
 _POLL_S = 0.05
 _SILENT = ("Timed out", "timed out", "timeout")
 _LINK = "the link between the hosts (ip -s link, ping, firewall; GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME)"
@@ -77,7 +78,7 @@ class Roster:
         self.verdict: Failure | None = None
         self._raised_at: str | None = None  # location of this rank's error
         self._trouble_at: float | None = None  # when this rank detected that the run has failed
-        self._answered = False
+        self._answered = self._has_read = False
         self._peer_silence_s = 0.0  # silence of the monitored rank
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -131,7 +132,6 @@ class Roster:
     def _beat(self, store: dist.Store) -> None:
         heart = Heartbeat(store, self._rank, self._world_size)
         period_s = min(PERIOD_S, self._timeout_s / 8)
-        has_read = False
         while not self._closed.wait(period_s if self._trouble_at is None else _POLL_S):
             heart.beat()
             self._store_silence.reset()
@@ -139,13 +139,11 @@ class Roster:
             if self.verdict is None and heart.silence_s > self._timeout_s:
                 self._note_trouble()
                 self._ask(store, self._silence(heart.watched))
-            if not has_read and store.add("trouble", 0):
+            if not self._has_read and store.add("trouble", 0):
                 self._note_trouble()
                 self._answer(store)
                 if store.check(["first"]):
-                    self._settle(_parse(store.get("first")))
-                    store.add("has read", 1)
-                    has_read = True
+                    self._settle(self._read(store))
         heart.leave()
 
     def _keep_time(self) -> None:
@@ -193,10 +191,20 @@ class Roster:
             store.add("silent", 1)
         store.add("alive", 1)
 
+    def _read(self, store: dist.Store) -> Failure:
+        """Return the verdict that is in the store, and count this rank once among those that have read it."""
+        first = _parse(store.get("first"))
+        with self._lock:
+            is_known, self._has_read = self._has_read, True
+        if not is_known:
+            store.add("has read", 1)
+        return first
+
     def _record(self, store: dist.Store, failure: Failure, num_alive: int | None = None) -> Failure:
         """Return the first failure that any rank recorded, which may be this one; every other rank reads it."""
-        first = _parse(store.compare_set("first", "", json.dumps(asdict(failure))))
+        store.compare_set("first", "", json.dumps(asdict(failure)))
         store.add("trouble", 1)
+        first = self._read(store)
         self._settle(first)
         if first == failure:
             store.set("readers", str(num_alive or self._world_size))
@@ -205,9 +213,13 @@ class Roster:
         return first
 
     def _wait_for_readers(self, store: dist.Store) -> None:
-        """Let the live ranks read the verdict before this process ends, and perhaps the store with it."""
-        num_readers = int(store.get("readers"))
-        _wait_for(lambda: store.add("has read", 0) >= num_readers, self.left_s - _LEAVE_S)
+        """Let the live ranks read the verdict before this process ends, and perhaps the store with it.
+
+        It ends before the caller's patience does: a thread that is abandoned inside the store crashes Python's exit.
+        """
+        if _wait_for(lambda: store.check(["readers"]), self.left_s - _LEAVE_S - _MARGIN_S):
+            num_readers = int(store.get("readers"))
+            _wait_for(lambda: store.add("has read", 0) >= num_readers, self.left_s - _LEAVE_S - _MARGIN_S)
 
     def _ask(self, store: dist.Store, own: Failure) -> Failure:
         """Determine which rank does not answer, unless another rank or thread already does so."""
@@ -215,7 +227,7 @@ class Roster:
         self._answer(store)
         if store.compare_set("asks", "", asker) != asker.encode():
             store.wait(["first"], timedelta(seconds=max(0.0, self.left_s - _LEAVE_S)))
-            return _parse(store.get("first"))
+            return self._read(store)
         store.add("trouble", 1)
         _wait_for(lambda: store.add("alive", 0) + store.add("silent", 0) >= self._world_size, _ROLL_CALL_S)
         return self._record(store, self._missing(store, own), store.add("alive", 0))
@@ -268,11 +280,12 @@ class Roster:
         )
 
 
-def _wait_for(holds: Callable[[], bool], seconds: float) -> None:
-    """Wait until a condition holds, or the time is over."""
+def _wait_for(holds: Callable[[], bool], seconds: float) -> bool:
+    """Wait until a condition holds, or the time is over; return whether it holds."""
     deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
+    while not (found := holds()) and time.monotonic() < deadline:
         time.sleep(_POLL_S)
+    return found
 
 
 def _parse(record: bytes) -> Failure:
