@@ -40,10 +40,10 @@ def read_good(source: Source, indices: Tensor, on_bad_example: OnBadExample) -> 
     try:
         return source[indices], len(indices)
     except BAD_EXAMPLE:
-        if on_bad_example == "stop":
+        good = [index for index in indices.tolist() if _why_bad(source, index) is None]
+        if on_bad_example == "stop" or not good:
             raise
-    good = torch.tensor([index for index in indices.tolist() if _why_bad(source, index) is None], dtype=torch.int64)
-    return source[good], len(good)
+    return source[torch.tensor(good)], len(good)
 
 
 def _spare(source: Source, index: int, seed: int, reason: str) -> int:

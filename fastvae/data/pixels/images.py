@@ -24,7 +24,7 @@ from fastvae.data.files.image_files import (
 from fastvae.data.files.image_transforms import Resize
 from fastvae.data.pixels.augment import resize_of
 from fastvae.data.pixels.config import ImagesConfig
-from fastvae.data.pixels.image_files import ImageFiles
+from fastvae.data.pixels.on_demand import ImageFiles
 from fastvae.data.source import Source, TensorSource
 
 
